@@ -1,0 +1,20 @@
+.PHONY: setup demo test lint
+
+READY := .venv/.ready
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x .venv/bin/python || python3 -m venv .venv
+	.venv/bin/python -m pip install -q -c constraints.txt -e '.[train,test,quality]'
+	touch $@
+
+demo: $(READY)
+	.venv/bin/scoredistill demo --out runs/demo
+
+test: $(READY)
+	.venv/bin/python -m pytest
+
+lint: $(READY)
+	.venv/bin/ruff check .
+	.venv/bin/mypy
