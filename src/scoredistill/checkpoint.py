@@ -1,0 +1,59 @@
+"""Checkpoints of nested state as one safetensors file: tensors as tensors, everything else as JSON in its header."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+_TENSOR = "__tensor__"
+
+
+def save_state(state: Mapping[str, Any], path: str | Path) -> None:
+    """Write nested dicts and lists of tensors and JSON values; the file appears whole or not at all."""
+    tensors: dict[str, torch.Tensor] = {}
+
+    def outline(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            name = str(len(tensors))
+            tensors[name] = value.detach().cpu().contiguous().clone()
+            return {_TENSOR: name}
+        if isinstance(value, Mapping):
+            return {"__dict__": [[key, outline(item)] for key, item in value.items()]}
+        if isinstance(value, (list, tuple)):
+            return [outline(item) for item in value]
+        return value
+
+    header = {"state": json.dumps(outline(state))}
+    temporary = Path(f"{path}.part")
+    save_file(tensors, temporary, metadata=header)
+    os.replace(temporary, path)
+
+
+def load_state(path: str | Path) -> dict[str, Any]:
+    """Read what `save_state` wrote.
+
+    Raises:
+        ValueError: if the file is not such a checkpoint.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            outline = json.loads(file.metadata()["state"])
+    except Exception as error:
+        raise ValueError(f"{path} is not a checkpoint of scoredistill ({error}); delete it to start anew") from error
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, list):
+            return [fill(item) for item in value]
+        if isinstance(value, dict):
+            if _TENSOR in value:
+                return tensors[value[_TENSOR]]
+            return {key: fill(item) for key, item in value["__dict__"]}
+        return value
+
+    return fill(outline)

@@ -1,0 +1,62 @@
+r"""An estimator turns a prior's scores into a gradient on samples.
+
+    estimate = estimator(prior, Batch(x, cond), t, rng)
+    x.backward(estimate.grad)
+
+`grad` is always a descent direction on x: a small step x - lr * grad makes x more likely under the prior (or, for
+editing, moves it as instructed). An estimator knows nothing of guidance, autoencoders, cameras or text: priors and
+generators take care of those. An estimator wrapped in another (Stein) is an estimator.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from scoredistill.priors.base import Cond, Prior
+from scoredistill.sampling import Rng
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is being shaped.
+
+    Attributes:
+        x: particles in the prior's space, [b, *d].
+        cond: conditions of the prior, each with b rows or 1.
+        source: samples an edit starts from, [b, *d].
+    """
+
+    x: Float[Tensor, "b *d"]
+    cond: Cond | None = None
+    source: Float[Tensor, "b *d"] | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an estimator found.
+
+    Attributes:
+        grad: descent direction on the particles, [b, *d].
+        loss: a number to watch, if the method has one.
+        info: diagnostics by name; tensors, so that nothing waits for the device.
+    """
+
+    grad: Float[Tensor, "b *d"]
+    loss: Tensor | None = None
+    info: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Estimator(ABC):
+    """Maps (prior, batch, t, rng) to an Estimate."""
+
+    @abstractmethod
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+        """Estimate the gradient on batch.x.
+
+        Args:
+            t: diffusion time of each particle, in [0, 1].
+            rng: a generator, or one per particle.
+        """

@@ -1,0 +1,85 @@
+r"""Mean-shift distillation: https://arxiv.org/abs/2502.15989.
+
+The mean shift of a sample x under a Gaussian kernel of variance s is
+
+    m(x) = E[ y | y ~ p(y) N(x; y, s I) ] - x = s grad log p_s(x),        grad = -m(x),
+
+where p_s is the density smoothed by the kernel. Its fixed points are the modes of p_s, which become those of p as s
+shrinks: the bandwidth is annealed, and passing its smallest value ends the run.
+
+By Tweedie's formula the expectation is the denoiser itself, E[y | ...] = D(x; sqrt s), so one network call with the
+*un-noised* x gives the exact mean shift of an exact prior (`mean`). A trained network has not seen un-noised inputs at
+that level; `ancestral` asks it only for what it was trained on, after its first call: y is drawn by the reverse SDE
+that starts at x.
+
+The paper writes its kernel exp(-|r|^2 / lambda^2), so s = lambda^2 / 2 and our bandwidth sqrt s = lambda / sqrt 2.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoredistill.estimators.base import Batch, Estimate, Estimator
+from scoredistill.priors.base import Cond, Prior, expand_cond
+from scoredistill.sampling import Rng, draw_noise, posterior_sample
+
+SAMPLERS = ("mean", "ancestral")
+
+
+@dataclass(frozen=True)
+class MeanShift(Estimator):
+    """grad = x - (average of y), the negative mean shift.
+
+    Args:
+        bandwidth: sqrt s, the kernel's standard deviation in the units of x. None takes it from t,
+            sqrt s = sigma_t / alpha_t, so that the loop's clock anneals it.
+        sampler: "mean": one network call, no noise. "ancestral": y drawn by `steps` calls from x.
+        steps: network calls of a drawn y; at least 1.
+        samples: how many y are averaged. One keeps diversity, the average seeks modes.
+        antithetic: draw y in pairs with opposite noise; `samples` must be even.
+    """
+
+    bandwidth: float | None = None
+    sampler: str = "mean"
+    steps: int = 8
+    samples: int = 1
+    antithetic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"unknown sampler {self.sampler!r}: use one of {', '.join(SAMPLERS)}")
+        if self.bandwidth is not None and not self.bandwidth > 0:
+            raise ValueError(f"bandwidth must be positive, not {self.bandwidth}")
+        if self.steps < 1 or self.samples < 1:
+            raise ValueError(f"steps and samples must be at least 1, not {self.steps} and {self.samples}")
+        if self.antithetic and self.samples % 2:
+            raise ValueError(f"antithetic pairs need an even number of samples, not {self.samples}")
+
+    @torch.no_grad()
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+        x = batch.x
+        ratio = prior.schedule.ratio(t) if self.bandwidth is None else torch.full_like(t, self.bandwidth)
+        if self.sampler == "mean":
+            y = prior.denoise_at(x, ratio, batch.cond)
+        else:
+            y = self._average(prior, x, ratio, batch.cond, rng)
+        return Estimate(x - y, info={"bandwidth": ratio.mean()})
+
+    def _average(self, prior: Prior, x: Tensor, ratio: Tensor, cond: Cond | None, rng: Rng) -> Tensor:
+        """Mean of `samples` draws of y per particle; the draws of a particle are rows of the same network calls."""
+        n = self.samples
+        rows = x.repeat_interleave(n, 0)
+        if cond is not None:
+            cond = {k: v.repeat_interleave(n, 0) for k, v in expand_cond(cond, len(x)).items()}
+
+        def draw(z: Tensor) -> Tensor:
+            drawn = z.reshape(len(x), n, *x.shape[1:])
+            if not self.antithetic:
+                return draw_noise(drawn, rng).flatten(0, 1)
+            noise = draw_noise(drawn[:, ::2], rng)
+            return torch.cat([noise, -noise], 1).flatten(0, 1)
+
+        y = posterior_sample(prior, rows, ratio.repeat_interleave(n), self.steps, cond, draw)
+        return y.reshape(len(x), n, *x.shape[1:]).mean(1)

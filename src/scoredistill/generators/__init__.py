@@ -1,0 +1,6 @@
+"""Generators: parameters that can be rendered into samples a prior scores."""
+
+from scoredistill.generators.base import Encoded, Generator
+from scoredistill.generators.image import CoordinateMLP, Latents, Pixels
+
+__all__ = ["CoordinateMLP", "Encoded", "Generator", "Latents", "Pixels"]

@@ -1,0 +1,116 @@
+r"""Images as generators: a coordinate network, pixels, or latents.
+
+`CoordinateMLP` is the image model of the mean-shift paper's text-to-2D study: colour as a function of position,
+
+    rgb(u, v) = sigmoid( MLP( cos(2 pi B (u, v)), sin(2 pi B (u, v)) ) ),    B ~ N(0, f^2),
+
+so that no method can simply copy a sample into its parameters. Fourier features: Tancik et al. 2020,
+https://arxiv.org/abs/2006.10739.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from scoredistill.generators.base import Generator
+
+
+class _Images(Generator):
+    """A set of n independent images; a view is the index of one."""
+
+    def __init__(self, n: int):
+        super().__init__()
+        if n < 1:
+            raise ValueError(f"there must be at least one image, not {n}")
+        self.n = n
+
+    def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Int[Tensor, "v"]:
+        """Indices of n distinct images, all of them by default."""
+        if n is None or n == self.n:
+            return torch.arange(self.n)
+        if not 1 <= n < self.n:
+            raise ValueError(f"asked for {n} particles of {self.n} images")
+        return torch.randperm(self.n, generator=rng)[:n].sort().values
+
+
+class Latents(_Images):
+    """The samples themselves are the parameters, in whatever space the prior works.
+
+    Args:
+        n: number of samples.
+        shape: of one sample, for example (4, 64, 64).
+        std: standard deviation of the initial values.
+        rng: draws them.
+    """
+
+    def __init__(self, n: int, shape: tuple[int, ...], std: float = 1.0, rng: torch.Generator | None = None):
+        super().__init__(n)
+        self.values = nn.Parameter(std * torch.randn(n, *shape, generator=rng))
+
+    def forward(self, views: Int[Tensor, "v"]) -> Float[Tensor, "v *d"]:
+        return self.values[views]
+
+
+class Pixels(_Images):
+    """Pictures whose pixels are the parameters; they start grey, and may leave [0, 1] while they are optimised.
+
+    Args:
+        n: number of pictures.
+        size: (height, width).
+        std: standard deviation of the initial noise around grey.
+    """
+
+    def __init__(self, n: int, size: tuple[int, int], std: float = 0.05, rng: torch.Generator | None = None):
+        super().__init__(n)
+        self.values = nn.Parameter(0.5 + std * torch.randn(n, 3, *size, generator=rng))
+
+    def forward(self, views: Int[Tensor, "v"]) -> Float[Tensor, "v 3 h w"]:
+        return self.values[views]
+
+
+class CoordinateMLP(_Images):
+    """Pictures as networks from position to colour; n networks are evaluated in one batched product per layer.
+
+    Args:
+        n: number of pictures.
+        size: (height, width) they are rendered at.
+        width: units of a hidden layer.
+        depth: hidden layers.
+        features: number of frequencies.
+        frequency: f, standard deviation of the frequencies in cycles per picture.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        size: tuple[int, int],
+        width: int = 128,
+        depth: int = 2,
+        features: int = 64,
+        frequency: float = 5.0,
+        rng: torch.Generator | None = None,
+    ):
+        super().__init__(n)
+        self.size = size
+        v, u = torch.meshgrid(*((torch.arange(s) + 0.5) / s for s in size), indexing="ij")
+        phase = 2 * math.pi * torch.stack([u, v], -1).reshape(-1, 2) @ (frequency * torch.randn(2, features, generator=rng))
+        self.positions: Tensor
+        self.register_buffer("positions", torch.cat([phase.cos(), phase.sin()], -1))
+        widths = [2 * features, *[width] * depth, 3]
+        self.weights = nn.ParameterList(
+            [
+                nn.Parameter(math.sqrt((2 if i < depth else 0.1) / a) * torch.randn(n, a, b, generator=rng))
+                for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
+            ]
+        )
+        self.biases = nn.ParameterList([nn.Parameter(torch.zeros(n, 1, b)) for b in widths[1:]])
+
+    def forward(self, views: Int[Tensor, "v"]) -> Float[Tensor, "v 3 h w"]:
+        h = self.positions.expand(len(views), -1, -1)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = torch.baddbmm(bias[views], h, weight[views])
+            if i + 1 < len(self.weights):
+                h = nn.functional.silu(h)
+        return h.sigmoid().mT.reshape(len(views), 3, *self.size)

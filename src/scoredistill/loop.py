@@ -1,0 +1,155 @@
+r"""The loop: parameters make images, a prior scores them, an estimator makes a gradient, the gradient flows back.
+
+    for step in distill(generator, prior, SDS(), cond, steps=400):
+        if step.index % 50 == 0:
+            show(step.images())
+
+It is a Python generator: progress bars, checkpoints, pictures and early stopping are the body of the caller's loop.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoredistill.clock import Clock, Uniform
+from scoredistill.estimators import Batch, Estimate, Estimator
+from scoredistill.generators import Generator
+from scoredistill.priors import Cond, Prior
+from scoredistill.sampling import Rng
+
+Optimizer = torch.optim.Optimizer | Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished step.
+
+    Attributes:
+        index: 0 for the first step.
+        steps: how many there will be.
+        t: the diffusion time it looked at.
+        estimate: the gradient on the particles and the estimator's diagnostics.
+        views: what was rendered.
+    """
+
+    index: int
+    steps: int
+    t: float
+    estimate: Estimate
+    views: Tensor
+    generator: Generator
+    prior: Prior
+    optimizer: torch.optim.Optimizer
+    rng: Rng
+
+    @property
+    def grad_norm(self) -> Tensor:
+        """Root mean square of the gradient on the particles; a tensor, so reading it is what waits for the device."""
+        return self.estimate.grad.square().mean().sqrt()
+
+    @torch.no_grad()
+    def images(self) -> Tensor:
+        """Pictures of this step's views after its update, in [0, 1], [n, 3, h, w]. Made when asked for."""
+        return self.generator.images(self.views, self.prior.decode).clamp(0, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `distill(..., state=)` needs to go on after this step exactly as if it had not stopped."""
+        return {
+            "next": self.index + 1,
+            "generator": self.generator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": [g.get_state() for g in _generators(self.rng)],
+        }
+
+
+def distill(
+    generator: Generator,
+    prior: Prior,
+    estimator: Estimator,
+    cond: Cond | Callable[[Tensor], Cond] | None = None,
+    *,
+    steps: int = 400,
+    particles: int | None = None,
+    times: Clock | Sequence[float] | None = None,
+    optimizer: Optimizer | None = None,
+    source: Tensor | Callable[[Tensor], Tensor] | None = None,
+    rng: Rng = None,
+    state: Mapping[str, Any] | None = None,
+) -> Iterator[Step]:
+    """Optimise a generator so that its views are likely under a prior.
+
+    Args:
+        cond: the prior's condition, with one row or one per particle; or a function of the views, for conditions that
+            depend on what is rendered.
+        steps: how many.
+        particles: views rendered per step; all of the generator's by default.
+        times: a clock (index, steps) -> t, or one time per step; uniform in [.02, .98] by default.
+        optimizer: made, or a function that makes one from parameters; Adam with lr .01 by default.
+        source: samples an edit starts from, in the prior's space; or a function of the views.
+        rng: a generator, or one per particle; one seeded with 0 by default.
+        state: `Step.state_dict()` of the step to go on from.
+
+    Yields:
+        A `Step` after each update.
+
+    Raises:
+        ValueError: for impossible arguments, before any work.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
+    rng = torch.Generator().manual_seed(0) if rng is None else rng
+    clock = _clock(times, steps, rng)
+    return _run(generator, prior, estimator, cond, steps, particles, clock, optimizer, source, rng, state)
+
+
+def _run(
+    generator: Generator,
+    prior: Prior,
+    estimator: Estimator,
+    cond: Cond | Callable[[Tensor], Cond] | None,
+    steps: int,
+    particles: int | None,
+    clock: Clock,
+    optimizer: Optimizer | None,
+    source: Tensor | Callable[[Tensor], Tensor] | None,
+    rng: Rng,
+    state: Mapping[str, Any] | None,
+) -> Iterator[Step]:
+    made = optimizer if isinstance(optimizer, torch.optim.Optimizer) else (optimizer or _adam)(generator.parameters())
+    if state is not None:
+        generator.load_state_dict(state["generator"])
+        made.load_state_dict(state["optimizer"])
+        for g, saved in zip(_generators(rng), state["rng"], strict=True):
+            g.set_state(saved)
+    for index in range(0 if state is None else state["next"], steps):
+        t = float(clock(index, steps))
+        views = generator.views(particles, _generators(rng)[0])
+        x = generator(views)
+        batch = Batch(x.detach(), cond(views) if callable(cond) else cond, source(views) if callable(source) else source)
+        estimate = estimator(prior, batch, torch.full((len(x),), t, dtype=x.dtype, device=x.device), rng)
+        made.zero_grad(set_to_none=True)
+        x.backward(estimate.grad)
+        made.step()
+        yield Step(index, steps, t, estimate, views, generator, prior, made, rng)
+
+
+def _adam(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-2)
+
+
+def _clock(times: Clock | Sequence[float] | None, steps: int, rng: Rng) -> Clock:
+    if times is None:
+        return Uniform(seed=_generators(rng)[0].initial_seed())
+    if callable(times):
+        return times
+    fixed = [float(t) for t in times]
+    if len(fixed) != steps:
+        raise ValueError(f"times lists {len(fixed)} times for {steps} steps")
+    return lambda index, _: fixed[index]
+
+
+def _generators(rng: Rng) -> list[torch.Generator]:
+    return [] if rng is None else [rng] if isinstance(rng, torch.Generator) else list(rng)

@@ -1,0 +1,9 @@
+"""Diffusion models as score functions, and what wraps them. Diffusers pipelines come through `scoredistill.load_prior`."""
+
+from scoredistill.priors.base import Cond, Prior
+from scoredistill.priors.counted import Counted
+from scoredistill.priors.empirical import Empirical
+from scoredistill.priors.guidance import Guided
+from scoredistill.priors.mixture import GaussianMixture
+
+__all__ = ["Cond", "Counted", "Empirical", "GaussianMixture", "Guided", "Prior"]

@@ -1,0 +1,175 @@
+r"""A prior is a diffusion model as a score function.
+
+Its one abstract method predicts the noise, eps(x_t, t, cond). With x_t = alpha_t x + sigma_t n,
+
+    denoise   E[x | x_t] = (x_t - sigma_t eps) / alpha_t          (Tweedie's formula)
+    score     grad log p_t(x_t) = -eps / sigma_t
+
+and in the coordinates z = x_t / alpha_t, r = sigma_t / alpha_t the denoiser is D(z; r) = E[y | z = y + r n].
+
+A condition is a mapping of names to tensors whose first axis is the batch (or 1, for a condition that all samples
+share), for example {"text": [b, 77, 768]}. What the names mean is the prior's business.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoredistill.schedule import Schedule, per_sample
+
+Cond = Mapping[str, Tensor]
+PREDICTIONS = ("eps", "x0", "v", "flow", "score")
+
+
+class Prior(ABC):
+    """A diffusion model: noise prediction, and what follows from it.
+
+    Attributes:
+        schedule: the t -> (alpha_t, sigma_t) the model was made for.
+    """
+
+    schedule: Schedule
+
+    @abstractmethod
+    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+        """Predicted noise in x_t at times t in [0, 1]."""
+
+    def denoise(
+        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
+    ) -> Float[Tensor, "b *d"]:
+        """Expected clean sample E[x | x_t]."""
+        alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
+        return (x_t - sigma * self.eps(x_t, t, cond)) / alpha
+
+    def score(
+        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
+    ) -> Float[Tensor, "b *d"]:
+        """Score of the noised density, grad log p_t(x_t); infinite at sigma_t = 0."""
+        _, sigma = self.schedule(t)
+        return -self.eps(x_t, t, cond) / per_sample(sigma, x_t)
+
+    def denoise_at(
+        self, z: Float[Tensor, "b *d"], ratio: Float[Tensor, "b"], cond: Cond | None = None
+    ) -> Float[Tensor, "b *d"]:
+        """D(z; r) = E[y | z = y + r n]: the denoiser in clean coordinates at noise level r (clamped to the schedule)."""
+        t = self.schedule.time_of(ratio)
+        alpha, _ = self.schedule(t)
+        return self.denoise(per_sample(alpha, z) * z, t, cond)
+
+    def null(self, cond: Cond) -> Cond:
+        """The condition of the same kind as `cond` that says nothing, for classifier-free guidance."""
+        raise NotImplementedError(f"{type(self).__name__} has no unconditional mode: pass uncond= to Guided")
+
+    def times(self, steps: int) -> Float[Tensor, "steps+1"]:
+        """Decreasing times at which samplers of this prior evaluate it; the last one is where they end."""
+        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+
+    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b *d"]:
+        """Pictures in [0, 1] to samples of this prior; the identity for priors whose samples are pictures."""
+        return images
+
+    def decode(self, x: Float[Tensor, "b *d"]) -> Tensor:
+        """Samples of this prior to pictures in [0, 1]; the identity for priors whose samples are pictures."""
+        return x
+
+    @staticmethod
+    def from_callable(fn: Callable[..., Tensor], schedule: Schedule, prediction: str = "eps") -> "Prior":
+        """Wrap any network or function fn(x_t, t, cond) whose output is of the named kind (see `from_prediction`)."""
+        return FunctionPrior(fn, schedule, prediction)
+
+
+class FunctionPrior(Prior):
+    """A prior made from a function or `nn.Module` fn(x_t[b, *d], t[b], cond) -> prediction[b, *d]."""
+
+    def __init__(self, fn: Callable[..., Tensor], schedule: Schedule, prediction: str = "eps"):
+        check_prediction(prediction)
+        self.fn, self.schedule, self.prediction = fn, schedule, prediction
+
+    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+        return self._predict(x_t, t, cond)[1]
+
+    def denoise(
+        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
+    ) -> Float[Tensor, "b *d"]:
+        return self._predict(x_t, t, cond)[0]
+
+    def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
+        alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
+        return from_prediction(self.prediction, self.fn(x_t, t, cond), x_t, alpha, sigma)
+
+
+class PriorWrapper(Prior):
+    """Abstract base of priors made from another prior: everything but the noise prediction is the wrapped one's."""
+
+    def __init__(self, prior: Prior):
+        self.prior = prior
+        self.schedule = prior.schedule
+
+    def null(self, cond: Cond) -> Cond:
+        return self.prior.null(cond)
+
+    def times(self, steps: int) -> Float[Tensor, "steps+1"]:
+        return self.prior.times(steps)
+
+    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b *d"]:
+        return self.prior.encode_image(images)
+
+    def decode(self, x: Float[Tensor, "b *d"]) -> Tensor:
+        return self.prior.decode(x)
+
+
+def check_prediction(kind: str) -> None:
+    """Raise ValueError unless `kind` names a prediction."""
+    if kind not in PREDICTIONS:
+        raise ValueError(f"unknown prediction {kind!r}: use one of {', '.join(PREDICTIONS)}")
+
+
+def from_prediction(kind: str, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """(x0, eps) from a network's output.
+
+    Args:
+        kind: "eps" (noise), "x0" (clean sample), "v" (alpha n - sigma x, Salimans & Ho 2022), "flow" (n - x),
+            "score" (-n / sigma).
+    """
+    if kind == "v":
+        # alpha^2 + sigma^2 = 1 for VP; the general form divides by it
+        norm = alpha**2 + sigma**2
+        return (alpha * x_t - sigma * out) / norm, (sigma * x_t + alpha * out) / norm
+    if kind == "flow":
+        total = alpha + sigma
+        return (x_t - sigma * out) / total, (x_t + alpha * out) / total
+    if kind == "x0":
+        return out, (x_t - alpha * out) / sigma
+    noise = -sigma * out if kind == "score" else out
+    return (x_t - sigma * noise) / alpha, noise
+
+
+def to_prediction(kind: str, x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What a network of the given kind predicts for the pair (x0, noise): the inverse of `from_prediction`."""
+    check_prediction(kind)
+    return {
+        "eps": lambda: noise,
+        "x0": lambda: x0,
+        "v": lambda: alpha * noise - sigma * x0,
+        "flow": lambda: noise - x0,
+        "score": lambda: -noise / sigma,
+    }[kind]()
+
+
+def expand_cond(cond: Cond, rows: int) -> dict[str, Tensor]:
+    """The condition with `rows` rows: conditions of one row are repeated, others must have that many."""
+    for name, value in cond.items():
+        if len(value) not in (1, rows):
+            raise ValueError(f"condition {name!r} has {len(value)} rows for {rows} samples: give 1 or {rows}")
+    return {name: value.expand(rows, *value.shape[1:]) for name, value in cond.items()}
+
+
+def cat_conds(*conds: Cond) -> dict[str, Tensor]:
+    """Stack conditions along the batch axis."""
+    names = set(conds[0])
+    if any(set(c) != names for c in conds):
+        raise ValueError(f"conditions name different things: {', '.join(str(sorted(c)) for c in conds)}")
+    return {name: torch.cat([c[name] for c in conds]) for name in sorted(names)}

@@ -1,0 +1,105 @@
+r"""Sampling from a prior.
+
+With z = x_t / alpha_t and r = sigma_t / alpha_t, a DDIM step from t to s < t keeps the predicted clean sample D and
+shrinks the rest:
+
+    x_s = alpha_s [ D + sqrt(r_s^2 - c^2) eps + c n ],    c^2 = eta^2 r_s^2 (r_t^2 - r_s^2) / r_t^2
+
+eta = 0 is deterministic (the probability flow's first-order exponential integrator), eta = 1 is ancestral sampling.
+References: Song et al. 2021, https://arxiv.org/abs/2010.02502; ancestral sampling: Ho et al. 2020,
+https://arxiv.org/abs/2006.11239.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoredistill.priors.base import Cond, Prior
+from scoredistill.schedule import per_sample
+
+Rng = torch.Generator | Sequence[torch.Generator] | None
+
+
+def draw_noise(x: Float[Tensor, "b *d"], rng: Rng) -> Float[Tensor, "b *d"]:
+    """Standard normal noise in the shape, dtype and device of x.
+
+    Args:
+        rng: one generator for the batch, or a list with one per sample; then a sample's noise does not depend on which
+            others it is batched with. A CPU generator gives the same noise on every device.
+    """
+    if rng is None or isinstance(rng, torch.Generator):
+        device = x.device if rng is None else rng.device
+        return torch.randn(x.shape, generator=rng, dtype=x.dtype, device=device).to(x.device)
+    if len(rng) != len(x):
+        raise ValueError(f"rng lists {len(rng)} generators for {len(x)} samples: give one, or one per sample")
+    return torch.cat([draw_noise(x[i : i + 1], g) for i, g in enumerate(rng)])
+
+
+@torch.no_grad()
+def ddim(
+    prior: Prior,
+    x_T: Float[Tensor, "b *d"],
+    steps: int,
+    cond: Cond | None = None,
+    eta: float = 0.0,
+    rng: Rng = None,
+) -> Float[Tensor, "b *d"]:
+    """Sample by DDIM from the noise x_T, at the prior's own times (a diffusers prior's are its scheduler's).
+
+    Args:
+        x_T: noised samples at the first of `prior.times(steps)`; for almost all priors N(0, sigma^2 I).
+        steps: network calls, at least 1.
+        eta: 0 deterministic, 1 ancestral.
+        rng: source of the noise when eta > 0.
+
+    Returns:
+        Clean samples x_0.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
+    times = prior.times(steps).to(x_T.device)
+    alphas, sigmas = prior.schedule(times)
+    x = x_T
+    for i in range(steps):
+        t = times[i].to(x.dtype).expand(len(x))
+        x0 = prior.denoise(x, t, cond)
+        alpha, sigma, alpha_next, sigma_next = (c.to(x.dtype) for c in (alphas[i], sigmas[i], alphas[i + 1], sigmas[i + 1]))
+        noise = (x - alpha * x0) / sigma
+        if eta > 0:
+            variance = (eta * sigma_next) ** 2 * (1 - (alpha * sigma_next / (alpha_next * sigma)) ** 2)
+            x = alpha_next * x0 + (sigma_next**2 - variance).clamp(min=0).sqrt() * noise
+            x = x + variance.sqrt() * draw_noise(x, rng)
+        else:
+            x = alpha_next * x0 + sigma_next * noise
+    return x
+
+
+@torch.no_grad()
+def posterior_sample(
+    prior: Prior,
+    z: Float[Tensor, "b *d"],
+    ratio: Float[Tensor, "b"],
+    steps: int,
+    cond: Cond | None = None,
+    draw: Callable[[Tensor], Tensor] = torch.randn_like,
+) -> Float[Tensor, "b *d"]:
+    r"""A sample of p(y) N(z; y, r^2 I), that is of y given its noised version z, by ancestral sampling from z itself.
+
+    The reverse SDE in clean coordinates from variance v = r^2 to 0: with d = D(z; sqrt v) and v' < v,
+    z <- d + (v'/v)(z - d) + sqrt(v'(v - v')/v) n. Levels r (1 - k/steps)^3.
+
+    Args:
+        ratio: noise level r of z, per sample.
+        steps: network calls.
+        draw: makes standard normal noise for z; called once per step but the last.
+    """
+    levels = (1 - torch.arange(steps + 1, device=z.device, dtype=z.dtype) / steps) ** 3
+    for k in range(steps):
+        v, v_next = ((ratio.to(z.dtype) * level) ** 2 for level in (levels[k], levels[k + 1]))
+        d = prior.denoise_at(z, v.sqrt(), cond)
+        z = d + per_sample(v_next / v, z) * (z - d)
+        if k + 1 < steps:
+            z = z + per_sample((v_next * (v - v_next) / v).sqrt(), z) * draw(z)
+    return z

@@ -1,0 +1,173 @@
+r"""Noise schedules: how much signal and how much noise there is at time t.
+
+    x_t = alpha_t x + sigma_t n,    n ~ N(0, I),    t in [0, 1]
+
+t = 0 is (nearly) clean, t = 1 is (nearly) pure noise. The noise-to-signal ratio r_t = sigma_t / alpha_t is increasing,
+so time and ratio are two names of one thing; `Schedule.time_of` goes back from the ratio. In the coordinates
+z = x_t / alpha_t every schedule is the variance-exploding one with noise level r_t.
+
+References: VP and VE: Song et al. 2021, https://arxiv.org/abs/2011.13456; Flow: Liu et al. 2023,
+https://arxiv.org/abs/2209.03003; tables: Ho et al. 2020, https://arxiv.org/abs/2006.11239.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+Weight = str | Callable[[Tensor, Tensor], Tensor]
+
+
+class Schedule(ABC):
+    """Maps a time t in [0, 1] to (alpha_t, sigma_t)."""
+
+    @abstractmethod
+    def __call__(self, t: Float[Tensor, "*b"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+        """(alpha_t, sigma_t), each in the shape and dtype of t."""
+
+    @abstractmethod
+    def time_of(self, ratio: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b"]:
+        """The time t with sigma_t / alpha_t = ratio; ratios outside of the schedule's range give its nearest end."""
+
+    def ratio(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """Noise-to-signal ratio r_t = sigma_t / alpha_t (infinite where alpha_t = 0)."""
+        alpha, sigma = self(t)
+        return sigma / alpha
+
+
+@dataclass(frozen=True)
+class VP(Schedule):
+    """Variance preserving with a linear beta: alpha_t = exp(-(beta_max - beta_min) t^2 / 4 - beta_min t / 2)."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __call__(self, t: Float[Tensor, "*b"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+        log_alpha = -0.25 * (self.beta_max - self.beta_min) * t**2 - 0.5 * self.beta_min * t
+        return log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()
+
+    def time_of(self, ratio: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b"]:
+        # log alpha = -log(1 + r^2) / 2 makes t the positive root of a quadratic; written without cancellation
+        log_snr = torch.log1p(_as_tensor(ratio).square())
+        b, slope = self.beta_min, self.beta_max - self.beta_min
+        return (2 * log_snr / (b + (b**2 + 2 * slope * log_snr).sqrt())).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class VE(Schedule):
+    """Variance exploding: alpha_t = 1, sigma_t geometric from sigma_min at t = 0 to sigma_max at t = 1."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def __call__(self, t: Float[Tensor, "*b"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+        return torch.ones_like(t), self.sigma_min * (t * math.log(self.sigma_max / self.sigma_min)).exp()
+
+    def time_of(self, ratio: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b"]:
+        t = (_as_tensor(ratio) / self.sigma_min).log() / math.log(self.sigma_max / self.sigma_min)
+        return t.clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Flow(Schedule):
+    """Straight paths of flow matching: alpha_t = 1 - t, sigma_t = t."""
+
+    def __call__(self, t: Float[Tensor, "*b"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+        return 1 - t, t.clone()
+
+    def time_of(self, ratio: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b"]:
+        r = _as_tensor(ratio)
+        return torch.where(r.isinf(), torch.ones_like(r), r / (1 + r)).clamp(0, 1)
+
+
+class Tabulated(Schedule):
+    """The table of a discrete variance-preserving scheduler: alpha_t^2 = alphas_cumprod[t (T - 1)].
+
+    Entry i of the table is the time t = i / (T - 1). Between entries log(sigma / alpha) is interpolated linearly, so the
+    schedule is continuous and invertible, and exact at the entries. Times below 0 mean clean data, the state before
+    the table's first entry: (alpha, sigma) = (1, 0). Schedulers that end there (`set_alpha_to_one`) need it.
+
+    Args:
+        alphas_cumprod: decreasing products of (1 - beta), each in (0, 1), shape [T], T >= 2.
+    """
+
+    def __init__(self, alphas_cumprod: Float[Tensor, "T"]):
+        table = alphas_cumprod.detach().double().cpu()
+        if table.ndim != 1 or len(table) < 2 or not bool((table.diff() < 0).all()):
+            raise ValueError("alphas_cumprod must be a decreasing table of at least two entries")
+        if not (table[0] < 1 and table[-1] > 0):
+            raise ValueError(
+                "alphas_cumprod must lie strictly between 0 and 1: a table with zero terminal SNR cannot be written as a "
+                "noise-to-signal ratio; load the scheduler with rescale_betas_zero_snr=False"
+            )
+        self.log_ratio = 0.5 * (torch.log1p(-table) - table.log())
+        self._on: dict[torch.device, Tensor] = {self.log_ratio.device: self.log_ratio}
+
+    def __len__(self) -> int:
+        return len(self.log_ratio)
+
+    def __repr__(self) -> str:
+        return f"Tabulated({len(self)} entries, sigma/alpha {self.log_ratio[0].exp():.3g} to {self.log_ratio[-1].exp():.3g})"
+
+    def __call__(self, t: Float[Tensor, "*b"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+        table = self._table(t.device)
+        position = (t.to(table.dtype) * (len(self) - 1)).clamp(0, len(self) - 1)
+        below = position.floor().long().clamp(max=len(self) - 2)
+        log_ratio = torch.lerp(table[below], table[below + 1], position - below)
+        squared = (2 * log_ratio).exp()
+        alpha = (1 + squared).rsqrt()
+        sigma = squared.sqrt() * alpha
+        clean = t < 0
+        return torch.where(clean, 1.0, alpha).to(t.dtype), torch.where(clean, 0.0, sigma).to(t.dtype)
+
+    def time_of(self, ratio: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b"]:
+        r = _as_tensor(ratio)
+        table = self._table(r.device)
+        wanted = r.to(table.dtype).log().clamp(table[0], table[-1])
+        above = torch.searchsorted(table, wanted.contiguous()).clamp(1, len(self) - 1)
+        low, high = table[above - 1], table[above]
+        return ((above - 1 + (wanted - low) / (high - low)) / (len(self) - 1)).to(r.dtype)
+
+    def _table(self, device: torch.device) -> Tensor:
+        if device not in self._on:
+            dtype = torch.float32 if device.type == "mps" else torch.float64
+            self._on[device] = self.log_ratio.to(device, dtype)
+        return self._on[device]
+
+
+def per_sample(value: Shaped[Tensor, "b"], x: Shaped[Tensor, "b *d"]) -> Tensor:
+    """Shape a value per sample so that it multiplies x: [b] -> [b, 1, ..., 1], in the dtype of x."""
+    return value.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def perturb(
+    schedule: Schedule, x: Float[Tensor, "b *d"], t: Float[Tensor, "b"], noise: Float[Tensor, "b *d"]
+) -> Float[Tensor, "b *d"]:
+    """x_t = alpha_t x + sigma_t noise."""
+    alpha, sigma = schedule(t)
+    return per_sample(alpha, x) * x + per_sample(sigma, x) * noise
+
+
+def weight_at(weight: Weight, schedule: Schedule, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    """The weight w(t) of a residual.
+
+    Args:
+        weight: "sigma2" (sigma_t^2, which is 1 - alphas_cumprod; the choice of DreamFusion), "uniform" (1), or a
+            callable of (alpha, sigma).
+    """
+    alpha, sigma = schedule(t)
+    if callable(weight):
+        return weight(alpha, sigma)
+    if weight == "sigma2":
+        return sigma**2
+    if weight == "uniform":
+        return torch.ones_like(sigma)
+    raise ValueError(f'unknown weight {weight!r}: use "sigma2", "uniform" or a callable of (alpha, sigma)')
+
+
+def _as_tensor(ratio: Tensor | float) -> Tensor:
+    return ratio if isinstance(ratio, Tensor) else torch.tensor(float(ratio), dtype=torch.float64)
