@@ -1,0 +1,101 @@
+"""Command line: ``python -m scoredistill.priors.train STAGE... --preset cpu --data DIR --work DIR --out DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPModel, CLIPTokenizer
+
+from scoredistill.priors.train.autoencoder import train_autoencoder
+from scoredistill.priors.train.clip import text_encoder_of, train_clip
+from scoredistill.priors.train.data import Emoji, common_names, load_emoji
+from scoredistill.priors.train.export import export_clip, export_pipeline
+from scoredistill.priors.train.loop import Plan
+from scoredistill.priors.train.presets import PRESETS, Preset
+from scoredistill.priors.train.unet import TextToImage, train_unet
+
+STAGES = ("data", "autoencoder", "clip", "unet", "export")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m scoredistill.priors.train", description="Train the bundled prior.")
+    parser.add_argument("stages", nargs="+", choices=(*STAGES, "all"), help="what to do, in order")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the npm packages and the rasterised cache")
+    parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and sample sheets")
+    parser.add_argument("--out", type=Path, help="export: folder that receives emoji/ and clip/")
+    parser.add_argument("--minutes", type=float, help="training time of each stage, instead of the preset's")
+    parser.add_argument("--threads", type=int, help="processor threads; default: torch's choice")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args(arguments)
+    if options.out is None and {"export", "all"} & set(options.stages):
+        parser.error("export needs --out")
+    return options
+
+
+class Training:
+    """The stages over one data set; each continues from its checkpoint and does nothing if it is finished.
+
+    A stage that needs an earlier network takes its last checkpoint, finished or not.
+    """
+
+    def __init__(self, emoji: Emoji, preset: Preset, work: Path, device: str) -> None:
+        self.emoji, self.preset, self.work, self.device = emoji, preset, work, device
+
+    def last(self, stage: str) -> Plan:
+        """The plan that takes the stage's checkpoint as it is.
+
+        Raises:
+            SystemExit: the stage was never run.
+        """
+        if not (self.work / stage / "checkpoint.pt").exists():
+            raise SystemExit(f"There is no {stage} in {self.work}: run the stage {stage} first.")
+        return dataclasses.replace(getattr(self.preset, stage), minutes=0)
+
+    def autoencoder(self, plan: Plan) -> AutoencoderKL:
+        return train_autoencoder(self.emoji, plan, self.work / "autoencoder", self.device)
+
+    def clip(self, plan: Plan) -> tuple[CLIPModel, CLIPTokenizer]:
+        return train_clip(self.emoji, plan, self.work / "clip", self.device)
+
+    def unet(self, plan: Plan) -> TextToImage:
+        autoencoder = self.autoencoder(self.last("autoencoder"))
+        clip, tokenizer = self.clip(self.last("clip"))
+        emoji = self.emoji.only(common_names()) if self.preset.common else self.emoji
+        folder, variants = self.work / "unet", self.preset.variants
+        encoder = text_encoder_of(clip)
+        return train_unet(emoji, autoencoder, encoder, tokenizer, plan, folder, variants, self.device)
+
+    def export(self, out: Path) -> None:
+        """Write what has been trained so far."""
+        clip, tokenizer = self.clip(self.last("clip"))
+        words = self.work / "clip" / "tokenizer"
+        export_clip(out / "clip", clip, words)
+        autoencoder = self.autoencoder(self.last("autoencoder"))
+        export_pipeline(out / "emoji", self.unet(self.last("unet")), autoencoder, tokenizer, words)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the stages."""
+    options = parse(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    preset = PRESETS[options.preset]
+    training = Training(load_emoji(options.data), preset, options.work, options.device)
+    run: dict[str, Callable[[Plan], object]] = {stage: getattr(training, stage) for stage in STAGES[1:4]}
+    for stage in STAGES if "all" in options.stages else options.stages:
+        if stage == "export":
+            training.export(options.out)
+        elif stage != "data":
+            plan: Plan = getattr(preset, stage)
+            run[stage](plan if options.minutes is None else dataclasses.replace(plan, minutes=options.minutes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Captions of composed emoji: with and without style, background, article and filler words, sometimes empty."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+
+TEMPLATES = (
+    "{thing}",
+    "{thing}",
+    "a picture of {thing}",
+    "a drawing of {thing}",
+    "an emoji of {thing}",
+    "{thing}, emoji",
+    "a photo of {thing}",
+    "a DSLR photo of {thing}",
+    "{thing}, high quality, detailed",
+)
+STYLED = ("{article} {style} emoji of {thing}", "{article} {style} emoji of {thing}", "{thing}, {style} style")
+
+
+def article(words: str) -> str:
+    """ "a" or "an" for what follows."""
+    return "an" if words[:1].lower() in "aeiou" else "a"
+
+
+def with_article(name: str) -> str:
+    """ "owl" -> "an owl"; plurals ("french fries") stay."""
+    plural = name.endswith("s") and not name.endswith(("ss", "us", "is"))
+    return name if plural else f"{article(name)} {name}"
+
+
+def with_background(text: str, colour: str | None) -> str:
+    """Add "on a {colour} background"; None (white) adds nothing."""
+    return text if colour is None else f"{text} on {article(colour)} {colour} background"
+
+
+def caption(
+    name: str,
+    tags: Sequence[str],
+    style: str,
+    colour: str | None,
+    rng: random.Random,
+    empty: float = 0.0,
+    synonym: float = 0.1,
+) -> str:
+    """One random caption of an emoji.
+
+    Args:
+        name: the concept.
+        tags: its synonyms; one replaces the name with probability `synonym`.
+        style: style word, mentioned in four captions of ten.
+        colour: name of the background colour, always mentioned; None for white.
+        rng: source of randomness.
+        empty: probability of the empty caption (for classifier-free guidance).
+    """
+    if rng.random() < empty:
+        return ""
+    word = rng.choice(tags) if tags and rng.random() < synonym else name
+    thing = with_article(word) if rng.random() < 0.6 else word
+    template = rng.choice(STYLED if rng.random() < 0.4 else TEMPLATES)
+    return with_background(template.format(thing=thing, style=style, article=article(style)), colour)
+
+
+def python_rng(rng: torch.Generator) -> random.Random:
+    """A Python generator seeded by a torch one."""
+    return random.Random(int(torch.randint(2**31, (), generator=rng)))

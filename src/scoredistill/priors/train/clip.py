@@ -1,0 +1,181 @@
+"""A small CLIP: image and text towers trained so that a picture and its caption agree and others do not.
+
+Loss, with unit features u_i of pictures and v_j of captions and temperature s:
+
+    - (1 / 2b) sum_i [ log softmax_j(s u_i . v_j)_i + log softmax_j(s u_j . v_i)_i ]
+
+where pairs i != j of the same concept are left out of both sums. Radford et al., https://arxiv.org/abs/2103.00020.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from scoredistill.priors.train import captions, compose
+from scoredistill.priors.train.data import SIZE, Emoji
+from scoredistill.priors.train.loop import Plan, Run, train
+from scoredistill.priors.train.tokenizer import MAX_LENGTH, train_tokenizer
+
+WIDTH, HEADS, PROJECTION = 192, 3, 128
+
+
+def build(tokenizer: CLIPTokenizer, seed: int = 0) -> CLIPModel:
+    """An untrained model; both towers are 192 wide."""
+    torch.manual_seed(seed)
+    tower = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": HEADS}
+    text = tower | {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": MAX_LENGTH,
+        "num_hidden_layers": 3,
+        "projection_dim": PROJECTION,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = tower | {"image_size": SIZE, "patch_size": 8, "num_hidden_layers": 4, "projection_dim": PROJECTION}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=PROJECTION))
+
+
+def tokens(tokenizer: CLIPTokenizer, texts: list[str], padding: str = "longest") -> Int[Tensor, "b l"]:
+    """Token numbers of texts, padded with the end marker."""
+    batch = tokenizer(texts, padding=padding, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
+    return batch.input_ids
+
+
+def text_features(model: CLIPModel, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b p"]:
+    """Unit vectors of texts."""
+    pooled = model.text_model(input_ids=ids).pooler_output
+    return functional.normalize(model.text_projection(pooled).float(), dim=-1)
+
+
+def image_features(model: CLIPModel, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b p"]:
+    """Unit vectors of pictures in [0, 1]."""
+    pooled = model.vision_model(pixel_values=2 * images - 1).pooler_output
+    return functional.normalize(model.visual_projection(pooled).float(), dim=-1)
+
+
+def contrastive_loss(
+    images: Float[Tensor, "b p"], texts: Float[Tensor, "b p"], scale: Float[Tensor, ""], concept: Int[Tensor, " b"]
+) -> Float[Tensor, ""]:
+    """The module's formula."""
+    same = concept[:, None] == concept[None, :]
+    same.fill_diagonal_(False)
+    logits = (scale * images @ texts.T).masked_fill(same, float("-inf"))
+    target = torch.arange(len(images), device=images.device)
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+
+
+def batch(emoji: Emoji, size: int, rng: torch.Generator) -> tuple[Tensor, list[str], Tensor]:
+    """`size` random emoji: augmented pictures ``[b, 3, 64, 64]``, their captions, their concepts ``int64[b]``."""
+    chosen = torch.randint(len(emoji), (size,), generator=rng).numpy()
+    words = captions.python_rng(rng)
+    colours = [words.choice(list(compose.BACKGROUNDS)) if words.random() < 0.5 else None for _ in chosen]
+    placed = compose.place_at_random(compose.premultiplied(emoji.rgba[chosen]), (0.6, 1.1), 0.2, rng)
+    images = compose.degraded(
+        compose.recoloured(compose.over(placed, compose.named_backgrounds(colours)), 0.25, rng), rng
+    )
+    texts = []
+    for index, colour in zip(chosen, colours, strict=True):
+        concept, style = emoji.concept[index], emoji.styles[emoji.style[index]]
+        mentioned = colour if words.random() < 0.5 else None
+        texts.append(captions.caption(emoji.names[concept], emoji.tags[concept], style, mentioned, words, synonym=0.15))
+    return images, texts, torch.from_numpy(emoji.concept[chosen])
+
+
+def all_captions(emoji: Emoji) -> list[str]:
+    """What the tokenizer learns from: names and tags in every kind of sentence."""
+    words = captions.python_rng(torch.Generator().manual_seed(0))
+    texts = [*emoji.names, *(tag for tags in emoji.tags for tag in tags)]
+    for name, tags in zip(emoji.names, emoji.tags, strict=True):
+        for style in emoji.styles:
+            texts.append(captions.caption(name, tags, style, words.choice([None, *compose.BACKGROUNDS]), words))
+    return texts
+
+
+@torch.no_grad()
+def name_features(model: CLIPModel, tokenizer: CLIPTokenizer, names: tuple[str, ...]) -> Float[Tensor, "n p"]:
+    """Unit vectors of "a picture of {name}" for every name."""
+    texts = [f"a picture of {captions.with_article(name)}" for name in names]
+    device = next(model.parameters()).device
+    parts = [tokens(tokenizer, texts[start : start + 256]) for start in range(0, len(texts), 256)]
+    return torch.cat([text_features(model, part.to(device)) for part in parts])
+
+
+@torch.no_grad()
+def picture_features(model: CLIPModel, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p"]:
+    """Unit vectors of any number of pictures in [0, 1]."""
+    device = next(model.parameters()).device
+    return torch.cat([image_features(model, part.to(device)) for part in images.split(256)])
+
+
+def retrieval(
+    query: Float[Tensor, "q p"],
+    keys: Float[Tensor, "k p"],
+    relevant: Int[Tensor, " q"],
+    labels: Int[Tensor, " k"],
+    top: int = 5,
+) -> float:
+    """Share of queries with a key of the same label among their `top` nearest keys."""
+    nearest = (query @ keys.T).topk(min(top, len(keys)), dim=1).indices
+    return float((labels[nearest] == relevant[:, None]).any(dim=1).float().mean())
+
+
+def sheet(emoji: Emoji, tokenizer: CLIPTokenizer) -> Callable[[nn.Module, Path], None]:
+    """Draw held-out pictures with the nearest name under each; write the top-5 rate beside it."""
+    rgba = compose.premultiplied(emoji.rgba)
+    images, concept = compose.over(rgba, torch.ones(1, 3, 1, 1)), torch.from_numpy(emoji.concept)
+
+    def draw(model: nn.Module, path: Path) -> None:
+        names = name_features(model, tokenizer, emoji.names).cpu()
+        pictures = picture_features(model, images).cpu()
+        rate = retrieval(pictures, names, concept, torch.arange(len(emoji.names)))
+        path.with_suffix(".json").write_text(json.dumps({"held_out_name_in_top_5": rate}))
+        tiles = functional.pad(images[:32], (16, 16, 0, 16), value=1.0)
+        picture = Image.fromarray(compose.grid(tiles, 8))
+        nearest = (pictures[:32] @ names.T).argmax(dim=1).tolist()
+        for index, best in enumerate(nearest):
+            place = (96 * (index % 8) + 2, 80 * (index // 8) + 66)
+            ImageDraw.Draw(picture).text(place, emoji.names[best][:16], fill="black")
+        picture.save(path)
+
+    return draw
+
+
+def train_clip(emoji: Emoji, plan: Plan, folder: Path, device: str = "cpu") -> tuple[CLIPModel, CLIPTokenizer]:
+    """Train, or continue, in `folder`; returns the averaged model and its tokenizer."""
+    tokenizer_folder = folder / "tokenizer"
+    if not (tokenizer_folder / "vocab.json").exists():
+        train_tokenizer(all_captions(emoji), tokenizer_folder)
+    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
+    run, seen = Run(build(tokenizer), plan, folder, device), emoji.train
+
+    def loss(model: nn.Module, rng: torch.Generator) -> Tensor:
+        images, texts, concept = batch(seen, plan.batch, rng)
+        ids = tokens(tokenizer, texts).to(device)
+        scale = model.logit_scale.exp().clamp(max=100)
+        pictures, words = image_features(model, images.to(device)), text_features(model, ids)
+        return contrastive_loss(pictures, words, scale, concept.to(device))
+
+    return train(run, loss, sheet(emoji.select(emoji.held_out), tokenizer), "clip"), tokenizer
+
+
+def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
+    """A copy of the text tower as a model of its own."""
+    encoder = CLIPTextModel(model.config.text_config)
+    names = encoder.state_dict()
+    weights = {name: value for name, value in model.state_dict().items() if name.startswith("text_model.")}
+    if not any(name.startswith("text_model.") for name in names):
+        weights = {name.removeprefix("text_model."): value for name, value in weights.items()}
+    encoder.load_state_dict(weights, strict=False)
+    if missing := [name for name in names if name not in weights and "position_ids" not in name]:
+        raise RuntimeError(f"the text tower has no {missing[0]}")
+    return encoder

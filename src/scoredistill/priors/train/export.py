@@ -1,0 +1,97 @@
+"""Write the trained networks as the folders that diffusers and transformers read, in half precision.
+
+``emoji/`` is a complete `StableDiffusionPipeline`, ``clip/`` a `CLIPModel` with its tokenizer and image processor.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from torch import nn
+from transformers import CLIPModel, CLIPTokenizer
+
+from scoredistill.priors.train.data import SIZE
+from scoredistill.priors.train.unet import TextToImage, build_scheduler
+
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def export_pipeline(
+    folder: Path, network: TextToImage, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, tokenizer_folder: Path
+) -> None:
+    """Write a `StableDiffusionPipeline` folder; the networks themselves are not changed."""
+    pipeline = StableDiffusionPipeline(
+        vae=half(autoencoder),
+        text_encoder=half(network.text_encoder),
+        tokenizer=tokenizer,
+        unet=half(network.unet),
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    declare_float32(folder / "text_encoder" / "config.json")
+    copy_tokenizer(tokenizer_folder, folder / "tokenizer")
+    make_readable(folder)
+
+
+def export_clip(folder: Path, model: CLIPModel, tokenizer_folder: Path) -> None:
+    """Write a `CLIPModel` folder with everything that `CLIPProcessor` needs."""
+    half(model).save_pretrained(folder, safe_serialization=True)
+    declare_float32(folder / "config.json")
+    copy_tokenizer(tokenizer_folder, folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(image_processor_settings(), indent=2))
+    make_readable(folder)
+
+
+def image_processor_settings() -> dict[str, object]:
+    """`CLIPImageProcessor`: the shorter side becomes 64 pixels, the middle is kept, [0, 1] becomes [-1, 1]."""
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": SIZE},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": SIZE, "width": SIZE},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+
+
+def half(network: nn.Module) -> nn.Module:
+    """A copy in half precision."""
+    return copy.deepcopy(network).half().cpu().eval()
+
+
+def declare_float32(config: Path) -> None:
+    """State single precision in a transformers config: the file is half as large, but a CPU computes in float32."""
+    settings = json.loads(config.read_text())
+
+    def declare(part: dict) -> dict:
+        part = {key: declare(value) if isinstance(value, dict) else value for key, value in part.items()}
+        return part | {key: "float32" for key in ("dtype", "torch_dtype") if key in part}
+
+    config.write_text(json.dumps(declare(settings), indent=2) + "\n")
+
+
+def make_readable(folder: Path) -> None:
+    """safetensors writes files that only their owner may read."""
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Replace the tokenizer files of `target` by those that every version of transformers reads."""
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "tokenizer.json").unlink(missing_ok=True)
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(source / name, target / name)
