@@ -1,7 +1,8 @@
 """A line chart as an inline SVG string, from the standard library and numpy alone.
 
-The chart takes its text colours from CSS variables of the page around it (`--ink`, `--muted`, `--line`), so that it follows light and dark
-mode. Series colours are the palette of Okabe and Ito (2008), which stays distinct under the common colour-vision deficiencies.
+Text and grid take their colours from the style sheet of the page around it (classes `chart`, `grid`, `axis`, `name`,
+`series`), so that the chart follows light and dark mode. Series colours are those of Okabe and Ito (2008), which stay
+distinct under the common colour-vision deficiencies.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 DASHES = ("none", "7 4", "2 3", "9 3 2 3")
 
-WIDTH, HEIGHT = 760, 340
-LEFT, RIGHT, TOP, BOTTOM = 74, 16, 34, 46
-HUGE = 1e300  # beyond this a value is treated as not finite: the arithmetic of an axis would overflow
+WIDTH, HEIGHT = 760.0, 340.0
+LEFT, RIGHT, TOP, BOTTOM = 74.0, 34.0, 40.0, 52.0
+HUGE = 1e200  # beyond this a value counts as not finite: the arithmetic of an axis would overflow
 
 Line = tuple[np.ndarray, np.ndarray]
 
@@ -29,7 +30,7 @@ def color_of(i: int) -> str:
 
 
 def dash_of(i: int) -> str:
-    """SVG dash pattern of the i-th series: solid for the first seven, then one pattern per repetition of the palette."""
+    """SVG dash pattern of the i-th series: solid for the first seven, then a new one for each round of the palette."""
     return DASHES[i // len(PALETTE) % len(DASHES)]
 
 
@@ -37,8 +38,9 @@ def line_chart(series: Mapping[str, Any], x_label: str = "", y_label: str = "", 
     """The SVG of one chart.
 
     Args:
-        series: name -> values, or name -> tuple (xs, ys) of two sequences of one length. Values that are not finite break the line, and so
-            do values <= 0 on a logarithmic axis. Long series are thinned to about 400 points that keep every visible spike.
+        series: name -> values, or name -> tuple (xs, ys) of two sequences of one length. Values that are not finite
+            break the line, and so do values <= 0 on a logarithmic axis. Long series are thinned to at most 400 points
+            that keep every spike.
         x_label, y_label: names of the axes.
         log_y: logarithmic y axis.
 
@@ -46,7 +48,7 @@ def line_chart(series: Mapping[str, Any], x_label: str = "", y_label: str = "", 
         ValueError: xs and ys differ in length.
     """
     lines = [_read(name, values, log_y) for name, values in series.items()]
-    x_axis = _Axis.of([xs[np.isfinite(ys)] for xs, ys in lines], LEFT, WIDTH - RIGHT)
+    x_axis = _Axis.of([xs for xs, _ in lines], LEFT, WIDTH - RIGHT)
     y_axis = _Axis.of([ys for _, ys in lines], HEIGHT - BOTTOM, TOP, log=log_y, pad=0.05)
     parts = _frame(x_axis, y_axis, x_label, y_label)
     for i, (name, line) in enumerate(zip(series, lines, strict=True)):
@@ -54,11 +56,12 @@ def line_chart(series: Mapping[str, Any], x_label: str = "", y_label: str = "", 
     if not any(np.isfinite(ys).any() for _, ys in lines):
         parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT / 2}" text-anchor="middle">no finite values</text>')
     label = escape(f"{y_label or 'values'} over {x_label or 'index'}: {', '.join(series)}")
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    box = f"0 0 {WIDTH:g} {HEIGHT:g}"
+    return f'<svg class="chart" viewBox="{box}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
 def thin(xs: np.ndarray, ys: np.ndarray, limit: int = 400) -> Line:
-    """At most `limit` points of a series: of each stretch its minimum, its maximum and its first gap; both ends of the series."""
+    """At most `limit` points of a series: both ends, and of each stretch its minimum, its maximum and its first gap."""
     if len(ys) <= limit:
         return xs, ys
     keep = {0, len(ys) - 1}
@@ -74,7 +77,7 @@ def thin(xs: np.ndarray, ys: np.ndarray, limit: int = 400) -> Line:
 
 
 def ticks(low: float, high: float, count: int = 6, log: bool = False) -> list[tuple[float, str]]:
-    """Round tick values within [low, high] with their labels; powers of ten on a logarithmic axis that spans enough of them."""
+    """Round values within [low, high] with their labels; powers of ten if a logarithmic axis spans enough of them."""
     if log:
         decades = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
         stride = max(1, math.ceil(len(decades) / (count + 1)))
@@ -89,7 +92,7 @@ def ticks(low: float, high: float, count: int = 6, log: bool = False) -> list[tu
     step = next(m * size for m in (1, 2, 5, 10) if m * size >= rough * 0.999)
     values = [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    plain = 1e-4 <= step and max(abs(low), abs(high)) < 1e6
+    plain = step >= 1e-4 and max(abs(low), abs(high)) < 1e6
     return [(value, f"{value:,.{decimals}f}" if plain else f"{value:.6g}") for value in values]
 
 
@@ -134,7 +137,8 @@ def _read(name: str, values: Any, log_y: bool) -> Line:
     if len(xs) != len(ys):
         raise ValueError(f"series {name!r} has {len(xs)} xs but {len(ys)} ys")
     with np.errstate(invalid="ignore"):
-        shown = (np.abs(ys) < HUGE) & (np.abs(xs) < HUGE) & ((ys > 0) | (not log_y))
+        xs = np.where(np.abs(xs) < HUGE, xs, np.nan)
+        shown = (np.abs(ys) < HUGE) & np.isfinite(xs) & ((ys > 1 / HUGE) | (not log_y))
     return xs, np.where(shown, ys, np.nan)
 
 
@@ -149,9 +153,9 @@ def _frame(x_axis: _Axis, y_axis: _Axis, x_label: str, y_label: str) -> list[str
     for value, label in x_axis.ticks():
         x = x_axis(value)
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 8}" dy=".9em" text-anchor="middle">{label}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 8}" dy=".85em" text-anchor="middle">{label}</text>')
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    parts.append(f'<text class="name" x="4" y="{TOP - 18}">{escape(y_label)}</text>')
+    parts.append(f'<text class="name" x="0" y="{TOP - 18}">{escape(y_label)}</text>')
     parts.append(f'<text class="name" x="{right}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>')
     return parts
 
