@@ -50,7 +50,7 @@ def grid(
     """A wall of pictures, row by row from the top left, on white.
 
     Args:
-        images: pictures; each cell has the largest width and height among them, and a smaller picture is centred in its cell.
+        images: pictures; each cell has the largest width and height among them, smaller pictures are centred.
         columns: pictures per row; the last row may be short.
         pad: pixels around and between the cells.
         labels: one line of text under each picture, shortened to the width of the cell.
