@@ -49,7 +49,7 @@ def ddim(
     """Sample by DDIM from the noise x_T, at the prior's own times (a diffusers prior's are its scheduler's).
 
     Args:
-        x_T: noised samples at the first of `prior.times(steps)`; for almost all priors N(0, sigma^2 I).
+        x_T: noised samples at the first of `prior.times`; for almost all priors N(0, sigma^2 I).
         steps: network calls, at least 1.
         eta: 0 deterministic, 1 ancestral.
         rng: source of the noise when eta > 0.
@@ -60,12 +60,11 @@ def ddim(
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
     times = prior.times(steps).to(x_T.device)
-    alphas, sigmas = prior.schedule(times)
+    alphas, sigmas = (level.to(x_T.dtype) for level in prior.schedule(times))
     x = x_T
     for i in range(steps):
-        t = times[i].to(x.dtype).expand(len(x))
-        x0 = prior.denoise(x, t, cond)
-        alpha, sigma, alpha_next, sigma_next = (c.to(x.dtype) for c in (alphas[i], sigmas[i], alphas[i + 1], sigmas[i + 1]))
+        x0 = prior.denoise(x, times[i, 0].to(x.dtype).expand(len(x)), cond)
+        (alpha, alpha_next), (sigma, sigma_next) = alphas[i], sigmas[i]
         noise = (x - alpha * x0) / sigma
         if eta > 0:
             variance = (eta * sigma_next) ** 2 * (1 - (alpha * sigma_next / (alpha_next * sigma)) ** 2)

@@ -52,9 +52,9 @@ class VP(Schedule):
 
     def time_of(self, ratio: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b"]:
         # log alpha = -log(1 + r^2) / 2 makes t the positive root of a quadratic; written without cancellation
-        log_snr = torch.log1p(_as_tensor(ratio).square())
         b, slope = self.beta_min, self.beta_max - self.beta_min
-        return (2 * log_snr / (b + (b**2 + 2 * slope * log_snr).sqrt())).clamp(0, 1)
+        minus_2_log_alpha = torch.log1p(_as_tensor(ratio).square()).clamp(max=slope / 2 + b)
+        return (2 * minus_2_log_alpha / (b + (b**2 + 2 * slope * minus_2_log_alpha).sqrt())).clamp(0, 1)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ particle the -n_j inside the kernel already is the entropy term (Stein's identit
 it twice: it is off by default. The paper's Eqs. 7 and 8, read with descent, attract; the sign here repels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -39,7 +40,7 @@ class Stein(Estimator):
     """
 
     base: Estimator
-    kernel: RBF = field(default_factory=RBF)
+    kernel: Callable[[Tensor], Tensor] = field(default_factory=RBF)
     normalise: str = "row"
     repulsion: float | None = None
 
@@ -52,7 +53,7 @@ class Stein(Estimator):
         estimate = self.base(prior, batch, t, rng)
         gamma = (1.0 if self.normalise == "paper" else 0.0) if self.repulsion is None else self.repulsion
         if gamma:
-            kernel, away = self.kernel.repulsion(batch.x)
+            kernel, away = self.kernel.repulsion(batch.x)  # type: ignore[attr-defined]
         else:
             kernel, away = self.kernel(batch.x), torch.zeros_like(batch.x)
         total = (kernel @ estimate.grad.flatten(1)).reshape_as(batch.x) - gamma * away

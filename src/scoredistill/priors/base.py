@@ -63,9 +63,13 @@ class Prior(ABC):
         """The condition of the same kind as `cond` that says nothing, for classifier-free guidance."""
         raise NotImplementedError(f"{type(self).__name__} has no unconditional mode: pass uncond= to Guided")
 
-    def times(self, steps: int) -> Float[Tensor, "steps+1"]:
-        """Decreasing times at which samplers of this prior evaluate it; the last one is where they end."""
-        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
+        """The (from, to) times of a sampler's steps, decreasing: it evaluates the prior at `from` and goes to `to`.
+
+        A step's `to` is the next one's `from`, but for schedulers that round the two differently.
+        """
+        grid = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+        return torch.stack([grid[:-1], grid[1:]], 1)
 
     def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b *d"]:
         """Pictures in [0, 1] to samples of this prior; the identity for priors whose samples are pictures."""
@@ -111,7 +115,7 @@ class PriorWrapper(Prior):
     def null(self, cond: Cond) -> Cond:
         return self.prior.null(cond)
 
-    def times(self, steps: int) -> Float[Tensor, "steps+1"]:
+    def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
         return self.prior.times(steps)
 
     def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b *d"]:

@@ -1,0 +1,218 @@
+r"""Diffusers pipelines as priors: Stable Diffusion 1.x and 2.x and everything in their format.
+
+    prior = load_prior("stable-diffusion-v1-5/stable-diffusion-v1-5", dtype=torch.float16, device="cuda")
+    cond = prior.encode_text(["a hamburger"])
+
+Time t in [0, 1] is the scheduler's time step t (T - 1), its own table is the schedule, and its own time steps are those
+of `sampling.ddim`, which therefore equals the pipeline. Networks that predict the noise, v or the clean sample are all
+converted to the noise (`base.from_prediction`).
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoredistill.priors.base import Cond, Prior, expand_cond, from_prediction
+from scoredistill.schedule import Tabulated, per_sample
+
+BUNDLED = ("emoji",)
+PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+SNAP = 1e-3  # time steps this near to a whole number are meant to be it
+
+
+class StableDiffusionPrior(Prior):
+    """Prior of a `StableDiffusionPipeline`: latents, with a text condition {"text": [b, tokens, features]}.
+
+    Particles stay in their own dtype (float32); the networks run in theirs.
+
+    Attributes:
+        pipeline: the diffusers pipeline, untouched; LoRA adapters loaded in it keep working.
+        latent_shape: (channels, height, width) of the samples of the model's own picture size.
+        picture_size: (height, width) the model was made for, in pixels.
+    """
+
+    def __init__(self, pipeline: Any):
+        scheduler = pipeline.scheduler
+        kind = scheduler.config.get("prediction_type", "epsilon")
+        if kind not in PREDICTIONS:
+            raise ValueError(f"prediction type {kind!r} is not supported: {', '.join(PREDICTIONS)} are")
+        self.pipeline = pipeline
+        self.prediction = PREDICTIONS[kind]
+        self.schedule = Tabulated(scheduler.alphas_cumprod)
+        self.unet, self.vae = pipeline.unet, pipeline.vae
+        for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+            network.requires_grad_(False).eval()
+        side, factor = self.unet.config.sample_size, 2 ** (len(self.vae.config.block_out_channels) - 1)
+        height, width = (side, side) if isinstance(side, int) else side
+        self.latent_shape = (self.unet.config.in_channels, height, width)
+        self.picture_size = (height * factor, width * factor)
+        self._text: dict[str, Tensor] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @torch.no_grad()
+    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+        return self._predict(x_t, t, cond)[1]
+
+    @torch.no_grad()
+    def denoise(
+        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
+    ) -> Float[Tensor, "b *d"]:
+        return self._predict(x_t, t, cond)[0]
+
+    def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
+        """(x0, eps) from one batched network call."""
+        cond = self.encode_text([""]) if cond is None else cond
+        alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
+        step = t.to(torch.float32) * (len(self.schedule) - 1)
+        whole = step.round()
+        step = torch.where((step - whole).abs() < SNAP, whole, step).clamp(min=0)
+        text = expand_cond(cond, len(x_t))["text"]
+        dtype = self.unet.dtype
+        out = self.unet(x_t.to(dtype), step, encoder_hidden_states=text.to(dtype), return_dict=False)[0]
+        return from_prediction(self.prediction, out.to(x_t.dtype), x_t, alpha, sigma)
+
+    @torch.no_grad()
+    def encode_text(self, prompts: str | Sequence[str]) -> dict[str, Tensor]:
+        """Condition of one prompt or of a list with one per sample. Each distinct prompt is encoded once, ever."""
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        new = [p for p in dict.fromkeys(prompts) if p not in self._text]
+        if new:
+            embeddings, _ = self.pipeline.encode_prompt(new, self.device, 1, False)
+            self._text.update(zip(new, embeddings.split(1), strict=True))
+        return {"text": torch.cat([self._text[p] for p in prompts])}
+
+    def null(self, cond: Cond) -> Cond:
+        return self.encode_text([""])
+
+    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
+        """Pictures in [0, 1] to latents (the posterior's mode), differentiably; sizes must divide by the VAE's factor."""
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        if images.shape[-1] % factor or images.shape[-2] % factor:
+            raise ValueError(f"picture sides must be multiples of {factor}, not {images.shape[-2]}x{images.shape[-1]}")
+        moments = self.vae.encode((2 * images - 1).to(self.vae.dtype)).latent_dist
+        shift = self.vae.config.get("shift_factor") or 0.0
+        return (moments.mode().to(images.dtype) - shift) * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, x: Float[Tensor, "b c p q"]) -> Float[Tensor, "b 3 h w"]:
+        shift = self.vae.config.get("shift_factor") or 0.0
+        pictures = self.vae.decode((x / self.vae.config.scaling_factor + shift).to(self.vae.dtype)).sample
+        return (pictures.to(x.dtype) / 2 + 0.5).clamp(0, 1)
+
+    def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
+        """The times of the pipeline's own DDIM scheduler, which goes to `from` - T // steps whatever the next `from` is.
+
+        It ends at the table's first entry, or before it, where data are clean (`set_alpha_to_one`, see `Tabulated`).
+        """
+        from diffusers import DDIMScheduler
+
+        scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
+        scheduler.set_timesteps(steps)
+        start, last = scheduler.timesteps.double(), len(self.schedule) - 1
+        to = start - len(self.schedule) // steps
+        end = -1.0 if scheduler.config.set_alpha_to_one else 0.0
+        return torch.stack([start, torch.where(to < 0, end, to)], 1) / last
+
+
+def load_prior(
+    source: Any = "emoji",
+    *,
+    dtype: torch.dtype | str = torch.float32,
+    device: torch.device | str | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    local_files_only: bool = False,
+) -> StableDiffusionPrior:
+    """Load a diffusion model as a prior.
+
+    Args:
+        source: "emoji" (bundled), a hub name such as "stable-diffusion-v1-5/stable-diffusion-v1-5", a local folder with
+            a `model_index.json`, or a ready pipeline object.
+        dtype: of the networks; particles stay float32.
+        device: "cuda" if there is one by default, else "cpu". A ready pipeline stays where it is.
+        revision, variant, local_files_only: as in diffusers' `from_pretrained`.
+
+    Raises:
+        ValueError: if there is no such model, it is of a kind that is not supported, or is not in safetensors.
+    """
+    if not isinstance(source, (str, Path)):
+        return _from_pipeline(source)
+    if isinstance(dtype, str):
+        dtype = _dtype(dtype)
+    folder = prior_folder(source)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline = _load_pipeline(
+        folder,
+        local_files_only=local_files_only or Path(folder).is_dir(),
+        torch_dtype=dtype,
+        revision=revision,
+        variant=variant,
+    )
+    return _from_pipeline(pipeline.to(device))
+
+
+def bundled_folder(name: str) -> Path:
+    """Where the package keeps a bundled model."""
+    return Path(str(files("scoredistill.priors"))) / "bundled" / name
+
+
+def prior_folder(source: str | Path) -> str:
+    """The folder or hub name that `load_prior(source)` reads, after checking what can be checked without reading it."""
+    if str(source) in BUNDLED:
+        return str(bundled_folder(str(source)))
+    path = Path(source)
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise ValueError(f"{path} is not a diffusers pipeline: it has no model_index.json")
+        return str(path)
+    if path.exists() or str(source).count("/") != 1 or not all(str(source).split("/")):
+        raise ValueError(
+            f"no prior {str(source)!r}: give {', '.join(map(repr, BUNDLED))} (bundled), a folder with a diffusers pipeline, "
+            "or a hub name such as 'stable-diffusion-v1-5/stable-diffusion-v1-5'"
+        )
+    return str(source)
+
+
+def _load_pipeline(folder: str, **options: Any) -> Any:
+    from diffusers import DiffusionPipeline
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **_without_checker(folder), **options)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"cannot load {folder!r} as a diffusers pipeline with safetensors weights: {reason}") from error
+
+
+def _without_checker(folder: str) -> Mapping[str, Any]:
+    """The safety checker looks at finished pictures, which distillation does not make: do not load a gigabyte for it."""
+    index = Path(folder) / "model_index.json"
+    if index.is_file() and '"safety_checker"' not in index.read_text():
+        return {}
+    return {"safety_checker": None, "requires_safety_checker": False}
+
+
+def _from_pipeline(pipeline: Any) -> StableDiffusionPrior:
+    name = type(pipeline).__name__
+    if not (name.startswith("StableDiffusionPipeline") or name == "StableDiffusionImg2ImgPipeline"):
+        raise ValueError(
+            f"{name} is not supported yet: StableDiffusionPipeline (Stable Diffusion 1.x and 2.x) is; any network can be "
+            "wrapped with Prior.from_callable(fn, schedule, prediction)"
+        )
+    return StableDiffusionPrior(pipeline)
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"unknown dtype {name!r}: use float32, float16 or bfloat16")
+    return dtype

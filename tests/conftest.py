@@ -1,0 +1,39 @@
+"""Under pytest every annotated tensor shape of the package is checked (jaxtyping with beartype)."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("scoredistill", "beartype.beartype")
+
+import pytest
+import torch
+
+from scoredistill.priors import GaussianMixture
+from scoredistill.schedule import VP
+
+torch.set_num_threads(1)  # the tensors of tests are small: threads would only wait for each other
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def mixture() -> GaussianMixture:
+    """Five anisotropic components in two dimensions, float64, in two classes."""
+    g = torch.Generator().manual_seed(7)
+    means = torch.randn(5, 2, generator=g, dtype=torch.float64)
+    roots = 0.4 * torch.randn(5, 2, 2, generator=g, dtype=torch.float64)
+    covs = roots @ roots.mT + 0.02 * torch.eye(2, dtype=torch.float64)
+    weights = torch.rand(5, generator=g, dtype=torch.float64) + 0.2
+    return GaussianMixture(means, covs, weights, VP(), labels=[0, 0, 1, 1, 1])
+
+
+def gaussian(mean: torch.Tensor, variance: float, schedule=None) -> GaussianMixture:
+    """One isotropic Gaussian as a prior."""
+    return GaussianMixture(mean[None], torch.tensor([variance], dtype=mean.dtype), schedule=schedule)
