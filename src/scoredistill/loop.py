@@ -43,7 +43,7 @@ class Step:
     generator: Generator
     prior: Prior
     optimizer: torch.optim.Optimizer
-    rng: Rng
+    rng: Sequence[torch.Generator]
 
     @property
     def grad_norm(self) -> Tensor:
@@ -61,7 +61,7 @@ class Step:
             "next": self.index + 1,
             "generator": self.generator.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "rng": [g.get_state() for g in _generators(self.rng)],
+            "rng": [g.get_state() for g in self.rng],
         }
 
 
@@ -100,56 +100,41 @@ def distill(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
-    rng = torch.Generator().manual_seed(0) if rng is None else rng
-    clock = _clock(times, steps, rng)
-    return _run(generator, prior, estimator, cond, steps, particles, clock, optimizer, source, rng, state)
-
-
-def _run(
-    generator: Generator,
-    prior: Prior,
-    estimator: Estimator,
-    cond: Cond | Callable[[Tensor], Cond] | None,
-    steps: int,
-    particles: int | None,
-    clock: Clock,
-    optimizer: Optimizer | None,
-    source: Tensor | Callable[[Tensor], Tensor] | None,
-    rng: Rng,
-    state: Mapping[str, Any] | None,
-) -> Iterator[Step]:
+    noise = torch.Generator().manual_seed(0) if rng is None else rng
+    generators = [noise] if isinstance(noise, torch.Generator) else list(noise)
+    clock = _clock(times, steps, generators[0].initial_seed())
     made = optimizer if isinstance(optimizer, torch.optim.Optimizer) else (optimizer or _adam)(generator.parameters())
     if state is not None:
         generator.load_state_dict(state["generator"])
         made.load_state_dict(state["optimizer"])
-        for g, saved in zip(_generators(rng), state["rng"], strict=True):
+        for g, saved in zip(generators, state["rng"], strict=True):
             g.set_state(saved)
-    for index in range(0 if state is None else state["next"], steps):
-        t = float(clock(index, steps))
-        views = generator.views(particles, _generators(rng)[0])
-        x = generator(views)
-        batch = Batch(x.detach(), cond(views) if callable(cond) else cond, source(views) if callable(source) else source)
-        estimate = estimator(prior, batch, torch.full((len(x),), t, dtype=x.dtype, device=x.device), rng)
-        made.zero_grad(set_to_none=True)
-        x.backward(estimate.grad)
-        made.step()
-        yield Step(index, steps, t, estimate, views, generator, prior, made, rng)
+
+    def run() -> Iterator[Step]:
+        for index in range(0 if state is None else state["next"], steps):
+            t = float(clock(index, steps))
+            views = generator.views(particles, generators[0])
+            x = generator(views)
+            here = Batch(x.detach(), *(given(views) if callable(given) else given for given in (cond, source)))
+            estimate = estimator(prior, here, torch.full((len(x),), t, dtype=x.dtype, device=x.device), noise)
+            made.zero_grad(set_to_none=True)
+            x.backward(estimate.grad)
+            made.step()
+            yield Step(index, steps, t, estimate, views, generator, prior, made, generators)
+
+    return run()
 
 
 def _adam(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=1e-2)
 
 
-def _clock(times: Clock | Sequence[float] | None, steps: int, rng: Rng) -> Clock:
+def _clock(times: Clock | Sequence[float] | None, steps: int, seed: int) -> Clock:
     if times is None:
-        return Uniform(seed=_generators(rng)[0].initial_seed())
+        return Uniform(seed=seed)
     if callable(times):
         return times
     fixed = [float(t) for t in times]
     if len(fixed) != steps:
         raise ValueError(f"times lists {len(fixed)} times for {steps} steps")
     return lambda index, _: fixed[index]
-
-
-def _generators(rng: Rng) -> list[torch.Generator]:
-    return [] if rng is None else [rng] if isinstance(rng, torch.Generator) else list(rng)

@@ -1,5 +1,7 @@
 """Budgets as counts: a wrapper that counts what passes through a prior. Counts do not depend on the machine."""
 
+from collections.abc import Mapping
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -40,6 +42,11 @@ class Counted(PriorWrapper):
     def counts(self) -> dict[str, int]:
         """{"rows", "calls", "encoded", "decoded"} so far."""
         return {"rows": self.rows, "calls": self.calls, "encoded": self.encoded, "decoded": self.decoded}
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Start from earlier counts, when a run is resumed."""
+        for name, value in counts.items():
+            setattr(self, name, getattr(self, name) + value)
 
     def _count(self, x: Tensor) -> None:
         self.rows += len(x)

@@ -8,7 +8,9 @@ of `sampling.ddim`, which therefore equals the pipeline. Networks that predict t
 converted to the noise (`base.from_prediction`).
 """
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -112,7 +114,7 @@ class StableDiffusionPrior(Prior):
 
         It ends at the table's first entry, or before it, where data are clean (`set_alpha_to_one`, see `Tabulated`).
         """
-        from diffusers import DDIMScheduler
+        from diffusers import DDIMScheduler  # imported late: it costs seconds, and the core needs it nowhere else
 
         scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
         scheduler.set_timesteps(steps)
@@ -181,13 +183,38 @@ def prior_folder(source: str | Path) -> str:
     return str(source)
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Load models without the libraries' progress bars, and their advice that does not concern our users.
+
+    (torchvision is left out on purpose, and `torch_dtype` is the one spelling that all admitted versions take.)
+    """
+    import diffusers
+    import transformers
+
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
+    levels = [library.get_verbosity() for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        for library, level in zip(libraries, levels, strict=True):
+            library.set_verbosity(level)
+            library.enable_progress_bar()
+
+
 def _load_pipeline(folder: str, **options: Any) -> Any:
     from diffusers import DiffusionPipeline
-    from diffusers.utils import logging
 
-    logging.disable_progress_bar()
     try:
-        return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **_without_checker(folder), **options)
+        with quietly():
+            return DiffusionPipeline.from_pretrained(
+                folder, use_safetensors=True, **_without_checker(folder), **options
+            )
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"cannot load {folder!r} as a diffusers pipeline with safetensors weights: {reason}") from error

@@ -1,0 +1,146 @@
+"""The command line. Each command is a function; what it says in its docstring is its --help.
+
+Wrong input ends with one sentence and exit code 2, before any work; an interrupted run can be resumed.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from tyro.conf import Positional
+
+
+def image(
+    prompt: Positional[str],
+    out: Path = Path("runs/image"),
+    method: str = "msd",
+    prior: str = "emoji",
+    image: str = "mlp",
+    steps: int | None = None,
+    particles: int | None = None,
+    guidance: float | None = None,
+    lr: float | None = None,
+    negative_prompt: str = "",
+    seed: int = 0,
+    resume: bool = False,
+) -> None:
+    """Make pictures of a prompt by distillation: PNGs, a film of it, metrics and a report.
+
+    Args:
+        prompt: What the picture shows, for example "a hamburger".
+        out: Folder for all that is written; preview.png in it shows the run as it goes.
+        method: msd (mean shift), sds (score distillation sampling), csd (collaborative), or ddim (ordinary sampling).
+        prior: "emoji" (bundled), a folder with a diffusers pipeline, or a hub name.
+        image: What is optimised: mlp (a coordinate network), latents or pixels.
+        steps: Optimisation steps; the method's own number by default.
+        particles: Pictures at once; 1 by default, 4 for csd.
+        guidance: Classifier-free guidance scale, 1 is none.
+        lr: Learning rate of Adam; 0 for plain steps x <- x - grad.
+        negative_prompt: What the picture should not show.
+        seed: Of all randomness; the same seed gives the same picture.
+        resume: Go on with the interrupted run in --out.
+    """
+    from scoredistill.tasks import text_to_image
+
+    settings = {"image": image, "steps": steps, "particles": particles, "guidance": guidance, "lr": lr}
+    result = text_to_image(
+        prompt, prior, method, out=out, resume=resume, progress=True, negative_prompt=negative_prompt, seed=seed, **settings
+    )
+    print(f"{len(result.images)} picture(s), {result.counts['rows']} network rows, {result.seconds:.1f} s: {out / 'report.html'}")
+
+
+def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
+    """Two prompts by every method, with DDIM samples beside them, on one page; a few minutes on two cores.
+
+    Args:
+        out: Folder for the page and the single runs.
+        seed: Of all randomness.
+    """
+    from scoredistill.tasks.demo import demo as run
+
+    print(f"Open {run(out, seed)}")
+
+
+def prior(
+    action: Positional[Literal["list", "show", "evaluate", "train"]],
+    name: Positional[str] = "emoji",
+    data: Path = Path("runs/emoji-data"),
+    out: Path | None = None,
+    seeds: int = 8,
+) -> None:
+    """Know the diffusion models: list the bundled ones, show or evaluate one, or train them anew.
+
+    Args:
+        action: list, show, evaluate (figures as JSON), or train (see: scoredistill prior train --help).
+        name: The model: a bundled name, or a folder.
+        data: Folder of the emoji data, fetched when it is empty.
+        out: File for the figures; they are printed as well.
+        seeds: Samples of each prompt.
+    """
+    from scoredistill.priors import pipelines
+
+    if action == "list":
+        for bundled in pipelines.BUNDLED:
+            print(f"{bundled}\t{pipelines.bundled_folder(bundled)}")
+    elif action == "show":
+        print(_card(Path(pipelines.prior_folder(name))))
+    elif action == "evaluate":
+        folder = pipelines.prior_folder(name)
+        from scoredistill.priors.evaluate import evaluate
+
+        text = json.dumps(evaluate(folder, data, pipelines.bundled_folder("clip"), seeds), indent=2)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(text + "\n")
+        print(text)
+
+
+def _card(folder: Path) -> str:
+    card = folder / "README.md"
+    if not card.is_file():
+        raise ValueError(f"{folder} has no model card (README.md)")
+    return card.read_text()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `scoredistill`."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        from scoredistill import __version__
+
+        print(f"scoredistill {__version__}")
+        return
+    try:
+        _dispatch(arguments)
+    except KeyboardInterrupt:
+        _stop("interrupted; what is finished is kept, and --resume goes on from the last checkpoint", 130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except (ValueError, FloatingPointError, OSError) as error:
+        if os.environ.get("SCOREDISTILL_TRACEBACK"):
+            raise
+        _stop(" ".join(str(error).split()), 2 if isinstance(error, ValueError) else 1)
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if arguments[:2] == ["prior", "train"]:
+        from scoredistill.priors.train.__main__ import main as train
+
+        train(arguments[2:])
+        return
+    commands: dict[str, Any] = {"image": image, "demo": demo, "prior": prior}
+    tyro.extras.subcommand_cli_from_dict(
+        commands,
+        prog="scoredistill",
+        description="Score distillation: a diffusion model, used as a critic, shapes anything that can be rendered.",
+        args=arguments or ["--help"],
+    )
+
+
+def _stop(sentence: str, code: int) -> None:
+    print(f"scoredistill: {sentence}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,80 @@
+r"""Numbers about finished pictures.
+
+    clip_similarity    100 cos(CLIP(picture), CLIP(text)), higher is nearer to the text
+
+Reference: Radford et al. 2021, https://arxiv.org/abs/2103.00020. Values of different CLIP models are not comparable.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Clip:
+    """A CLIP model as unit features of pictures and of texts.
+
+    Args:
+        folder: of a transformers `CLIPModel` with its tokenizer, or a hub name.
+    """
+
+    def __init__(self, folder: str | Path):
+        from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+        from scoredistill.priors.pipelines import quietly
+
+        options = {"local_files_only": Path(folder).is_dir()}
+        with quietly():
+            self.model = CLIPModel.from_pretrained(folder, use_safetensors=True, **options).float().eval()
+            self.tokenizer = CLIPTokenizer.from_pretrained(folder, **options)
+            processor = CLIPImageProcessor.from_pretrained(folder, **options)
+        self.side = self.model.config.vision_config.image_size
+        self.mean, self.std = (torch.tensor(v)[:, None, None] for v in (processor.image_mean, processor.image_std))
+
+    @torch.no_grad()
+    def picture_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        """Unit features of pictures in [0, 1], resized to the model's size."""
+        size = (self.side, self.side)
+        resized = torch.nn.functional.interpolate(images.float(), size, mode="bicubic", antialias=True).clamp(0, 1)
+        pooled = self.model.vision_model(pixel_values=(resized - self.mean) / self.std).pooler_output
+        return torch.nn.functional.normalize(self.model.visual_projection(pooled), dim=-1)
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str]) -> Float[Tensor, "b f"]:
+        """Unit features of texts."""
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=self._length(), return_tensors="pt"
+        )
+        pooled = self.model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
+        return torch.nn.functional.normalize(self.model.text_projection(pooled), dim=-1)
+
+    def _length(self) -> int:
+        return self.model.config.text_config.max_position_embeddings
+
+
+@cache
+def bundled_clip() -> Clip:
+    """The small CLIP that ships with the package, loaded once."""
+    from scoredistill.priors.pipelines import bundled_folder
+
+    return Clip(bundled_folder("clip"))
+
+
+def clip_similarity(
+    images: Float[Tensor, "b 3 h w"], texts: str | Sequence[str], clip: Clip | None = None
+) -> Float[Tensor, "b"]:
+    """100 times the cosine of picture and text features.
+
+    Args:
+        images: in [0, 1].
+        texts: one for all pictures, or one per picture.
+        clip: the judge; the bundled one by default.
+    """
+    clip = bundled_clip() if clip is None else clip
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if len(texts) not in (1, len(images)):
+        raise ValueError(f"{len(texts)} texts for {len(images)} pictures: give 1 or {len(images)}")
+    return 100 * (clip.picture_features(images) * clip.text_features(texts)).sum(-1)

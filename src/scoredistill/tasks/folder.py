@@ -1,0 +1,168 @@
+"""The output folder of a run: what it writes while it goes, how it resumes, and its report.
+
+    config.json      every setting and the exact command        metrics.jsonl   one line per step
+    preview.png      the pictures now                           film.gif        the optimisation
+    image_00.png ... the pictures                               report.html     all of it, to look at
+    checkpoint.safetensors and frames/ exist while the run is unfinished.
+"""
+
+import json
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from scoredistill import __version__
+from scoredistill.checkpoint import load_state, save_state
+from scoredistill.loop import Step
+from scoredistill.pictures import grid, save_gif, to_pil, to_tensor
+from scoredistill.report import Page
+
+if TYPE_CHECKING:
+    from scoredistill.tasks.text_to_image import Request, Result
+
+FRAMES = 60  # of a film
+CHECKPOINT_SECONDS = 15.0
+
+
+class Folder:
+    """Writes a run to disk as it goes.
+
+    Args:
+        path: the folder; made if missing.
+        request: the run's settings, complete.
+        resume: go on with the interrupted run that is there.
+
+    Raises:
+        ValueError: if the folder cannot be written, or holds no such run to resume.
+    """
+
+    def __init__(self, path: Path, request: "Request", resume: bool = False):
+        self.path, self.request = path, request
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is a file: give a folder for --out")
+        if resume:
+            self._check_same_run()
+        try:
+            (path / "frames").mkdir(parents=True, exist_ok=True)
+            if not resume:
+                self._clear()
+                config = {"request": asdict(request), "version": __version__, "command": command_line()}
+                (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        except OSError as error:
+            raise ValueError(f"cannot write to {path}: {error.strerror}") from error
+        self._saved = time.monotonic()
+
+    def load(self) -> tuple[dict[str, Any] | None, list[dict[str, float]], float]:
+        """(state for `distill`, rows of metrics so far, seconds spent), empty for a new run."""
+        if not self._checkpoint.is_file():
+            return None, [], 0.0
+        state = load_state(self._checkpoint)
+        rows = [json.loads(line) for line in self._metrics.read_text().splitlines()[: state["next"]]]
+        self._metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return state, rows, state["seconds"]
+
+    def after(self, step: Step, history: Sequence[dict[str, float]], counts: dict[str, int], seconds: float) -> None:
+        """Record a finished step; pictures and checkpoints now and then."""
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(history[-1]) + "\n")
+        last = step.index + 1 == step.steps
+        if last or step.index % max(1, step.steps // FRAMES) == 0:
+            frame = wall(to_pil(step.images()))
+            frame.save(self.path / "frames" / f"{step.index:06d}.png")
+            frame.save(self.path / "preview.png")
+        if time.monotonic() - self._saved > CHECKPOINT_SECONDS and not last:
+            save_state({**step.state_dict(), "counts": counts, "seconds": seconds}, self._checkpoint)
+            self._saved = time.monotonic()
+
+    def finish(self, result: "Result") -> None:
+        """Write the pictures, the film and the report; remove what was needed to resume."""
+        from scoredistill.metrics import clip_similarity
+
+        for i, image in enumerate(result.images):
+            image.save(self.path / f"image_{i:02d}.png")
+        wall(result.images).save(self.path / "preview.png")
+        frames = [Image.open(p) for p in sorted((self.path / "frames").glob("*.png"))]
+        if frames:
+            save_gif([*frames, *[frames[-1]] * (len(frames) // 4)], self.path / "film.gif")
+        similarity = clip_similarity(to_tensor(result.images), self.request.prompt).tolist()
+        summary = {"clip_sim": similarity, **result.counts, "seconds": round(result.seconds, 2)}
+        (self.path / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
+        self._report(result, similarity).save(self.path / "report.html")
+        shutil.rmtree(self.path / "frames")
+        self._checkpoint.unlink(missing_ok=True)
+
+    def _report(self, result: "Result", similarity: Sequence[float]) -> Page:
+        request, counts = result.request, result.counts
+        page = Page(request.prompt, f"{request.method} on {request.prior}")
+        page.command(json.loads((self.path / "config.json").read_text())["command"])
+        columns = [f"{s:.1f}" for s in similarity]
+        page.wall({"": result.images}, columns, "The pictures, and their CLIP similarity to the prompt (bundled CLIP).")
+        if result.history:
+            page.figure(self.path / "film.gif", "The optimisation.")
+            rows = result.history
+            page.curves({"gradient": [r["grad_norm"] for r in rows]}, "Gradient on the samples", "step", "RMS", log_y=True)
+            for name in sorted(set(rows[0]) - {"grad_norm"}):
+                log = name == "bandwidth"
+                page.curves({name: [r[name] for r in rows]}, name.capitalize(), "step", name, log_y=log)
+            if "bandwidth" in rows[0] and request.method == "msd":
+                page.text(f"The run ended because the bandwidth reached its smallest value, {rows[-1]['bandwidth']:.3g}.")
+        page.heading("Cost")
+        per_step = result.seconds / max(1, request.steps or 1)
+        page.key_values(
+            {
+                "network rows (NFE)": counts["rows"],
+                "network calls": counts["calls"],
+                "pictures encoded": counts["encoded"],
+                "pictures decoded": counts["decoded"],
+                "seconds": round(result.seconds, 2),
+                "milliseconds per step": round(1000 * per_step, 1),
+            }
+        )
+        return page.heading("Settings").key_values({**asdict(request), "version": __version__})
+
+    def _clear(self) -> None:
+        """Remove an earlier run of ours, so that its files do not mix with the new one's."""
+        self._checkpoint.unlink(missing_ok=True)
+        self._metrics.unlink(missing_ok=True)
+        for old in [*self.path.glob("image_[0-9][0-9].png"), *(self.path / "frames").glob("*.png")]:
+            old.unlink()
+
+    def _check_same_run(self) -> None:
+        try:
+            before = json.loads((self.path / "config.json").read_text())["request"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{self.path} holds no run to resume: leave out --resume") from error
+        now = asdict(self.request)
+        different = [name for name in now if before.get(name) != now[name]]
+        if different:
+            raise ValueError(f"the run in {self.path} has another {', '.join(different)}: give the same settings to resume")
+        if (self.path / "result.json").is_file() and not self._checkpoint.is_file():
+            raise ValueError(f"the run in {self.path} is already finished: nothing to resume")
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+
+def wall(images: Sequence[Image.Image]) -> Image.Image:
+    """The pictures side by side, small ones enlarged."""
+    factor = max(1, round(192 / max(images[0].size)))
+    large = [im.resize((im.width * factor, im.height * factor), Image.Resampling.LANCZOS) for im in images]
+    return grid(large, columns=min(4, len(large)), pad=4)
+
+
+def command_line() -> str:
+    """The command that was typed, or how Python was started."""
+    program = Path(sys.argv[0]).name
+    return shlex.join(["scoredistill" if program == "__main__.py" else program, *sys.argv[1:]])

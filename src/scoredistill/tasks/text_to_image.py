@@ -1,0 +1,239 @@
+"""A prompt becomes a picture, by distillation or, to compare with, by sampling.
+
+    result = text_to_image("a hamburger", method="msd")
+    result.images[0].save("hamburger.png")
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from scoredistill.generators import CoordinateMLP, Encoded, Generator, Latents, Pixels
+from scoredistill.loop import Step, distill
+from scoredistill.pictures import to_pil
+from scoredistill.priors.base import Cond, Prior
+from scoredistill.priors.counted import Counted
+from scoredistill.priors.guidance import Guided
+from scoredistill.priors.pipelines import StableDiffusionPrior, load_prior, prior_folder
+from scoredistill.sampling import ddim
+from scoredistill.tasks.folder import Folder
+from scoredistill.tasks.recipes import RECIPES
+
+IMAGES = ("mlp", "latents", "pixels")
+METHODS = (*RECIPES, "ddim")
+DDIM_STEPS, DDIM_GUIDANCE = 30, 5.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted. None means the method's own setting (see `recipes`).
+
+    Attributes:
+        prompt: what the picture shows.
+        method: "sds", "msd" or "csd", or "ddim" for ordinary sampling.
+        prior: name, hub name or folder for `load_prior`.
+        image: what is optimised: "mlp" (a coordinate network), "latents" or "pixels".
+        steps: optimisation (or sampling) steps.
+        particles: how many pictures at once.
+        guidance: classifier-free guidance scale.
+        lr: learning rate of Adam; 0 for plain steps x <- x - grad.
+        negative_prompt: what the picture should not show.
+        seed: of all randomness.
+    """
+
+    prompt: str
+    method: str = "msd"
+    prior: str = "emoji"
+    image: str = "mlp"
+    steps: int | None = None
+    particles: int | None = None
+    guidance: float | None = None
+    lr: float | None = None
+    negative_prompt: str = ""
+    seed: int = 0
+
+    def complete(self) -> "Request":
+        """The same request with every setting filled in.
+
+        Raises:
+            ValueError: for impossible settings, in one sentence that says how to mend it.
+        """
+        if not self.prompt.strip():
+            raise ValueError('the prompt is empty: say what the picture shows, for example "a hamburger"')
+        if self.method not in METHODS:
+            raise ValueError(f"unknown method {self.method!r}: use one of {', '.join(METHODS)}")
+        if self.image not in IMAGES:
+            raise ValueError(f"unknown image {self.image!r}: use one of {', '.join(IMAGES)}")
+        if self.method == "ddim":
+            usual: dict[str, Any] = {"steps": DDIM_STEPS, "guidance": DDIM_GUIDANCE, "particles": 1, "lr": 0.0}
+        else:
+            recipe = RECIPES[self.method]
+            usual = {"guidance": recipe.guidance, "particles": recipe.particles}
+            usual |= {"steps": recipe.steps[self.image], "lr": recipe.lr[self.image]}
+        full = replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
+        for name, least in (("steps", 1), ("particles", 1), ("lr", 0), ("guidance", 0), ("seed", 0)):
+            if not getattr(full, name) >= least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(full, name)}")
+        return full
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out.
+
+    Attributes:
+        images: the pictures, one per particle.
+        request: what made them, every setting filled in.
+        counts: network rows and calls, pictures encoded and decoded.
+        seconds: wall time of the optimisation, without loading the model.
+        history: one row per step: t, bandwidth or kernel mean where there is one, grad_norm.
+    """
+
+    images: list[Image.Image]
+    request: Request
+    counts: dict[str, int]
+    seconds: float
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def text_to_image(
+    prompt: str,
+    prior: str | Path | Prior = "emoji",
+    method: str = "msd",
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    callback: Callable[[Step], None] | None = None,
+    **settings: Any,
+) -> Result:
+    """Make pictures of a prompt.
+
+    Args:
+        prompt: what they show.
+        prior: for `load_prior`, or a loaded prior.
+        method: "sds", "msd", "csd" or "ddim".
+        out: folder for pictures, film, settings, metrics and report; nothing is written without it.
+        resume: go on with an interrupted run in `out`.
+        progress: show a progress bar.
+        callback: called with every finished step.
+        **settings: other fields of `Request`: image, steps, particles, guidance, lr, negative_prompt, seed.
+
+    Raises:
+        ValueError: for impossible settings, before the model is loaded.
+        FloatingPointError: if the pictures or gradients stop being finite.
+    """
+    name = str(prior) if isinstance(prior, (str, Path)) else type(prior).__name__
+    request = Request(prompt, method, name, **settings).complete()
+    if isinstance(prior, (str, Path)):
+        prior_folder(prior)
+    folder = None if out is None else Folder(Path(out), request, resume)
+    if not isinstance(prior, Prior):
+        prior = load_prior(prior)
+    if not isinstance(prior, StableDiffusionPrior):
+        raise ValueError(f"{name} has no text encoder: text-to-image needs a prior of load_prior")
+    if request.method == "ddim":
+        result = _sample(request, prior)
+    else:
+        result = _optimise(request, prior, folder, progress, callback)
+    if folder is not None:
+        folder.finish(result)
+    return result
+
+
+def _guided(request: Request, prior: StableDiffusionPrior) -> tuple[Counted, Prior, Cond]:
+    counted = Counted(prior)
+    uncond = prior.encode_text([request.negative_prompt])
+    assert request.guidance is not None
+    return counted, Guided(counted, request.guidance, uncond=uncond), prior.encode_text([request.prompt])
+
+
+def _sample(request: Request, prior: StableDiffusionPrior) -> Result:
+    counted, guided, cond = _guided(request, prior)
+    assert request.steps is not None
+    assert request.particles is not None
+    start = time.perf_counter()
+    generators = [torch.Generator().manual_seed(request.seed + i) for i in range(request.particles)]
+    noise = torch.stack([torch.randn(prior.latent_shape, generator=g) for g in generators]).to(prior.device)
+    pictures = counted.decode(ddim(guided, noise, request.steps, cond))
+    seconds = time.perf_counter() - start
+    return Result(to_pil(pictures), request, counted.counts(), seconds)
+
+
+def make_generator(request: Request, prior: StableDiffusionPrior, codec: Prior | None = None) -> Generator:
+    """The image that is optimised, initialised from the request's seed; `codec` encodes it (the prior by default)."""
+    rng, n = torch.Generator().manual_seed(request.seed), request.particles or 1
+    if request.image == "latents":
+        return Latents(n, prior.latent_shape, rng=rng).to(prior.device)
+    pictures = CoordinateMLP if request.image == "mlp" else Pixels
+    return Encoded(pictures(n, prior.picture_size, rng=rng), codec or prior).to(prior.device)
+
+
+def _steps(request: Request, prior: StableDiffusionPrior, guided: Prior, cond: Cond, state: Any) -> Iterator[Step]:
+    recipe = RECIPES[request.method]
+    generator = make_generator(request, prior, guided)
+    if request.lr:
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(generator.parameters(), lr=request.lr)
+    else:
+        optimizer = torch.optim.SGD(generator.parameters(), lr=1.0)
+    rng = torch.Generator().manual_seed(request.seed + 1)
+    clock = recipe.clock(prior.schedule, request.seed)
+    assert request.steps is not None
+    return distill(
+        generator, guided, recipe.estimator(), cond,
+        steps=request.steps, times=clock, optimizer=optimizer, rng=rng, state=state,
+    )  # fmt: skip
+
+
+def _optimise(
+    request: Request,
+    prior: StableDiffusionPrior,
+    folder: Folder | None,
+    progress: bool,
+    callback: Callable[[Step], None] | None,
+) -> Result:
+    from tqdm.auto import tqdm
+
+    counted, guided, cond = _guided(request, prior)
+    state, history, spent = folder.load() if folder else (None, [], 0.0)
+    counted.add(state["counts"] if state else {})
+    start = time.perf_counter() - spent
+    bar = tqdm(
+        _steps(request, prior, guided, cond, state), request.method, request.steps, initial=len(history),
+        disable=not progress, dynamic_ncols=True, unit="step",
+    )  # fmt: skip
+    step = None
+    for step in bar:
+        history.append(_measure(step))
+        bar.set_postfix({name: f"{value:.3g}" for name, value in history[-1].items()}, refresh=False)
+        if callback is not None:
+            callback(step)
+        if folder is not None:
+            folder.after(step, history, counted.counts(), time.perf_counter() - start)
+    if step is None:
+        raise ValueError(f"the run in {folder.path if folder else 'memory'} is already finished: nothing to resume")
+    pictures = step.images()
+    return Result(to_pil(pictures), request, counted.counts(), time.perf_counter() - start, history)
+
+
+def _measure(step: Step) -> dict[str, float]:
+    """The step's row of numbers; one wait for the device.
+
+    Raises:
+        FloatingPointError: if the gradient is not finite.
+    """
+    values: list[Tensor] = [step.grad_norm, *step.estimate.info.values()]
+    numbers = torch.stack([v.detach().double().reshape(()) for v in values]).tolist()
+    if not all(abs(v) < float("inf") for v in numbers):
+        raise FloatingPointError(
+            f"the gradient of step {step.index} is not finite: try a smaller learning rate or guidance scale, or float32 "
+            "networks"
+        )
+    return {"t": step.t, "grad_norm": numbers[0], **dict(zip(step.estimate.info, numbers[1:], strict=True))}
+

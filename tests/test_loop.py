@@ -1,0 +1,219 @@
+"""The loop, its clocks, generators and checkpoints."""
+
+import pytest
+import torch
+from conftest import gaussian
+
+from scoredistill import distill
+from scoredistill.checkpoint import load_state, save_state
+from scoredistill.clock import Bandwidth, Linear, Uniform
+from scoredistill.estimators import CSD, MSD, SDS
+from scoredistill.generators import CoordinateMLP, Encoded, Latents, Pixels
+from scoredistill.priors import Counted, Empirical, Guided, Prior
+from scoredistill.schedule import VP
+
+F64 = torch.float64
+
+
+def points(n, seed=0):
+    return Latents(n, (2,), rng=torch.Generator().manual_seed(seed)).double()
+
+
+def sgd(lr):
+    return lambda parameters: torch.optim.SGD(parameters, lr)
+
+
+def test_msd_with_unit_steps_is_the_fixed_point_and_finds_modes(mixture):
+    """x <- D(x; r) along an annealed bandwidth ends at a mode: its own density is higher than that of any sample."""
+    generator = points(64)
+    for step in distill(
+        generator, mixture, MSD(), steps=60, times=Bandwidth(mixture.schedule, 2.0, 0.02), optimizer=sgd(1.0)
+    ):
+        pass
+    assert step.index == 59
+    x = generator.values.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(mixture.log_prob(x).sum(), x)
+    assert gradient.abs().max() < 0.15
+    assert mixture.log_prob(x).min() > mixture.log_prob(mixture.sample(2000, torch.Generator().manual_seed(0))).median()
+
+
+def test_sds_on_a_gaussian_settles_at_its_mean():
+    mean = torch.tensor([0.7, -0.4], dtype=F64)
+    generator = points(200)
+    for step in distill(generator, gaussian(mean, 0.2), SDS(), steps=400, optimizer=sgd(0.2)):
+        pass
+    assert (generator.values.mean(0) - mean).abs().max() < 0.05
+    assert step.grad_norm.isfinite()
+
+
+@pytest.mark.parametrize("estimator", [SDS(), MSD(), CSD()], ids=["sds", "msd", "csd"])
+def test_resuming_is_bit_exact(mixture, estimator, tmp_path):
+    def run(generator, rng, **options):
+        return distill(generator, mixture, estimator, steps=12, rng=rng, **options)
+
+    whole = points(5)
+    for _ in run(whole, torch.Generator().manual_seed(4)):
+        pass
+    first = points(5)
+    for step in run(first, torch.Generator().manual_seed(4)):
+        if step.index == 6:
+            save_state(step.state_dict(), tmp_path / "state.safetensors")
+            break
+    second, other_seed = points(5, seed=9), torch.Generator().manual_seed(4)
+    resumed = list(run(second, other_seed, state=load_state(tmp_path / "state.safetensors")))
+    assert [s.index for s in resumed] == [7, 8, 9, 10, 11]
+    assert torch.equal(second.values, whole.values)
+
+
+def test_particles_with_their_own_generators_do_not_depend_on_the_split(mixture):
+    def run(rows):
+        generator = points(4)
+        generator.n, generator.values = len(rows), torch.nn.Parameter(generator.values[rows].detach())
+        rng = [torch.Generator().manual_seed(100 + i) for i in rows]
+        for _ in distill(generator, mixture, SDS(), steps=20, times=Uniform(seed=1), rng=rng):
+            pass
+        return generator.values.detach()
+
+    whole = run([0, 1, 2, 3])
+    assert (torch.cat([run([0, 1]), run([2, 3])]) - whole).abs().max() < 1e-12
+
+
+def test_conditions_may_depend_on_the_view(mixture):
+    generator = points(6)
+    labels = torch.tensor([0, 1, 0, 1, 0, 1])
+    seen = []
+
+    def cond(views):
+        seen.append(views.tolist())
+        return {"label": labels[views]}
+
+    for _ in distill(
+        generator, Guided(mixture, 1.0), MSD(0.3), cond, steps=60, particles=3, optimizer=sgd(0.5), times=[0.5] * 60
+    ):
+        pass
+    assert all(len(v) == 3 for v in seen)
+    assert {i for v in seen for i in v} == set(range(6))
+    own = mixture.log_prob(generator.values, cond={"label": labels})
+    other = mixture.log_prob(generator.values, cond={"label": 1 - labels})
+    assert (own > other).double().mean() > 0.8
+
+
+def test_costs_of_a_step_are_counts():
+    """From pixels one encoder pass and no decode; a picture is decoded only when it is looked at."""
+    prior = Counted(PictureLatents())
+    cond = {"label": torch.zeros(1, dtype=torch.long)}
+    for step in distill(Encoded(Pixels(2, (8, 8)), prior), Guided(prior, 7.5), SDS(), cond, steps=3):
+        pass
+    assert prior.counts() == {"rows": 12, "calls": 3, "encoded": 6, "decoded": 0}
+    assert step.images().shape == (2, 3, 8, 8)
+    assert prior.decoded == 0  # an encoded generator has its pictures at hand
+    prior = Counted(PictureLatents())
+    for step in distill(Latents(2, (3, 4, 4)), Guided(prior, 7.5), SDS(), cond, steps=3):
+        pass
+    assert prior.counts() == {"rows": 12, "calls": 3, "encoded": 0, "decoded": 0}
+    assert step.images().shape == (2, 3, 8, 8)
+    assert prior.decoded == 2
+
+
+class PictureLatents(Empirical):
+    """Four labelled pictures of 8x8 in a latent space of 4x4: average pooling as the codec."""
+
+    def __init__(self):
+        data = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+        super().__init__(data, torch.tensor([0, 1, 0, 1]))
+
+    def encode_image(self, images):
+        return torch.nn.functional.avg_pool2d(images, 2)
+
+    def decode(self, x):
+        return torch.nn.functional.interpolate(x, scale_factor=2.0)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "pixels", "latents"])
+def test_every_image_generator_reaches_a_picture(kind):
+    """Modes of the ideal denoiser are the data: each generator must end at one of the class's two pictures."""
+    prior = PictureLatents()
+    rng = torch.Generator().manual_seed(0)
+    generator = {
+        "mlp": lambda: Encoded(CoordinateMLP(2, (8, 8), rng=rng), prior),
+        "pixels": lambda: Encoded(Pixels(2, (8, 8), rng=rng), prior),
+        "latents": lambda: Latents(2, (3, 4, 4), rng=rng),
+    }[kind]()
+    cond = {"label": torch.ones(1, dtype=torch.long)}
+    times = Bandwidth(prior.schedule, 3.0, 0.05)
+    optimizer = lambda parameters: torch.optim.Adam(parameters, lr=0.03)
+    for step in distill(generator, prior, MSD(), cond, steps=300, times=times, optimizer=optimizer):
+        pass
+    x = generator(step.views)
+    distance = torch.cdist(x.flatten(1), prior.data[1::2].flatten(1)).min(1).values / x[0].numel() ** 0.5
+    assert distance.max() < 0.05
+    images = step.images()
+    assert 0 <= images.min() <= images.max() <= 1
+
+
+def test_pictures_are_independent_and_seeded():
+    make = lambda seed: CoordinateMLP(3, (6, 5), rng=torch.Generator().manual_seed(seed))
+    a = make(0)
+    assert torch.equal(a(a.views()), make(0)(a.views()))
+    assert not torch.equal(a(a.views()), make(1)(a.views()))
+    assert a(torch.tensor([2])).shape == (1, 3, 6, 5)
+    assert torch.allclose(a(torch.tensor([2]))[0], a(a.views())[2], atol=1e-6)
+    a(a.views())[0].sum().backward()
+    assert all(p.grad[1:].abs().max() == 0 < p.grad[0].abs().max() for p in a.parameters())
+
+
+def test_encoded_does_not_own_the_networks_of_the_prior():
+    class Network(torch.nn.Linear):
+        pass
+
+    prior = Prior.from_callable(Network(2, 2), VP())
+    assert len(list(Encoded(Pixels(1, (4, 4)), prior).parameters())) == 1
+
+
+class TestClocks:
+    def test_uniform_covers_its_range_and_depends_on_the_index_alone(self):
+        times = torch.tensor([Uniform(0.2, 0.6)(i, 2000) for i in range(2000)])
+        assert 0.2 <= times.min() < 0.205 < 0.595 < times.max() <= 0.6
+        assert abs(times.mean() - 0.4) < 4 * 0.4 / 12**0.5 / 2000**0.5
+        assert Uniform(seed=3)(17, 20) == Uniform(seed=3)(17, 400) != Uniform(seed=4)(17, 20)
+
+    def test_linear_ends_where_it_says(self):
+        times = [Linear(0.9, 0.1)(i, 5) for i in range(5)]
+        assert times == pytest.approx([0.9, 0.7, 0.5, 0.3, 0.1])
+        assert Linear(0.9, 0.1)(0, 1) == 0.9
+
+    def test_bandwidths_are_geometric(self):
+        clock = Bandwidth(VP(), 4.0, 0.25)
+        ratios = VP().ratio(torch.tensor([clock(i, 5) for i in range(5)], dtype=F64))
+        assert ratios.tolist() == pytest.approx([4, 2, 1, 0.5, 0.25])
+
+    @pytest.mark.parametrize("make", [lambda: Uniform(-0.1, 1.0), lambda: Linear(2.0, 0.0), lambda: Bandwidth(VP(), 0.1, 0.2)])
+    def test_impossible_clocks_are_refused(self, make):
+        with pytest.raises(ValueError, match=r"times must|bandwidths must"):
+            make()
+
+
+def test_bad_arguments_are_refused_before_any_work(mixture):
+    for options, message in (
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 3, "times": [0.5]}, "1 times for 3 steps"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            distill(points(2), mixture, SDS(), **options)
+    with pytest.raises(ValueError, match="7 particles of 2"):
+        next(distill(points(2), mixture, SDS(), particles=7))
+
+
+def test_checkpoints_round_trip_and_refuse_other_files(tmp_path):
+    state = {"a": [1, 2.5, None, "x"], "b": {0: torch.arange(3), "deep": [{"c": torch.zeros(2, 2)}]}, "n": 3}
+    path = tmp_path / "c.safetensors"
+    save_state(state, path)
+    back = load_state(path)
+    assert back["a"] == state["a"]
+    assert back["n"] == 3
+    assert torch.equal(back["b"][0], state["b"][0])
+    assert back["b"]["deep"][0]["c"].shape == (2, 2)
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
+    path.write_bytes(b"no")
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        load_state(path)
