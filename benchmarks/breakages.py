@@ -76,7 +76,9 @@ def main() -> None:
             path.write_text(source)
             rows.append({"file": name, "right": right, "broken": wrong, "caught": caught, "by": by})
             print(f"{'caught' if caught else 'MISSED'}  {name}: {right}  ->  {wrong}  ({by})", flush=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
+    ).stdout.strip()
     command = "python benchmarks/breakages.py"
     report = {"command": command, "commit": commit, "date": str(date.today()), "breakages": rows}
     out.write_text(json.dumps(report, indent=2) + "\n")

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import gaussian
 
+from conftest import gaussian
 from scoredistill.estimators import CSD, MSD, SDS, Batch, Estimate, Estimator, Stein
 from scoredistill.kernels import RBF
 from scoredistill.priors import Counted, GaussianMixture

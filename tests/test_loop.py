@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import gaussian
 
+from conftest import gaussian
 from scoredistill import distill
 from scoredistill.checkpoint import load_state, save_state
 from scoredistill.clock import Bandwidth, Linear, Uniform
@@ -187,7 +187,9 @@ class TestClocks:
         ratios = VP().ratio(torch.tensor([clock(i, 5) for i in range(5)], dtype=F64))
         assert ratios.tolist() == pytest.approx([4, 2, 1, 0.5, 0.25])
 
-    @pytest.mark.parametrize("make", [lambda: Uniform(-0.1, 1.0), lambda: Linear(2.0, 0.0), lambda: Bandwidth(VP(), 0.1, 0.2)])
+    @pytest.mark.parametrize(
+        "make", [lambda: Uniform(-0.1, 1.0), lambda: Linear(2.0, 0.0), lambda: Bandwidth(VP(), 0.1, 0.2)]
+    )
     def test_impossible_clocks_are_refused(self, make):
         with pytest.raises(ValueError, match=r"times must|bandwidths must"):
             make()

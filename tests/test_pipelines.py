@@ -3,9 +3,9 @@
 import json
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from scoredistill import load_prior
 from scoredistill.priors import Counted, Guided
 from scoredistill.sampling import ddim
@@ -27,12 +27,20 @@ PROMPTS = ["a red hamburger", "an owl"]
 @pytest.mark.parametrize("scale", [1.0, 7.5])
 @pytest.mark.parametrize(
     ("prediction", "spacing", "to_one"),
-    [("eps", "leading", False), ("v", "leading", False), ("x0", "leading", False), ("v", "trailing", True), ("eps", "trailing", False)],
+    [
+        ("eps", "leading", False),
+        ("v", "leading", False),
+        ("x0", "leading", False),
+        ("v", "trailing", True),
+        ("eps", "trailing", False),
+    ],
 )
 def test_ddim_equals_the_pipeline(tmp_path, prediction, spacing, to_one, scale):
     pipeline = tiny.stable_diffusion(tmp_path, prediction, spacing, to_one)
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
-    theirs = pipeline(PROMPTS, guidance_scale=scale, num_inference_steps=12, latents=latents, output_type="latent").images
+    theirs = pipeline(
+        PROMPTS, guidance_scale=scale, num_inference_steps=12, latents=latents, output_type="latent"
+    ).images
     prior = load_prior(pipeline)
     ours = ddim(Guided(prior, scale), latents, 12, prior.encode_text(PROMPTS))
     assert (ours - theirs).abs().max() < 1e-4 * max(1, theirs.abs().max())
@@ -44,7 +52,13 @@ def test_eta_equals_the_pipeline(pipeline, prior):
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     run = lambda: torch.Generator().manual_seed(5)
     theirs = pipeline(
-        PROMPTS, guidance_scale=4.0, num_inference_steps=6, latents=latents, eta=0.7, generator=run(), output_type="latent"
+        PROMPTS,
+        guidance_scale=4.0,
+        num_inference_steps=6,
+        latents=latents,
+        eta=0.7,
+        generator=run(),
+        output_type="latent",
     ).images
     ours = ddim(Guided(prior, 4.0), latents, 6, prior.encode_text(PROMPTS), eta=0.7, rng=run())
     assert (ours - theirs).abs().max() < 1e-4

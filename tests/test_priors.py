@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import gaussian
 
+from conftest import gaussian
 from scoredistill.priors import Counted, Empirical, GaussianMixture, Guided, Prior
 from scoredistill.priors.base import PREDICTIONS, cat_conds, expand_cond, from_prediction, to_prediction
 from scoredistill.schedule import VE, VP, Flow, perturb
@@ -59,9 +59,10 @@ def test_mixture_density_integrates_to_one_and_samples_follow_it(mixture, rng):
     mean = mixture.weights @ mixture.means
     assert (samples.mean(0) - mean).abs().max() < 4 * samples.std(0).max() / 20_000**0.5
     in_class = mixture.sample(2000, rng, label=0)
-    assert mixture.log_prob(in_class, cond={"label": torch.tensor([0])}).mean() > mixture.log_prob(
-        in_class, cond={"label": torch.tensor([1])}
-    ).mean()
+    assert (
+        mixture.log_prob(in_class, cond={"label": torch.tensor([0])}).mean()
+        > mixture.log_prob(in_class, cond={"label": torch.tensor([1])}).mean()
+    )
 
 
 def test_isotropic_variances_equal_full_covariances(rng):
@@ -180,7 +181,7 @@ def test_denoise_at_is_the_denoiser_in_clean_coordinates(rng):
 
 
 def test_perturbed_samples_are_denoised_on_average(mixture, rng):
-    """Tweedie: the mean of x over samples that land near a point is denoise there; here through a regression identity."""
+    """Tweedie: x minus its denoised value is uncorrelated with every function of x_t."""
     x = mixture.sample(40_000, rng)
     t = torch.full((40_000,), 0.3, dtype=F64)
     x_t = perturb(mixture.schedule, x, t, torch.randn(x.shape, generator=rng, dtype=F64))

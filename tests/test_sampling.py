@@ -1,9 +1,11 @@
 """Samplers: exact answers on a Gaussian, and the nominal order of convergence."""
 
+from itertools import pairwise
+
 import pytest
 import torch
-from conftest import gaussian
 
+from conftest import gaussian
 from scoredistill.priors import Counted
 from scoredistill.sampling import ddim, draw_noise, posterior_sample
 from scoredistill.schedule import VE, VP, Flow
@@ -23,7 +25,7 @@ def test_ddim_converges_at_first_order_to_the_probability_flow(schedule, rng):
     z = x_T / alpha[0]
     exact = alpha[1] * (MEAN + (z - MEAN) * ((VARIANCE + r[1] ** 2) / (VARIANCE + r[0] ** 2)).sqrt())
     errors = [(ddim(prior, x_T, n) - exact).abs().max().item() for n in (200, 400, 800)]
-    orders = [torch.tensor(a / b).log2().item() for a, b in zip(errors, errors[1:], strict=False)]
+    orders = [torch.tensor(a / b).log2().item() for a, b in pairwise(errors)]
     assert all(0.9 < order < 1.15 for order in orders), (errors, orders)
 
 

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-import tiny
 import torch
 from PIL import Image
 
+import tiny
 from scoredistill import cli, load_prior
 from scoredistill.priors import GaussianMixture
 from scoredistill.tasks import METHODS, Request, text_to_image
@@ -53,7 +53,8 @@ def test_the_folder_holds_everything(prior, tmp_path):
     result = text_to_image("an owl", prior, "msd", steps=8, particles=2, out=tmp_path / "run")
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert names == {
-        "config.json", "film.gif", "image_00.png", "image_01.png", "metrics.jsonl", "preview.png", "report.html", "result.json",
+        "config.json", "film.gif", "image_00.png", "image_01.png",
+        "metrics.jsonl", "preview.png", "report.html", "result.json",
     }  # fmt: skip
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows == result.history
@@ -159,7 +160,9 @@ def test_bad_paths_are_one_sentence(tmp_path, capsys, folder):
 
 
 def test_the_command_makes_a_picture(folder, tmp_path, capsys):
-    cli.main(["image", "an owl", "--prior", str(folder), "--steps", "3", "--out", str(tmp_path / "run"), "--method", "csd"])
+    cli.main(
+        ["image", "an owl", "--prior", str(folder), "--steps", "3", "--out", str(tmp_path / "run"), "--method", "csd"]
+    )
     assert "4 picture(s), 24 network rows" in capsys.readouterr().out
     assert (tmp_path / "run" / "image_03.png").is_file()
 
@@ -174,5 +177,10 @@ def test_request_is_completed_from_the_recipe():
 def test_importing_is_light():
     code = "import sys, scoredistill; print(any(m in sys.modules for m in ('torch', 'diffusers', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
-    code = "import sys; from scoredistill import distill, estimators; print('diffusers' in sys.modules, callable(distill))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False True\n"
+    code = (
+        "import sys; from scoredistill import distill, estimators; print('diffusers' in sys.modules, callable(distill))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "False True\n"
+    )

@@ -46,11 +46,11 @@ def image(
     """
     from scoredistill.tasks import text_to_image
 
-    settings = {"image": image, "steps": steps, "particles": particles, "guidance": guidance, "lr": lr}
-    result = text_to_image(
-        prompt, prior, method, out=out, resume=resume, progress=True, negative_prompt=negative_prompt, seed=seed, **settings
-    )
-    print(f"{len(result.images)} picture(s), {result.counts['rows']} network rows, {result.seconds:.1f} s: {out / 'report.html'}")
+    settings: dict[str, Any] = {"image": image, "steps": steps, "particles": particles, "guidance": guidance, "lr": lr}
+    settings |= {"negative_prompt": negative_prompt, "seed": seed}
+    result = text_to_image(prompt, prior, method, out=out, resume=resume, progress=True, **settings)
+    rows, seconds = result.counts["rows"], result.seconds
+    print(f"{len(result.images)} picture(s), {rows} network rows, {seconds:.1f} s: {out / 'report.html'}")
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:

@@ -1,7 +1,7 @@
 """Clocks: which diffusion time a step of a run looks at.
 
-A clock is a callable (index, steps) -> t in [0, 1], a pure function of the step, so that a resumed run or one split over
-processes sees the same times. All particles of a step share one time.
+A clock is a callable (index, steps) -> t in [0, 1], a pure function of the step, so that a resumed run or one split
+over processes sees the same times. All particles of a step share one time.
 """
 
 import math

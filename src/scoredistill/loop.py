@@ -115,7 +115,8 @@ def distill(
             t = float(clock(index, steps))
             views = generator.views(particles, generators[0])
             x = generator(views)
-            here = Batch(x.detach(), *(given(views) if callable(given) else given for given in (cond, source)))
+            shown = cond(views) if callable(cond) else cond
+            here = Batch(x.detach(), shown, source(views) if callable(source) else source)
             estimate = estimator(prior, here, torch.full((len(x),), t, dtype=x.dtype, device=x.device), noise)
             made.zero_grad(set_to_none=True)
             x.backward(estimate.grad)

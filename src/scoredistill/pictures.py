@@ -44,9 +44,7 @@ def to_tensor(images: Image.Image | Sequence[Image.Image]) -> Float[Tensor, "b 3
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 
 
-def grid(
-    images: Sequence[Image.Image], columns: int, pad: int = 2, labels: Sequence[str] | None = None
-) -> Image.Image:
+def grid(images: Sequence[Image.Image], columns: int, pad: int = 2, labels: Sequence[str] | None = None) -> Image.Image:
     """A wall of pictures, row by row from the top left, on white.
 
     Args:

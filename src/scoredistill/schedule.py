@@ -87,8 +87,8 @@ class Flow(Schedule):
 class Tabulated(Schedule):
     """The table of a discrete variance-preserving scheduler: alpha_t^2 = alphas_cumprod[t (T - 1)].
 
-    Entry i of the table is the time t = i / (T - 1). Between entries log(sigma / alpha) is interpolated linearly, so the
-    schedule is continuous and invertible, and exact at the entries. Times below 0 mean clean data, the state before
+    Entry i of the table is the time t = i / (T - 1). Between entries log(sigma / alpha) is interpolated linearly, so
+    the schedule is continuous and invertible, and exact at the entries. Times below 0 mean clean data, the state before
     the table's first entry: (alpha, sigma) = (1, 0). Schedulers that end there (`set_alpha_to_one`) need it.
 
     Args:
@@ -101,8 +101,7 @@ class Tabulated(Schedule):
             raise ValueError("alphas_cumprod must be a decreasing table of at least two entries")
         if not (table[0] < 1 and table[-1] > 0):
             raise ValueError(
-                "alphas_cumprod must lie strictly between 0 and 1: a table with zero terminal SNR cannot be written as a "
-                "noise-to-signal ratio; load the scheduler with rescale_betas_zero_snr=False"
+                "alphas_cumprod must lie strictly between 0 and 1: a table with zero terminal SNR has no ratio at its end; load the scheduler with rescale_betas_zero_snr=False"
             )
         self.log_ratio = 0.5 * (torch.log1p(-table) - table.log())
         self._on: dict[torch.device, Tensor] = {self.log_ratio.device: self.log_ratio}
@@ -111,7 +110,8 @@ class Tabulated(Schedule):
         return len(self.log_ratio)
 
     def __repr__(self) -> str:
-        return f"Tabulated({len(self)} entries, sigma/alpha {self.log_ratio[0].exp():.3g} to {self.log_ratio[-1].exp():.3g})"
+        low, high = self.log_ratio[[0, -1]].exp().tolist()
+        return f"Tabulated({len(self)} entries, sigma/alpha {low:.3g} to {high:.3g})"
 
     def __call__(self, t: Float[Tensor, "*b"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
         table = self._table(t.device)

@@ -7,9 +7,9 @@ particle j and K_ij a kernel of clean particles,
     row (default)     grad_i = sum_j K_ij d_j / sum_j K_ij
     paper             grad_i = 1/N sum_j ( K_ij d_j - gamma grad_{x_j} K_ij ),  gamma = 1
 
-Normalised by rows the step size does not depend on N, so coupling on and off compare fairly. With independent noise per
-particle the -n_j inside the kernel already is the entropy term (Stein's identity), and an explicit kernel gradient counts
-it twice: it is off by default. The paper's Eqs. 7 and 8, read with descent, attract; the sign here repels.
+Normalised by rows the step size does not depend on N, so coupling on and off compare fairly. With independent noise
+per particle the -n_j inside the kernel already is the entropy term (Stein's identity), and an explicit kernel gradient
+counts it twice: it is off by default. The paper's Eqs. 7 and 8, read with descent, attract; the sign here repels.
 """
 
 from collections.abc import Callable

@@ -9,6 +9,7 @@ https://arxiv.org/abs/2006.10739.
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -95,14 +96,15 @@ class CoordinateMLP(_Images):
         super().__init__(n)
         self.size = size
         v, u = torch.meshgrid(*((torch.arange(s) + 0.5) / s for s in size), indexing="ij")
-        phase = 2 * math.pi * torch.stack([u, v], -1).reshape(-1, 2) @ (frequency * torch.randn(2, features, generator=rng))
+        positions = torch.stack([u, v], -1).reshape(-1, 2)
+        phase = 2 * math.pi * positions @ (frequency * torch.randn(2, features, generator=rng))
         self.positions: Tensor
         self.register_buffer("positions", torch.cat([phase.cos(), phase.sin()], -1))
         widths = [2 * features, *[width] * depth, 3]
         self.weights = nn.ParameterList(
             [
                 nn.Parameter(math.sqrt((2 if i < depth else 0.1) / a) * torch.randn(n, a, b, generator=rng))
-                for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
+                for i, (a, b) in enumerate(pairwise(widths))
             ]
         )
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(n, 1, b)) for b in widths[1:]])

@@ -54,7 +54,7 @@ class Prior(ABC):
     def denoise_at(
         self, z: Float[Tensor, "b *d"], ratio: Float[Tensor, "b"], cond: Cond | None = None
     ) -> Float[Tensor, "b *d"]:
-        """D(z; r) = E[y | z = y + r n]: the denoiser in clean coordinates at noise level r (clamped to the schedule)."""
+        """D(z; r) = E[y | z = y + r n]: the denoiser in clean coordinates; r is clamped to the schedule's range."""
         t = self.schedule.time_of(ratio)
         alpha, _ = self.schedule(t)
         return self.denoise(per_sample(alpha, z) * z, t, cond)

@@ -2,8 +2,8 @@ r"""Guidance wraps a prior and is a prior. All rows of a guided evaluation go th
 
     classifier-free guidance   eps_u + s (eps_c - eps_u)          s = 1 is the conditional model (diffusers' convention)
 
-Elsewhere s is counted differently: threestudio writes eps_c + s' (eps_c - eps_u), so its 100 is 101 here; the mean-shift
-paper's (1 + w) eps_c - w eps_u has s = 1 + w.
+Elsewhere s is counted differently: threestudio writes eps_c + s' (eps_c - eps_u), so its 100 is 101 here; the
+mean-shift paper's (1 + w) eps_c - w eps_u has s = 1 + w.
 
 References: Ho & Salimans 2022, https://arxiv.org/abs/2207.12598; limited interval: Kynkaanniemi et al. 2024,
 https://arxiv.org/abs/2404.07724.

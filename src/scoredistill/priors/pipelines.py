@@ -45,7 +45,7 @@ class StableDiffusionPrior(Prior):
             raise ValueError(f"prediction type {kind!r} is not supported: {', '.join(PREDICTIONS)} are")
         self.pipeline = pipeline
         self.prediction = PREDICTIONS[kind]
-        self.schedule = Tabulated(scheduler.alphas_cumprod)
+        self.schedule: Tabulated = Tabulated(scheduler.alphas_cumprod)
         self.unet, self.vae = pipeline.unet, pipeline.vae
         for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
             network.requires_grad_(False).eval()
@@ -95,7 +95,7 @@ class StableDiffusionPrior(Prior):
         return self.encode_text([""])
 
     def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
-        """Pictures in [0, 1] to latents (the posterior's mode), differentiably; sizes must divide by the VAE's factor."""
+        """Pictures in [0, 1] to latents (the posterior's mode), differentiably; sides divide by the VAE's factor."""
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         if images.shape[-1] % factor or images.shape[-2] % factor:
             raise ValueError(f"picture sides must be multiples of {factor}, not {images.shape[-2]}x{images.shape[-1]}")
@@ -110,7 +110,7 @@ class StableDiffusionPrior(Prior):
         return (pictures.to(x.dtype) / 2 + 0.5).clamp(0, 1)
 
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
-        """The times of the pipeline's own DDIM scheduler, which goes to `from` - T // steps whatever the next `from` is.
+        """The times of the pipeline's DDIM scheduler, which goes to `from` - T // steps whatever the next `from` is.
 
         It ends at the table's first entry, or before it, where data are clean (`set_alpha_to_one`, see `Tabulated`).
         """
@@ -177,8 +177,8 @@ def prior_folder(source: str | Path) -> str:
         return str(path)
     if path.exists() or str(source).count("/") != 1 or not all(str(source).split("/")):
         raise ValueError(
-            f"no prior {str(source)!r}: give {', '.join(map(repr, BUNDLED))} (bundled), a folder with a diffusers pipeline, "
-            "or a hub name such as 'stable-diffusion-v1-5/stable-diffusion-v1-5'"
+            f"no prior {str(source)!r}: give {', '.join(map(repr, BUNDLED))} (bundled), a folder with a diffusers "
+            "pipeline, or a hub name such as 'stable-diffusion-v1-5/stable-diffusion-v1-5'"
         )
     return str(source)
 
@@ -217,11 +217,11 @@ def _load_pipeline(folder: str, **options: Any) -> Any:
             )
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"cannot load {folder!r} as a diffusers pipeline with safetensors weights: {reason}") from error
+        raise ValueError(f"cannot load {folder!r} as a pipeline with safetensors weights: {reason}") from error
 
 
 def _without_checker(folder: str) -> Mapping[str, Any]:
-    """The safety checker looks at finished pictures, which distillation does not make: do not load a gigabyte for it."""
+    """The safety checker looks at finished pictures, which distillation does not make: it need not be loaded."""
     index = Path(folder) / "model_index.json"
     if index.is_file() and '"safety_checker"' not in index.read_text():
         return {}
@@ -232,8 +232,8 @@ def _from_pipeline(pipeline: Any) -> StableDiffusionPrior:
     name = type(pipeline).__name__
     if not (name.startswith("StableDiffusionPipeline") or name == "StableDiffusionImg2ImgPipeline"):
         raise ValueError(
-            f"{name} is not supported yet: StableDiffusionPipeline (Stable Diffusion 1.x and 2.x) is; any network can be "
-            "wrapped with Prior.from_callable(fn, schedule, prediction)"
+            f"{name} is not supported yet: StableDiffusionPipeline (Stable Diffusion 1.x and 2.x) is; any network can "
+            "be wrapped with Prior.from_callable(fn, schedule, prediction)"
         )
     return StableDiffusionPrior(pipeline)
 

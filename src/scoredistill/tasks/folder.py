@@ -1,9 +1,9 @@
 """The output folder of a run: what it writes while it goes, how it resumes, and its report.
 
-    config.json      every setting and the exact command        metrics.jsonl   one line per step
-    preview.png      the pictures now                           film.gif        the optimisation
-    image_00.png ... the pictures                               report.html     all of it, to look at
-    checkpoint.safetensors and frames/ exist while the run is unfinished.
+config.json      every setting and the exact command        metrics.jsonl   one line per step
+preview.png      the pictures now                           film.gif        the optimisation
+image_00.png ... the pictures                               report.html     all of it, to look at
+checkpoint.safetensors and frames/ exist while the run is unfinished.
 """
 
 import json
@@ -107,12 +107,14 @@ class Folder:
         if result.history:
             page.figure(self.path / "film.gif", "The optimisation.")
             rows = result.history
-            page.curves({"gradient": [r["grad_norm"] for r in rows]}, "Gradient on the samples", "step", "RMS", log_y=True)
+            norms = [r["grad_norm"] for r in rows]
+            page.curves({"gradient": norms}, "Gradient on the samples", "step", "RMS", log_y=True)
             for name in sorted(set(rows[0]) - {"grad_norm"}):
                 log = name == "bandwidth"
                 page.curves({name: [r[name] for r in rows]}, name.capitalize(), "step", name, log_y=log)
             if "bandwidth" in rows[0] and request.method == "msd":
-                page.text(f"The run ended because the bandwidth reached its smallest value, {rows[-1]['bandwidth']:.3g}.")
+                smallest = rows[-1]["bandwidth"]
+                page.text(f"The run ended because the bandwidth reached its smallest value, {smallest:.3g}.")
         page.heading("Cost")
         per_step = result.seconds / max(1, request.steps or 1)
         page.key_values(
@@ -142,7 +144,8 @@ class Folder:
         now = asdict(self.request)
         different = [name for name in now if before.get(name) != now[name]]
         if different:
-            raise ValueError(f"the run in {self.path} has another {', '.join(different)}: give the same settings to resume")
+            names = ", ".join(different)
+            raise ValueError(f"the run in {self.path} has another {names}: give the same settings to resume")
         if (self.path / "result.json").is_file() and not self._checkpoint.is_file():
             raise ValueError(f"the run in {self.path} is already finished: nothing to resume")
 

@@ -1,7 +1,7 @@
 """A prompt becomes a picture, by distillation or, to compare with, by sampling.
 
-    result = text_to_image("a hamburger", method="msd")
-    result.images[0].save("hamburger.png")
+result = text_to_image("a hamburger", method="msd")
+result.images[0].save("hamburger.png")
 """
 
 import time
@@ -232,8 +232,7 @@ def _measure(step: Step) -> dict[str, float]:
     numbers = torch.stack([v.detach().double().reshape(()) for v in values]).tolist()
     if not all(abs(v) < float("inf") for v in numbers):
         raise FloatingPointError(
-            f"the gradient of step {step.index} is not finite: try a smaller learning rate or guidance scale, or float32 "
-            "networks"
+            f"the gradient of step {step.index} is not finite: try a smaller learning rate or guidance scale, or "
+            "float32 networks"
         )
     return {"t": step.t, "grad_norm": numbers[0], **dict(zip(step.estimate.info, numbers[1:], strict=True))}
-
