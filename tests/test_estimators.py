@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from conftest import gaussian
-from scoredistill.estimators import CSD, MSD, SDS, Batch, Estimate, Estimator, Stein
+from scoredistill.estimators import CSD, MSD, SDS, Batch, CollaborativeMSD, Estimate, Estimator, Stein
 from scoredistill.kernels import RBF
-from scoredistill.priors import Counted, GaussianMixture
+from scoredistill.priors import Counted, Empirical, GaussianMixture
+from scoredistill.sampling import ddim, product_denoise
 from scoredistill.schedule import VE, VP, Flow
 
 F64 = torch.float64
@@ -60,13 +61,15 @@ def test_msd_mean_is_the_exact_mean_shift(mixture, schedule, bandwidth, rng):
     assert abs(clocked.info["bandwidth"] - bandwidth) < 1e-9
 
 
+@pytest.mark.parametrize("sampler", ["ancestral", "product"])
 @pytest.mark.parametrize("antithetic", [False, True])
-def test_msd_ancestral_mean_is_the_mean_shift(mixture, antithetic, rng):
+def test_msd_by_samples_has_the_mean_shift_as_its_mean(mixture, sampler, antithetic, rng):
     x, n = torch.tensor([[0.3, 0.8]], dtype=F64), 4000
-    estimator = MSD(0.316, sampler="ancestral", steps=64, samples=2, antithetic=antithetic)
+    estimator = MSD(0.316, sampler, steps=64, samples=2, antithetic=antithetic)
     grad = estimator(mixture, Batch(x.expand(n, 2)), at(0.5, n), rng).grad
     error = grad.mean(0) + mean_shift(mixture, x, 0.316**2)[0]
-    assert (error.abs() < 4 * grad.std(0) / n**0.5 + 2e-3).all()
+    bias = {"ancestral": 2e-3, "product": 0.03}[sampler]  # of finitely many steps
+    assert (error.abs() < 4 * grad.std(0) / n**0.5 + bias).all()
 
 
 def test_antithetic_pairs_cut_the_variance(mixture, rng):
@@ -82,6 +85,53 @@ def test_antithetic_pairs_cut_the_variance(mixture, rng):
     assert spread(single, True) < 1e-12 < 0.01 < spread(single, False)
 
 
+def test_product_denoiser_is_the_denoiser_of_the_product_mixture(mixture, rng):
+    """p(y) N(x; y, s I) of a mixture is a mixture; its own denoiser, component by component."""
+    x, s = torch.tensor([0.3, 0.8], dtype=F64), 0.1
+    precision = torch.linalg.inv(mixture.axes @ torch.diag_embed(mixture.spread) @ mixture.axes.mT)
+    eye = torch.eye(2, dtype=F64)
+    covs = torch.linalg.inv(precision + eye / s)
+    means = torch.einsum("kij,kj->ki", covs, torch.einsum("kij,kj->ki", precision, mixture.means) + x / s)
+    evidence = GaussianMixture(mixture.means, torch.linalg.inv(precision) + s * eye, mixture.weights)
+    resp = torch.stack([
+        w.log() + torch.distributions.MultivariateNormal(m, c + s * eye).log_prob(x)
+        for w, m, c in zip(mixture.weights, evidence.means, torch.linalg.inv(precision), strict=True)
+    ]).softmax(0)  # fmt: skip
+    product = GaussianMixture(means, (covs + covs.mT) / 2, resp)
+    z, r = torch.randn(6, 2, generator=rng, dtype=F64), torch.logspace(-1.5, 1, 6, dtype=F64)
+    ours = product_denoise(mixture, z, r, x.expand(6, 2), torch.full((6,), s**0.5, dtype=F64))
+    assert (ours - product.denoise_at(z, r)).abs().max() < 1e-10
+
+
+def test_collaborative_mean_shift_without_company_is_mean_shift(mixture, rng):
+    x, t = torch.randn(6, 2, generator=rng, dtype=F64), at(0.3, 6)
+    alone = MSD()(mixture, Batch(x), t, rng).grad
+    assert torch.equal(CollaborativeMSD(beta=0.0)(mixture, Batch(x), t, rng).grad, alone)
+    single = CollaborativeMSD()(mixture, Batch(x[:1]), t[:1], rng).grad
+    assert (single - alone[:1]).abs().max() < 1e-12
+    own = Empirical(x).denoise_at(x, mixture.schedule.ratio(t))
+    assert (CollaborativeMSD(beta=1.0)(mixture, Batch(x), t, rng).grad - (own - x + alone)).abs().max() < 1e-10
+
+
+def test_collaborative_mean_shift_vanishes_on_samples_and_keeps_their_spread(mixture, rng):
+    """beta = 1 is a flow to q = p: exact samples stay, while mean shift alone collapses them."""
+    x = mixture.sample(3000, rng)
+    t = mixture.schedule.time_of(at(0.3, 3000))
+    alone, together = (e(mixture, Batch(x), t, rng).grad for e in (MSD(), CollaborativeMSD(beta=1.0)))
+    assert together.square().mean() < 0.03 * alone.square().mean()
+    ends = {}
+    for name, estimator in (("alone", MSD()), ("together", CollaborativeMSD())):
+        y = ddim(mixture, torch.randn(400, 2, generator=rng, dtype=F64), 10)
+        for h in torch.logspace(0, -1.5, 20, dtype=F64) * 0.35:
+            y = y - estimator(mixture, Batch(y), mixture.schedule.time_of(h.expand(400)), rng).grad
+        ends[name] = y.std(0).mean(), mixture.log_prob(y).mean()
+    truth = mixture.sample(4000, rng)
+    assert ends["alone"][1] > mixture.log_prob(truth).mean() + 0.5
+    assert abs(ends["together"][1] - mixture.log_prob(truth).mean()) < 0.5
+    spacing = torch.cdist(y, y).fill_diagonal_(torch.inf).min(1).values
+    assert spacing.median() > 0.01  # no two particles on the same spot
+
+
 def test_costs_are_counts(mixture, rng):
     x, t = torch.zeros(3, 2, dtype=F64), at(0.5, 3)
     for estimator, rows, calls in (
@@ -89,6 +139,8 @@ def test_costs_are_counts(mixture, rng):
         (CSD(), 3, 1),
         (MSD(), 3, 1),
         (MSD(sampler="ancestral", steps=4), 12, 4),
+        (MSD(sampler="product", steps=4, samples=2), 24, 4),
+        (CollaborativeMSD(), 3, 1),
         (MSD(sampler="ancestral", steps=4, samples=6), 72, 4),
     ):
         prior = Counted(mixture)

@@ -75,6 +75,48 @@ def ddim(
     return x
 
 
+def product_denoise(
+    prior: Prior,
+    z: Float[Tensor, "b *d"],
+    ratio: Float[Tensor, "b"],
+    x: Float[Tensor, "b *d"],
+    bandwidth: Float[Tensor, "b"],
+    cond: Cond | None = None,
+) -> Float[Tensor, "b *d"]:
+    r"""Denoiser of the product density p(y) N(x; y, s I), sqrt s = bandwidth, at noise level r = ratio.
+
+    Two Gaussian observations of y, z = y + r n and x = y + sqrt(s) n', are one: the prior's own denoiser at
+
+        u = (s z + r^2 x) / (s + r^2),    tau^2 = s r^2 / (s + r^2).
+    """
+    s, v = bandwidth.to(z.dtype) ** 2, ratio.to(z.dtype) ** 2
+    u = per_sample(s / (s + v), z) * z + per_sample(v / (s + v), z) * x
+    return prior.denoise_at(u, (s * v / (s + v)).sqrt(), cond)
+
+
+@torch.no_grad()
+def product_sample(
+    prior: Prior,
+    x: Float[Tensor, "b *d"],
+    bandwidth: Float[Tensor, "b"],
+    steps: int,
+    cond: Cond | None = None,
+    draw: Callable[[Tensor], Tensor] = torch.randn_like,
+) -> Float[Tensor, "b *d"]:
+    """A sample of p(y) N(x; y, s I) by its probability flow, from x + 8 sqrt(s) n down to .05 sqrt(s), in Euler steps.
+
+    Few steps keep the mean and lose spread: the variance of y is .5, .74, .84 of the true one at 4, 8, 16 steps.
+    Levels: Karras et al. 2022, https://arxiv.org/abs/2206.00364, rho = 5.
+    """
+    fraction = torch.arange(steps + 1, device=x.device, dtype=x.dtype) / steps
+    levels = (8 ** (1 / 5) + fraction * (0.05 ** (1 / 5) - 8 ** (1 / 5))) ** 5
+    z = x + per_sample(8 * bandwidth, x) * draw(x)
+    for k in range(steps):
+        d = product_denoise(prior, z, bandwidth * levels[k], x, bandwidth, cond)
+        z = d + (levels[k + 1] / levels[k]) * (z - d)
+    return z
+
+
 @torch.no_grad()
 def posterior_sample(
     prior: Prior,

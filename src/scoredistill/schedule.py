@@ -101,7 +101,8 @@ class Tabulated(Schedule):
             raise ValueError("alphas_cumprod must be a decreasing table of at least two entries")
         if not (table[0] < 1 and table[-1] > 0):
             raise ValueError(
-                "alphas_cumprod must lie strictly between 0 and 1: a table with zero terminal SNR has no ratio at its end; load the scheduler with rescale_betas_zero_snr=False"
+                "alphas_cumprod must lie strictly between 0 and 1: a table with zero terminal SNR has no ratio at "
+                "its end; load the scheduler with rescale_betas_zero_snr=False"
             )
         self.log_ratio = 0.5 * (torch.log1p(-table) - table.log())
         self._on: dict[torch.device, Tensor] = {self.log_ratio.device: self.log_ratio}

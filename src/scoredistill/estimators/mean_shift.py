@@ -10,7 +10,13 @@ shrinks: the bandwidth is annealed, and passing its smallest value ends the run.
 By Tweedie's formula the expectation is the denoiser itself, E[y | ...] = D(x; sqrt s), so one network call with the
 *un-noised* x gives the exact mean shift of an exact prior (`mean`). A trained network has not seen un-noised inputs at
 that level; `ancestral` asks it only for what it was trained on, after its first call: y is drawn by the reverse SDE
-that starts at x.
+that starts at x; `product` draws y by the probability flow of the product density, from noise around x.
+
+Collaborative mean shift adds the particles' own density q, so that they do not all end at the same modes:
+
+    m_i = [D_p(x_i; h) - x_i] - beta [D_q(x_i; h) - x_i],    D_q(x; h) = sum_j softmax_j(-|x - x_j|^2 / (2 h^2)) x_j
+
+beta = 0 is mean-shift distillation, beta = 1 the particle flow that lowers KL(q_h || p_h).
 
 The paper writes its kernel exp(-|r|^2 / lambda^2), so s = lambda^2 / 2 and our bandwidth sqrt s = lambda / sqrt 2.
 """
@@ -22,10 +28,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.estimators.base import Batch, Estimate, Estimator
+from scoredistill.kernels import RBF
 from scoredistill.priors.base import Cond, Prior, expand_cond
-from scoredistill.sampling import Rng, draw_noise, posterior_sample
+from scoredistill.sampling import Rng, draw_noise, posterior_sample, product_sample
+from scoredistill.schedule import per_sample
 
-SAMPLERS = ("mean", "ancestral")
+SAMPLERS = ("mean", "product", "ancestral")
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class MeanShift(Estimator):
     Args:
         bandwidth: sqrt s, the kernel's standard deviation in the units of x. None takes it from t,
             sqrt s = sigma_t / alpha_t, so that the loop's clock anneals it.
-        sampler: "mean": one network call, no noise. "ancestral": y drawn by `steps` calls from x.
+        sampler: "mean": one network call, no noise. "product", "ancestral": y drawn by `steps` calls.
         steps: network calls of a drawn y; at least 1.
         samples: how many y are averaged. One keeps diversity, the average seeks modes.
         antithetic: draw y in pairs with opposite noise; `samples` must be even.
@@ -60,12 +68,16 @@ class MeanShift(Estimator):
     @torch.no_grad()
     def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
         x = batch.x
-        ratio = prior.schedule.ratio(t) if self.bandwidth is None else torch.full_like(t, self.bandwidth)
+        ratio = self.bandwidth_at(prior, t)
         if self.sampler == "mean":
             y = prior.denoise_at(x, ratio, batch.cond)
         else:
             y = self._average(prior, x, ratio, batch.cond, rng)
         return Estimate(x - y, info={"bandwidth": ratio.mean()})
+
+    def bandwidth_at(self, prior: Prior, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """sqrt s of each particle."""
+        return prior.schedule.ratio(t) if self.bandwidth is None else torch.full_like(t, self.bandwidth)
 
     def _average(self, prior: Prior, x: Tensor, ratio: Tensor, cond: Cond | None, rng: Rng) -> Tensor:
         """Mean of `samples` draws of y per particle; the draws of a particle are rows of the same network calls."""
@@ -81,5 +93,32 @@ class MeanShift(Estimator):
             noise = draw_noise(drawn[:, ::2], rng)
             return torch.cat([noise, -noise], 1).flatten(0, 1)
 
-        y = posterior_sample(prior, rows, ratio.repeat_interleave(n), self.steps, cond, draw)
+        sample = product_sample if self.sampler == "product" else posterior_sample
+        y = sample(prior, rows, ratio.repeat_interleave(n), self.steps, cond, draw)
         return y.reshape(len(x), n, *x.shape[1:]).mean(1)
+
+
+@dataclass(frozen=True)
+class CollaborativeMeanShift(Estimator):
+    """Mean shift of particles that keep apart: grad_i = (x_i - y_i) - beta (x_i - D_q(x_i; h)).
+
+    Args:
+        base: the mean shift of the single particles; its bandwidth is h.
+        beta: how much the particles' own density counts, in [0, 1].
+    """
+
+    base: MeanShift
+    beta: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta <= 1:
+            raise ValueError(f"beta must lie in [0, 1], not {self.beta}")
+
+    @torch.no_grad()
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+        estimate = self.base(prior, batch, t, rng)
+        kernel = RBF(1.0)(batch.x / per_sample(self.base.bandwidth_at(prior, t), batch.x))
+        flat = batch.x.flatten(1)
+        own = (kernel / kernel.sum(1, keepdim=True)) @ flat
+        away = (flat - own).reshape_as(batch.x)
+        return Estimate(estimate.grad - self.beta * away, info={**estimate.info, "kernel": kernel.mean()})
