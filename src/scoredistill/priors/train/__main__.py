@@ -56,7 +56,7 @@ class Training:
         """
         if not (self.work / stage / "checkpoint.pt").exists():
             raise SystemExit(f"There is no {stage} in {self.work}: run the stage {stage} first.")
-        return dataclasses.replace(getattr(self.preset, stage), minutes=0)
+        return dataclasses.replace(getattr(self.preset, stage), minutes=0.0)
 
     def autoencoder(self, plan: Plan) -> AutoencoderKL:
         return train_autoencoder(self.emoji, plan, self.work / "autoencoder", self.device)

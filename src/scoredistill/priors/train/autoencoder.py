@@ -16,7 +16,6 @@ import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from scoredistill.priors.train import compose, photographs
@@ -25,6 +24,8 @@ from scoredistill.priors.train.loop import Plan, Run, train
 
 GRADIENT_WEIGHT = 0.5
 KL_WEIGHT = 2e-4
+PHOTOGRAPHS = 4096
+"""Photograph crops to choose from."""
 
 Images = Float[Tensor, "b 3 h w"]
 
@@ -98,7 +99,7 @@ def sheet(image: Images, device: str) -> Callable[[nn.Module, Path], None]:
 
     def draw(network: nn.Module, path: Path) -> None:
         again = reconstruct(network, image.to(device)).cpu()
-        Image.fromarray(compose.grid(torch.cat([image, again]), len(image), zoom=2)).save(path)
+        compose.sheet(torch.cat([image, again]), len(image)).save(path)
 
     return draw
 
@@ -106,7 +107,7 @@ def sheet(image: Images, device: str) -> Callable[[nn.Module, Path], None]:
 def train_autoencoder(emoji: Emoji, plan: Plan, folder: Path, device: str = "cpu") -> AutoencoderKL:
     """Train, or continue, in `folder`; returns the averaged network with its scaling factor set."""
     seen = emoji.train
-    photos = photographs.crops(photographs.TRAIN, 4096)
+    photos = photographs.crops(photographs.TRAIN, PHOTOGRAPHS)
     run = Run(build(), plan, folder, device)
 
     def loss(network: nn.Module, rng: torch.Generator) -> Tensor:

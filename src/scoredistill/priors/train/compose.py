@@ -7,14 +7,17 @@ Images are float, [b, 3, 64, 64], in [0, 1].
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+
+from scoredistill import pictures
 
 BACKGROUNDS: dict[str, tuple[float, float, float]] = {
     "black": (0.06, 0.06, 0.07),
@@ -67,7 +70,7 @@ def place_at_random(
     return place(image, uniform(n, *scales, rng), shift, torch.rand(n, generator=rng).round() * 2 - 1)
 
 
-def over(image: Float[Tensor, "b 4 h w"], background: Float[Tensor, "b 3 #h #w"]) -> Float[Tensor, "b 3 h w"]:
+def over(image: Float[Tensor, "b 4 h w"], background: Float[Tensor, "#b 3 #h #w"]) -> Float[Tensor, "b 3 h w"]:
     """Premultiplied `image` on an opaque background."""
     return (image[:, :3] + (1 - image[:, 3:]) * background).clamp(0, 1)
 
@@ -111,19 +114,17 @@ def degraded(image: Float[Tensor, "b 3 h w"], rng: torch.Generator) -> Float[Ten
     offsets = torch.arange(-3, 4).float()
     weights = torch.exp(-(offsets**2) / (2 * sigma**2))
     weights = (weights / weights.sum()).repeat(3, 1, 1, 1)
-    soft = functional.pad(image, (3, 3, 3, 3), mode="replicate")
+    blurred = torch.rand(len(image), generator=rng) < 0.5
+    soft = functional.pad(image[blurred], (3, 3, 3, 3), mode="replicate")
     soft = functional.conv2d(functional.conv2d(soft, weights, groups=3), weights.transpose(2, 3), groups=3)
-    image = torch.where(torch.rand(len(image), 1, 1, 1, generator=rng) < 0.5, soft, image)
-    noise = torch.randn(image.shape, generator=rng) * uniform(len(image), 0, 0.08, rng)[:, None, None, None]
+    image = image.index_put((blurred,), soft.to(image.dtype))
+    noise = torch.randn(image.shape, generator=rng) * uniform(len(image), 0.0, 0.08, rng)[:, None, None, None]
     return (image + noise).clamp(0, 1)
 
 
-def grid(images: Float[Tensor, "n 3 h w"], columns: int, zoom: int = 1) -> UInt8[NDArray, "H W 3"]:
-    """A sheet of pictures, row by row."""
-    rows = math.ceil(len(images) / columns)
-    padded = torch.ones(rows * columns, *images.shape[1:])
-    padded[: len(images)] = images.detach().float().clamp(0, 1)
-    height, width = images.shape[2:]
-    tiles = padded.reshape(rows, columns, 3, height, width).permute(0, 3, 1, 4, 2)
-    pixels = (tiles.reshape(rows * height, columns * width, 3) * 255).round().to(torch.uint8)
-    return pixels.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1).numpy()
+def sheet(
+    images: Float[Tensor, "n 3 h w"], columns: int, labels: Sequence[str] | None = None, zoom: int = 2
+) -> Image.Image:
+    """A wall of pictures, row by row, enlarged `zoom` times."""
+    enlarged = images.detach().float().cpu().repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    return pictures.grid(pictures.to_pil(enlarged), columns, labels=labels)

@@ -24,16 +24,16 @@ class Preset:
 
 
 CPU = Preset(
-    autoencoder=Plan(batch=16, lr=2e-3, minutes=25, bfloat16=True),
-    clip=Plan(batch=128, lr=1e-3, minutes=25, weight_decay=0.1, bfloat16=True),
-    unet=Plan(batch=32, lr=1.5e-3, minutes=70, slow="text_encoder", slow_factor=0.2, bfloat16=True),
+    autoencoder=Plan(batch=16, lr=2e-3, minutes=33.0, bfloat16=True),
+    clip=Plan(batch=128, lr=1.5e-3, minutes=70.0, weight_decay=0.1, bfloat16=True),
+    unet=Plan(batch=16, parts=2, lr=1.5e-3, minutes=59.0, slow="text_encoder", slow_factor=0.5, bfloat16=True),
     common=True,
-    variants=16,
+    variants=12,
 )
 GPU = Preset(
     autoencoder=Plan(batch=64, lr=2e-3, steps=20_000, bfloat16=True),
     clip=Plan(batch=512, lr=1e-3, steps=10_000, weight_decay=0.1, bfloat16=True),
-    unet=Plan(batch=256, lr=1.5e-3, steps=40_000, slow="text_encoder", slow_factor=0.2, bfloat16=True),
+    unet=Plan(batch=256, lr=1.5e-3, steps=40_000, slow="text_encoder", slow_factor=0.5, bfloat16=True),
     common=False,
     variants=16,
 )
