@@ -65,10 +65,10 @@ def test_msd_mean_is_the_exact_mean_shift(mixture, schedule, bandwidth, rng):
 @pytest.mark.parametrize("antithetic", [False, True])
 def test_msd_by_samples_has_the_mean_shift_as_its_mean(mixture, sampler, antithetic, rng):
     x, n = torch.tensor([[0.3, 0.8]], dtype=F64), 4000
-    estimator = MSD(0.316, sampler, steps=64, samples=2, antithetic=antithetic)
+    estimator = MSD(0.316, sampler, steps={"ancestral": 64, "product": 200}[sampler], samples=2, antithetic=antithetic)
     grad = estimator(mixture, Batch(x.expand(n, 2)), at(0.5, n), rng).grad
     error = grad.mean(0) + mean_shift(mixture, x, 0.316**2)[0]
-    bias = {"ancestral": 2e-3, "product": 0.03}[sampler]  # of finitely many steps
+    bias = {"ancestral": 2e-3, "product": 0.025}[sampler]  # of finitely many steps, and of the start at x + 8 sqrt(s) n
     assert (error.abs() < 4 * grad.std(0) / n**0.5 + bias).all()
 
 
@@ -128,8 +128,28 @@ def test_collaborative_mean_shift_vanishes_on_samples_and_keeps_their_spread(mix
     truth = mixture.sample(4000, rng)
     assert ends["alone"][1] > mixture.log_prob(truth).mean() + 0.5
     assert abs(ends["together"][1] - mixture.log_prob(truth).mean()) < 0.5
+    assert abs(ends["together"][0] / truth.std(0).mean() - 1) < 0.1
     spacing = torch.cdist(y, y).fill_diagonal_(torch.inf).min(1).values
     assert spacing.median() > 0.01  # no two particles on the same spot
+
+
+def test_bandwidth_as_the_paper_writes_it():
+    assert MSD(lambda_=0.316).bandwidth == pytest.approx(0.2234457, rel=1e-6)
+    with pytest.raises(ValueError, match="not both"):
+        MSD(0.1, lambda_=0.1)
+
+
+@pytest.mark.parametrize("sampler", ["mean", "product", "ancestral"])
+def test_bandwidths_beyond_the_schedule_are_its_ends(mixture, sampler, rng):
+    """At t = 1 of a flow alpha is 0 and the bandwidth infinite: the shift goes to the mean of everything."""
+    mixture.schedule = Flow()
+    x, t = torch.randn(3, 2, generator=rng, dtype=F64), at(1.0, 3)
+    estimate = MSD(sampler=sampler, steps=4)(mixture, Batch(x), t, rng)
+    assert estimate.grad.isfinite().all()
+    if sampler == "mean":
+        assert (x - estimate.grad - mixture.weights @ mixture.means).abs().max() < 1e-3
+    mixture.schedule = VE(0.01, 3.0)
+    assert MSD(100.0)(mixture, Batch(x), t, rng).info["bandwidth"] == pytest.approx(3.0)
 
 
 def test_costs_are_counts(mixture, rng):
@@ -225,18 +245,32 @@ class TestStein:
             x = x - 0.02 * stein(UNUSED, Batch(x), at(0.5, 3), None).grad
         assert x.var() > 2 * start
 
-    def test_kernel_gradient_is_the_derivative(self, rng):
+    @pytest.mark.parametrize("features", [None, lambda y: y, lambda y: y**2 + 0.3 * y], ids=["none", "same", "bent"])
+    def test_kernel_gradient_is_the_derivative(self, features, rng):
+        """sum_j grad_{x_j} k(x_j, x_i), pair by pair."""
         x = torch.randn(5, 4, generator=rng, dtype=F64)
-        plain = RBF(1.3).repulsion(x)
-        on_features = RBF(1.3, features=lambda y: y).repulsion(x)
-        expected = torch.zeros_like(x)
+        f = features or (lambda y: y)
+        kernel, away = RBF(1.3, features=features).repulsion(x)
+        assert (kernel - RBF(1.3, features=features)(x)).abs().max() < 1e-12
         for i in range(5):
-            moving = x.clone().requires_grad_()
-            kernel = torch.exp(-(x[i] - moving).square().sum(-1) / (2 * 1.3**2))
-            expected[i] = torch.autograd.grad(kernel.sum(), moving)[0].sum(0)
-        for kernel, away in (plain, on_features):
-            assert (kernel - RBF(1.3)(x)).abs().max() < 1e-12
-            assert (away - expected).abs().max() < 1e-12
+            others = x.clone().requires_grad_()
+            row = torch.exp(-(f(x)[i] - f(others)).square().sum(-1) / (2 * 1.3**2))
+            expected = torch.autograd.grad(row.sum(), others)[0].sum(0)
+            assert (away[i] - expected).abs().max() < 1e-12
+
+    def test_coinciding_particles_do_not_repel(self):
+        x = torch.randn(1, 64, generator=torch.Generator().manual_seed(0)).expand(32, 64)
+        assert RBF().repulsion(x)[1].abs().max() == 0
+        one_apart = torch.cat([x, x[:1] + 1])
+        assert RBF().repulsion(one_apart)[1].isfinite().all()
+
+    def test_median_rule(self, rng):
+        """At the median distance K is 1 / (N + 1); the zero diagonal is not in the median."""
+        x = torch.tensor([[0.0], [1.0], [3.0]], dtype=F64)  # distances 1, 2, 3
+        kernel = RBF()(x)
+        assert abs(kernel[1, 2] - 1 / 4) < 1e-12
+        assert abs(RBF(scale=2.0)(x)[1, 2] - (1 / 4) ** 0.25) < 1e-12
+        assert abs(RBF()(x[:2])[0, 1] - 1 / 3) < 1e-12
 
     def test_features_decide_who_is_near(self, rng):
         x, d = self.grads(4, rng)
@@ -258,6 +292,8 @@ class TestStein:
     def test_unknown_normalisation_is_refused(self):
         with pytest.raises(ValueError, match="row, paper"):
             Stein(SDS(), normalise="column")
+        with pytest.raises(ValueError, match="repulsion needs a kernel"):
+            Stein(SDS(), kernel=lambda x: x @ x.T, normalise="paper")
 
 
 def modes_covered(estimator, times, lr, seed=0, particles=32):

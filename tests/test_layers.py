@@ -17,8 +17,11 @@ def test_imports_point_upwards():
         if own == "__init__" or "train" in path.parts or path.stem == "evaluate":  # training is a program, not a layer
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scoredistill."):
-                used = node.module.split(".")[1]
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if modules == ["scoredistill"]:
+                modules = [f"scoredistill.{alias.name}" for alias in node.names if alias.name != "__version__"]
+            for used in (module.split(".")[1] for module in modules if module.startswith("scoredistill.")):
                 if LAYERS.index(used) > LAYERS.index(own):
                     wrong.append(f"{path.relative_to(ROOT)} imports {used}")
     assert wrong == []

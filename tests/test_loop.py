@@ -65,12 +65,26 @@ def test_resuming_is_bit_exact(mixture, estimator, tmp_path):
     assert torch.equal(second.values, whole.values)
 
 
+def test_a_kept_state_does_not_move_and_knows_its_clock(mixture, tmp_path):
+    """Resuming from a state kept in memory, with a generator of another seed, sees the same times and noise."""
+    whole, kept = points(5), None
+    times = []
+    for step in distill(whole, mixture, SDS(), steps=8, rng=torch.Generator().manual_seed(4)):
+        times.append(step.t)
+        if step.index == 3:
+            kept = step.state_dict()
+    second = points(5, seed=9)
+    resumed = [s.t for s in distill(second, mixture, SDS(), steps=8, state=kept)]
+    assert resumed == times[4:]
+    assert torch.equal(second.values, whole.values)
+
+
 def test_particles_with_their_own_generators_do_not_depend_on_the_split(mixture):
     def run(rows):
         generator = points(4)
         generator.n, generator.values = len(rows), torch.nn.Parameter(generator.values[rows].detach())
         rng = [torch.Generator().manual_seed(100 + i) for i in rows]
-        for _ in distill(generator, mixture, SDS(), steps=20, times=Uniform(seed=1), rng=rng):
+        for _ in distill(generator, mixture, SDS(), steps=20, rng=rng):
             pass
         return generator.values.detach()
 
@@ -199,6 +213,7 @@ def test_bad_arguments_are_refused_before_any_work(mixture):
     for options, message in (
         ({"steps": 0}, "steps must be at least 1"),
         ({"steps": 3, "times": [0.5]}, "1 times for 3 steps"),
+        ({"steps": 1, "times": [1.5]}, "times must lie in"),
     ):
         with pytest.raises(ValueError, match=message):
             distill(points(2), mixture, SDS(), **options)

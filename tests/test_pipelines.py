@@ -2,6 +2,7 @@
 
 import json
 
+import diffusers
 import pytest
 import torch
 
@@ -126,6 +127,44 @@ def test_folder_and_object_are_the_same_prior(pipeline, prior, tmp_path):
     assert counted.counts() == {"rows": 0, "calls": 0, "encoded": 0, "decoded": 1}
 
 
+@pytest.mark.parametrize("name", ["PNDMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_any_discrete_scheduler_gives_the_same_prior(pipeline, prior, tmp_path, name):
+    """Only the table of the scheduler matters: ddim is ours."""
+    other = tiny.stable_diffusion(tmp_path)
+    other.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    ours, theirs = (ddim(p, latents, 10, p.encode_text("an owl")) for p in (load_prior(other), prior))
+    assert (ours - theirs).abs().max() < 1e-4
+
+
+def test_schedulers_without_a_table_are_refused(tmp_path):
+    pipeline = tiny.stable_diffusion(tmp_path)
+    pipeline.scheduler = diffusers.EDMEulerScheduler()
+    with pytest.raises(ValueError, match="alphas_cumprod"):
+        load_prior(pipeline)
+
+
+def test_tiny_autoencoders_work(tmp_path):
+    pipeline = tiny.stable_diffusion(tmp_path)
+    pipeline.vae = diffusers.AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    )  # fmt: skip
+    prior = load_prior(pipeline)
+    assert prior.decode(prior.encode_image(torch.rand(1, 3, 16, 16))).shape == (1, 3, 16, 16)
+
+
+def test_ready_pipelines_take_dtype_and_text_can_be_forgotten(tmp_path):
+    prior = load_prior(tiny.stable_diffusion(tmp_path), dtype="bfloat16")
+    assert prior.unet.dtype == torch.bfloat16
+    before = prior.encode_text("an owl")["text"]
+    for parameter in prior.pipeline.text_encoder.parameters():
+        parameter.data.mul_(1.5)
+    assert torch.equal(prior.encode_text("an owl")["text"], before)
+    prior.forget_text()
+    assert not torch.equal(prior.encode_text("an owl")["text"], before)
+
+
 def test_errors_name_what_is_wrong(pipeline, tmp_path):
     with pytest.raises(ValueError, match="no prior 'emojis'"):
         load_prior("emojis")
@@ -137,6 +176,14 @@ def test_errors_name_what_is_wrong(pipeline, tmp_path):
         load_prior("emoji", dtype="int8")
     with pytest.raises(ValueError, match=r"from_callable"):
         load_prior(torch.nn.Identity())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(ValueError, match="FluxPipeline is not supported yet"):
+        load_prior(tmp_path / "other")
+    incomplete = tiny.stable_diffusion(tmp_path / "tokens")
+    incomplete.text_encoder = None
+    with pytest.raises(ValueError, match="lacks a unet, vae or text_encoder"):
+        load_prior(incomplete)
     pipeline.save_pretrained(tmp_path / "broken")
     for weights in (tmp_path / "broken").rglob("*.safetensors"):
         weights.unlink()

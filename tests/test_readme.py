@@ -11,7 +11,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_example_runs(tmp_path):
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len([line for line in example.splitlines() if line.strip()]) <= 14
+    assert len([line for line in example.splitlines() if line.strip()]) <= 11
     run = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "tulip.png").stat().st_size > 1000

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from conftest import gaussian
-from scoredistill.priors import Counted
+from scoredistill.priors import Counted, Prior
 from scoredistill.sampling import ddim, draw_noise, posterior_sample
 from scoredistill.schedule import VE, VP, Flow
 
@@ -62,6 +62,23 @@ def test_posterior_samples_have_the_exact_mean_and_converge_to_its_variance(rng)
         y = posterior_sample(prior, x.expand(n, 2), torch.full((n,), s**0.5, dtype=F64), steps, draw=noise)
         assert (y.mean(0) - mean).abs().max() < 4 * (variance / n) ** 0.5
         assert low < y.var(0).mean() / variance < 1.03
+
+
+def test_flow_starts_where_alpha_is_zero(rng):
+    """A flow prior begins at t = 1; one that only predicts the noise cannot, and says so."""
+    exact = gaussian(MEAN, VARIANCE, Flow())
+    noise = torch.randn(20_000, 2, generator=rng, dtype=F64)
+    x = ddim(exact, noise, 100)
+    assert (x.mean(0) - MEAN).abs().max() < 0.02
+    with pytest.raises(ValueError, match="says nothing"):
+        ddim(Prior.from_callable(lambda x, t, c: exact.eps(x, t), Flow()), noise, 10)
+
+
+def test_half_precision_samples_see_exact_times():
+    seen = []
+    prior = Prior.from_callable(lambda x, t, c: seen.append(t) or x, VP(), "x0")
+    ddim(prior, torch.zeros(1, 2, dtype=torch.bfloat16), 7)
+    assert (torch.cat(seen) - prior.times(7)[:, 0]).abs().max() < 1e-6
 
 
 def test_noise_of_a_particle_does_not_depend_on_its_batch():

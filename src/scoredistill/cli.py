@@ -5,6 +5,7 @@ Wrong input ends with one sentence and exit code 2, before any work; an interrup
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from tyro.conf import Positional
 
 def image(
     prompt: Positional[str],
-    out: Path = Path("runs/image"),
+    out: Path | None = None,
     method: str = "msd",
     prior: str = "emoji",
     image: str = "mlp",
@@ -32,20 +33,21 @@ def image(
 
     Args:
         prompt: What the picture shows, for example "a hamburger".
-        out: Folder for all that is written; preview.png in it shows the run as it goes.
+        out: Folder for all that is written, runs/PROMPT-METHOD by default; preview.png in it shows the run as it goes.
         method: msd (mean shift), sds (score distillation sampling), csd (collaborative), or ddim (ordinary sampling).
         prior: "emoji" (bundled), a folder with a diffusers pipeline, or a hub name.
         image: What is optimised: mlp (a coordinate network), latents or pixels.
         steps: Optimisation steps; the method's own number by default.
         particles: Pictures at once; 1 by default, 4 for csd.
         guidance: Classifier-free guidance scale, 1 is none.
-        lr: Learning rate of Adam; 0 for plain steps x <- x - grad.
+        lr: Learning rate of Adam; 0 for plain gradient steps of length 1.
         negative_prompt: What the picture should not show.
         seed: Of all randomness; the same seed gives the same picture.
         resume: Go on with the interrupted run in --out.
     """
     from scoredistill.tasks import text_to_image
 
+    out = out or Path("runs") / f"{re.sub(r'[^a-z0-9]+', '_', prompt.lower())[:60].strip('_') or 'image'}-{method}"
     settings: dict[str, Any] = {"image": image, "steps": steps, "particles": particles, "guidance": guidance, "lr": lr}
     settings |= {"negative_prompt": negative_prompt, "seed": seed}
     result = text_to_image(prompt, prior, method, out=out, resume=resume, progress=True, **settings)
@@ -90,6 +92,10 @@ def prior(
         print(_card(Path(pipelines.prior_folder(name))))
     elif action == "evaluate":
         folder = pipelines.prior_folder(name)
+        if seeds < 1:
+            raise ValueError(f"seeds must be at least 1, not {seeds}")
+        if out is not None and out.is_dir():
+            raise ValueError(f"{out} is a folder: give a file for --out")
         from scoredistill.priors.evaluate import evaluate
 
         text = json.dumps(evaluate(folder, data, pipelines.bundled_folder("clip"), seeds), indent=2)
@@ -117,13 +123,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _dispatch(arguments)
     except KeyboardInterrupt:
-        _stop("interrupted; what is finished is kept, and --resume goes on from the last checkpoint", 130)
+        hint = (
+            "; what is finished is kept, and the same command with --resume goes on" if arguments[0] == "image" else ""
+        )
+        _stop(f"interrupted{hint}", 130)
     except BrokenPipeError:
         sys.exit(1)
     except (ValueError, FloatingPointError, OSError) as error:
         if os.environ.get("SCOREDISTILL_TRACEBACK"):
             raise
         _stop(" ".join(str(error).split()), 2 if isinstance(error, ValueError) else 1)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        _stop("the device is out of memory: use fewer --particles, or --image latents", 1)
 
 
 def _dispatch(arguments: list[str]) -> None:

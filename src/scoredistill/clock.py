@@ -32,7 +32,7 @@ class Uniform:
         _check_times(self.lo, self.hi)
 
     def __call__(self, index: int, steps: int) -> float:
-        rng = torch.Generator().manual_seed((self.seed * 1_000_003 + index) % 2**63)
+        rng = torch.Generator().manual_seed(seed_of(self.seed, index))
         return self.lo + (self.hi - self.lo) * float(torch.rand((), generator=rng))
 
 
@@ -70,9 +70,14 @@ class Bandwidth:
             raise ValueError(f"bandwidths must satisfy start >= end > 0, not {self.start} and {self.end}")
 
     def __call__(self, index: int, steps: int) -> float:
-        fraction = index / max(steps - 1, 1)
+        fraction = index / (steps - 1) if steps > 1 else 1.0
         ratio = math.exp((1 - fraction) * math.log(self.start) + fraction * math.log(self.end))
         return float(self.schedule.time_of(ratio))
+
+
+def seed_of(seed: int, index: int) -> int:
+    """Seed of what is drawn at a step: a function of the step alone, so that nothing has to be stored to resume."""
+    return (seed * 1_000_003 + index) % 2**63
 
 
 def _check_times(*times: float) -> None:

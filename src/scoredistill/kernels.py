@@ -46,24 +46,26 @@ class RBF:
     def repulsion(self, x: Float[Tensor, "n *d"]) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n *d"]]:
         r"""K and the kernel gradient sum_j grad_{x_j} K_ij, the direction that takes particle i away from the others.
 
-        On the particles themselves it is sum_j K_ij (x_i - x_j) / h^2, in memory O(n^2 + n d); on features it is
-        taken by automatic differentiation with h held fixed.
+        On the particles themselves it is sum_j K_ij (x_i - x_j) / h^2, in memory O(n^2 + n d). On features it is
+        taken by automatic differentiation, one backward pass per particle, with h held fixed.
         """
+        n = len(x)
         if self.features is None:
-            squared = self._squared_distances(x)
+            flat = x.flatten(1)
+            squared = _pairwise_squared(flat, flat)
             width = self._width(squared)
             kernel = (-squared / (2 * width**2)).exp()
-            flat = x.flatten(1)
-            away = kernel.sum(1, keepdim=True) * flat - kernel @ flat
+            # row by row: differences first, so that coinciding particles give 0 and not rounding errors over h^2
+            away = torch.stack([kernel[i] @ (flat[i] - flat) for i in range(n)])
             return kernel, (away / width**2).reshape_as(x)
         with torch.enable_grad():
-            moving = x.detach().requires_grad_()
-            f = self.features(moving).flatten(1)
-            squared = _pairwise_squared(f, f.detach())
+            others = x.detach().requires_grad_()
+            f = self.features(others).flatten(1)
+            squared = _pairwise_squared(f.detach(), f)
             width = self._width(squared.detach())
             kernel = (-squared / (2 * width**2)).exp()
-            (gradient,) = torch.autograd.grad(kernel.sum(), moving)
-        return kernel.detach(), -gradient
+            rows = [torch.autograd.grad(kernel[i].sum(), others, retain_graph=True)[0].sum(0) for i in range(n)]
+        return kernel.detach(), torch.stack(rows)
 
     def _squared_distances(self, x: Tensor) -> Tensor:
         f = (x if self.features is None else self.features(x)).flatten(1)

@@ -7,6 +7,7 @@ r"""The loop: parameters make images, a prior scores them, an estimator makes a 
 It is a Python generator: progress bars, checkpoints, pictures and early stopping are the body of the caller's loop.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoredistill.clock import Clock, Uniform
+from scoredistill.clock import Clock, Uniform, seed_of
 from scoredistill.estimators import Batch, Estimate, Estimator
 from scoredistill.generators import Generator
 from scoredistill.priors import Cond, Prior
@@ -59,8 +60,8 @@ class Step:
         """All that `distill(..., state=)` needs to go on after this step exactly as if it had not stopped."""
         return {
             "next": self.index + 1,
-            "generator": self.generator.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "generator": copy.deepcopy(self.generator.state_dict()),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "rng": [g.get_state() for g in self.rng],
         }
 
@@ -89,7 +90,8 @@ def distill(
         times: a clock (index, steps) -> t, or one time per step; uniform in [.02, .98] by default.
         optimizer: made, or a function that makes one from parameters; Adam with lr .01 by default.
         source: samples an edit starts from, in the prior's space; or a function of the views.
-        rng: a generator, or one per particle; one seeded with 0 by default.
+        rng: a generator, or one per particle; one seeded with 0 by default. With one per particle, times and views
+            are chosen the same in every split of the particles.
         state: `Step.state_dict()` of the step to go on from.
 
     Yields:
@@ -102,22 +104,24 @@ def distill(
         raise ValueError(f"steps must be at least 1, not {steps}")
     noise = torch.Generator().manual_seed(0) if rng is None else rng
     generators = [noise] if isinstance(noise, torch.Generator) else list(noise)
-    clock = _clock(times, steps, generators[0].initial_seed())
     made = optimizer if isinstance(optimizer, torch.optim.Optimizer) else (optimizer or _adam)(generator.parameters())
     if state is not None:
         generator.load_state_dict(state["generator"])
         made.load_state_dict(state["optimizer"])
         for g, saved in zip(generators, state["rng"], strict=True):
             g.set_state(saved)
+    seed = generators[0].initial_seed() if isinstance(noise, torch.Generator) else 0  # the same in every split
+    clock, choice = _clock(times, steps, seed), torch.Generator()
 
     def run() -> Iterator[Step]:
         for index in range(0 if state is None else state["next"], steps):
             t = float(clock(index, steps))
-            views = generator.views(particles, generators[0])
+            views = generator.views(particles, choice.manual_seed(seed_of(seed, index)))
             x = generator(views)
             shown = cond(views) if callable(cond) else cond
             here = Batch(x.detach(), shown, source(views) if callable(source) else source)
-            estimate = estimator(prior, here, torch.full((len(x),), t, dtype=x.dtype, device=x.device), noise)
+            precise = torch.promote_types(x.dtype, torch.float32)  # bfloat16 cannot tell neighbouring times apart
+            estimate = estimator(prior, here, torch.full((len(x),), t, dtype=precise, device=x.device), noise)
             made.zero_grad(set_to_none=True)
             x.backward(estimate.grad)
             made.step()
@@ -138,4 +142,6 @@ def _clock(times: Clock | Sequence[float] | None, steps: int, seed: int) -> Cloc
     fixed = [float(t) for t in times]
     if len(fixed) != steps:
         raise ValueError(f"times lists {len(fixed)} times for {steps} steps")
+    if not all(0 <= t <= 1 for t in fixed):
+        raise ValueError("times must lie in [0, 1]")
     return lambda index, _: fixed[index]

@@ -39,7 +39,8 @@ class Clip:
         """Unit features of pictures in [0, 1], resized to the model's size."""
         size = (self.side, self.side)
         resized = torch.nn.functional.interpolate(images.float(), size, mode="bicubic", antialias=True).clamp(0, 1)
-        pooled = self.model.vision_model(pixel_values=(resized - self.mean) / self.std).pooler_output
+        pixels = ((resized - self.mean.to(resized)) / self.std.to(resized)).to(self.model.device)
+        pooled = self.model.vision_model(pixel_values=pixels).pooler_output
         return torch.nn.functional.normalize(self.model.visual_projection(pooled), dim=-1)
 
     @torch.no_grad()
@@ -48,6 +49,7 @@ class Clip:
         tokens = self.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=self._length(), return_tensors="pt"
         )
+        tokens = tokens.to(self.model.device)
         pooled = self.model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
         return torch.nn.functional.normalize(self.model.text_projection(pooled), dim=-1)
 

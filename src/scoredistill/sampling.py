@@ -59,12 +59,18 @@ def ddim(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
-    times = prior.times(steps).to(x_T.device)
-    alphas, sigmas = (level.to(x_T.dtype) for level in prior.schedule(times))
+    times = prior.times(steps)
+    alphas, sigmas = (level.to(x_T) for level in prior.schedule(times))
+    times = times.to(x_T.device, torch.promote_types(x_T.dtype, torch.float32))
     x = x_T
     for i in range(steps):
-        x0 = prior.denoise(x, times[i, 0].to(x.dtype).expand(len(x)), cond)
+        x0 = prior.denoise(x, times[i, 0].expand(len(x)), cond)
         (alpha, alpha_next), (sigma, sigma_next) = alphas[i], sigmas[i]
+        if i == 0 and alpha == 0 and not bool(x0.isfinite().all()):
+            raise ValueError(
+                "this prior predicts the noise, which says nothing of the sample at alpha = 0: give it as 'flow', 'v' "
+                "or 'x0', or start below t = 1"
+            )
         noise = (x - alpha * x0) / sigma
         if eta > 0:
             variance = (eta * sigma_next) ** 2 * (1 - (alpha * sigma_next / (alpha_next * sigma)) ** 2)

@@ -33,6 +33,7 @@ from scoredistill.priors.base import Cond, Prior, expand_cond
 from scoredistill.sampling import Rng, draw_noise, posterior_sample, product_sample
 from scoredistill.schedule import per_sample
 
+LARGEST = 1e4  # bandwidth: there, the whole distribution is one point
 SAMPLERS = ("mean", "product", "ancestral")
 
 
@@ -76,8 +77,10 @@ class MeanShift(Estimator):
         return Estimate(x - y, info={"bandwidth": ratio.mean()})
 
     def bandwidth_at(self, prior: Prior, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-        """sqrt s of each particle."""
-        return prior.schedule.ratio(t) if self.bandwidth is None else torch.full_like(t, self.bandwidth)
+        """sqrt s of each particle, within what the prior's schedule has (and finite, where alpha_t = 0)."""
+        if self.bandwidth is not None:
+            t = prior.schedule.time_of(torch.full_like(t, self.bandwidth))
+        return prior.schedule.ratio(t).clamp(max=LARGEST)
 
     def _average(self, prior: Prior, x: Tensor, ratio: Tensor, cond: Cond | None, rng: Rng) -> Tensor:
         """Mean of `samples` draws of y per particle; the draws of a particle are rows of the same network calls."""

@@ -47,16 +47,25 @@ class Stein(Estimator):
     def __post_init__(self) -> None:
         if self.normalise not in NORMALISE:
             raise ValueError(f"unknown normalise {self.normalise!r}: use one of {', '.join(NORMALISE)}")
+        if self._gamma and not hasattr(self.kernel, "repulsion"):
+            raise ValueError("repulsion needs a kernel with a `repulsion` method, such as RBF; or give repulsion=0.0")
+
+    @property
+    def _gamma(self) -> float:
+        if self.repulsion is not None:
+            return self.repulsion
+        return 1.0 if self.normalise == "paper" else 0.0
 
     @torch.no_grad()
     def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
         estimate = self.base(prior, batch, t, rng)
-        gamma = (1.0 if self.normalise == "paper" else 0.0) if self.repulsion is None else self.repulsion
-        if gamma:
+        if self._gamma:
             kernel, away = self.kernel.repulsion(batch.x)  # type: ignore[attr-defined]
         else:
-            kernel, away = self.kernel(batch.x), torch.zeros_like(batch.x)
-        total = (kernel @ estimate.grad.flatten(1)).reshape_as(batch.x) - gamma * away
+            kernel, away = self.kernel(batch.x), None
+        total = (kernel @ estimate.grad.flatten(1)).reshape_as(batch.x)
+        if away is not None:
+            total = total - self._gamma * away
         scale = kernel.sum(1) if self.normalise == "row" else torch.full_like(kernel[0], len(kernel))
         grad = total / scale.reshape(-1, *[1] * (batch.x.ndim - 1))
         return Estimate(grad, estimate.loss, {**estimate.info, "kernel": kernel.mean()})

@@ -52,4 +52,4 @@ class Encoded(Generator):
         return self._prior[0].encode_image(self.generator(views))
 
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
-        return self.generator(views).clamp(0, 1)
+        return self.generator(views)

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scoredistill.generators.base import Generator
+from scoredistill.sampling import draw_noise
 
 
 class _Images(Generator):
@@ -33,7 +34,7 @@ class _Images(Generator):
             return torch.arange(self.n)
         if not 1 <= n < self.n:
             raise ValueError(f"asked for {n} particles of {self.n} images")
-        return torch.randperm(self.n, generator=rng)[:n].sort().values
+        return torch.randperm(self.n, generator=rng)[:n].sort().values  # rng: a CPU generator
 
 
 class Latents(_Images):
@@ -48,7 +49,7 @@ class Latents(_Images):
 
     def __init__(self, n: int, shape: tuple[int, ...], std: float = 1.0, rng: torch.Generator | None = None):
         super().__init__(n)
-        self.values = nn.Parameter(std * torch.randn(n, *shape, generator=rng))
+        self.values = nn.Parameter(std * draw_noise(torch.empty(n, *shape), rng))
 
     def forward(self, views: Int[Tensor, "v"]) -> Float[Tensor, "v *d"]:
         return self.values[views]
@@ -65,7 +66,7 @@ class Pixels(_Images):
 
     def __init__(self, n: int, size: tuple[int, int], std: float = 0.05, rng: torch.Generator | None = None):
         super().__init__(n)
-        self.values = nn.Parameter(0.5 + std * torch.randn(n, 3, *size, generator=rng))
+        self.values = nn.Parameter(0.5 + std * draw_noise(torch.empty(n, 3, *size), rng))
 
     def forward(self, views: Int[Tensor, "v"]) -> Float[Tensor, "v 3 h w"]:
         return self.values[views]
@@ -97,13 +98,13 @@ class CoordinateMLP(_Images):
         self.size = size
         v, u = torch.meshgrid(*((torch.arange(s) + 0.5) / s for s in size), indexing="ij")
         positions = torch.stack([u, v], -1).reshape(-1, 2)
-        phase = 2 * math.pi * positions @ (frequency * torch.randn(2, features, generator=rng))
+        phase = 2 * math.pi * positions @ (frequency * draw_noise(torch.empty(2, features), rng))
         self.positions: Tensor
         self.register_buffer("positions", torch.cat([phase.cos(), phase.sin()], -1))
         widths = [2 * features, *[width] * depth, 3]
         self.weights = nn.ParameterList(
             [
-                nn.Parameter(math.sqrt((2 if i < depth else 0.1) / a) * torch.randn(n, a, b, generator=rng))
+                nn.Parameter(math.sqrt((2 if i < depth else 0.1) / a) * draw_noise(torch.empty(n, a, b), rng))
                 for i, (a, b) in enumerate(pairwise(widths))
             ]
         )

@@ -10,7 +10,7 @@ converted to the noise (`base.from_prediction`).
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,35 +24,47 @@ from scoredistill.schedule import Tabulated, per_sample
 
 BUNDLED = ("emoji",)
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
 SNAP = 1e-3  # time steps this near to a whole number are meant to be it
 
 
 class StableDiffusionPrior(Prior):
     """Prior of a `StableDiffusionPipeline`: latents, with a text condition {"text": [b, tokens, features]}.
 
-    Particles stay in their own dtype (float32); the networks run in theirs.
+    Particles stay in their own dtype and on their own device; the networks run in theirs. The pipeline's networks are
+    frozen and put in evaluation mode; LoRA adapters loaded in it keep working.
 
     Attributes:
-        pipeline: the diffusers pipeline, untouched; LoRA adapters loaded in it keep working.
+        pipeline: the diffusers pipeline.
+        name: what the model is called in reports.
         latent_shape: (channels, height, width) of the samples of the model's own picture size.
         picture_size: (height, width) the model was made for, in pixels.
     """
 
-    def __init__(self, pipeline: Any):
+    def __init__(self, pipeline: Any, name: str | None = None):
         scheduler = pipeline.scheduler
         kind = scheduler.config.get("prediction_type", "epsilon")
         if kind not in PREDICTIONS:
             raise ValueError(f"prediction type {kind!r} is not supported: {', '.join(PREDICTIONS)} are")
+        if getattr(scheduler, "alphas_cumprod", None) is None:
+            raise ValueError(
+                f"{type(scheduler).__name__} has no alphas_cumprod: load the pipeline with a DDIMScheduler"
+            )
+        networks: list[Any] = [getattr(pipeline, part, None) for part in ("unet", "vae", "text_encoder")]
+        if None in networks:
+            raise ValueError("the pipeline lacks a unet, vae or text_encoder: load it with all three")
+        for network in networks:
+            network.requires_grad_(False).eval()
         self.pipeline = pipeline
+        self.name = name or pipeline.config.get("_name_or_path") or type(pipeline).__name__
         self.prediction = PREDICTIONS[kind]
         self.schedule: Tabulated = Tabulated(scheduler.alphas_cumprod)
-        self.unet, self.vae = pipeline.unet, pipeline.vae
-        for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
-            network.requires_grad_(False).eval()
-        side, factor = self.unet.config.sample_size, 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.unet, self.vae, _ = networks
+        side, self.factor = self.unet.config.sample_size or 64, pipeline.vae_scale_factor
         height, width = (side, side) if isinstance(side, int) else side
         self.latent_shape = (self.unet.config.in_channels, height, width)
-        self.picture_size = (height * factor, width * factor)
+        self.picture_size = (height * self.factor, width * self.factor)
+        self._shift = self.vae.config.get("shift_factor") or 0.0
         self._text: dict[str, Tensor] = {}
 
     @property
@@ -77,37 +89,44 @@ class StableDiffusionPrior(Prior):
         whole = step.round()
         step = torch.where((step - whole).abs() < SNAP, whole, step).clamp(min=0)
         text = expand_cond(cond, len(x_t))["text"]
-        dtype = self.unet.dtype
-        out = self.unet(x_t.to(dtype), step, encoder_hidden_states=text.to(dtype), return_dict=False)[0]
-        return from_prediction(self.prediction, out.to(x_t.dtype), x_t, alpha, sigma)
+        place = {"device": self.device, "dtype": self.unet.dtype}
+        out = self.unet(x_t.to(**place), step.to(self.device), text.to(**place), return_dict=False)[0]
+        return from_prediction(self.prediction, out.to(x_t), x_t, alpha, sigma)
 
     @torch.no_grad()
     def encode_text(self, prompts: str | Sequence[str]) -> dict[str, Tensor]:
-        """Condition of one prompt or of a list with one per sample. Each distinct prompt is encoded once, ever."""
+        """Condition of one prompt or of a list with one per sample. Each distinct prompt is encoded once.
+
+        (Until `forget_text`, to be called when the text encoder changes, for example by a LoRA adapter.)
+        """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         new = [p for p in dict.fromkeys(prompts) if p not in self._text]
         if new:
             embeddings, _ = self.pipeline.encode_prompt(new, self.device, 1, False)
             self._text.update(zip(new, embeddings.split(1), strict=True))
-        return {"text": torch.cat([self._text[p] for p in prompts])}
+        return {"text": torch.cat([self._text[p] for p in prompts]).to(self.device)}
+
+    def forget_text(self) -> None:
+        """Encode prompts anew from now on."""
+        self._text.clear()
 
     def null(self, cond: Cond) -> Cond:
         return self.encode_text([""])
 
     def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
         """Pictures in [0, 1] to latents (the posterior's mode), differentiably; sides divide by the VAE's factor."""
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        if images.shape[-1] % factor or images.shape[-2] % factor:
-            raise ValueError(f"picture sides must be multiples of {factor}, not {images.shape[-2]}x{images.shape[-1]}")
-        moments = self.vae.encode((2 * images - 1).to(self.vae.dtype)).latent_dist
-        shift = self.vae.config.get("shift_factor") or 0.0
-        return (moments.mode().to(images.dtype) - shift) * self.vae.config.scaling_factor
+        if images.shape[-1] % self.factor or images.shape[-2] % self.factor:
+            size = f"{images.shape[-2]}x{images.shape[-1]}"
+            raise ValueError(f"picture sides must be multiples of {self.factor}, not {size}")
+        encoded = self.vae.encode((2 * images - 1).to(self.device, self.vae.dtype))
+        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        return (latents.to(images) - self._shift) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, x: Float[Tensor, "b c p q"]) -> Float[Tensor, "b 3 h w"]:
-        shift = self.vae.config.get("shift_factor") or 0.0
-        pictures = self.vae.decode((x / self.vae.config.scaling_factor + shift).to(self.vae.dtype)).sample
-        return (pictures.to(x.dtype) / 2 + 0.5).clamp(0, 1)
+        latents = x / self.vae.config.scaling_factor + self._shift
+        pictures = self.vae.decode(latents.to(self.device, self.vae.dtype)).sample
+        return (pictures.to(x) / 2 + 0.5).clamp(0, 1)
 
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
         """The times of the pipeline's DDIM scheduler, which goes to `from` - T // steps whatever the next `from` is.
@@ -127,7 +146,7 @@ class StableDiffusionPrior(Prior):
 def load_prior(
     source: Any = "emoji",
     *,
-    dtype: torch.dtype | str = torch.float32,
+    dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     revision: str | None = None,
     variant: str | None = None,
@@ -138,27 +157,24 @@ def load_prior(
     Args:
         source: "emoji" (bundled), a hub name such as "stable-diffusion-v1-5/stable-diffusion-v1-5", a local folder with
             a `model_index.json`, or a ready pipeline object.
-        dtype: of the networks; particles stay float32.
-        device: "cuda" if there is one by default, else "cpu". A ready pipeline stays where it is.
+        dtype: of the networks, float32 by default (a ready pipeline keeps its own); particles stay float32.
+        device: "cuda" if there is one by default, else "cpu" (a ready pipeline stays where it is).
         revision, variant, local_files_only: as in diffusers' `from_pretrained`.
 
     Raises:
         ValueError: if there is no such model, it is of a kind that is not supported, or is not in safetensors.
     """
-    if not isinstance(source, (str, Path)):
-        return _from_pipeline(source)
     if isinstance(dtype, str):
         dtype = _dtype(dtype)
+    if not isinstance(source, (str, Path)):
+        _check_kind(type(source).__mro__)
+        if dtype is not None or device is not None:
+            source = source.to(*(given for given in (device, dtype) if given is not None))
+        return StableDiffusionPrior(source)
     folder = prior_folder(source)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    pipeline = _load_pipeline(
-        folder,
-        local_files_only=local_files_only or Path(folder).is_dir(),
-        torch_dtype=dtype,
-        revision=revision,
-        variant=variant,
-    )
-    return _from_pipeline(pipeline.to(device))
+    options = {"revision": revision, "local_files_only": local_files_only or Path(folder).is_dir()}
+    pipeline = _load_pipeline(folder, {"torch_dtype": dtype or torch.float32, "variant": variant}, options)
+    return StableDiffusionPrior(pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), str(source))
 
 
 def bundled_folder(name: str) -> Path:
@@ -193,7 +209,7 @@ def quietly() -> Iterator[None]:
     import transformers
 
     libraries = (diffusers.utils.logging, transformers.utils.logging)
-    levels = [library.get_verbosity() for library in libraries]
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
     for library in libraries:
         library.set_verbosity_error()
         library.disable_progress_bar()
@@ -202,40 +218,44 @@ def quietly() -> Iterator[None]:
             warnings.simplefilter("ignore", FutureWarning)
             yield
     finally:
-        for library, level in zip(libraries, levels, strict=True):
+        for library, (level, bars) in zip(libraries, before, strict=True):
             library.set_verbosity(level)
-            library.enable_progress_bar()
+            if bars:
+                library.enable_progress_bar()
 
 
-def _load_pipeline(folder: str, **options: Any) -> Any:
+def _load_pipeline(folder: str, precision: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
     from diffusers import DiffusionPipeline
 
-    try:
-        with quietly():
-            return DiffusionPipeline.from_pretrained(
-                folder, use_safetensors=True, **_without_checker(folder), **options
-            )
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"cannot load {folder!r} as a pipeline with safetensors weights: {reason}") from error
+    # a hub download may take long: there, the libraries' own progress bars stay
+    with quietly() if Path(folder).is_dir() else nullcontext():
+        try:
+            index = DiffusionPipeline.load_config(folder, **options)
+        except Exception as error:
+            raise _failure(folder, error) from error
+        _check_kind(index["_class_name"])
+        if "safety_checker" in index:  # it looks at finished pictures, which distillation does not make
+            precision = {**precision, "safety_checker": None, "requires_safety_checker": False}
+        try:
+            return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **precision, **options)
+        except Exception as error:
+            raise _failure(folder, error) from error
 
 
-def _without_checker(folder: str) -> Mapping[str, Any]:
-    """The safety checker looks at finished pictures, which distillation does not make: it need not be loaded."""
-    index = Path(folder) / "model_index.json"
-    if index.is_file() and '"safety_checker"' not in index.read_text():
-        return {}
-    return {"safety_checker": None, "requires_safety_checker": False}
+def _failure(folder: str, error: Exception) -> ValueError:
+    lines = str(error).strip().splitlines()
+    reason = lines[0] if lines else type(error).__name__
+    return ValueError(f"cannot load {folder!r} as a pipeline with safetensors weights: {reason}")
 
 
-def _from_pipeline(pipeline: Any) -> StableDiffusionPrior:
-    name = type(pipeline).__name__
-    if not (name.startswith("StableDiffusionPipeline") or name == "StableDiffusionImg2ImgPipeline"):
+def _check_kind(kind: str | tuple[type, ...]) -> None:
+    """Raise ValueError unless the class, by name or with those it inherits from, is a pipeline we know."""
+    names = [kind] if isinstance(kind, str) else [c.__name__ for c in kind]
+    if not set(names) & set(PIPELINES):
         raise ValueError(
-            f"{name} is not supported yet: StableDiffusionPipeline (Stable Diffusion 1.x and 2.x) is; any network can "
-            "be wrapped with Prior.from_callable(fn, schedule, prediction)"
+            f"{names[0]} is not supported yet: {' and '.join(PIPELINES)} (Stable Diffusion 1.x and 2.x) are; any "
+            "network can be wrapped with Prior.from_callable(fn, schedule, prediction)"
         )
-    return StableDiffusionPrior(pipeline)
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -6,10 +6,10 @@ from pathlib import Path
 from PIL import Image
 
 from scoredistill.metrics import clip_similarity
-from scoredistill.pictures import to_tensor
+from scoredistill.pictures import grid, to_tensor
 from scoredistill.priors.pipelines import load_prior
 from scoredistill.report import Page
-from scoredistill.tasks.folder import command_line, wall
+from scoredistill.tasks.folder import command_line
 from scoredistill.tasks.text_to_image import Result, text_to_image
 
 PROMPTS = ("a hamburger", "a tulip")
@@ -38,7 +38,7 @@ def demo(out: str | Path, seed: int = 0, prompts: tuple[str, ...] = PROMPTS, pro
         "Each picture below but the first row's is a little network from position to colour, optimised from random "
         "weights by nothing but what the diffusion model says of its renderings."
     ).command(command_line())
-    rows, films = [], {}
+    rows, films, shown = [], {}, []
     for prompt in prompts:
         results = {}
         for method in METHODS:
@@ -50,8 +50,11 @@ def demo(out: str | Path, seed: int = 0, prompts: tuple[str, ...] = PROMPTS, pro
             if method != "ddim":
                 films[f"{prompt}, {method}"] = folder / "film.gif"
         page.heading(prompt.capitalize())
-        page.wall({SAYS[m]: r.images for m, r in results.items()}, [f"seed {seed + i}" for i in range(PARTICLES)])
-        wall([image for r in results.values() for image in r.images]).save(out / f"{prompt.replace(' ', '_')}.png")
+        page.wall({SAYS[m]: r.images for m, r in results.items()}, ["first", "second"])
+        shown += [image for r in results.values() for image in r.images]
+    labels = [f"{METHODS[i // PARTICLES % len(METHODS)]}" for i in range(len(shown))]
+    large = [image.resize((144, 144), Image.Resampling.LANCZOS) for image in shown]
+    grid(large, columns=PARTICLES * len(METHODS), pad=4, labels=labels).save(out / "pictures.png")
     page.heading("Numbers").table(rows, "NFE counts rows through the network; CLIP similarity is the bundled judge's.")
     page.heading("Films")
     for caption, film in films.items():
@@ -68,8 +71,3 @@ def _numbers(result: Result) -> dict[str, object]:
         "seconds": round(result.seconds, 1),
         "CLIP similarity": round(float(similarity.mean()), 1),
     }
-
-
-def pictures_of(page: Path) -> list[Image.Image]:
-    """The walls of a finished demonstration, one per prompt."""
-    return [Image.open(path) for path in sorted(page.parent.glob("*.png"))]

@@ -1,9 +1,12 @@
 """The output folder of a run: what it writes while it goes, how it resumes, and its report.
 
-config.json      every setting and the exact command        metrics.jsonl   one line per step
-preview.png      the pictures now                           film.gif        the optimisation
-image_00.png ... the pictures                               report.html     all of it, to look at
-checkpoint.safetensors and frames/ exist while the run is unfinished.
+    config.json      every setting and the exact command        metrics.jsonl   one line per step
+    preview.png      the pictures now                           film.gif        the optimisation
+    image_00.png ... the pictures                               report.html     all of it, to look at
+    result.json      similarity to the prompt, cost
+    checkpoint.safetensors and .frames/ exist while the run is unfinished.
+
+A folder that holds anything but an earlier run of ours is refused, so nothing of the user's is ever replaced.
 """
 
 import json
@@ -21,18 +24,20 @@ from PIL import Image
 from scoredistill import __version__
 from scoredistill.checkpoint import load_state, save_state
 from scoredistill.loop import Step
+from scoredistill.metrics import clip_similarity
 from scoredistill.pictures import grid, save_gif, to_pil, to_tensor
+from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.report import Page
 
 if TYPE_CHECKING:
     from scoredistill.tasks.text_to_image import Request, Result
 
 FRAMES = 60  # of a film
-CHECKPOINT_SECONDS = 15.0
+CHECKPOINT_SECONDS = 5.0
 
 
 class Folder:
-    """Writes a run to disk as it goes.
+    """Writes a run to disk as it goes. Making the object checks, `open` begins.
 
     Args:
         path: the folder; made if missing.
@@ -40,33 +45,35 @@ class Folder:
         resume: go on with the interrupted run that is there.
 
     Raises:
-        ValueError: if the folder cannot be written, or holds no such run to resume.
+        ValueError: if the folder cannot be used, or holds no such run to resume.
     """
 
     def __init__(self, path: Path, request: "Request", resume: bool = False):
-        self.path, self.request = path, request
+        self.path, self.request, self.resume = path, request, resume
+        self._saved = time.monotonic()
         if path.exists() and not path.is_dir():
             raise ValueError(f"{path} is a file: give a folder for --out")
         if resume:
             self._check_same_run()
-        try:
-            (path / "frames").mkdir(parents=True, exist_ok=True)
-            if not resume:
-                self._clear()
-                config = {"request": asdict(request), "version": __version__, "command": command_line()}
-                (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        except OSError as error:
-            raise ValueError(f"cannot write to {path}: {error.strerror}") from error
-        self._saved = time.monotonic()
+        elif path.is_dir() and any(path.iterdir()) and not self._config.is_file():
+            raise ValueError(f"{path} holds other files: give a new folder, or an earlier run's, for --out")
 
-    def load(self) -> tuple[dict[str, Any] | None, list[dict[str, float]], float]:
-        """(state for `distill`, rows of metrics so far, seconds spent), empty for a new run."""
-        if not self._checkpoint.is_file():
-            return None, [], 0.0
-        state = load_state(self._checkpoint)
-        rows = [json.loads(line) for line in self._metrics.read_text().splitlines()[: state["next"]]]
-        self._metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return state, rows, state["seconds"]
+    def open(self) -> tuple[dict[str, Any] | None, list[dict[str, float]], float]:
+        """Begin writing; (state for `distill`, rows of metrics so far, seconds spent), empty for a new run."""
+        state, rows = None, []
+        try:
+            self._frames.mkdir(parents=True, exist_ok=True)
+            if self.resume and self._checkpoint.is_file():
+                state = load_state(self._checkpoint)
+                rows = [json.loads(line) for line in self._metrics.read_text().splitlines()[: state["next"]]]
+            else:
+                self._clear()
+            self._metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            config = {"request": asdict(self.request), "version": __version__, "command": command_line()}
+            self._config.write_text(json.dumps(config, indent=2) + "\n")
+        except OSError as error:
+            raise ValueError(f"cannot write to {self.path}: {error.strerror}") from error
+        return state, rows, state["seconds"] if state else 0.0
 
     def after(self, step: Step, history: Sequence[dict[str, float]], counts: dict[str, int], seconds: float) -> None:
         """Record a finished step; pictures and checkpoints now and then."""
@@ -75,7 +82,7 @@ class Folder:
         last = step.index + 1 == step.steps
         if last or step.index % max(1, step.steps // FRAMES) == 0:
             frame = wall(to_pil(step.images()))
-            frame.save(self.path / "frames" / f"{step.index:06d}.png")
+            frame.save(self._frames / f"{step.index:06d}.png")
             frame.save(self.path / "preview.png")
         if time.monotonic() - self._saved > CHECKPOINT_SECONDS and not last:
             save_state({**step.state_dict(), "counts": counts, "seconds": seconds}, self._checkpoint)
@@ -83,27 +90,26 @@ class Folder:
 
     def finish(self, result: "Result") -> None:
         """Write the pictures, the film and the report; remove what was needed to resume."""
-        from scoredistill.metrics import clip_similarity
-
         for i, image in enumerate(result.images):
             image.save(self.path / f"image_{i:02d}.png")
         wall(result.images).save(self.path / "preview.png")
-        frames = [Image.open(p) for p in sorted((self.path / "frames").glob("*.png"))]
+        frames = [Image.open(p) for p in sorted(self._frames.glob("*.png"))]
         if frames:
             save_gif([*frames, *[frames[-1]] * (len(frames) // 4)], self.path / "film.gif")
-        similarity = clip_similarity(to_tensor(result.images), self.request.prompt).tolist()
+        similarity = self._similarity(result)
         summary = {"clip_sim": similarity, **result.counts, "seconds": round(result.seconds, 2)}
         (self.path / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
         self._report(result, similarity).save(self.path / "report.html")
-        shutil.rmtree(self.path / "frames")
+        shutil.rmtree(self._frames)
         self._checkpoint.unlink(missing_ok=True)
 
     def _report(self, result: "Result", similarity: Sequence[float]) -> Page:
         request, counts = result.request, result.counts
         page = Page(request.prompt, f"{request.method} on {request.prior}")
-        page.command(json.loads((self.path / "config.json").read_text())["command"])
-        columns = [f"{s:.1f}" for s in similarity]
-        page.wall({"": result.images}, columns, "The pictures, and their CLIP similarity to the prompt (bundled CLIP).")
+        page.command(json.loads(self._config.read_text())["command"])
+        columns = [f"{value:.1f}" for value in similarity] or [""] * len(result.images)
+        caption = "CLIP similarity to the prompt, by the bundled judge." if similarity else ""
+        page.wall({"": result.images}, columns, caption)
         if result.history:
             page.figure(self.path / "film.gif", "The optimisation.")
             rows = result.history
@@ -112,9 +118,9 @@ class Folder:
             for name in sorted(set(rows[0]) - {"grad_norm"}):
                 log = name == "bandwidth"
                 page.curves({name: [r[name] for r in rows]}, name.capitalize(), "step", name, log_y=log)
-            if "bandwidth" in rows[0] and request.method == "msd":
-                smallest = rows[-1]["bandwidth"]
-                page.text(f"The run ended because the bandwidth reached its smallest value, {smallest:.3g}.")
+            if request.method == "msd":
+                first, last = rows[0]["bandwidth"], rows[-1]["bandwidth"]
+                page.text(f"The bandwidth shrank from {first:.3g} to {last:.3g}, which is where the run ends.")
         page.heading("Cost")
         per_step = result.seconds / max(1, request.steps or 1)
         page.key_values(
@@ -129,17 +135,26 @@ class Folder:
         )
         return page.heading("Settings").key_values({**asdict(request), "version": __version__})
 
+    def _similarity(self, result: "Result") -> list[float]:
+        """By the bundled CLIP, which knows what the bundled models draw; empty for others."""
+        if self.request.prior not in BUNDLED:
+            return []
+        return clip_similarity(to_tensor(result.images), self.request.prompt).tolist()
+
     def _clear(self) -> None:
         """Remove an earlier run of ours, so that its files do not mix with the new one's."""
-        self._checkpoint.unlink(missing_ok=True)
-        self._metrics.unlink(missing_ok=True)
-        for old in [*self.path.glob("image_[0-9][0-9].png"), *(self.path / "frames").glob("*.png")]:
-            old.unlink()
+        names = ("checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "film.gif", "preview.png")
+        for old in [
+            *(self.path / name for name in names),
+            *self.path.glob("image_[0-9]*.png"),
+            *self._frames.iterdir(),
+        ]:
+            old.unlink(missing_ok=True)
 
     def _check_same_run(self) -> None:
         try:
-            before = json.loads((self.path / "config.json").read_text())["request"]
-        except (OSError, ValueError, KeyError) as error:
+            before = dict(json.loads(self._config.read_text())["request"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.path} holds no run to resume: leave out --resume") from error
         now = asdict(self.request)
         different = [name for name in now if before.get(name) != now[name]]
@@ -152,6 +167,14 @@ class Folder:
     @property
     def _checkpoint(self) -> Path:
         return self.path / "checkpoint.safetensors"
+
+    @property
+    def _config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def _frames(self) -> Path:
+        return self.path / ".frames"
 
     @property
     def _metrics(self) -> Path:
@@ -168,4 +191,6 @@ def wall(images: Sequence[Image.Image]) -> Image.Image:
 def command_line() -> str:
     """The command that was typed, or how Python was started."""
     program = Path(sys.argv[0]).name
-    return shlex.join(["scoredistill" if program == "__main__.py" else program, *sys.argv[1:]])
+    if program == "-c":
+        return "python -c ..."
+    return shlex.join([*([] if program == "scoredistill" else ["python"]), program, *sys.argv[1:]])

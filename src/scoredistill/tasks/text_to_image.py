@@ -42,7 +42,7 @@ class Request:
         steps: optimisation (or sampling) steps.
         particles: how many pictures at once.
         guidance: classifier-free guidance scale.
-        lr: learning rate of Adam; 0 for plain steps x <- x - grad.
+        lr: learning rate of Adam; 0 for plain gradient steps of length 1 (with latents, x <- x - grad).
         negative_prompt: what the picture should not show.
         seed: of all randomness.
     """
@@ -64,6 +64,8 @@ class Request:
         Raises:
             ValueError: for impossible settings, in one sentence that says how to mend it.
         """
+        if not isinstance(self.prompt, str):
+            raise ValueError(f"the prompt must be one text, not a {type(self.prompt).__name__}")
         if not self.prompt.strip():
             raise ValueError('the prompt is empty: say what the picture shows, for example "a hamburger"')
         if self.method not in METHODS:
@@ -80,6 +82,8 @@ class Request:
         for name, least in (("steps", 1), ("particles", 1), ("lr", 0), ("guidance", 0), ("seed", 0)):
             if not getattr(full, name) >= least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(full, name)}")
+        if full.seed >= 2**62:
+            raise ValueError(f"seed must be below 2^62, not {full.seed}")
         return full
 
 
@@ -129,7 +133,7 @@ def text_to_image(
         ValueError: for impossible settings, before the model is loaded.
         FloatingPointError: if the pictures or gradients stop being finite.
     """
-    name = str(prior) if isinstance(prior, (str, Path)) else type(prior).__name__
+    name = str(prior) if isinstance(prior, (str, Path)) else getattr(prior, "name", type(prior).__name__)
     request = Request(prompt, method, name, **settings).complete()
     if isinstance(prior, (str, Path)):
         prior_folder(prior)
@@ -139,9 +143,12 @@ def text_to_image(
     if not isinstance(prior, StableDiffusionPrior):
         raise ValueError(f"{name} has no text encoder: text-to-image needs a prior of load_prior")
     if request.method == "ddim":
+        prior.times(request.steps or 1)  # refuses more steps than the scheduler has
+    progressed = (None, [], 0.0) if folder is None else folder.open()
+    if request.method == "ddim":
         result = _sample(request, prior)
     else:
-        result = _optimise(request, prior, folder, progress, callback)
+        result = _optimise(request, prior, folder, progressed, progress, callback)
     if folder is not None:
         folder.finish(result)
     return result
@@ -161,9 +168,8 @@ def _sample(request: Request, prior: StableDiffusionPrior) -> Result:
     start = time.perf_counter()
     generators = [torch.Generator().manual_seed(request.seed + i) for i in range(request.particles)]
     noise = torch.stack([torch.randn(prior.latent_shape, generator=g) for g in generators]).to(prior.device)
-    pictures = counted.decode(ddim(guided, noise, request.steps, cond))
-    seconds = time.perf_counter() - start
-    return Result(to_pil(pictures), request, counted.counts(), seconds)
+    images = _pictures(counted.decode(ddim(guided, noise, request.steps, cond)))
+    return Result(images, request, counted.counts(), time.perf_counter() - start)
 
 
 def make_generator(request: Request, prior: StableDiffusionPrior, codec: Prior | None = None) -> Generator:
@@ -195,20 +201,20 @@ def _optimise(
     request: Request,
     prior: StableDiffusionPrior,
     folder: Folder | None,
+    progressed: tuple[dict[str, Any] | None, list[dict[str, float]], float],
     progress: bool,
     callback: Callable[[Step], None] | None,
 ) -> Result:
     from tqdm.auto import tqdm
 
     counted, guided, cond = _guided(request, prior)
-    state, history, spent = folder.load() if folder else (None, [], 0.0)
+    state, history, spent = progressed
     counted.add(state["counts"] if state else {})
     start = time.perf_counter() - spent
     bar = tqdm(
         _steps(request, prior, guided, cond, state), request.method, request.steps, initial=len(history),
         disable=not progress, dynamic_ncols=True, unit="step",
     )  # fmt: skip
-    step = None
     for step in bar:
         history.append(_measure(step))
         bar.set_postfix({name: f"{value:.3g}" for name, value in history[-1].items()}, refresh=False)
@@ -216,10 +222,14 @@ def _optimise(
             callback(step)
         if folder is not None:
             folder.after(step, history, counted.counts(), time.perf_counter() - start)
-    if step is None:
-        raise ValueError(f"the run in {folder.path if folder else 'memory'} is already finished: nothing to resume")
-    pictures = step.images()
-    return Result(to_pil(pictures), request, counted.counts(), time.perf_counter() - start, history)
+    images = _pictures(step.images())
+    return Result(images, request, counted.counts(), time.perf_counter() - start, history)
+
+
+def _pictures(pictures: Tensor) -> list[Image.Image]:
+    if not bool(pictures.isfinite().all()):
+        raise FloatingPointError("the pictures are not finite: try a float32 prior or a smaller guidance scale")
+    return to_pil(pictures)
 
 
 def _measure(step: Step) -> dict[str, float]:
