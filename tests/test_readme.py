@@ -1,25 +1,43 @@
-"""The README's example runs, and its commands and links exist."""
+"""The examples of README and guide run, and commands and links exist."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "guide.md").read_text()
 
 
-def test_the_example_runs(tmp_path):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len([line for line in example.splitlines() if line.strip()]) <= 11
-    run = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, cwd=tmp_path)
+def run_example(text, folder):
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    run = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, cwd=folder)
     assert run.returncode == 0, run.stderr
+    return example, run.stdout
+
+
+def test_the_readme_example_makes_a_picture(tmp_path):
+    example, output = run_example(README, tmp_path)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 11
+    assert "149: gradient" in output
     assert (tmp_path / "tulip.png").stat().st_size > 1000
-    assert "149: gradient" in run.stdout
 
 
-def test_links_and_targets_exist():
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
-        assert link.startswith("https://arxiv.org/abs/") or (ROOT / link).exists(), link
+def test_the_guides_own_estimator_finds_modes(tmp_path):
+    _, output = run_example(GUIDE, tmp_path)
+    ours, samples = (float(number) for number in re.findall(r"-?\d+\.\d+", output))
+    assert ours > samples
+
+
+@pytest.mark.parametrize(("text", "folder"), [(README, ROOT), (GUIDE, ROOT / "docs")], ids=["README", "guide"])
+def test_links_exist(text, folder):
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("https://arxiv.org/abs/") or (folder / link).exists(), link
+
+
+def test_make_targets_exist():
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"^make (\w+)", README, re.MULTILINE)) <= targets
