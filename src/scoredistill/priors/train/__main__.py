@@ -67,10 +67,10 @@ class Training:
     def unet(self, plan: Plan) -> TextToImage:
         autoencoder = self.autoencoder(self.last("autoencoder"))
         clip, tokenizer = self.clip(self.last("clip"))
-        emoji = self.emoji.only(common_names()) if self.preset.common else self.emoji
-        folder, variants = self.work / "unet", self.preset.variants
-        encoder = text_encoder_of(clip)
-        return train_unet(emoji, autoencoder, encoder, tokenizer, plan, folder, variants, self.device)
+        often = common_names() if self.preset.common else {}
+        emoji = self.emoji.only(often) if self.preset.common else self.emoji
+        folder, variants, encoder = self.work / "unet", self.preset.variants, text_encoder_of(clip)
+        return train_unet(emoji, autoencoder, encoder, tokenizer, plan, folder, variants, often, self.device)
 
     def export(self, out: Path) -> None:
         """Write what has been trained so far."""

@@ -114,10 +114,11 @@ class Emoji:
         return cls(*arrays, tuple(text["names"]), tuple(map(tuple, text["tags"])), tuple(text["styles"]))
 
 
-def common_names() -> list[str]:
-    """The concepts of the CPU preset: clear pictures that a small model can learn in about an hour."""
+def common_names() -> dict[str, int]:
+    """The concepts of the CPU preset, clear enough for a small model to learn in an hour; how often to show each."""
     lines = Path(__file__).with_name("common_concepts.txt").read_text().splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return {name.lstrip("*"): 3 if name.startswith("*") else 1 for name in names}
 
 
 def load_emoji(folder: Path) -> Emoji:

@@ -12,7 +12,7 @@ SNR in place of SNR + 1; on latents of 16x16 it leaves the noisiest steps, which
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,7 +124,9 @@ def encode(emoji: Emoji, autoencoder: AutoencoderKL, variants: int, device: str 
         rgba = compose.premultiplied(emoji.rgba[index[part].numpy()])
         placed = compose.place_at_random(rgba, (0.85, 1.0), 0.06, rng)
         image = compose.over(placed, background[part]).to(device)
-        parts.append(autoencoder.encode(2 * image - 1).latent_dist.mode().cpu() * autoencoder.config.scaling_factor)
+        with torch.autocast(device, torch.bfloat16):
+            latent = autoencoder.encode(2 * image - 1).latent_dist.mode()
+        parts.append(latent.float().cpu() * autoencoder.config.scaling_factor)
     return Latents(torch.cat(parts), index, colours)
 
 
@@ -188,19 +190,26 @@ def train_unet(
     plan: Plan,
     folder: Path,
     variants: int,
+    often: Mapping[str, int],
     device: str = "cpu",
 ) -> TextToImage:
-    """Train, or continue, in `folder` on the emoji's training images; returns the averaged networks."""
+    """Train, or continue, in `folder` on the emoji's training images; returns the averaged networks.
+
+    Args:
+        variants: pictures encoded of each emoji.
+        often: how often to show a concept; once if it is not named.
+    """
     seen = emoji.train
     autoencoder = autoencoder.to(device).eval()
     run = Run(TextToImage(build_unet(), text_encoder), plan, folder, device)
     if run.progress >= 1:
         return run.average
     data = encode(seen, autoencoder, variants, device)
+    weights = torch.tensor([float(often.get(seen.names[seen.concept[i]], 1)) for i in data.index])
     alpha_bar = build_scheduler().alphas_cumprod
 
     def loss(network: nn.Module, rng: torch.Generator) -> Tensor:
-        chosen = torch.randint(len(data.index), (plan.batch,), generator=rng)
+        chosen = torch.multinomial(weights, plan.batch, replacement=True, generator=rng)
         words = captions.python_rng(rng)
         texts = [describe(seen, int(data.index[i]), data.colours[int(i)], words) for i in chosen]
         ids = tokens(tokenizer, texts, padding="max_length").to(device)
