@@ -186,6 +186,8 @@ def test_bad_paths_are_one_sentence(tmp_path, capsys, folder):
         (["--out", str(tmp_path / "file"), "--prior", str(folder)], "is a file"),
         (["--prior", str(tmp_path / "empty")], r"no model_index\.json"),
         (["--out", str(tmp_path / "new"), "--resume"], "no run to resume"),
+        (["--prior", str(folder), "--dtype", "int8", "--out", str(tmp_path / "new")], "unknown dtype 'int8'"),
+        (["--prior", str(folder), "--device", "gpu", "--out", str(tmp_path / "new")], "unknown device"),
     ):
         with pytest.raises(SystemExit) as stop:
             cli.main(["image", "an owl", *line])

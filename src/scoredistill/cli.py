@@ -28,6 +28,8 @@ def image(
     negative_prompt: str = "",
     seed: int = 0,
     resume: bool = False,
+    dtype: str | None = None,
+    device: str | None = None,
 ) -> None:
     """Make pictures of a prompt by distillation: PNGs, a film of it, metrics and a report.
 
@@ -44,12 +46,14 @@ def image(
         negative_prompt: What the picture should not show.
         seed: Of all randomness; the same seed gives the same picture.
         resume: Go on with the interrupted run in --out.
+        dtype: Of the networks: float32 (default), float16 or bfloat16.
+        device: For example cpu, cuda or cuda:1; a GPU if there is one by default.
     """
     from scoredistill.tasks import text_to_image
 
     out = out or Path("runs") / f"{re.sub(r'[^a-z0-9]+', '_', prompt.lower())[:60].strip('_') or 'image'}-{method}"
     settings: dict[str, Any] = {"image": image, "steps": steps, "particles": particles, "guidance": guidance, "lr": lr}
-    settings |= {"negative_prompt": negative_prompt, "seed": seed}
+    settings |= {"negative_prompt": negative_prompt, "seed": seed, "dtype": dtype, "device": device}
     result = text_to_image(prompt, prior, method, out=out, resume=resume, progress=True, **settings)
     rows, seconds = result.counts["rows"], result.seconds
     print(f"{len(result.images)} picture(s), {rows} network rows, {seconds:.1f} s: {out / 'report.html'}")

@@ -166,6 +166,8 @@ def load_prior(
     """
     if isinstance(dtype, str):
         dtype = _dtype(dtype)
+    if device is not None:
+        device = _device(device)
     if not isinstance(source, (str, Path)):
         _check_kind(type(source).__mro__)
         if dtype is not None or device is not None:
@@ -256,6 +258,16 @@ def _check_kind(kind: str | tuple[type, ...]) -> None:
             f"{names[0]} is not supported yet: {' and '.join(PIPELINES)} (Stable Diffusion 1.x and 2.x) are; any "
             "network can be wrapped with Prior.from_callable(fn, schedule, prediction)"
         )
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}: use cpu, cuda, cuda:1 or mps") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("this torch sees no CUDA device: use device cpu, or install a CUDA build of torch")
+    return device
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -115,6 +115,8 @@ def text_to_image(
     resume: bool = False,
     progress: bool = False,
     callback: Callable[[Step], None] | None = None,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
     **settings: Any,
 ) -> Result:
     """Make pictures of a prompt.
@@ -127,6 +129,7 @@ def text_to_image(
         resume: go on with an interrupted run in `out`.
         progress: show a progress bar.
         callback: called with every finished step.
+        dtype, device: of the networks, for `load_prior`.
         **settings: other fields of `Request`: image, steps, particles, guidance, lr, negative_prompt, seed.
 
     Raises:
@@ -139,7 +142,7 @@ def text_to_image(
         prior_folder(prior)
     folder = None if out is None else Folder(Path(out), request, resume)
     if not isinstance(prior, Prior):
-        prior = load_prior(prior)
+        prior = load_prior(prior, dtype=dtype, device=device)
     if not isinstance(prior, StableDiffusionPrior):
         raise ValueError(f"{name} has no text encoder: text-to-image needs a prior of load_prior")
     if request.method == "ddim":
