@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from scoredistill.tasks.text_to_image import Request, Result
 
 FRAMES = 60  # of a film
+TITLES = {"t": "Diffusion time", "bandwidth": "Bandwidth", "kernel": "Mean of the kernel"}
 CHECKPOINT_SECONDS = 5.0
 
 
@@ -95,7 +96,8 @@ class Folder:
         wall(result.images).save(self.path / "preview.png")
         frames = [Image.open(p) for p in sorted(self._frames.glob("*.png"))]
         if frames:
-            save_gif([*frames, *[frames[-1]] * (len(frames) // 4)], self.path / "film.gif")
+            still = [frames[-1]] * (len(frames) // 4)
+            save_gif([*frames, *still], self.path / "film.gif", size=min(max(frames[0].size), 800))
         similarity = self._similarity(result)
         summary = {"clip_sim": similarity, **result.counts, "seconds": round(result.seconds, 2)}
         (self.path / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -117,7 +119,7 @@ class Folder:
             page.curves({"gradient": norms}, "Gradient on the samples", "step", "RMS", log_y=True)
             for name in sorted(set(rows[0]) - {"grad_norm"}):
                 log = name == "bandwidth"
-                page.curves({name: [r[name] for r in rows]}, name.capitalize(), "step", name, log_y=log)
+                page.curves({name: [r[name] for r in rows]}, TITLES.get(name, name), "step", name, log_y=log)
             if request.method == "msd":
                 first, last = rows[0]["bandwidth"], rows[-1]["bandwidth"]
                 page.text(f"The bandwidth shrank from {first:.3g} to {last:.3g}, which is where the run ends.")

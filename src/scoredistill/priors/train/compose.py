@@ -62,12 +62,17 @@ def place(
 
 
 def place_at_random(
-    image: Float[Tensor, "b 4 h w"], scales: tuple[float, float], reach: float, rng: torch.Generator
+    image: Float[Tensor, "b 4 h w"],
+    scales: tuple[float, float],
+    reach: float,
+    rng: torch.Generator,
+    mirror: float = 0.5,
 ) -> Float[Tensor, "b 4 h w"]:
-    """Random scale in `scales`, shift up to `reach` (half pictures) each way, mirrored half of the time."""
+    """Random scale in `scales`, shift up to `reach` (half pictures) each way, mirrored with probability `mirror`."""
     n = len(image)
     shift = torch.stack([uniform(n, -reach, reach, rng), uniform(n, -reach, reach, rng)], dim=1)
-    return place(image, uniform(n, *scales, rng), shift, torch.rand(n, generator=rng).round() * 2 - 1)
+    flip = torch.where(torch.rand(n, generator=rng) < mirror, -1.0, 1.0)
+    return place(image, uniform(n, *scales, rng), shift, flip)
 
 
 def over(image: Float[Tensor, "b 4 h w"], background: Float[Tensor, "#b 3 #h #w"]) -> Float[Tensor, "b 3 h w"]:

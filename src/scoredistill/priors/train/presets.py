@@ -26,7 +26,7 @@ class Preset:
 CPU = Preset(
     autoencoder=Plan(batch=16, lr=2e-3, minutes=33.0, bfloat16=True),
     clip=Plan(batch=128, lr=1.5e-3, minutes=70.0, weight_decay=0.1, bfloat16=True),
-    unet=Plan(batch=16, parts=2, lr=1.5e-3, minutes=59.0, slow="text_encoder", slow_factor=0.5, bfloat16=True),
+    unet=Plan(batch=16, parts=2, lr=2e-3, minutes=59.0, slow="text_encoder", slow_factor=0.5, bfloat16=True),
     common=True,
     variants=12,
 )

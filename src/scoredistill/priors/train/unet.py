@@ -113,7 +113,7 @@ def build_scheduler() -> DDIMScheduler:
 
 @torch.no_grad()
 def encode(emoji: Emoji, autoencoder: AutoencoderKL, variants: int, device: str = "cpu", seed: int = 0) -> Latents:
-    """Compose `variants` pictures of every emoji (scale, place, mirror, background) and encode them."""
+    """Compose `variants` pictures of every emoji (scale, place, background; as drawn, not mirrored) and encode them."""
     rng = torch.Generator().manual_seed(seed)
     words = captions.python_rng(rng)
     index = torch.arange(len(emoji)).repeat_interleave(variants)
@@ -122,7 +122,7 @@ def encode(emoji: Emoji, autoencoder: AutoencoderKL, variants: int, device: str 
     parts = []
     for part in tqdm(torch.arange(len(index)).split(64), desc="encode", unit="batch"):
         rgba = compose.premultiplied(emoji.rgba[index[part].numpy()])
-        placed = compose.place_at_random(rgba, (0.85, 1.0), 0.06, rng)
+        placed = compose.place_at_random(rgba, (0.88, 1.0), 0.03, rng, mirror=0.0)
         image = compose.over(placed, background[part]).to(device)
         with torch.autocast(device, torch.bfloat16):
             latent = autoencoder.encode(2 * image - 1).latent_dist.mode()
