@@ -7,7 +7,7 @@ from conftest import gaussian
 from scoredistill import distill
 from scoredistill.checkpoint import load_state, save_state
 from scoredistill.clock import Bandwidth, Linear, Uniform
-from scoredistill.estimators import CSD, MSD, SDS
+from scoredistill.estimators import CSD, MSD, SDS, Batch, Decoded
 from scoredistill.generators import CoordinateMLP, Encoded, Latents, Pixels
 from scoredistill.priors import Counted, Empirical, Guided, Prior
 from scoredistill.schedule import VP
@@ -141,6 +141,26 @@ class PictureLatents(Empirical):
 
     def decode(self, x):
         return torch.nn.functional.interpolate(x, scale_factor=2.0)
+
+
+def test_through_the_decoder_the_gradient_is_a_difference_of_pictures():
+    """With a linear codec D(E(x)): grad = x - D(E(x) - g), no backward pass, and modes are decoded data."""
+    prior, rng = Counted(PictureLatents()), torch.Generator().manual_seed(0)
+    x, t = torch.rand(3, 3, 8, 8, generator=rng), torch.full((3,), 0.4)
+    cond = {"label": torch.ones(1, dtype=torch.long)}
+    estimate = Decoded(MSD())(prior, Batch(x, cond), t)
+    assert prior.counts() == {"rows": 3, "calls": 1, "encoded": 3, "decoded": 3}
+    z = prior.encode_image(x)
+    g = MSD()(prior, Batch(z, cond), t).grad
+    assert (estimate.grad - (x - prior.decode(z - g))).abs().max() < 1e-6
+    generator = Pixels(2, (8, 8), rng=rng)
+    times = Bandwidth(prior.schedule, 3.0, 0.05)
+    for step in distill(generator, prior, Decoded(MSD()), cond, steps=40, times=times, optimizer=sgd(1.0)):
+        pass
+    pictures = prior.decode(prior.prior.data[1::2])
+    distance = torch.cdist(generator.values.flatten(1), pictures.flatten(1)).min(1).values
+    assert distance.max() < 0.01
+    assert torch.equal(step.images(), generator.values.clamp(0, 1))
 
 
 @pytest.mark.parametrize("kind", ["mlp", "pixels", "latents"])

@@ -31,7 +31,7 @@ def prior(folder):
 @pytest.mark.parametrize("image", ["mlp", "latents", "pixels"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_makes_pictures_of_every_kind(prior, method, image):
-    result = text_to_image("an owl", prior, method, image=image, steps=3, particles=2)
+    result = text_to_image("an owl", prior, method, image=image, steps=3, particles=2, through="encoder")
     assert [im.size for im in result.images] == [(16, 16)] * 2
     assert result.counts["rows"] == 3 * 2 * 2
     assert result.counts["calls"] == 3
@@ -42,6 +42,11 @@ def test_every_method_makes_pictures_of_every_kind(prior, method, image):
     assert result.counts["decoded"] == (2 if image == "latents" else 0)
     assert len(result.history) == 3
     assert all(row["grad_norm"] > 0 for row in result.history)
+
+
+def test_through_the_decoder_costs_a_decoding_and_no_backward_pass(prior):
+    result = text_to_image("an owl", prior, "msd", steps=3, particles=2, through="decoder")
+    assert result.counts == {"rows": 12, "calls": 3, "encoded": 6, "decoded": 6}
 
 
 def test_the_seed_decides(prior):
@@ -155,6 +160,7 @@ BAD = [
     ({"prompt": "  "}, "prompt is empty"),
     ({"method": "ssd"}, "unknown method 'ssd': use one of sds, csd, msd, ddim"),
     ({"image": "voxels"}, "unknown image"),
+    ({"through": "voxels"}, "unknown through"),
     ({"steps": 0}, "steps must be at least 1"),
     ({"particles": 0}, "particles must be at least 1"),
     ({"guidance": -1.0}, "guidance must be at least 0"),

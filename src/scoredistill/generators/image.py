@@ -9,6 +9,7 @@ https://arxiv.org/abs/2006.10739.
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -55,7 +56,14 @@ class Latents(_Images):
         return self.values[views]
 
 
-class Pixels(_Images):
+class _Pictures(_Images):
+    """Images whose samples are pictures, whatever space a prior works in."""
+
+    def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
+        return self(views)
+
+
+class Pixels(_Pictures):
     """Pictures whose pixels are the parameters; they start grey, and may leave [0, 1] while they are optimised.
 
     Args:
@@ -72,7 +80,7 @@ class Pixels(_Images):
         return self.values[views]
 
 
-class CoordinateMLP(_Images):
+class CoordinateMLP(_Pictures):
     """Pictures as networks from position to colour; n networks are evaluated in one batched product per layer.
 
     Args:

@@ -23,6 +23,7 @@ class Recipe:
         guidance: classifier-free guidance scale.
         lr: learning rate by kind of image, for Adam; 0 means plain steps of length one, x <- x - grad.
         particles: pictures made at once.
+        through: how the gradient on latents comes back to pictures, through the "encoder" or the "decoder" (`Decoded`).
     """
 
     estimator: Callable[[], Estimator]
@@ -31,6 +32,7 @@ class Recipe:
     guidance: float
     lr: Mapping[str, float]
     particles: int = 1
+    through: str = "encoder"
 
 
 def _uniform(schedule: Schedule, seed: int) -> Clock:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from scoredistill.estimators import Decoded
 from scoredistill.generators import CoordinateMLP, Encoded, Generator, Latents, Pixels
 from scoredistill.loop import Step, distill
 from scoredistill.pictures import to_pil
@@ -42,6 +43,7 @@ class Request:
         steps: optimisation (or sampling) steps.
         particles: how many pictures at once.
         guidance: classifier-free guidance scale.
+        through: "encoder" or "decoder": how gradients on latents come back to pictures (see `estimators.Decoded`).
         lr: learning rate of Adam; 0 for plain gradient steps of length 1 (with latents, x <- x - grad).
         negative_prompt: what the picture should not show.
         seed: of all randomness.
@@ -55,6 +57,7 @@ class Request:
     particles: int | None = None
     guidance: float | None = None
     lr: float | None = None
+    through: str | None = None
     negative_prompt: str = ""
     seed: int = 0
 
@@ -73,12 +76,20 @@ class Request:
         if self.image not in IMAGES:
             raise ValueError(f"unknown image {self.image!r}: use one of {', '.join(IMAGES)}")
         if self.method == "ddim":
-            usual: dict[str, Any] = {"steps": DDIM_STEPS, "guidance": DDIM_GUIDANCE, "particles": 1, "lr": 0.0}
+            usual: dict[str, Any] = {
+                "steps": DDIM_STEPS,
+                "guidance": DDIM_GUIDANCE,
+                "particles": 1,
+                "lr": 0.0,
+                "through": "decoder",
+            }
         else:
             recipe = RECIPES[self.method]
-            usual = {"guidance": recipe.guidance, "particles": recipe.particles}
+            usual = {"guidance": recipe.guidance, "particles": recipe.particles, "through": recipe.through}
             usual |= {"steps": recipe.steps[self.image], "lr": recipe.lr[self.image]}
         full = replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
+        if full.through not in ("encoder", "decoder"):
+            raise ValueError(f"unknown through {full.through!r}: use encoder or decoder")
         for name, least in (("steps", 1), ("particles", 1), ("lr", 0), ("guidance", 0), ("seed", 0)):
             if not getattr(full, name) >= least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(full, name)}")
@@ -176,12 +187,15 @@ def _sample(request: Request, prior: StableDiffusionPrior) -> Result:
 
 
 def make_generator(request: Request, prior: StableDiffusionPrior, codec: Prior | None = None) -> Generator:
-    """The image that is optimised, initialised from the request's seed; `codec` encodes it (the prior by default)."""
+    """The image that is optimised, initialised from the request's seed; `codec` encodes it (the prior by default).
+
+    Pictures whose gradients come through the decoder are left as they are: their estimator is `Decoded`.
+    """
     rng, n = torch.Generator().manual_seed(request.seed), request.particles or 1
     if request.image == "latents":
         return Latents(n, prior.latent_shape, rng=rng).to(prior.device)
-    pictures = CoordinateMLP if request.image == "mlp" else Pixels
-    return Encoded(pictures(n, prior.picture_size, rng=rng), codec or prior).to(prior.device)
+    pictures = (CoordinateMLP if request.image == "mlp" else Pixels)(n, prior.picture_size, rng=rng)
+    return (pictures if request.through == "decoder" else Encoded(pictures, codec or prior)).to(prior.device)
 
 
 def _steps(request: Request, prior: StableDiffusionPrior, guided: Prior, cond: Cond, state: Any) -> Iterator[Step]:
@@ -191,11 +205,14 @@ def _steps(request: Request, prior: StableDiffusionPrior, guided: Prior, cond: C
         optimizer: torch.optim.Optimizer = torch.optim.Adam(generator.parameters(), lr=request.lr)
     else:
         optimizer = torch.optim.SGD(generator.parameters(), lr=1.0)
+    estimator = recipe.estimator()
+    if request.through == "decoder" and request.image != "latents":
+        estimator = Decoded(estimator)
     rng = torch.Generator().manual_seed(request.seed + 1)
     clock = recipe.clock(prior.schedule, request.seed)
     assert request.steps is not None
     return distill(
-        generator, guided, recipe.estimator(), cond,
+        generator, guided, estimator, cond,
         steps=request.steps, times=clock, optimizer=optimizer, rng=rng, state=state,
     )  # fmt: skip
 

@@ -1,0 +1,41 @@
+r"""Gradients on pictures through the decoder of a latent prior.
+
+A picture x has the latent z = E(x), and an estimator finds a descent direction g on z. There are two ways back to x:
+
+    through the encoder    J_E(x)^T g      the chain rule: `generators.Encoded`
+    through the decoder    x - D(z - g)    what z - g looks like, minus what there is: here
+
+The chain rule finds whatever change of pixels moves the latent, also patterns that no decoder would make: with a small
+encoder pictures fill with dots of its stride and saturate. Here the picture goes where the decoder's pictures are. It
+needs no backward pass: one encoding and one decoding per particle. For mean shift, whose z - g is an estimate of a clean
+sample, the gradient is the difference of two pictures, and its fixed points are decoded modes.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoredistill.estimators.base import Batch, Estimate, Estimator
+from scoredistill.priors.base import Prior
+from scoredistill.sampling import Rng
+
+
+@dataclass(frozen=True)
+class Decoded(Estimator):
+    """Apply an estimator of latents to pictures: grad = x - D(z - g), z = E(x), g = base's gradient on z.
+
+    Args:
+        base: estimator in the prior's space.
+    """
+
+    base: Estimator
+
+    @torch.no_grad()
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+        source = None if batch.source is None else prior.encode_image(batch.source)
+        z = prior.encode_image(batch.x)
+        estimate = self.base(prior, replace(batch, x=z, source=source), t, rng)
+        after = prior.decode(z - estimate.grad)
+        return replace(estimate, grad=batch.x - after)
