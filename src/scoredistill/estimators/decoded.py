@@ -7,8 +7,8 @@ A picture x has the latent z = E(x), and an estimator finds a descent direction 
 
 The chain rule finds whatever change of pixels moves the latent, also patterns that no decoder would make: with a small
 encoder pictures fill with dots of its stride and saturate. Here the picture goes where the decoder's pictures are. It
-needs no backward pass: one encoding and one decoding per particle. For mean shift, whose z - g is an estimate of a clean
-sample, the gradient is the difference of two pictures, and its fixed points are decoded modes.
+needs no backward pass: one encoding and one decoding per particle. For mean shift, whose z - g is an estimate of a
+clean sample, the gradient is the difference of two pictures, and its fixed points are decoded modes.
 """
 
 from dataclasses import dataclass, replace
