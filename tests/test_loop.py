@@ -163,6 +163,18 @@ def test_through_the_decoder_the_gradient_is_a_difference_of_pictures():
     assert torch.equal(step.images(), generator.values.clamp(0, 1))
 
 
+def test_following_a_gradient_heads_for_its_point_without_new_calls(mixture):
+    """Plain steps of rate a towards x - g: after k of them what is left is (1 - a)^k g."""
+    generator, prior = points(4), Counted(mixture)
+    start = generator.values.detach().clone()
+    (step,) = distill(generator, prior, MSD(0.5), steps=1, optimizer=sgd(0.3), follow=5)
+    left = generator.values.detach() - (start - step.estimate.grad)
+    assert (left - 0.7**5 * step.estimate.grad).abs().max() < 1e-12
+    assert prior.calls == 1
+    with pytest.raises(ValueError, match="follow must be"):
+        distill(generator, prior, MSD(), steps=1, follow=0)
+
+
 @pytest.mark.parametrize("kind", ["mlp", "pixels", "latents"])
 def test_every_image_generator_reaches_a_picture(kind):
     """Modes of the ideal denoiser are the data: each generator must end at one of the class's two pictures."""

@@ -45,7 +45,7 @@ def test_every_method_makes_pictures_of_every_kind(prior, method, image):
 
 
 def test_through_the_decoder_costs_a_decoding_and_no_backward_pass(prior):
-    result = text_to_image("an owl", prior, "msd", steps=3, particles=2, through="decoder")
+    result = text_to_image("an owl", prior, "msd", steps=3, particles=2)
     assert result.counts == {"rows": 12, "calls": 3, "encoded": 6, "decoded": 6}
 
 
@@ -163,6 +163,7 @@ BAD = [
     ({"through": "voxels"}, "unknown through"),
     ({"steps": 0}, "steps must be at least 1"),
     ({"particles": 0}, "particles must be at least 1"),
+    ({"follow": 0}, "follow must be at least 1"),
     ({"guidance": -1.0}, "guidance must be at least 0"),
     ({"guidance": float("nan")}, "guidance must be at least 0"),
     ({"seed": -1}, "seed must be at least 0"),

@@ -26,6 +26,7 @@ def image(
     guidance: float | None = None,
     lr: float | None = None,
     through: str | None = None,
+    follow: int | None = None,
     negative_prompt: str = "",
     seed: int = 0,
     resume: bool = False,
@@ -45,6 +46,7 @@ def image(
         guidance: Classifier-free guidance scale, 1 is none.
         lr: Learning rate of Adam; 0 for plain gradient steps of length 1.
         through: How gradients on latents come back to pictures: encoder (chain rule) or decoder.
+        follow: Optimiser steps per gradient; more lets slow images keep up with few network calls.
         negative_prompt: What the picture should not show.
         seed: Of all randomness; the same seed gives the same picture.
         resume: Go on with the interrupted run in --out.
@@ -55,7 +57,14 @@ def image(
 
     out = out or Path("runs") / f"{re.sub(r'[^a-z0-9]+', '_', prompt.lower())[:60].strip('_') or 'image'}-{method}"
     settings: dict[str, Any] = {"image": image, "steps": steps, "particles": particles, "guidance": guidance, "lr": lr}
-    settings |= {"negative_prompt": negative_prompt, "seed": seed, "through": through, "dtype": dtype, "device": device}
+    settings |= {
+        "negative_prompt": negative_prompt,
+        "seed": seed,
+        "through": through,
+        "follow": follow,
+        "dtype": dtype,
+        "device": device,
+    }
     result = text_to_image(prompt, prior, method, out=out, resume=resume, progress=True, **settings)
     rows, seconds = result.counts["rows"], result.seconds
     print(f"{len(result.images)} picture(s), {rows} network rows, {seconds:.1f} s: {out / 'report.html'}")

@@ -77,6 +77,7 @@ def distill(
     times: Clock | Sequence[float] | None = None,
     optimizer: Optimizer | None = None,
     source: Tensor | Callable[[Tensor], Tensor] | None = None,
+    follow: int = 1,
     rng: Rng = None,
     state: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
@@ -90,6 +91,9 @@ def distill(
         times: a clock (index, steps) -> t, or one time per step; uniform in [.02, .98] by default.
         optimizer: made, or a function that makes one from parameters; Adam with lr .01 by default.
         source: samples an edit starts from, in the prior's space; or a function of the views.
+        follow: optimiser steps per gradient. The first uses the gradient, the others head for the same point x - grad
+            from wherever the generator has come, without asking the prior: for generators that are slow to move, such
+            as networks, and estimators whose x - grad is where x should be, such as mean shift.
         rng: a generator, or one per particle; one seeded with 0 by default. With one per particle, times and views
             are chosen the same in every split of the particles.
         state: `Step.state_dict()` of the step to go on from.
@@ -102,6 +106,8 @@ def distill(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
+    if follow < 1:
+        raise ValueError(f"follow must be at least 1, not {follow}")
     noise = torch.Generator().manual_seed(0) if rng is None else rng
     generators = [noise] if isinstance(noise, torch.Generator) else list(noise)
     made = optimizer if isinstance(optimizer, torch.optim.Optimizer) else (optimizer or _adam)(generator.parameters())
@@ -122,9 +128,14 @@ def distill(
             here = Batch(x.detach(), shown, source(views) if callable(source) else source)
             precise = torch.promote_types(x.dtype, torch.float32)  # bfloat16 cannot tell neighbouring times apart
             estimate = estimator(prior, here, torch.full((len(x),), t, dtype=precise, device=x.device), noise)
-            made.zero_grad(set_to_none=True)
-            x.backward(estimate.grad)
-            made.step()
+            target, grad = x.detach() - estimate.grad, estimate.grad
+            for again in range(follow):
+                if again:
+                    x = generator(views)
+                    grad = x.detach() - target
+                made.zero_grad(set_to_none=True)
+                x.backward(grad)
+                made.step()
             yield Step(index, steps, t, estimate, views, generator, prior, made, generators)
 
     return run()

@@ -24,6 +24,7 @@ class Recipe:
         lr: learning rate by kind of image, for Adam; 0 means plain steps of length one, x <- x - grad.
         particles: pictures made at once.
         through: how the gradient on latents comes back to pictures, through the "encoder" or the "decoder" (`Decoded`).
+        follow: optimiser steps per gradient, where pictures are optimised (see `distill`).
     """
 
     estimator: Callable[[], Estimator]
@@ -33,6 +34,7 @@ class Recipe:
     lr: Mapping[str, float]
     particles: int = 1
     through: str = "encoder"
+    follow: int = 1
 
 
 def _uniform(schedule: Schedule, seed: int) -> Clock:
@@ -40,16 +42,16 @@ def _uniform(schedule: Schedule, seed: int) -> Clock:
 
 
 def _shrinking(schedule: Schedule, seed: int) -> Clock:
-    return Bandwidth(schedule, 8.0, 0.05)
+    return Bandwidth(schedule, 12.0, 0.7)
 
 
 SDS_STEPS = {"mlp": 400, "latents": 400, "pixels": 400}
-SDS_LR = {"mlp": 1e-2, "latents": 3e-2, "pixels": 1e-2}
+SDS_LR = {"mlp": 5e-3, "latents": 3e-2, "pixels": 1e-2}
+MSD_STEPS = {"mlp": 24, "latents": 24, "pixels": 24}
+MSD_LR = {"mlp": 1e-2, "latents": 0.0, "pixels": 5e-2}
 
 RECIPES = {
     "sds": Recipe(SDS, _uniform, SDS_STEPS, 7.5, SDS_LR),
     "csd": Recipe(CSD, _uniform, SDS_STEPS, 7.5, SDS_LR, particles=4),
-    "msd": Recipe(
-        MSD, _shrinking, {"mlp": 200, "latents": 30, "pixels": 200}, 7.5, {"mlp": 1e-2, "latents": 0.0, "pixels": 2e-2}
-    ),
+    "msd": Recipe(MSD, _shrinking, MSD_STEPS, 7.5, MSD_LR, through="decoder", follow=15),
 }

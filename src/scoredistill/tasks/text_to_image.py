@@ -44,6 +44,7 @@ class Request:
         particles: how many pictures at once.
         guidance: classifier-free guidance scale.
         through: "encoder" or "decoder": how gradients on latents come back to pictures (see `estimators.Decoded`).
+        follow: optimiser steps per gradient (see `distill`).
         lr: learning rate of Adam; 0 for plain gradient steps of length 1 (with latents, x <- x - grad).
         negative_prompt: what the picture should not show.
         seed: of all randomness.
@@ -58,6 +59,7 @@ class Request:
     guidance: float | None = None
     lr: float | None = None
     through: str | None = None
+    follow: int | None = None
     negative_prompt: str = ""
     seed: int = 0
 
@@ -82,15 +84,17 @@ class Request:
                 "particles": 1,
                 "lr": 0.0,
                 "through": "decoder",
+                "follow": 1,
             }
         else:
             recipe = RECIPES[self.method]
             usual = {"guidance": recipe.guidance, "particles": recipe.particles, "through": recipe.through}
+            usual["follow"] = 1 if self.image == "latents" else recipe.follow
             usual |= {"steps": recipe.steps[self.image], "lr": recipe.lr[self.image]}
         full = replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
         if full.through not in ("encoder", "decoder"):
             raise ValueError(f"unknown through {full.through!r}: use encoder or decoder")
-        for name, least in (("steps", 1), ("particles", 1), ("lr", 0), ("guidance", 0), ("seed", 0)):
+        for name, least in (("steps", 1), ("particles", 1), ("follow", 1), ("lr", 0), ("guidance", 0), ("seed", 0)):
             if not getattr(full, name) >= least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(full, name)}")
         if full.seed >= 2**62:
@@ -211,9 +215,10 @@ def _steps(request: Request, prior: StableDiffusionPrior, guided: Prior, cond: C
     rng = torch.Generator().manual_seed(request.seed + 1)
     clock = recipe.clock(prior.schedule, request.seed)
     assert request.steps is not None
+    assert request.follow is not None
     return distill(
         generator, guided, estimator, cond,
-        steps=request.steps, times=clock, optimizer=optimizer, rng=rng, state=state,
+        steps=request.steps, times=clock, optimizer=optimizer, follow=request.follow, rng=rng, state=state,
     )  # fmt: skip
 
 
