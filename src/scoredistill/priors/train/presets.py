@@ -1,4 +1,4 @@
-"""How long and how large: ``cpu`` (about two hours on two cores, common concepts) and ``gpu`` (everything)."""
+"""How long and how large: ``cpu`` (under three hours on two cores, common concepts) and ``gpu`` (everything)."""
 
 from __future__ import annotations
 
