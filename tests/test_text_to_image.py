@@ -31,7 +31,7 @@ def prior(folder):
 @pytest.mark.parametrize("image", ["mlp", "latents", "pixels"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_makes_pictures_of_every_kind(prior, method, image):
-    result = text_to_image("an owl", prior, method, image=image, steps=3, particles=2, through="encoder")
+    result = text_to_image("an owl", prior, method, image=image, steps=3, particles=2, through="encoder", follow=1)
     assert [im.size for im in result.images] == [(16, 16)] * 2
     assert result.counts["rows"] == 3 * 2 * 2
     assert result.counts["calls"] == 3

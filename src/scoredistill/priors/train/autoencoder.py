@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from scoredistill.priors.train import compose, photographs
 from scoredistill.priors.train.data import Emoji
@@ -68,7 +69,7 @@ def differences(image: Images) -> tuple[Tensor, Tensor]:
     return image[..., 1:, :] - image[..., :-1, :], image[..., :, 1:] - image[..., :, :-1]
 
 
-def loss_of(network: nn.Module, image: Images, rng: torch.Generator) -> Float[Tensor, ""]:
+def loss_of(network: Any, image: Images, rng: torch.Generator) -> Float[Tensor, ""]:
     """The module's formula for one batch; `image` in [0, 1]."""
     x = 2 * image - 1
     posterior = network.encode(x).latent_dist
@@ -94,10 +95,10 @@ def set_scaling_factor(network: AutoencoderKL, image: Images) -> float:
     return factor
 
 
-def sheet(image: Images, device: str) -> Callable[[nn.Module, Path], None]:
+def sheet(image: Images, device: str) -> Callable[[Any, Path], None]:
     """Draw pictures above their reconstructions."""
 
-    def draw(network: nn.Module, path: Path) -> None:
+    def draw(network: Any, path: Path) -> None:
         again = reconstruct(network, image.to(device)).cpu()
         compose.sheet(torch.cat([image, again]), len(image)).save(path)
 
@@ -110,7 +111,7 @@ def train_autoencoder(emoji: Emoji, plan: Plan, folder: Path, device: str = "cpu
     photos = photographs.crops(photographs.TRAIN, PHOTOGRAPHS)
     run = Run(build(), plan, folder, device)
 
-    def loss(network: nn.Module, rng: torch.Generator) -> Tensor:
+    def loss(network: Any, rng: torch.Generator) -> Tensor:
         return loss_of(network, pictures(seen, photos, plan.batch, rng).to(device), rng)
 
     held = compose.premultiplied(emoji.select(emoji.held_out).rgba[:: max(1, int(emoji.held_out.sum()) // 8)][:8])

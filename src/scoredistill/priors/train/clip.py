@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
@@ -146,12 +147,12 @@ def retrieval(
     return float((labels[nearest] == relevant[:, None]).any(dim=1).float().mean())
 
 
-def sheet(emoji: Emoji, tokenizer: CLIPTokenizer) -> Callable[[nn.Module, Path], None]:
+def sheet(emoji: Emoji, tokenizer: CLIPTokenizer) -> Callable[[Any, Path], None]:
     """Draw held-out pictures with the nearest name under each; write the top-5 rate beside it."""
     rgba = compose.premultiplied(emoji.rgba)
     images, concept = compose.over(rgba, torch.ones(1, 3, 1, 1)), torch.from_numpy(emoji.concept)
 
-    def draw(model: nn.Module, path: Path) -> None:
+    def draw(model: Any, path: Path) -> None:
         names = name_features(model, tokenizer, emoji.names).cpu()
         pictures = picture_features(model, images).cpu()
         rate = retrieval(pictures, names, concept, torch.arange(len(emoji.names)))
@@ -170,7 +171,7 @@ def train_clip(emoji: Emoji, plan: Plan, folder: Path, device: str = "cpu") -> t
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
     run, seen = Run(build(tokenizer), plan, folder, device), emoji.train
 
-    def loss(model: nn.Module, rng: torch.Generator) -> Tensor:
+    def loss(model: Any, rng: torch.Generator) -> Tensor:
         images, texts, concept = batch(seen, plan.batch, rng)
         ids = tokens(tokenizer, texts).to(device)
         scale = model.logit_scale.exp().clamp(max=100)

@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,7 +181,7 @@ def rasterise(svg: str) -> NDArray[np.uint8]:
     return np.asarray(picture, dtype=np.uint8)
 
 
-def read_json(folder: Path, package: str, name: str) -> dict | list:
+def read_json(folder: Path, package: str, name: str) -> Any:
     """A JSON file of an npm package."""
     with tarfile.open(fetch(folder, package)) as archive:
         member = archive.extractfile(f"package/{name}")

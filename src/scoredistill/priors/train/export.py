@@ -9,6 +9,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from torch import nn
@@ -67,7 +68,7 @@ def image_processor_settings() -> dict[str, object]:
     }
 
 
-def half(network: nn.Module) -> nn.Module:
+def half(network: nn.Module) -> Any:
     """A copy in half precision."""
     return copy.deepcopy(network).half().cpu().eval()
 

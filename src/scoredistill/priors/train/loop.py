@@ -17,13 +17,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-Loss = Callable[[nn.Module, torch.Generator], Tensor]
-Sheet = Callable[[nn.Module, Path], None]
+Loss = Callable[[Any, torch.Generator], Tensor]
+Sheet = Callable[[Any, Path], None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Run:
 
     def __init__(self, network: nn.Module, plan: Plan, folder: Path, device: str = "cpu") -> None:
         self.network, self.plan, self.folder, self.device = network.to(device), plan, folder, device
-        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.average: Any = copy.deepcopy(self.network).requires_grad_(False).eval()
         slow = [p for name, p in network.named_parameters() if p.requires_grad and name.startswith(plan.slow)]
         fast = [p for name, p in network.named_parameters() if p.requires_grad and not name.startswith(plan.slow)]
         groups = [{"params": fast, "factor": 1.0}, {"params": slow, "factor": plan.slow_factor}]
@@ -163,7 +164,7 @@ class Interrupt:
         self.asked = True
 
 
-def train(run: Run, loss: Loss, sheet: Sheet, name: str) -> nn.Module:
+def train(run: Run, loss: Loss, sheet: Sheet, name: str) -> Any:
     """Train to the end of the plan and return the averaged network; a finished run returns at once.
 
     Every `save_minutes` and at the end, a checkpoint and a sheet of pictures (``sheet.png``) are written, and a line to

@@ -34,7 +34,8 @@ def learn_merges(texts: Iterable[str], merges: int) -> list[tuple[str, str]]:
     )
     tokenizer.train_from_iterator(texts, trainer)
     pairs = json.loads(tokenizer.to_str())["model"]["merges"]
-    return [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in pairs][:merges]
+    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in pairs[:merges]]
+    return [(first, second) for first, second in pairs]
 
 
 def train_tokenizer(texts: Iterable[str], folder: Path, merges: int = 2000) -> CLIPTokenizer:

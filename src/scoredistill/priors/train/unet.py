@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -131,7 +132,7 @@ def encode(emoji: Emoji, autoencoder: AutoencoderKL, variants: int, device: str 
 
 
 def loss_of(
-    network: nn.Module,
+    network: Any,
     z: Float[Tensor, "b c h w"],
     ids: Int[Tensor, "b l"],
     alpha_bar: Float[Tensor, " T"],
@@ -171,10 +172,10 @@ def sample(
     return z
 
 
-def sheet(autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, rows: int = 3) -> Callable[[nn.Module, Path], None]:
+def sheet(autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, rows: int = 3) -> Callable[[Any, Path], None]:
     """Draw `rows` samples of every prompt in `PROMPTS`."""
 
-    def draw(network: nn.Module, path: Path) -> None:
+    def draw(network: Any, path: Path) -> None:
         z = sample(network, tokenizer, list(PROMPTS) * rows, steps=20)
         image = autoencoder.decode(z / autoencoder.config.scaling_factor).sample / 2 + 0.5
         compose.sheet(image, len(PROMPTS), labels=PROMPTS * rows).save(path)
@@ -208,7 +209,7 @@ def train_unet(
     weights = torch.tensor([float(often.get(seen.names[seen.concept[i]], 1)) for i in data.index])
     alpha_bar = build_scheduler().alphas_cumprod
 
-    def loss(network: nn.Module, rng: torch.Generator) -> Tensor:
+    def loss(network: Any, rng: torch.Generator) -> Tensor:
         chosen = torch.multinomial(weights, plan.batch, replacement=True, generator=rng)
         words = captions.python_rng(rng)
         texts = [describe(seen, int(data.index[i]), data.colours[int(i)], words) for i in chosen]
