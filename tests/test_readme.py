@@ -23,7 +23,7 @@ def test_the_readme_example_makes_a_picture(tmp_path):
     example, output = run_example(README, tmp_path)
     assert len([line for line in example.splitlines() if line.strip()]) <= 11
     assert "149: gradient" in output
-    assert (tmp_path / "tulip.png").stat().st_size > 1000
+    assert (tmp_path / "cactus.png").stat().st_size > 1000
 
 
 def test_the_guides_own_estimator_finds_modes(tmp_path):

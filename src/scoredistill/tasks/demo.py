@@ -12,7 +12,7 @@ from scoredistill.report import Page
 from scoredistill.tasks.folder import command_line
 from scoredistill.tasks.text_to_image import Result, text_to_image
 
-PROMPTS = ("a hamburger", "a tulip")
+PROMPTS = ("a hamburger", "a castle")
 METHODS = ("ddim", "msd", "sds", "csd")
 PARTICLES = 2
 SAYS = {
