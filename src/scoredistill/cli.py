@@ -8,11 +8,14 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 from tyro.conf import Positional
+
+from scoredistill import __version__
 
 
 def image(
@@ -113,7 +116,9 @@ def prior(
             raise ValueError(f"{out} is a folder: give a file for --out")
         from scoredistill.priors.evaluate import evaluate
 
-        text = json.dumps(evaluate(folder, data, pipelines.bundled_folder("clip"), seeds), indent=2)
+        figures = evaluate(folder, data, pipelines.bundled_folder("clip"), seeds)
+        made = {"command": f"scoredistill prior evaluate {name}", "seeds": seeds, "date": str(date.today())}
+        text = json.dumps({**made, "version": __version__, "figures": figures}, indent=2)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(text + "\n")
@@ -131,8 +136,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `scoredistill`."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
-        from scoredistill import __version__
-
         print(f"scoredistill {__version__}")
         return
     try:
