@@ -27,7 +27,7 @@ BREAKAGES = [
     ("priors/guidance.py", "* (with_cond - without)", "* (with_cond - without) * 1.001", "test_priors.py"),
     ("priors/guidance.py", "torch.cat([x_t, x_t])", "torch.cat([x_t, x_t + 1e-3])", "test_pipelines.py"),
     ("priors/pipelines.py", "step = torch.where(", "step = 1 + torch.where(", "test_pipelines.py"),
-    ("priors/pipelines.py", "moments.mode()", "moments.sample()", "test_pipelines.py"),
+    ("priors/pipelines.py", "encoded.latent_dist.mode()", "encoded.latent_dist.sample()", "test_pipelines.py"),
     ("sampling.py", "x = alpha_next * x0 + sigma_next * noise", "x = alpha_next * x0 + sigma * noise", "test_sampling.py"),
     ("sampling.py", "variance = (eta * sigma_next) ** 2 *", "variance = eta * sigma_next**2 *", "test_pipelines.py"),
     ("sampling.py", "v_next * (v - v_next) / v).sqrt()", "v - v_next).sqrt()", "test_sampling.py"),
@@ -47,8 +47,10 @@ BREAKAGES = [
     ("sampling.py", "(s * v / (s + v)).sqrt()", "s * v / (s + v)", "test_estimators.py"),
     ("estimators/mean_shift.py", "- self.beta * away", "+ self.beta * away", "test_estimators.py"),
     ("generators/base.py", "encode_image(self.generator(views))", "encode_image(self.generator(views).detach())", "test_loop.py"),
+    ("estimators/decoded.py", "grad=batch.x - after", "grad=z.mean() + batch.x - after", "test_loop.py"),
+    ("loop.py", "grad = x.detach() - target", "grad = estimate.grad", "test_loop.py"),
     ("loop.py", "g.set_state(saved)", "pass", "test_loop.py"),
-    ("loop.py", "x.backward(estimate.grad)", "x.backward(-estimate.grad)", "test_loop.py"),
+    ("loop.py", "x.backward(grad)", "x.backward(-grad)", "test_loop.py"),
     ("clock.py", "(1 - fraction) * math.log(self.start)", "fraction * math.log(self.start)", "test_loop.py"),
 ]  # fmt: skip
 
@@ -73,11 +75,12 @@ def main() -> None:
         for part in ("src", "tests"):
             shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", tree)
+        for name, right, _, _ in BREAKAGES:
+            if (count := (tree / "src/scoredistill" / name).read_text().count(right)) != 1:
+                raise SystemExit(f"{name}: {right!r} stands there {count} times, not once")
         for name, right, wrong, test in BREAKAGES:
             path = tree / "src/scoredistill" / name
             source = path.read_text()
-            if source.count(right) != 1:
-                raise SystemExit(f"{name}: {right!r} stands there {source.count(right)} times, not once")
             path.write_text(source.replace(right, wrong))
             caught, by = fails(tree, test)
             path.write_text(source)

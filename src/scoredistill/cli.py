@@ -134,6 +134,7 @@ def _card(folder: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `scoredistill`."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice on torchvision is not for our users
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
         print(f"scoredistill {__version__}")
