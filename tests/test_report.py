@@ -131,7 +131,9 @@ def test_numbers_are_rounded_sensibly(column, shown):
 
 
 def test_empty_table_and_empty_wall():
-    Reader(Page("t").table([]).wall({}, []).wall({"a": []}, ["x"]).key_values({}).html())
+    html = Page("t").table([]).wall({}, []).wall({"a": []}, ["x"]).key_values({}).html()
+    Reader(html)  # raises where tags do not match
+    assert "<img" not in html
 
 
 def test_ragged_walls_have_rectangular_rows():
