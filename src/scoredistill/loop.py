@@ -45,6 +45,7 @@ class Step:
     prior: Prior
     optimizer: torch.optim.Optimizer
     rng: Sequence[torch.Generator]
+    estimator: Estimator
 
     @property
     def grad_norm(self) -> Tensor:
@@ -63,6 +64,7 @@ class Step:
             "generator": copy.deepcopy(self.generator.state_dict()),
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "rng": [g.get_state() for g in self.rng],
+            "estimator": copy.deepcopy(self.estimator.state_dict()),
         }
 
 
@@ -77,6 +79,7 @@ def distill(
     times: Clock | Sequence[float] | None = None,
     optimizer: Optimizer | None = None,
     source: Tensor | Callable[[Tensor], Tensor] | None = None,
+    source_cond: Cond | None = None,
     follow: int = 1,
     rng: Rng = None,
     state: Mapping[str, Any] | None = None,
@@ -91,6 +94,7 @@ def distill(
         times: a clock (index, steps) -> t, or one time per step; uniform in [.02, .98] by default.
         optimizer: made, or a function that makes one from parameters; Adam with lr .01 by default.
         source: samples an edit starts from, in the prior's space; or a function of the views.
+        source_cond: the prior's condition that the source belongs to; like `cond` by default.
         follow: optimiser steps per gradient. The first uses the gradient, the others head for the same point x - grad
             from wherever the generator has come, without asking the prior: for generators that are slow to move, such
             as networks, and estimators whose x - grad is where x should be, such as mean shift.
@@ -116,6 +120,7 @@ def distill(
         made.load_state_dict(state["optimizer"])
         for g, saved in zip(generators, state["rng"], strict=True):
             g.set_state(saved)
+        estimator.load_state_dict(state.get("estimator", {}))
     seed = generators[0].initial_seed() if isinstance(noise, torch.Generator) else 0  # the same in every split
     clock, choice = _clock(times, steps, seed), torch.Generator()
 
@@ -125,7 +130,7 @@ def distill(
             views = generator.views(particles, choice.manual_seed(seed_of(seed, index)))
             x = generator(views)
             shown = cond(views) if callable(cond) else cond
-            here = Batch(x.detach(), shown, source(views) if callable(source) else source)
+            here = Batch(x.detach(), shown, source(views) if callable(source) else source, source_cond)
             precise = torch.promote_types(x.dtype, torch.float32)  # bfloat16 cannot tell neighbouring times apart
             estimate = estimator(prior, here, torch.full((len(x),), t, dtype=precise, device=x.device), noise)
             target, grad = x.detach() - estimate.grad, estimate.grad
@@ -136,7 +141,7 @@ def distill(
                 made.zero_grad(set_to_none=True)
                 x.backward(grad)
                 made.step()
-            yield Step(index, steps, t, estimate, views, generator, prior, made, generators)
+            yield Step(index, steps, t, estimate, views, generator, prior, made, generators, estimator)
 
     return run()
 

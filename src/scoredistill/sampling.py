@@ -20,6 +20,13 @@ from scoredistill.priors.base import Cond, Prior
 from scoredistill.schedule import per_sample
 
 Rng = torch.Generator | Sequence[torch.Generator] | None
+LARGEST = 1e4  # noise-to-signal ratio at which the whole distribution is one point
+FIRST = 1e-4  # a time at which samples are clean and predictions of the noise still finite
+STEP_VARIABLES: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigma2": lambda r: r.square(),
+    "sigma": lambda r: r,
+    "index": lambda r: torch.linspace(1, 0, len(r), dtype=r.dtype, device=r.device),
+}
 
 
 def draw_noise(x: Float[Tensor, "b *d"], rng: Rng) -> Float[Tensor, "b *d"]:
@@ -79,6 +86,74 @@ def ddim(
         else:
             x = alpha_next * x0 + sigma_next * noise
     return x
+
+
+@torch.no_grad()
+def ddim_invert(
+    prior: Prior,
+    x_0: Float[Tensor, "b *d"],
+    steps: int,
+    cond: Cond | None = None,
+    to: float | None = None,
+    eta: float = 0.0,
+    rng: Rng = None,
+) -> Float[Tensor, "b *d"]:
+    """The noised sample from which DDIM leads back to x_0, to first order in the step: the flow run upwards.
+
+    Args:
+        x_0: clean samples.
+        steps: network calls, at least 1.
+        to: time to invert to, in equal steps of t from 0. By default the prior's own first time, over its own times
+            backwards, so that `ddim` with as many steps retraces them.
+        eta: share of fresh noise per step, as in `ddim`.
+
+    Returns:
+        x_t at that time.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")
+    grid = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    times = prior.times(steps).flip(0).flip(1) if to is None else to * torch.stack([grid[:-1], grid[1:]], 1)
+    times = times.to(x_0.device, torch.promote_types(x_0.dtype, torch.float32))
+    x = x_0
+    for now, then in times:
+        x = ddim_step(prior, x, now.expand(len(x)), then.expand(len(x)), cond, eta, rng)
+    return x
+
+
+def ddim_step(
+    prior: Prior,
+    x_t: Float[Tensor, "b *d"],
+    t: Float[Tensor, "b"],
+    to: Float[Tensor, "b"],
+    cond: Cond | None = None,
+    eta: float = 0.0,
+    rng: Rng = None,
+) -> Float[Tensor, "b *d"]:
+    """One step of the probability flow from t up (or down) to another time, with the prediction at t.
+
+    Args:
+        t: where x_t is; the prior is asked no lower than at FIRST, where clean samples are taken to be.
+        eta: of a step upwards: mixes in as much fresh noise as DDIM's step back would.
+    """
+    (alpha, sigma), (alpha_to, sigma_to) = prior.schedule(t), prior.schedule(to)
+    eps = prior.eps(x_t, t.clamp(min=FIRST), cond)
+    x0 = (x_t - per_sample(sigma, x_t) * eps) / per_sample(alpha, x_t)
+    if not eta:
+        return per_sample(alpha_to, x_t) * x0 + per_sample(sigma_to, x_t) * eps
+    fresh = ((eta * sigma) ** 2 * (1 - (alpha_to * sigma / (alpha * sigma_to)) ** 2)).clamp(min=0)
+    x = per_sample(alpha_to, x_t) * x0 + per_sample((sigma_to**2 - fresh).clamp(min=0).sqrt(), x_t) * eps
+    return x + per_sample(fresh.sqrt(), x_t) * draw_noise(x_t, rng)
+
+
+@torch.no_grad()
+def ode_sample(
+    prior: Prior, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], steps: int, cond: Cond | None = None
+) -> Float[Tensor, "b *d"]:
+    """The clean sample that the probability flow reaches from x_t, in DDIM steps of equal time; one is E[x | x_t]."""
+    for k in range(steps - 1):
+        x_t = ddim_step(prior, x_t, t * (1 - k / steps), t * (1 - (k + 1) / steps), cond)
+    return prior.denoise(x_t, t / steps, cond)
 
 
 def product_denoise(
@@ -150,3 +225,60 @@ def posterior_sample(
         if k + 1 < steps:
             z = z + per_sample((v_next * (v - v_next) / v).sqrt(), z) * draw(z)
     return z
+
+
+@torch.no_grad()
+def paper_sample(
+    prior: Prior,
+    x: Float[Tensor, "b *d"],
+    bandwidth: Float[Tensor, "b"],
+    steps: int,
+    cond: Cond | None = None,
+    draw: Callable[[Tensor], Tensor] = torch.randn_like,
+    dt: str = "sigma2",
+    anchor: str = "x",
+    interval: tuple[float, float] | None = None,
+) -> Float[Tensor, "b *d"]:
+    r"""A sample near x as the mean-shift paper draws it: DDIM, with the flow of the un-noised kernel after each step,
+
+        z <- a_t + (z - a_t) exp(dv / lambda^2),    lambda^2 = 2 s,    z = x_t / alpha_t.
+
+    This is the exact flow of the kernel term alone where v = (sigma / alpha)^2, not that of the product density:
+    https://arxiv.org/abs/2502.15989, Eqs. 12 to 15. Kept for comparison; `product_sample` has the noised kernel.
+
+    Args:
+        steps: DDIM steps at the prior's own times; with anchor "inverted" as many calls again.
+        draw: makes standard normal noise; called once, for the start a_T + (r_T n - a_T) exp(dv / lambda^2).
+        dt: what v is: "sigma2" ((sigma / alpha)^2), "sigma", or "index" (1 at the start, 0 at the end).
+        anchor: a_t: "x", or "inverted", the DDIM inversion of x at t.
+        interval: times [lo, hi] in which the kernel acts; everywhere by default.
+    """
+    if dt not in STEP_VARIABLES:
+        raise ValueError(f"unknown dt {dt!r}: use one of {', '.join(STEP_VARIABLES)}")
+    times = prior.times(steps).to(x.device, torch.promote_types(x.dtype, torch.float32))
+    grid = torch.cat([times[:, 0], times[-1:, 1]])
+    ratio = prior.schedule.ratio(grid).clamp(max=LARGEST).to(x.dtype)
+    change = STEP_VARIABLES[dt](ratio).diff()
+    anchors = [x] * (steps + 1) if anchor == "x" else _inverted_path(prior, x, grid, cond)
+    lo, hi = (0.0, 1.0) if interval is None else interval
+
+    def pull(z: Tensor, k: int, at: int) -> Tensor:
+        if not lo <= float(grid[at]) <= hi:
+            return z
+        return anchors[at] + per_sample((change[k] / (2 * bandwidth.to(z.dtype) ** 2)).exp(), z) * (z - anchors[at])
+
+    z = pull(ratio[0] * draw(x), 0, 0)
+    for k in range(steps):
+        d = prior.denoise_at(z, ratio[k].expand(len(z)), cond)
+        z = pull(d + (ratio[k + 1] / ratio[k]) * (z - d), k, k + 1)
+    return z
+
+
+def _inverted_path(prior: Prior, x: Tensor, grid: Tensor, cond: Cond | None) -> list[Tensor]:
+    """The DDIM inversion of x in clean coordinates at each of the decreasing times."""
+    x_t, path = x, []
+    for now, then in zip(grid.flip(0)[:-1], grid.flip(0)[1:], strict=True):
+        path.append(x_t / prior.schedule(now)[0].to(x.dtype))
+        x_t = ddim_step(prior, x_t, now.expand(len(x)), then.expand(len(x)), cond)
+    alpha = prior.schedule(grid[0])[0].to(x.dtype)
+    return [*path, x_t / alpha.clamp(min=1 / LARGEST)][::-1]

@@ -1,23 +1,83 @@
 """Estimators turn scores into gradients. See `base` for the contract and `named` for the methods by name."""
 
+from scoredistill.estimators.averaged import Averaged
 from scoredistill.estimators.base import Batch, Estimate, Estimator
 from scoredistill.estimators.decoded import Decoded
 from scoredistill.estimators.mean_shift import CollaborativeMeanShift, MeanShift
-from scoredistill.estimators.named import CSD, MSD, SDS, CollaborativeMSD
-from scoredistill.estimators.residual import Residual
+from scoredistill.estimators.named import (
+    CSD,
+    DDS,
+    DVRF,
+    ESD,
+    ISM,
+    MSD,
+    NFSD,
+    PDS,
+    PFD,
+    RFDS,
+    SDI,
+    SDS,
+    SJC,
+    UCM,
+    VSD,
+    Asynchronous,
+    ClassifierScore,
+    CollaborativeMSD,
+    CSDEdit,
+    FixedNoise,
+    FlowEdit,
+    RecycledNoise,
+    RFDSRev,
+    SDSBridge,
+)
+from scoredistill.estimators.noise import Fixed, Inverted, Noise, Predicted, Random, Recycled
+from scoredistill.estimators.residual import Residual, Row, guided
 from scoredistill.estimators.stein import Stein
+from scoredistill.estimators.student import Student
+from scoredistill.estimators.target import OdeTarget
 
 __all__ = [
     "CSD",
+    "DDS",
+    "DVRF",
+    "ESD",
+    "ISM",
     "MSD",
+    "NFSD",
+    "PDS",
+    "PFD",
+    "RFDS",
+    "SDI",
     "SDS",
+    "SJC",
+    "UCM",
+    "VSD",
+    "Asynchronous",
+    "Averaged",
     "Batch",
+    "CSDEdit",
+    "ClassifierScore",
     "CollaborativeMSD",
     "CollaborativeMeanShift",
     "Decoded",
     "Estimate",
     "Estimator",
+    "Fixed",
+    "FixedNoise",
+    "FlowEdit",
+    "Inverted",
     "MeanShift",
+    "Noise",
+    "OdeTarget",
+    "Predicted",
+    "RFDSRev",
+    "Random",
+    "Recycled",
+    "RecycledNoise",
     "Residual",
+    "Row",
+    "SDSBridge",
     "Stein",
+    "Student",
+    "guided",
 ]

@@ -11,6 +11,7 @@ generators take care of those. An estimator wrapped in another (Stein) is an est
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -26,12 +27,14 @@ class Batch:
     Attributes:
         x: particles in the prior's space, [b, *d].
         cond: conditions of the prior, each with b rows or 1.
-        source: samples an edit starts from, [b, *d].
+        source: samples an edit starts from, [b, *d] or [1, *d].
+        source_cond: what the source shows; like `cond`, and equal to it by default.
     """
 
     x: Float[Tensor, "b *d"]
     cond: Cond | None = None
-    source: Float[Tensor, "b *d"] | None = None
+    source: Float[Tensor, "*n"] | None = None
+    source_cond: Cond | None = None
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,22 @@ class Estimator(ABC):
             t: diffusion time of each particle, in [0, 1].
             rng: a generator, or one per particle.
         """
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to know of an estimator with a memory; empty for most."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+
+
+class EstimatorWrapper(Estimator):
+    """Abstract base of estimators made from another one, `base`, whose memory is theirs."""
+
+    base: Estimator
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.base.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.base.load_state_dict(state)

@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.estimators.base import Batch, Estimate, Estimator
+from scoredistill.estimators.base import Batch, Estimate, Estimator, EstimatorWrapper
 from scoredistill.priors.base import Prior
 from scoredistill.sampling import Rng
 
 
 @dataclass(frozen=True)
-class Decoded(Estimator):
+class Decoded(EstimatorWrapper):
     """Apply an estimator of latents to pictures: grad = x - D(z - g), z = E(x), g = base's gradient on z.
 
     Args:

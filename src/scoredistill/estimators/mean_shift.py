@@ -10,7 +10,8 @@ shrinks: the bandwidth is annealed, and passing its smallest value ends the run.
 By Tweedie's formula the expectation is the denoiser itself, E[y | ...] = D(x; sqrt s), so one network call with the
 *un-noised* x gives the exact mean shift of an exact prior (`mean`). A trained network has not seen un-noised inputs at
 that level; `ancestral` asks it only for what it was trained on, after its first call: y is drawn by the reverse SDE
-that starts at x; `product` draws y by the probability flow of the product density, from noise around x.
+that starts at x; `product` draws y by the probability flow of the product density, from noise around x; `paper` is the
+published recipe, whose kernel is not noised: it draws y without variance and with a bias (docs/errors_in_print.md).
 
 Collaborative mean shift adds the particles' own density q, so that they do not all end at the same modes:
 
@@ -30,11 +31,19 @@ from torch import Tensor
 from scoredistill.estimators.base import Batch, Estimate, Estimator
 from scoredistill.kernels import RBF
 from scoredistill.priors.base import Cond, Prior, expand_cond
-from scoredistill.sampling import Rng, draw_noise, posterior_sample, product_sample
+from scoredistill.sampling import (
+    LARGEST,
+    STEP_VARIABLES,
+    Rng,
+    draw_noise,
+    paper_sample,
+    posterior_sample,
+    product_sample,
+)
 from scoredistill.schedule import per_sample
 
-LARGEST = 1e4  # bandwidth: there, the whole distribution is one point
-SAMPLERS = ("mean", "product", "ancestral")
+SAMPLERS = ("mean", "product", "ancestral", "paper")
+ANCHORS = ("x", "inverted")
 
 
 @dataclass(frozen=True)
@@ -44,10 +53,11 @@ class MeanShift(Estimator):
     Args:
         bandwidth: sqrt s, the kernel's standard deviation in the units of x. None takes it from t,
             sqrt s = sigma_t / alpha_t, so that the loop's clock anneals it.
-        sampler: "mean": one network call, no noise. "product", "ancestral": y drawn by `steps` calls.
+        sampler: "mean": one network call, no noise. "product", "ancestral", "paper": y drawn by `steps` calls.
         steps: network calls of a drawn y; at least 1.
         samples: how many y are averaged. One keeps diversity, the average seeks modes.
         antithetic: draw y in pairs with opposite noise; `samples` must be even.
+        dt, anchor, interval: of the sampler "paper", see `sampling.paper_sample`.
     """
 
     bandwidth: float | None = None
@@ -55,6 +65,9 @@ class MeanShift(Estimator):
     steps: int = 8
     samples: int = 1
     antithetic: bool = False
+    dt: str = "sigma2"
+    anchor: str = "x"
+    interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -65,6 +78,14 @@ class MeanShift(Estimator):
             raise ValueError(f"steps and samples must be at least 1, not {self.steps} and {self.samples}")
         if self.antithetic and self.samples % 2:
             raise ValueError(f"antithetic pairs need an even number of samples, not {self.samples}")
+        if self.dt not in STEP_VARIABLES:
+            raise ValueError(f"unknown dt {self.dt!r}: use one of {', '.join(STEP_VARIABLES)}")
+        if self.anchor not in ANCHORS:
+            raise ValueError(f"unknown anchor {self.anchor!r}: use one of {', '.join(ANCHORS)}")
+        if self.interval is not None and not 0 <= self.interval[0] <= self.interval[1] <= 1:
+            raise ValueError(f"interval must be (lo, hi) with 0 <= lo <= hi <= 1, not {self.interval}")
+        if self.sampler != "paper" and (self.dt, self.anchor, self.interval) != ("sigma2", "x", None):
+            raise ValueError("dt, anchor and interval belong to the sampler 'paper'")
 
     @torch.no_grad()
     def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
@@ -96,8 +117,11 @@ class MeanShift(Estimator):
             noise = draw_noise(drawn[:, ::2], rng)
             return torch.cat([noise, -noise], 1).flatten(0, 1)
 
-        sample = product_sample if self.sampler == "product" else posterior_sample
-        y = sample(prior, rows, ratio.repeat_interleave(n), self.steps, cond, draw)
+        around = (prior, rows, ratio.repeat_interleave(n), self.steps, cond, draw)
+        if self.sampler == "paper":
+            y = paper_sample(*around, self.dt, self.anchor, self.interval)
+        else:
+            y = product_sample(*around) if self.sampler == "product" else posterior_sample(*around)
         return y.reshape(len(x), n, *x.shape[1:]).mean(1)
 
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.estimators.base import Batch, Estimate, Estimator
+from scoredistill.estimators.base import Batch, Estimate, Estimator, EstimatorWrapper
 from scoredistill.kernels import RBF
 from scoredistill.priors.base import Prior
 from scoredistill.sampling import Rng
@@ -28,7 +28,7 @@ NORMALISE = ("row", "paper")
 
 
 @dataclass(frozen=True)
-class Stein(Estimator):
+class Stein(EstimatorWrapper):
     """Couple any estimator's particles through a kernel.
 
     Args:

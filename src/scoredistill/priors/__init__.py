@@ -3,7 +3,7 @@
 from scoredistill.priors.base import Cond, Prior
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.empirical import Empirical
-from scoredistill.priors.guidance import Guided
+from scoredistill.priors.guidance import Guided, ImageGuided, PerpNeg
 from scoredistill.priors.mixture import GaussianMixture
 
-__all__ = ["Cond", "Counted", "Empirical", "GaussianMixture", "Guided", "Prior"]
+__all__ = ["Cond", "Counted", "Empirical", "GaussianMixture", "Guided", "ImageGuided", "PerpNeg", "Prior"]

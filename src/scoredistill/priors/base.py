@@ -21,6 +21,7 @@ from torch import Tensor
 from scoredistill.schedule import Schedule, per_sample
 
 Cond = Mapping[str, Tensor]
+Terms = list[tuple[Tensor | float, Cond | None]]  # (coefficient [b] or one number, condition)
 PREDICTIONS = ("eps", "x0", "v", "flow", "score")
 
 
@@ -62,6 +63,26 @@ class Prior(ABC):
     def null(self, cond: Cond) -> Cond:
         """The condition of the same kind as `cond` that says nothing, for classifier-free guidance."""
         raise NotImplementedError(f"{type(self).__name__} has no unconditional mode: pass uncond= to Guided")
+
+    def terms(self, t: Float[Tensor, "b"], cond: Cond | None) -> Terms:
+        """What guidance does to a prediction: eps(x_t, t, cond) = sum_k a_k unguided.eps(x_t, t, cond_k)."""
+        return [(1.0, cond)]
+
+    @property
+    def unguided(self) -> "Prior":
+        """This prior without linear guidance."""
+        return self
+
+    def student(self, x: Float[Tensor, "b *d"]) -> "Prior":
+        """A prior with `parameters()` that can learn the law of particles like x: the student of variational methods.
+
+        For points, x[b, d], a small network without condition; pipelines adapt a copy of their own.
+        """
+        if x.ndim != 2:
+            raise NotImplementedError(f"{type(self).__name__} cannot make a student: pass one to the estimator")
+        from scoredistill.priors.network import untrained
+
+        return untrained(x, self.schedule)
 
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
         """The (from, to) times of a sampler's steps, decreasing: it evaluates the prior at `from` and goes to `to`.

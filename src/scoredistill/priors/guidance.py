@@ -1,26 +1,52 @@
 r"""Guidance wraps a prior and is a prior. All rows of a guided evaluation go through the network in one call.
 
-    classifier-free guidance   eps_u + s (eps_c - eps_u)          s = 1 is the conditional model (diffusers' convention)
+    classifier-free guidance     e_0 + s (e_c - e_0)            s = 1 is the conditional model (diffusers' convention)
+    image and text guidance      e(0,0) + s_I [e(img,0) - e(0,0)] + s_T [e(img,y) - e(img,0)]
+    perpendicular negatives      e_0 + s [d + sum_i w_i (d_i - <d_i, d> / <d, d> d)],   d = e_c - e_0,  d_i = e_i - e_0
 
-Elsewhere s is counted differently: threestudio writes eps_c + s' (eps_c - eps_u), so its 100 is 101 here; the
-mean-shift paper's (1 + w) eps_c - w eps_u has s = 1 + w.
+Elsewhere s is counted differently: threestudio writes e_c + s' (e_c - e_0), so its 100 is 101 here; the mean-shift
+paper's (1 + w) e_c - w e_0 has s = 1 + w.
 
 References: Ho & Salimans 2022, https://arxiv.org/abs/2207.12598; limited interval: Kynkaanniemi et al. 2024,
-https://arxiv.org/abs/2404.07724.
+https://arxiv.org/abs/2404.07724; InstructPix2Pix: Brooks et al. 2022, https://arxiv.org/abs/2211.09800; Perp-Neg:
+Armandpour et al. 2023, https://arxiv.org/abs/2304.04968.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.priors.base import Cond, Prior, PriorWrapper, cat_conds, expand_cond
+from scoredistill.priors.base import Cond, Prior, PriorWrapper, Terms, cat_conds, expand_cond
 from scoredistill.schedule import per_sample
 
 
-class Guided(PriorWrapper):
-    """Classifier-free guidance: eps_u + s (eps_c - eps_u), two rows per sample in one call.
+class LinearGuidance(PriorWrapper):
+    """Abstract base of guidance that weighs predictions under several conditions: subclasses write `guide`."""
+
+    def guide(self, t: Float[Tensor, "b"], cond: Cond | None) -> Terms:
+        """The conditions and their coefficients, which sum to 1."""
+        raise NotImplementedError
+
+    def terms(self, t: Float[Tensor, "b"], cond: Cond | None) -> Terms:
+        return [(a * b, inner) for a, outer in self.guide(t, cond) for b, inner in self.prior.terms(t, outer)]
+
+    @property
+    def unguided(self) -> Prior:
+        return self.prior.unguided
+
+    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+        return _weigh(self.unguided.eps, x_t, t, self.terms(t, cond))
+
+    def denoise(
+        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
+    ) -> Float[Tensor, "b *d"]:
+        return _weigh(self.unguided.denoise, x_t, t, self.terms(t, cond))
+
+
+class Guided(LinearGuidance):
+    """Classifier-free guidance: e_0 + s (e_c - e_0), two rows per sample in one call.
 
     Args:
         prior: the prior to guide.
@@ -37,29 +63,101 @@ class Guided(PriorWrapper):
             raise ValueError(f"interval must be (lo, hi) with 0 <= lo <= hi <= 1, not {interval}")
         self.scale, self.interval, self.uncond = float(scale), interval, uncond
 
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
-        return self._guide(self.prior.eps, x_t, t, cond)
-
-    def denoise(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
-    ) -> Float[Tensor, "b *d"]:
-        return self._guide(self.prior.denoise, x_t, t, cond)
-
-    def _guide(self, predict: Callable[..., Tensor], x_t: Tensor, t: Tensor, cond: Cond | None) -> Tensor:
-        """Guidance is linear, so it is the same for the noise and for the denoised sample."""
+    def guide(self, t: Float[Tensor, "b"], cond: Cond | None) -> Terms:
         if cond is None:
             raise ValueError("a guided prior needs a condition: pass cond=, or use the prior without Guided")
         if self.scale == 1:
-            return predict(x_t, t, cond)
-        scale = torch.full_like(t, self.scale)
+            return [(1.0, cond)]
+        scale: Tensor | float = self.scale
         if self.interval is not None:
             inside = (t >= self.interval[0]) & (t <= self.interval[1])
             if not bool(inside.any()):  # a sync, but it saves half of the rows for those who asked for an interval
-                return predict(x_t, t, cond)
-            scale = torch.where(inside, scale, 1.0)
+                return [(1.0, cond)]
+            scale = torch.where(inside, self.scale, 1.0)
         uncond = self.prior.null(cond) if self.uncond is None else self.uncond
         if self.scale == 0 and self.interval is None:
-            return predict(x_t, t, expand_cond(uncond, len(x_t)))
-        rows = cat_conds(expand_cond(uncond, len(x_t)), expand_cond(cond, len(x_t)))
-        without, with_cond = predict(torch.cat([x_t, x_t]), torch.cat([t, t]), rows).chunk(2)
-        return without + per_sample(scale, x_t) * (with_cond - without)
+            return [(1.0, uncond)]
+        return [(1 - scale, uncond), (scale, cond)]
+
+
+class ImageGuided(LinearGuidance):
+    """Guidance by a picture and by an instruction, of InstructPix2Pix: three rows per sample in one call.
+
+    A condition that says nothing besides the picture (what `null` returns) needs no row for the text: two rows.
+
+    Args:
+        prior: a prior whose condition has a picture beside the text; `Prior.null` must leave the picture as it is.
+        text_scale: s_T.
+        image_scale: s_I.
+        image: name of the picture in the condition. No picture is zeros.
+    """
+
+    def __init__(self, prior: Prior, text_scale: float, image_scale: float, image: str = "image"):
+        super().__init__(prior)
+        self.text_scale, self.image_scale, self.image = float(text_scale), float(image_scale), image
+
+    def guide(self, t: Float[Tensor, "b"], cond: Cond | None) -> Terms:
+        if cond is None or self.image not in cond:
+            raise ValueError(f"image guidance needs a condition with {self.image!r}: encode the source picture into it")
+        text = cond if isinstance(cond, _Textless) else self.prior.null(cond)
+        nothing = {**text, self.image: torch.zeros_like(text[self.image])}
+        s_t, s_i = (0.0 if text is cond else self.text_scale), self.image_scale
+        terms: Terms = [(1 - s_i, nothing), (s_i - s_t, text), (s_t, cond)]
+        return [(a, c) for a, c in terms if a != 0] or [(0.0, cond)]
+
+    def null(self, cond: Cond) -> Cond:
+        return _Textless(self.prior.null(cond))
+
+
+class _Textless(dict[str, Tensor]):
+    """A condition known to hold no text."""
+
+
+class PerpNeg(PriorWrapper):
+    """Classifier-free guidance away from negative conditions, but never against the positive one.
+
+    Of each negative direction only the component perpendicular to the positive direction counts. 2 + k rows, one call.
+
+    Args:
+        prior: the prior to guide.
+        scale: s.
+        negatives: (condition, weight) of each negative; weights are negative to lead away. A condition has 1 or b rows.
+    """
+
+    def __init__(self, prior: Prior, scale: float, negatives: Sequence[tuple[Cond, float]]):
+        super().__init__(prior)
+        self.scale, self.negatives = float(scale), tuple(negatives)
+
+    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+        if cond is None:
+            raise ValueError("a guided prior needs a condition: pass cond=, or use the prior without PerpNeg")
+        conds = [self.prior.null(cond), cond, *(c for c, _ in self.negatives)]
+        base, positive, *others = _rows(self.prior.eps, x_t, t, conds)
+        d = positive - base
+        flat, total = d.flatten(1), d
+        norm = flat.square().sum(1).clamp(min=torch.finfo(flat.dtype).tiny)
+        for e, (_, weight) in zip(others, self.negatives, strict=True):
+            other = e - base
+            along = (other.flatten(1) * flat).sum(1) / norm
+            total = total + weight * (other - per_sample(along, d) * d)
+        return base + self.scale * total
+
+
+def _rows(predict: Callable[..., Tensor], x_t: Tensor, t: Tensor, conds: Sequence[Cond | None]) -> Sequence[Tensor]:
+    """Predictions of the same samples under several conditions, in one call."""
+    if len(conds) == 1:
+        return [predict(x_t, t, conds[0])]
+    n = len(conds)
+    rows = cat_conds(*(expand_cond(c, len(x_t)) for c in conds if c is not None))
+    return predict(x_t.repeat(n, *[1] * (x_t.ndim - 1)), t.repeat(n), rows).chunk(n)
+
+
+def _weigh(predict: Callable[..., Tensor], x_t: Tensor, t: Tensor, terms: Terms) -> Tensor:
+    rows = _rows(predict, x_t, t, [c for _, c in terms])
+    if len(rows) == 1:
+        return rows[0]
+    return sum((_times(a, row) for (a, _), row in zip(terms, rows, strict=True)), torch.zeros_like(rows[0]))
+
+
+def _times(coefficient: Tensor | float, row: Tensor) -> Tensor:
+    return coefficient * row if isinstance(coefficient, float) else per_sample(coefficient, row) * row
