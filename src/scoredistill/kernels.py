@@ -1,13 +1,25 @@
 r"""Kernels between particles: how much one particle's score counts for another.
 
-    K_ij = exp( -|f_i - f_j|^2 / (2 h^2) )        f = features of the particles
+    K_ij = k(u_ij),    u_ij = |f_i - f_j|^2 / (2 h^2),    f = features of the particles
+
+    RBF                    k(u) = exp(-u)
+    inverse multiquadric   k(u) = (1 + 2 u)^(-1/2) = (1 + |f_i - f_j|^2 / h^2)^(-1/2)
+
+The radial basis function forgets particles beyond a few h; the inverse multiquadric falls as h / |f_i - f_j| and does
+not, which lets a Stein discrepancy notice what is far out (Gorham & Mackey 2017, https://arxiv.org/abs/1703.01717).
+Both are positive definite in every dimension.
 
 The median rule makes sum_j K_ij about balanced (Liu & Wang 2016, https://arxiv.org/abs/1608.04471): with m the median
-distance of distinct particles, h = scale * m / sqrt(2 log(N + 1)), so that K = 1 / (N + 1) at the median for scale 1.
-The zero diagonal is left out of the median: N = 2 and equal particles stay finite.
+distance of distinct particles, h = scale * m / sqrt(2 log(N + 1)), so that u = log(N + 1) at the median for scale 1:
+there RBF has K = 1 / (N + 1) and the inverse multiquadric K = (1 + 2 log(N + 1))^(-1/2). The zero diagonal is left out
+of the median: N = 2 and equal particles stay finite.
+
+The kernel gradient takes particle i away from the others, sum_j grad_{x_j} K_ij = sum_j J_j^T [-k'(u_ij) (f_i - f_j)]
+/ h^2, with J_j the derivative of the features of particle j (the identity without features).
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,8 +31,8 @@ FLOOR = 1e-8  # smallest bandwidth: equal particles give K = 1, not 0 / 0
 
 
 @dataclass(frozen=True)
-class RBF:
-    """Radial basis function kernel on particles or on features of them.
+class Kernel(ABC):
+    """A kernel of the distance between particles, or between features of them; a subclass says k(u) and k'(u).
 
     Args:
         bandwidth: h in units of the features' distance, or "median" for the rule above.
@@ -38,38 +50,52 @@ class RBF:
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, not {self.scale}")
 
+    @abstractmethod
+    def profile(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """k(u) for u >= 0, with k(0) = 1."""
+
+    @abstractmethod
+    def slope(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """k'(u), negative."""
+
     def __call__(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n n"]:
         """K with ones on the diagonal. Memory O(n^2 + n d)."""
-        squared = self._squared_distances(x)
-        return (-squared / (2 * self._width(squared) ** 2)).exp()
+        flat = self._features(x)
+        squared = _pairwise_squared(flat)
+        return self.profile(squared / (2 * self._width(squared) ** 2))
 
     def repulsion(self, x: Float[Tensor, "n *d"]) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n *d"]]:
-        r"""K and the kernel gradient sum_j grad_{x_j} K_ij, the direction that takes particle i away from the others.
+        """K and the kernel gradient sum_j grad_{x_j} K_ij, the direction that takes particle i away from the others.
 
-        On the particles themselves it is sum_j K_ij (x_i - x_j) / h^2, in memory O(n^2 + n d). On features it is
-        taken by automatic differentiation, one backward pass per particle, with h held fixed.
+        h is held fixed. Memory O(n^2 + n d). Features are differentiated, in one backward pass per particle.
         """
-        n = len(x)
-        if self.features is None:
-            flat = x.flatten(1)
-            squared = _pairwise_squared(flat, flat)
-            width = self._width(squared)
-            kernel = (-squared / (2 * width**2)).exp()
-            # row by row: differences first, so that coinciding particles give 0 and not rounding errors over h^2
-            away = torch.stack([kernel[i] @ (flat[i] - flat) for i in range(n)])
-            return kernel, (away / width**2).reshape_as(x)
         with torch.enable_grad():
-            others = x.detach().requires_grad_()
-            f = self.features(others).flatten(1)
-            squared = _pairwise_squared(f.detach(), f)
-            width = self._width(squared.detach())
-            kernel = (-squared / (2 * width**2)).exp()
-            rows = [torch.autograd.grad(kernel[i].sum(), others, retain_graph=True)[0].sum(0) for i in range(n)]
-        return kernel.detach(), torch.stack(rows)
+            others = x.detach().requires_grad_(self.features is not None)
+            f = self._features(others)
+        flat = f.detach()
+        squared = _pairwise_squared(flat)
+        width = self._width(squared)
+        u = squared / (2 * width**2)
+        weight = -self.slope(u) / width**2
+        rows = []
+        for i in range(len(x)):
+            away = weight[i, :, None] * (flat[i] - flat)  # differences first: coinciding particles give exactly 0
+            pulled = away if self.features is None else torch.autograd.grad(f, others, away, retain_graph=True)[0]
+            rows.append(pulled.sum(0))
+        return self.profile(u), torch.stack(rows).reshape_as(x)
 
-    def _squared_distances(self, x: Tensor) -> Tensor:
-        f = (x if self.features is None else self.features(x)).flatten(1)
-        return _pairwise_squared(f, f)
+    @torch.no_grad()
+    def average(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
+        """The mean of the particles as each of them weighs it: sum_j K_ij x_j / sum_j K_ij, itself included.
+
+        For `RBF(h)` this is the denoiser D_q(x_i; h) of the particles' own density q, so that average(x) - x is h^2
+        times the gradient of log q_h.
+        """
+        kernel = self(x)
+        return ((kernel / kernel.sum(1, keepdim=True)) @ x.flatten(1)).reshape_as(x)
+
+    def _features(self, x: Tensor) -> Tensor:
+        return (x if self.features is None else self.features(x)).flatten(1)
 
     def _width(self, squared: Tensor) -> Tensor:
         if self.bandwidth != "median":
@@ -81,6 +107,28 @@ class RBF:
         return (self.scale * squared[i, j].median().sqrt() / math.sqrt(2 * math.log(n + 1))).clamp(min=FLOOR)
 
 
-def _pairwise_squared(a: Tensor, b: Tensor) -> Tensor:
-    """|a_i - b_j|^2 without the cancellation of the expanded square, [n, m]."""
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
+@dataclass(frozen=True)
+class RBF(Kernel):
+    """Radial basis function, exp(-|f_i - f_j|^2 / (2 h^2)), on particles or features of them. Arguments: `Kernel`."""
+
+    def profile(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return (-u).exp()
+
+    def slope(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return -(-u).exp()
+
+
+@dataclass(frozen=True)
+class InverseMultiquadric(Kernel):
+    """Heavy-tailed kernel, (1 + |f_i - f_j|^2 / h^2)^(-1/2), on particles or features of them. Arguments: `Kernel`."""
+
+    def profile(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return (1 + 2 * u).rsqrt()
+
+    def slope(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        return -((1 + 2 * u) ** -1.5)
+
+
+def _pairwise_squared(flat: Tensor) -> Tensor:
+    """|f_i - f_j|^2 without the cancellation of the expanded square, [n, n]."""
+    return torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").square()

@@ -117,7 +117,7 @@ class Residual(Estimator):
             grad = predicted - _slope(prior.schedule, t, n_t, s, n_s)
         grad = per_sample(weight_at(self.weight, prior.schedule, t), grad) * grad
         if self.anchor != 0.0:
-            grad = grad + _scaled(self.anchor, prior.schedule, t, batch.x - batch.source)
+            grad = grad + _scaled(self.anchor, prior.schedule, t, _edit(batch))
         return Estimate(grad)
 
     def state_dict(self) -> dict[str, Any]:
@@ -144,26 +144,28 @@ class Residual(Estimator):
         t, b = now[0], len(batch.x)
         conds = _Conditions(prior, batch)
         latents: dict[tuple[str, bool], tuple[Tensor, Tensor]] = {}
-        wanted: dict[tuple[str, bool, int], tuple[Tensor | float, Cond | None]] = {}
+        wanted: dict[tuple[str, bool, int], Cond | None] = {}
+        parts = []
         for row in self.rows:
+            if isinstance(row.coefficient, float) and row.coefficient == 0:
+                continue
             place = (row.latent, row.later)
             if place not in latents:
                 latents[place] = self._latent(prior.schedule, batch, row.latent, then if row.later else now)
-            outer = row.coefficient(prior.schedule, t) if callable(row.coefficient) else row.coefficient
-            for inner, cond in conds.terms(row, latents[place][1]):
-                before = wanted.get((*place, id(cond)), (0.0, cond))[0]
-                wanted[(*place, id(cond))] = (before + outer * inner, cond)
-        wanted = {key: (a, c) for key, (a, c) in wanted.items() if not (isinstance(a, float) and a == 0)}
+            terms = conds.terms(row, latents[place][1])
+            wanted |= {(*place, id(cond)): cond for _, cond in terms}
+            parts.append((row.coefficient, [(inner, (*place, id(cond))) for inner, cond in terms]))
         if not wanted:
             return torch.zeros_like(batch.x)
-        rows = [latents[key[:2]] for key in wanted]
-        used = [c for _, c in wanted.values()]
-        stacked = None if used[0] is None else cat_conds(*(expand_cond(c, b) for c in used if c is not None))
-        eps = prior.unguided.eps(torch.cat([x for x, _ in rows]), torch.cat([time for _, time in rows]), stacked)
-        return sum(
-            (_scaled(a, prior.schedule, t, e) for (a, _), e in zip(wanted.values(), eps.split(b), strict=True)),
-            torch.zeros_like(batch.x),
-        )
+        used = [cond for cond in wanted.values() if cond is not None]
+        stacked = cat_conds(*(expand_cond(cond, b) for cond in used)) if used else None
+        x_t, times = (torch.cat(rows) for rows in zip(*(latents[key[:2]] for key in wanted), strict=True))
+        eps = dict(zip(wanted, prior.unguided.eps(x_t, times, stacked).split(b), strict=True))
+        total = torch.zeros_like(batch.x)
+        for outer, terms_of_row in parts:  # row by row, so that equal rows of opposite sign cancel exactly
+            predicted = sum((_scaled(a, prior.schedule, t, eps[key]) for a, key in terms_of_row), 0 * total)
+            total = total + _scaled(outer, prior.schedule, t, predicted)
+        return total
 
     def _latent(
         self, schedule: Schedule, batch: Batch, latent: str, at: tuple[Tensor | None, Tensor]
@@ -175,7 +177,7 @@ class Residual(Estimator):
             return perturb(schedule, batch.source.expand_as(batch.x), time, noise), time
         x_t = perturb(schedule, batch.x, time, noise)
         if self.shift != 0.0:
-            x_t = x_t + _scaled(self.shift, schedule, time, batch.x - batch.source)
+            x_t = x_t + _scaled(self.shift, schedule, time, _edit(batch))
         return x_t, time
 
 
@@ -207,6 +209,12 @@ class _Conditions:
                 cond = self.prior.null(cond)
             self._made[name] = cond
         return self._made[name]
+
+
+def _edit(batch: Batch) -> Tensor:
+    """x - source."""
+    assert batch.source is not None
+    return batch.x - batch.source
 
 
 def _slope(schedule: Schedule, t: Tensor, n_t: Tensor, s: Tensor | None, n_s: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ the same x_t. Wang et al. 2023 (VSD), https://arxiv.org/abs/2305.16213.
 
 A condition named by `view` (a camera) is for the student alone. eta mixes in the student without it,
 (1 - eta) eps_q(c, view) + eta eps_q(c): Wang et al. 2024 (ESD), https://arxiv.org/abs/2401.00909. gamma pulls the
-student towards the prior: at the optimum eps_q - eps_p shrinks by 1 / (1 + gamma), so that gamma = -.75, as in adversarial
-distillation (Wei et al. 2023, https://arxiv.org/abs/2312.00739), makes it four times as large; gamma <= -1 has no
-optimum.
+student towards the prior: at the optimum eps_q - eps_p shrinks by 1 / (1 + gamma), so that gamma = -.75, as in
+adversarial distillation (Wei et al. 2023, https://arxiv.org/abs/2312.00739), makes it four times as large; gamma <= -1
+has no optimum.
 """
 
 from collections.abc import Iterator

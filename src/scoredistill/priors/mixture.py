@@ -9,7 +9,7 @@ Both are computed directly, so neither loses digits at either end of the schedul
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from scoredistill.priors.base import Cond, Prior, expand_cond
 from scoredistill.schedule import VP, Schedule
+
+CHUNK = 2**16  # pairs of sample and component worked on at once
 
 
 class GaussianMixture(Prior):
@@ -51,26 +53,37 @@ class GaussianMixture(Prior):
         self.weights = weights / weights.sum()
         self.schedule = VP() if schedule is None else schedule
         self.labels = None if labels is None else torch.as_tensor(labels, device=means.device)
+        self._spread = list(self.spread.T.contiguous())  # per axis [k]: planes of samples and components are fast
+        projected = means if self.axes is None else torch.einsum("kd,kdi->ki", means, self.axes)
+        self._projected = list(projected.T.contiguous())
 
     def eps(self, x_t: Float[Tensor, "b d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b d"]:
-        alpha, sigma = self._levels(t, x_t)
-        resp, u, _ = self._posterior(x_t, alpha, sigma, cond)
-        return sigma[:, 0] * self._from_axes(resp, u)
+        def part(x: Tensor, alpha: Tensor, sigma: Tensor, cond: Cond | None) -> Tensor:
+            resp, u, _ = self._posterior(x, alpha, sigma, cond)
+            return sigma * self._sum(resp, u)
+
+        return self._by_rows(part, x_t, t, cond)
 
     def denoise(
         self, x_t: Float[Tensor, "b d"], t: Float[Tensor, "b"], cond: Cond | None = None
     ) -> Float[Tensor, "b d"]:
-        alpha, sigma = self._levels(t, x_t)
-        resp, u, _ = self._posterior(x_t, alpha, sigma, cond)
-        return resp @ self.means + alpha[:, 0] * self._from_axes(resp, self.spread * u)
+        def part(x: Tensor, alpha: Tensor, sigma: Tensor, cond: Cond | None) -> Tensor:
+            resp, u, _ = self._posterior(x, alpha, sigma, cond)
+            return resp @ self.means + alpha * self._sum(resp, [v * c for v, c in zip(u, self._spread, strict=True)])
+
+        return self._by_rows(part, x_t, t, cond)
 
     def log_prob(
         self, x: Float[Tensor, "b d"], t: Float[Tensor, "b"] | None = None, cond: Cond | None = None
     ) -> Float[Tensor, "b"]:
         """log p(x), or log p_t(x_t) of the noised density when t is given. Natural logarithm."""
-        one = torch.ones(len(x), 1, 1, dtype=x.dtype, device=x.device)
-        alpha, sigma = (one, 0 * one) if t is None else self._levels(t, x)
-        return self._posterior(x, alpha, sigma, cond)[2]
+
+        def part(x: Tensor, alpha: Tensor, sigma: Tensor, cond: Cond | None) -> Tensor:
+            if t is None:
+                alpha, sigma = torch.ones_like(alpha), torch.zeros_like(sigma)
+            return self._posterior(x, alpha, sigma, cond)[2]
+
+        return self._by_rows(part, x, x.new_zeros(len(x)) if t is None else t, cond)
 
     def sample(self, n: int, rng: torch.Generator | None = None, label: int | None = None) -> Float[Tensor, "n d"]:
         """n exact samples (of one class, if `label` is given)."""
@@ -90,28 +103,49 @@ class GaussianMixture(Prior):
             raise ValueError("this mixture has no classes: make it with labels=")
         return self.labels
 
-    def _levels(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        alpha, sigma = self.schedule(t)
-        return alpha.to(x.dtype)[:, None, None], sigma.to(x.dtype)[:, None, None]
+    def _by_rows(self, part: Callable[..., Tensor], x: Tensor, t: Tensor, cond: Cond | None) -> Tensor:
+        """Apply part(x, alpha[b, 1], sigma[b, 1], cond) to a few rows at a time: what fits a cache is quick.
 
-    def _posterior(self, x_t: Tensor, alpha: Tensor, sigma: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Responsibilities [b, k], S_k^{-1}(x_t - alpha mu_k) in each component's axes [b, k, d], log density [b]."""
-        delta = x_t[:, None] - alpha * self.means
-        if self.axes is not None:
-            delta = torch.einsum("kij,bki->bkj", self.axes, delta)
-        variance = alpha**2 * self.spread + sigma**2
-        u = delta / variance
-        log_norm = -0.5 * ((delta * u).sum(-1) + variance.log().sum(-1) + x_t.shape[1] * math.log(2 * math.pi))
-        log_weights = self.weights.log().expand(len(x_t), -1)
+        Rows at one time share alpha and sigma, [1, 1].
+        """
+        alpha, sigma = (level.to(x.dtype)[:, None] for level in self.schedule(t))
+        shared = len(t) > 0 and bool((t == t[0]).all())
         if cond is not None:
-            label = expand_cond(cond, len(x_t))["label"][:, None]
-            inside = (label < 0) | (self._known_labels() == label)
-            log_weights = torch.where(inside, log_weights, -torch.inf).log_softmax(-1)
-        joint = log_weights + log_norm
+            cond = expand_cond(cond, len(x))
+        rows, parts = max(1, CHUNK // len(self.means)), []
+        for i in range(0, max(1, len(x)), rows):
+            here = slice(0, 1) if shared else slice(i, i + rows)
+            some = None if cond is None else {name: value[i : i + rows] for name, value in cond.items()}
+            parts.append(part(x[i : i + rows], alpha[here], sigma[here], some))
+        return torch.cat(parts)
+
+    def _posterior(
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, cond: Cond | None
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Responsibilities [b, k], S_k^{-1}(x_t - alpha mu_k) along each of the d axes [b, k], log density [b]."""
+        joint, u = self._log_weights(cond, len(x_t)), []
+        joint = joint - 0.5 * x_t.shape[1] * math.log(2 * math.pi)
+        for i, spread in enumerate(self._spread):
+            delta = self._along(i, x_t) - alpha * self._projected[i]
+            variance = alpha**2 * spread + sigma**2
+            u.append(delta / variance)
+            joint = joint - 0.5 * (delta * u[i] + variance.log())
         return joint.softmax(-1), u, joint.logsumexp(-1)
 
-    def _from_axes(self, resp: Tensor, v: Tensor) -> Tensor:
-        """sum_k resp_k U_k v_k."""
+    def _log_weights(self, cond: Cond | None, rows: int) -> Tensor:
+        log_weights = self.weights.log()[None]
+        if cond is None:
+            return log_weights
+        label = cond["label"][:, None]
+        inside = (label < 0) | (self._known_labels() == label)
+        return torch.where(inside, log_weights, -torch.inf).log_softmax(-1)
+
+    def _along(self, i: int, x: Tensor) -> Tensor:
+        """x along axis i of each component, [b, k]; [b, 1] where all components share their axes."""
+        return x[:, i : i + 1] if self.axes is None else x @ self.axes[:, :, i].T
+
+    def _sum(self, resp: Tensor, along: list[Tensor]) -> Tensor:
+        """sum_k resp_k U_k v_k for v given along the axes."""
         if self.axes is None:
-            return torch.einsum("bk,bkd->bd", resp, v)
-        return torch.einsum("bk,kij,bkj->bi", resp, self.axes, v)
+            return torch.stack([(resp * v).sum(-1) for v in along], -1)
+        return sum(((resp * v) @ self.axes[:, :, i] for i, v in enumerate(along)), torch.zeros_like(resp[:, :1]))

@@ -73,16 +73,22 @@ class StableDiffusionPrior(Prior):
 
     @torch.no_grad()
     def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
-        return self._predict(x_t, t, cond)[1]
+        return self.predict(self.unet, x_t, t, cond)[1]
 
     @torch.no_grad()
     def denoise(
         self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
     ) -> Float[Tensor, "b *d"]:
-        return self._predict(x_t, t, cond)[0]
+        return self.predict(self.unet, x_t, t, cond)[0]
 
-    def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
-        """(x0, eps) from one batched network call."""
+    def predict(
+        self, unet: Any, x_t: Tensor, t: Tensor, cond: Cond | None = None, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """(x0, eps) from one batched call of a network that stands in for `unet`; differentiable, unlike `eps`.
+
+        Args:
+            options: passed on to the network's `forward`.
+        """
         cond = self.encode_text([""]) if cond is None else cond
         alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
         step = t.to(torch.float32) * (len(self.schedule) - 1)
@@ -90,8 +96,14 @@ class StableDiffusionPrior(Prior):
         step = torch.where((step - whole).abs() < SNAP, whole, step).clamp(min=0)
         text = expand_cond(cond, len(x_t))["text"]
         place = {"device": self.device, "dtype": self.unet.dtype}
-        out = self.unet(x_t.to(**place), step.to(self.device), text.to(**place), return_dict=False)[0]
+        out = unet(x_t.to(**place), step.to(self.device), text.to(**place), return_dict=False, **options)[0]
         return from_prediction(self.prediction, out.to(x_t), x_t, alpha, sigma)
+
+    def student(self, x: Float[Tensor, "b *d"]) -> Prior:
+        """A copy of this prior that learns through LoRA and shares its weights, see `lora.LoraStudent`."""
+        from scoredistill.priors.lora import LoraStudent  # imported late: it stands on this module
+
+        return LoraStudent(self)
 
     @torch.no_grad()
     def encode_text(self, prompts: str | Sequence[str]) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""Two-dimensional toys with exact densities, on which estimators and samplers are measured."""
