@@ -85,6 +85,35 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
     print(f"Open {run(out, seed)}")
 
 
+def toy(
+    out: Path = Path("runs/toy"),
+    set: tuple[str, ...] = (),
+    method: tuple[str, ...] = (),
+    denoiser: tuple[str, ...] = (),
+    seeds: int = 4,
+    quick: bool = False,
+    workers: int = 2,
+) -> None:
+    """Which estimator, and why: all methods on distributions in the plane whose scores are known exactly.
+
+    The same command goes on with an interrupted study. Writes results.json, report.html and pictures.
+
+    Args:
+        out: Folder for all that is written.
+        set: Of fractal, spiral, pinwheel; all by default.
+        method: For example ddim sds msd collaborative; all by default, and then with landscapes, gradients and ranking.
+        denoiser: exact (closed form), ideal (of samples), learned (a small network, trained when first needed).
+        seeds: Repetitions of everything that is random; 1 with --quick.
+        quick: A small version of the whole, under three minutes.
+        workers: Processes, of one thread each.
+    """
+    from scoredistill.tasks.toy.study import Setting, study
+
+    given = {"sets": set, "methods": method, "denoisers": denoiser}
+    setting = Setting(**{k: v for k, v in given.items() if v}, seeds=1 if quick else seeds, quick=quick)
+    print(f"Open {study(setting, out, workers)}")
+
+
 def prior(
     action: Positional[Literal["list", "show", "evaluate", "train"]],
     name: Positional[str] = "emoji",
@@ -142,9 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _dispatch(arguments)
     except KeyboardInterrupt:
-        hint = (
-            "; what is finished is kept, and the same command with --resume goes on" if arguments[0] == "image" else ""
-        )
+        again = {"image": "the same command with --resume goes on", "toy": "the same command goes on"}.get(arguments[0])
+        hint = f"; what is finished is kept, and {again}" if again else ""
         _stop(f"interrupted{hint}", 130)
     except BrokenPipeError:
         sys.exit(1)
@@ -164,7 +192,7 @@ def _dispatch(arguments: list[str]) -> None:
 
         train(arguments[2:])
         return
-    commands: dict[str, Any] = {"image": image, "demo": demo, "prior": prior}
+    commands: dict[str, Any] = {"image": image, "demo": demo, "toy": toy, "prior": prior}
     tyro.extras.subcommand_cli_from_dict(
         commands,
         prog="scoredistill",

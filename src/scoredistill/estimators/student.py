@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.estimators.base import Batch, Estimate, Estimator
-from scoredistill.priors.base import Cond, Prior
+from scoredistill.priors.base import Cond, Prior, expand_cond
 from scoredistill.sampling import Rng, draw_noise
 from scoredistill.schedule import Weight, per_sample, perturb, weight_at
 
@@ -72,7 +72,7 @@ class Student(Estimator):
 
     def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
         student = self._ready(prior, batch.x)
-        cond, own = self._split(batch.cond)
+        cond, own = self._split(None if batch.cond is None else expand_cond(batch.cond, len(batch.x)))
         loss = torch.zeros(())
         for _ in range(self.updates):
             loss = self._learn(prior, student, batch.x, cond, own, rng)

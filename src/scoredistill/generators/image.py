@@ -52,6 +52,13 @@ class Latents(_Images):
         super().__init__(n)
         self.values = nn.Parameter(std * draw_noise(torch.empty(n, *shape), rng))
 
+    @classmethod
+    def of(cls, values: Float[Tensor, "n *d"]) -> "Latents":
+        """Latents that start at the given samples, in their dtype and on their device."""
+        made = cls(len(values), tuple(values.shape[1:]))
+        made.values = nn.Parameter(values.detach().clone())
+        return made
+
     def forward(self, views: Int[Tensor, "v"]) -> Float[Tensor, "v *d"]:
         return self.values[views]
 

@@ -5,5 +5,16 @@ from scoredistill.priors.counted import Counted
 from scoredistill.priors.empirical import Empirical
 from scoredistill.priors.guidance import Guided, ImageGuided, PerpNeg
 from scoredistill.priors.mixture import GaussianMixture
+from scoredistill.priors.network import NetworkPrior
 
-__all__ = ["Cond", "Counted", "Empirical", "GaussianMixture", "Guided", "ImageGuided", "PerpNeg", "Prior"]
+__all__ = [
+    "Cond",
+    "Counted",
+    "Empirical",
+    "GaussianMixture",
+    "Guided",
+    "ImageGuided",
+    "NetworkPrior",
+    "PerpNeg",
+    "Prior",
+]

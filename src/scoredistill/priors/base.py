@@ -136,6 +136,9 @@ class PriorWrapper(Prior):
     def null(self, cond: Cond) -> Cond:
         return self.prior.null(cond)
 
+    def student(self, x: Float[Tensor, "b *d"]) -> Prior:
+        return self.prior.student(x)
+
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
         return self.prior.times(steps)
 

@@ -2,10 +2,10 @@ r"""A student that adapts a pipeline's network by low-rank updates: the q of var
 
     y = W h + B A h,    A [rank, in],    B [out, rank],    B = 0 at first
 
-Only A and B are new; W is the teacher's own tensor. So the student starts equal to the teacher, costs little memory, and
-learning cannot touch the teacher. The updated layers are the attention's projections to queries, keys, values and its
-output. The student may see what the teacher must not: a view (a camera, [b, k]), of which a linear map V, 0 at first and
-without an offset, is added to the time embedding. A view of zeros therefore means no view.
+Only A and B are new; W is the teacher's own tensor. So the student starts equal to the teacher, costs little memory,
+and learning cannot touch the teacher. The updated layers are the attention's projections to queries, keys, values and
+its output. The student may see what the teacher must not: a view (a camera, [b, k]), of which a linear map V, 0 at
+first and without an offset, is added to the time embedding. A view of zeros therefore means no view.
 
 References: LoRA: Hu et al. 2021, https://arxiv.org/abs/2106.09685; as a student, with the camera in the time embedding:
 Wang et al. 2023 (VSD), https://arxiv.org/abs/2305.16213.
@@ -13,6 +13,7 @@ Wang et al. 2023 (VSD), https://arxiv.org/abs/2305.16213.
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,13 +25,15 @@ from scoredistill.priors.pipelines import StableDiffusionPrior
 
 ADAPTER = "scoredistill-student"
 ADAPTED = ["to_q", "to_k", "to_v", "to_out.0"]
+SCALE = 2.0**12  # of gradients inside float16 networks, where those of a mean over many pixels would vanish
 
 
 class LoraStudent(PriorWrapper):
     """A prior with `parameters()`, equal to the given one until they are trained. Needs the extra `lora` (peft).
 
-    What is trained is float32 even where the network is of half precision. LoRA adapters that are active in the pipeline
-    when the student is made are part of both; those loaded or switched later are the pipeline's alone.
+    What is trained is float32 even where the network is of half precision. Predictions are differentiable in the
+    parameters alone: x_t and the condition count as constants. LoRA adapters that are active in the pipeline when the
+    student is made are part of both; those loaded or switched later are the pipeline's alone.
 
     Args:
         prior: the teacher, without guidance.
@@ -63,6 +66,9 @@ class LoraStudent(PriorWrapper):
         if view_dim:
             self.unet.time_embedding = _Viewed(self.unet.time_embedding, view_dim).to(prior.device)
             self._trained.append(self.unet.time_embedding.view.weight)
+        self._scale = scale = SCALE if prior.unet.dtype == torch.float16 else 1.0
+        for parameter in self._trained:
+            parameter.register_hook(lambda grad: grad / scale)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is trained, float32: A and B of each layer in the network's order, then V."""
@@ -77,16 +83,23 @@ class LoraStudent(PriorWrapper):
         return self._predict(x_t, t, cond)[0]
 
     def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
-        if cond is None or self.view not in cond:
-            return self.prior.predict(self.unet, x_t, t, cond)
-        shown = {name: value for name, value in cond.items() if name != self.view} or None
-        view = expand_cond(cond, len(x_t))[self.view]
-        if view.shape[1:] != (self.view_dim,):
+        seen = {} if cond is None else {name: value.detach() for name, value in expand_cond(cond, len(x_t)).items()}
+        view = seen.pop(self.view, None)
+        if view is not None and view.shape[1:] != (self.view_dim,):
             raise ValueError(
                 f"condition {self.view!r} has shape {list(view.shape)}, but this student was made for [b, "
                 f"{self.view_dim}]: give the estimator student=LoraStudent(prior, view_dim=...)"
             )
-        return self.prior.predict(self.unet, x_t, t, shown, timestep_cond=view.to(self.prior.device, torch.float32))
+        return self.prior.predict(partial(self._network, view), x_t.detach(), t, seen or None)
+
+    def _network(self, view: Tensor | None, *inputs: Tensor, **options: Any) -> tuple[Tensor]:
+        if view is not None:
+            options["timestep_cond"] = view.to(self.prior.device, torch.float32)
+        out = self.unet(*inputs, **options)[0]
+        out = out.to(torch.promote_types(out.dtype, torch.float32))  # scaled before float16 rounds it to 0
+        if out.requires_grad:
+            out.register_hook(lambda grad: grad * self._scale)
+        return (out,)
 
 
 class _Viewed(nn.Module):
@@ -115,7 +128,7 @@ def _adapt(unet: Any, rank: int) -> None:
         from peft import LoraConfig, inject_adapter_in_model
         from peft.tuners.tuners_utils import BaseTunerLayer
     except ImportError as error:
-        raise ValueError("a LoRA student needs peft: pip install 'scoredistill[lora]'") from error
+        raise ValueError(f"a LoRA student needs peft ({error}): pip install 'scoredistill[lora]'") from error
     used = {}
     for name, layer in list(unet.named_modules()):
         if isinstance(layer, BaseTunerLayer):

@@ -9,7 +9,7 @@ converted to the noise (`base.from_prediction`).
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
@@ -82,13 +82,9 @@ class StableDiffusionPrior(Prior):
         return self.predict(self.unet, x_t, t, cond)[0]
 
     def predict(
-        self, unet: Any, x_t: Tensor, t: Tensor, cond: Cond | None = None, **options: Any
+        self, unet: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(x0, eps) from one batched call of a network that stands in for `unet`; differentiable, unlike `eps`.
-
-        Args:
-            options: passed on to the network's `forward`.
-        """
+        """(x0, eps) from one batched call of `unet`, or of what stands in for it; differentiable, unlike `eps`."""
         cond = self.encode_text([""]) if cond is None else cond
         alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
         step = t.to(torch.float32) * (len(self.schedule) - 1)
@@ -96,7 +92,7 @@ class StableDiffusionPrior(Prior):
         step = torch.where((step - whole).abs() < SNAP, whole, step).clamp(min=0)
         text = expand_cond(cond, len(x_t))["text"]
         place = {"device": self.device, "dtype": self.unet.dtype}
-        out = unet(x_t.to(**place), step.to(self.device), text.to(**place), return_dict=False, **options)[0]
+        out = unet(x_t.to(**place), step.to(self.device), text.to(**place), return_dict=False)[0]
         return from_prediction(self.prediction, out.to(x_t), x_t, alpha, sigma)
 
     def student(self, x: Float[Tensor, "b *d"]) -> Prior:

@@ -67,7 +67,8 @@ def landscape(
         field_fn: maps points [n, 2] to ascent directions [n, 2] (minus an estimator's grad); called once, in float64.
         mixture: the distribution that peaks should lie on.
         side: nodes per axis, at least 3.
-        level: log density of the distribution's border; by default 1 % of its samples lie below.
+        level: log density of the distribution's border; by default 1 % of its samples lie below. A peak within half a
+            spacing of the grid counts as on it.
         prominence: smallest height of a peak above its saddle, see `peaks`. A field that is an average over noise
             needs more, or the same noise at all points.
 
@@ -80,7 +81,7 @@ def landscape(
     nodes = torch.linspace(-1, 1, FINER * (side - 1) + 1, dtype=phi.dtype, device=phi.device)
     found = peaks(interpolated(phi, nodes), extent, prominence)
     level = density_level(mixture) if level is None else level
-    return Landscape(field, phi, found, off_distribution(found, mixture, level, spacing), extent)
+    return Landscape(field, phi, found, off_distribution(found, mixture, level, spacing / 2), extent)
 
 
 def grid_points(side: int = 80, extent: float = 1.5) -> Float[Tensor, "n 2"]:
@@ -184,7 +185,7 @@ def off_distribution(
 
     Args:
         level: natural logarithm of a density, such as `density_level(mixture)`.
-        slack: radius >= 0 in the units of the points. One spacing of the grid allows for what a grid can resolve.
+        slack: radius >= 0 in the units of the points. Half a spacing is what a grid resolves.
     """
     if not slack >= 0:
         raise ValueError(f"slack must not be negative, not {slack}")

@@ -1,0 +1,233 @@
+r"""Small trained denoisers: what a diffusion model is when nothing is exact, on points of any dimension.
+
+    D(z; r) = c_skip z + c_out F(c_in z, log r),    c_in = (r^2 + s^2)^{-1/2},  c_skip = s^2 c_in^2,  c_out = r s c_in
+
+with s the standard deviation of the data, and F a perceptron that sees c_in z and log r also as Fourier features: thin
+structures need high frequencies. It is trained on E |D(y + r n; r) - y|^2 / c_out^2 with log r normal, and what is kept
+is a running average of its weights.
+
+References: preconditioning: Karras et al. 2022, https://arxiv.org/abs/2206.00364; such a network on such toys: Karras
+et al. 2024, https://arxiv.org/abs/2406.02507; Fourier features: Tancik et al. 2020, https://arxiv.org/abs/2006.10739.
+"""
+
+import hashlib
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from scoredistill.priors.base import Cond, Prior, expand_cond
+from scoredistill.schedule import VE, Schedule
+
+Sample = Callable[[int, torch.Generator], tuple[Tensor, Tensor | None]]  # (n, rng) -> points [n, d], labels [n] or None
+After = Callable[[int, int, float], None]  # (step, steps, loss)
+LABEL_DROPOUT = 0.1  # share of training without its label: the unconditional model
+WARMUP = 50  # steps
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A denoiser and its training.
+
+    Args:
+        dim: of the points.
+        width, depth: of the perceptron.
+        features: Fourier features of the point; log-spaced frequencies from 1 to `frequency`.
+        classes: number of labels; 0 for none.
+        sigma_data: standard deviation of the data per coordinate.
+        steps, batch, lr: of Adam, with a cosine decay.
+        log_mean, log_std: of the noise level r in training.
+        average: decay of the running average of the weights.
+        seed: of everything.
+    """
+
+    dim: int = 2
+    width: int = 128
+    depth: int = 4
+    features: int = 16
+    frequency: float = 16.0
+    classes: int = 0
+    sigma_data: float = 0.5
+    steps: int = 10_000
+    batch: int = 1024
+    lr: float = 5e-3
+    log_mean: float = -3.0
+    log_std: float = 1.5
+    average: float = 0.999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.dim, self.width, self.depth, self.steps, self.batch) < 1 or self.features < 0 or self.classes < 0:
+            raise ValueError("dim, width, depth, steps and batch must be at least 1, features and classes at least 0")
+        if not (self.sigma_data > 0 and self.lr > 0 and self.log_std > 0 and 0 <= self.average < 1):
+            raise ValueError("sigma_data, lr and log_std must be positive, and average in [0, 1)")
+
+
+class Denoiser(nn.Module):
+    """D(z[b, d]; r[b], label[b]) -> [b, d], in clean coordinates z = x_t / alpha_t, r = sigma_t / alpha_t."""
+
+    waves: Tensor
+    levels: Tensor
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.config = config
+        rng = torch.Generator().manual_seed(config.seed)
+        scale = torch.logspace(0, math.log10(max(config.frequency, 1.0)), max(config.features, 1))[: config.features]
+        self.register_buffer("waves", torch.randn(config.dim, config.features, generator=rng) * scale)
+        self.register_buffer("levels", torch.randn(1, 8, generator=rng) * 3)
+        wide = config.dim + 2 * config.features + 1 + 2 * 8 + config.classes
+        sizes = [wide, *[config.width] * config.depth, config.dim]
+        layers: list[nn.Module] = []
+        for a, b in pairwise(sizes):
+            linear = nn.Linear(a, b)
+            with torch.no_grad():
+                linear.weight.copy_((2 * torch.rand(b, a, generator=rng) - 1) / a**0.5)
+                linear.bias.zero_()
+            layers += [linear, nn.SiLU()]
+        self.net = nn.Sequential(*layers[:-1])
+
+    def forward(self, z: Float[Tensor, "b d"], r: Float[Tensor, "b"], label: Tensor | None = None) -> Tensor:
+        r, s = r[:, None], self.config.sigma_data
+        c_in = (r**2 + s**2).rsqrt()
+        u, level = c_in * z, r.log() / 4
+        point, noise = u @ self.waves, level @ self.levels
+        seen = [u, point.sin(), point.cos(), level, noise.sin(), noise.cos()]
+        if self.config.classes:
+            known = torch.full((len(z),), -1, device=z.device) if label is None else label
+            one_hot = torch.zeros(len(z), self.config.classes, dtype=z.dtype, device=z.device)
+            seen.append(one_hot.scatter_(1, known.clamp(min=0)[:, None], (known >= 0).to(z)[:, None]))
+        return (s * c_in) ** 2 * z + r * s * c_in * self.net(torch.cat(seen, 1))
+
+
+class NetworkPrior(Prior):
+    """A `Denoiser` as a prior. It computes in its own precision; particles keep theirs.
+
+    Args:
+        network: the denoiser.
+        schedule: any; VE(0.002, 80) by default.
+        lowest: noise levels below are taken to be this: the network has hardly seen smaller ones.
+    """
+
+    def __init__(self, network: Denoiser, schedule: Schedule | None = None, lowest: float = 1e-3):
+        self.network = network
+        self.schedule = VE(0.002, 80.0) if schedule is None else schedule
+        self.lowest = lowest
+
+    def denoise(
+        self, x_t: Float[Tensor, "b d"], t: Float[Tensor, "b"], cond: Cond | None = None
+    ) -> Float[Tensor, "b d"]:
+        alpha, sigma = (c.to(x_t.dtype) for c in self.schedule(t))
+        return self._at(x_t / alpha[:, None], sigma / alpha, cond)
+
+    def eps(self, x_t: Float[Tensor, "b d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b d"]:
+        alpha, sigma = (c.to(x_t.dtype) for c in self.schedule(t))
+        z, r = x_t / alpha[:, None], (sigma / alpha).clamp(min=self.lowest)
+        return (z - self._at(z, r, cond)) / r[:, None]
+
+    def _at(self, z: Tensor, r: Tensor, cond: Cond | None) -> Tensor:
+        place = next(self.network.parameters())
+        label = None if cond is None else expand_cond(cond, len(z))["label"]
+        z, r = z.clamp(-1e9, 1e9), r.clamp(self.lowest, 1e9)  # alpha = 0 would make them infinite
+        return self.network(z.to(place), r.to(place), label).to(z)
+
+    def null(self, cond: Cond) -> Cond:
+        return {"label": torch.full_like(cond["label"], -1)}
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The network's, for students."""
+        return self.network.parameters()
+
+
+def untrained(x: Float[Tensor, "b d"], schedule: Schedule) -> NetworkPrior:
+    """A fresh unconditional network for points like x, scaled to their spread: the student of variational methods."""
+    spread = float(x.std().clamp(min=1e-2)) if len(x) > 1 else 1.0
+    network = Denoiser(NetworkConfig(dim=x.shape[1], width=64, depth=3, features=8, frequency=4.0, sigma_data=spread))
+    return _Student(network.to(x.device), schedule)
+
+
+class _Student(NetworkPrior):
+    """A network that ignores conditions."""
+
+    def _at(self, z: Tensor, r: Tensor, cond: Cond | None) -> Tensor:
+        return super()._at(z, r, None)
+
+
+def train_denoiser(config: NetworkConfig, sample: Sample, after: After | None = None) -> Denoiser:
+    """Train a denoiser; the same configuration and data give the same network.
+
+    Args:
+        sample: draws training points and, if there are classes, their labels.
+        after: called now and then with (step, steps, loss).
+
+    Returns:
+        The running average of the weights, in evaluation mode.
+    """
+    rng = torch.Generator().manual_seed(config.seed)
+    network, kept = Denoiser(config), Denoiser(config)
+    optimizer = torch.optim.Adam(network.parameters(), config.lr, betas=(0.9, 0.99))
+    for step in range(config.steps):
+        decay = 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        optimizer.param_groups[0]["lr"] = config.lr * decay * min(1.0, (step + 1) / WARMUP)
+        y, label = sample(config.batch, rng)
+        if label is not None:
+            dropped = torch.rand(len(y), generator=rng) < LABEL_DROPOUT
+            label = torch.where(dropped, -1, label)
+        r = (config.log_mean + config.log_std * torch.randn(len(y), generator=rng)).exp()
+        z = y + r[:, None] * torch.randn(y.shape, generator=rng)
+        weight = (r**2 + config.sigma_data**2) / (r * config.sigma_data) ** 2
+        loss = (weight * (network(z, r, label) - y).square().mean(1)).mean()
+        if not loss.isfinite():
+            raise FloatingPointError(f"training diverged at step {step}: use a smaller lr than {config.lr:g}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        share = 1 - min(config.average, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(kept.parameters()), list(network.parameters()), share)
+        if after is not None and (step % 50 == 0 or step + 1 == config.steps):
+            after(step + 1, config.steps, float(loss))
+    return kept.eval().requires_grad_(False)
+
+
+def cached_denoiser(
+    name: str, config: NetworkConfig, sample: Sample, folder: str | Path | None = None, after: After | None = None
+) -> Denoiser:
+    """`train_denoiser`, once: the weights are kept as safetensors with their configuration.
+
+    Args:
+        name: of the data; another name or another configuration is another file.
+        folder: where; by default $SCOREDISTILL_CACHE or ~/.cache/scoredistill, then networks/.
+    """
+    root = Path(os.environ.get("SCOREDISTILL_CACHE", Path.home() / ".cache" / "scoredistill")) / "networks"
+    root = root if folder is None else Path(folder)
+    text = json.dumps({"name": name, **asdict(config)}, sort_keys=True)
+    path = root / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
+    network = Denoiser(config).eval().requires_grad_(False)
+    if path.is_file():
+        try:
+            with safe_open(path, "pt") as file:
+                if file.metadata()["config"] == text:
+                    network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+                    return network
+        except Exception as error:
+            warnings.warn(f"{path} is damaged ({error}) and is made anew", stacklevel=2)
+    network = train_denoiser(config, sample, after)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, draft, metadata={"config": text})
+        draft.replace(path)
+    except OSError as error:
+        warnings.warn(f"cannot keep the trained network in {root} ({error.strerror})", stacklevel=2)
+    return network
