@@ -7,9 +7,9 @@ from conftest import gaussian
 from scoredistill import distill
 from scoredistill.checkpoint import load_state, save_state
 from scoredistill.clock import Bandwidth, Linear, Uniform
-from scoredistill.estimators import CSD, MSD, SDS, Batch, Decoded
+from scoredistill.estimators import CSD, MSD, SDS, Batch, Decoded, FixedNoise, Stein
 from scoredistill.generators import CoordinateMLP, Encoded, Latents, Pixels
-from scoredistill.priors import Counted, Empirical, Guided, Prior
+from scoredistill.priors import Counted, Empirical, GaussianMixture, Guided, Prior
 from scoredistill.schedule import VP
 
 F64 = torch.float64
@@ -266,3 +266,30 @@ def test_checkpoints_round_trip_and_refuse_other_files(tmp_path):
     path.write_bytes(b"no")
     with pytest.raises(ValueError, match="not a checkpoint"):
         load_state(path)
+
+
+@pytest.mark.parametrize("wrap", ["plain", "coupled"])
+def test_an_estimator_s_memory_is_resumed(wrap, tmp_path):
+    """Noise that is kept from step to step goes into the checkpoint, also from inside a coupling."""
+    prior = GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.5]]), torch.tensor([0.1, 0.2]))
+
+    def made():
+        kept = FixedNoise(0.2)
+        return kept if wrap == "plain" else Stein(kept)
+
+    def run(estimator, latents, state=None):
+        rng = torch.Generator().manual_seed(3)
+        return distill(latents, prior, estimator, steps=6, times=Linear(0.9, 0.1), rng=rng, state=state)
+
+    start = torch.randn(4, 2, generator=torch.Generator().manual_seed(1))
+    whole, half, rest = (Latents.of(start) for _ in range(3))
+    for _ in run(made(), whole):
+        pass
+    for step in run(made(), half):
+        if step.index == 2:
+            save_state(step.state_dict(), tmp_path / "half")
+            break
+    for _ in run(made(), rest, load_state(tmp_path / "half")):
+        pass
+    assert torch.equal(rest.values, whole.values)
+    assert not torch.equal(half.values, whole.values)

@@ -9,6 +9,7 @@ from scoredistill.tasks.toy.methods import TABLE, ZOO
 from scoredistill.tasks.toy.paper import TABLE1, TABLE2, verdict
 
 FIGURES = ("nll", "precision", "recall")
+WIDE = 4  # pictures in a row
 
 
 def report(results: Mapping[str, Any], out: Path) -> Path:
@@ -24,6 +25,7 @@ def report(results: Mapping[str, Any], out: Path) -> Path:
         "NFE: network rows per particle."
     )
     pictures = out / "pictures"
+    _summary(page, results)
     _table2(page, results, pictures)
     _efficiency(page, results)
     _landscapes(page, results, pictures)
@@ -35,30 +37,49 @@ def report(results: Mapping[str, Any], out: Path) -> Path:
     return page.save(out / "report.html")
 
 
+def _summary(page: Page, results: Mapping[str, Any]) -> None:
+    """The first table: what a reader should take home."""
+    rows = []
+    for name, kinds in results["table2"].items():
+        for kind, methods in kinds.items():
+            row = {"set": name, "denoiser": kind}
+            for method in ("ddim", "sds", "msd", "collaborative"):
+                if method in methods:
+                    row[method] = "\u00a0/\u00a0".join(f"{methods[method][key]:.2f}" for key in FIGURES)
+            rows.append(row)
+    if rows:
+        page.heading("In short").table(rows, "NLL / precision / recall. NFE: DDIM 32, SDS 150, both mean shifts 20.")
+
+
 def _table2(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
     if not results["table2"]:
         return
     page.heading("Samples (Table 2)")
+    shown_methods = {m: TABLE[m].says for kinds in results["table2"].values() for ms in kinds.values() for m in ms}
+    page.key_values(shown_methods)
     for name, kinds in results["table2"].items():
         for kind, methods in kinds.items():
-            rows = []
-            for method, ours in methods.items():
-                printed = TABLE2[name].get(kind, {}).get("msd" if method.startswith("msd") else method)
-                row = {"method": method, "what": TABLE[method].says}
-                row |= {key: _spread(ours, key) for key in FIGURES}
-                row |= {"MMD": _spread(ours, "mmd"), "modes": _spread(ours, "modes"), "NFE": round(ours["nfe"])}
-                row["paper NLL / P / R"] = " / ".join(f"{v:g}" for v in printed) if printed else ""
-                row["verdict"] = verdict(method, printed, ours) if printed else ""
-                rows.append(row)
-            page.table(rows, f"{name}, {kind} denoiser")
-        rows_of_pictures = {
-            kind: [p for method in methods if (p := pictures / f"{name}-{kind}-{method}.png").is_file()]
-            for kind, methods in kinds.items()
-        }
-        for kind, shown in rows_of_pictures.items():
-            titles = [method for method in kinds[kind] if (pictures / f"{name}-{kind}-{method}.png").is_file()]
-            for i in range(0, len(shown), 5):
-                page.wall({kind if i == 0 else "": shown[i : i + 5]}, titles[i : i + 5])
+            shown = {m: p for m in methods if (p := pictures / f"{name}-{kind}-{m}.png").is_file()}
+            _wall(page, f"{name}, {kind}", shown)
+            page.table([_row(name, kind, m, ours) for m, ours in methods.items()], f"{name}, {kind} denoiser")
+
+
+def _row(name: str, kind: str, method: str, ours: Mapping[str, Any]) -> dict[str, object]:
+    """One line of Table 2: ours, the paper's, the verdict."""
+    printed = TABLE2[name].get(kind, {}).get("msd" if method.startswith("msd") else method)
+    row: dict[str, object] = {"method": method, "NLL": _spread(ours, "nll")}
+    row |= {key: _spread(ours, key) for key in ("precision", "recall", "mmd", "modes")}
+    row["NFE"] = round(ours["nfe"])
+    row["paper: NLL, P, R"] = "\u00a0/\u00a0".join(f"{v:g}" for v in printed) if printed else ""
+    row["verdict"] = verdict(method, printed, ours) if printed else ""
+    return row
+
+
+def _wall(page: Page, title: str, shown: Mapping[str, Path]) -> None:
+    """Pictures in rows of four, each under its name."""
+    names, paths = list(shown), list(shown.values())
+    for i in range(0, len(paths), WIDE):
+        page.wall({"": paths[i : i + WIDE]}, names[i : i + WIDE], title if i + WIDE >= len(paths) else "")
 
 
 def _efficiency(page: Page, results: Mapping[str, Any]) -> None:
@@ -103,7 +124,7 @@ def _landscapes(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
     rows = []
     for name, methods in results["landscape"].items():
         shown = {m: p for m in methods if (p := pictures / f"landscape-{name}-{m}.png").is_file()}
-        page.wall({name: list(shown.values())}, list(shown))
+        _wall(page, name, shown)
         rows += [
             {"set": name, "method": m, "peaks": f["peaks"], "off": f["off_distribution"]}
             for m, f in methods.items()
@@ -116,7 +137,7 @@ def _figures(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
     if results["guided"]:
         page.heading("One class of two, guidance 4 (Figure 1)")
         shown = {m: p for m in results["guided"] if (p := pictures / f"guided-{m}.png").is_file()}
-        page.wall({"": list(shown.values())}, list(shown))
+        _wall(page, "two-class fractal", shown)
         page.table([{"method": m, **{k: f[k] for k in FIGURES}} for m, f in results["guided"].items()])
     if results["product"]:
         page.heading("The product density (Figure 2, bottom row)")
@@ -131,7 +152,7 @@ def _figures(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
                 if (p := pictures / f"product-{name}-{lam}.png").is_file()
             }
             if shown:
-                page.wall({name: list(shown.values())}, list(shown))
+                _wall(page, name, shown)
 
 
 def _ranking(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
@@ -152,9 +173,8 @@ def _ranking(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
         row |= {"modes": _spread(found, "modes"), "NFE": round(found["nfe"])}
         rows.append(row | {"bias": found.get("bias", ""), "std": found.get("std", "")})
     page.table(rows)
-    shown = [(m, p) for m in order for p in (pictures / f"zoo-{m}.gif", pictures / f"zoo-{m}.png") if p.is_file()]
-    for i in range(0, len(shown), 5):
-        page.wall({"": [p for _, p in shown[i : i + 5]]}, [m for m, _ in shown[i : i + 5]])
+    shown = {m: p for m in order for p in (pictures / f"zoo-{m}.gif", pictures / f"zoo-{m}.png") if p.is_file()}
+    _wall(page, "best NLL first; seed 0", shown)
 
 
 def _spread(found: Mapping[str, Any], key: str) -> str:
