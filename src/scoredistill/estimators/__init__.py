@@ -2,8 +2,9 @@
 
 from scoredistill.estimators.averaged import Averaged
 from scoredistill.estimators.base import Batch, Estimate, Estimator
+from scoredistill.estimators.collaborative import CollaborativeMeanShift
 from scoredistill.estimators.decoded import Decoded
-from scoredistill.estimators.mean_shift import CollaborativeMeanShift, MeanShift
+from scoredistill.estimators.mean_shift import MeanShift
 from scoredistill.estimators.named import (
     CSD,
     DDS,

@@ -13,12 +13,6 @@ that level; `ancestral` asks it only for what it was trained on, after its first
 that starts at x; `product` draws y by the probability flow of the product density, from noise around x; `paper` is the
 published recipe, whose kernel is not noised: it draws y without variance and with a bias (docs/errors_in_print.md).
 
-Collaborative mean shift adds the particles' own density q, so that they do not all end at the same modes:
-
-    m_i = [D_p(x_i; h) - x_i] - beta [D_q(x_i; h) - x_i],    D_q(x; h) = sum_j softmax_j(-|x - x_j|^2 / (2 h^2)) x_j
-
-beta = 0 is mean-shift distillation, beta = 1 the particle flow that lowers KL(q_h || p_h).
-
 The paper writes its kernel exp(-|r|^2 / lambda^2), so s = lambda^2 / 2 and our bandwidth sqrt s = lambda / sqrt 2.
 """
 
@@ -29,7 +23,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.estimators.base import Batch, Estimate, Estimator
-from scoredistill.kernels import RBF
 from scoredistill.priors.base import Cond, Prior, expand_cond
 from scoredistill.sampling import (
     LARGEST,
@@ -40,7 +33,6 @@ from scoredistill.sampling import (
     posterior_sample,
     product_sample,
 )
-from scoredistill.schedule import per_sample
 
 SAMPLERS = ("mean", "product", "ancestral", "paper")
 ANCHORS = ("x", "inverted")
@@ -123,29 +115,3 @@ class MeanShift(Estimator):
         else:
             y = product_sample(*around) if self.sampler == "product" else posterior_sample(*around)
         return y.reshape(len(x), n, *x.shape[1:]).mean(1)
-
-
-@dataclass(frozen=True)
-class CollaborativeMeanShift(Estimator):
-    """Mean shift of particles that keep apart: grad_i = (x_i - y_i) - beta (x_i - D_q(x_i; h)).
-
-    Args:
-        base: the mean shift of the single particles; its bandwidth is h.
-        beta: how much the particles' own density counts, in [0, 1].
-    """
-
-    base: MeanShift
-    beta: float = 0.9
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.beta <= 1:
-            raise ValueError(f"beta must lie in [0, 1], not {self.beta}")
-
-    @torch.no_grad()
-    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
-        estimate = self.base(prior, batch, t, rng)
-        kernel = RBF(1.0)(batch.x / per_sample(self.base.bandwidth_at(prior, t), batch.x))
-        flat = batch.x.flatten(1)
-        own = (kernel / kernel.sum(1, keepdim=True)) @ flat
-        away = (flat - own).reshape_as(batch.x)
-        return Estimate(estimate.grad - self.beta * away, info={**estimate.info, "kernel": kernel.mean()})

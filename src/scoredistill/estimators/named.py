@@ -10,13 +10,14 @@ import math
 import torch
 from torch import Tensor
 
-from scoredistill.estimators.mean_shift import CollaborativeMeanShift, MeanShift
+from scoredistill.estimators.collaborative import CollaborativeMeanShift
+from scoredistill.estimators.mean_shift import MeanShift
 from scoredistill.estimators.noise import Fixed, Inverted, Predicted, Recycled
 from scoredistill.estimators.residual import Coefficient, Residual, Row, guided
 from scoredistill.estimators.stein import Stein
 from scoredistill.estimators.student import Student
 from scoredistill.estimators.target import OdeTarget
-from scoredistill.kernels import RBF
+from scoredistill.kernels import RBF, Kernel
 from scoredistill.priors.base import Cond, Prior
 from scoredistill.sampling import FIRST, Rng, draw_noise
 from scoredistill.schedule import Schedule, Weight
@@ -242,15 +243,17 @@ def CSDEdit(
 
 
 def CollaborativeMSD(
-    beta: float = 0.9,
+    beta: float = 1.0,
     bandwidth: float | None = None,
     sampler: str = "mean",
     steps: int = 8,
     samples: int = 1,
     antithetic: bool = False,
+    kernel: Kernel | None = None,
+    denoised: bool = False,
 ) -> CollaborativeMeanShift:
-    """Collaborative mean shift: MSD of particles that keep apart, the two papers united (see `mean_shift`)."""
-    return CollaborativeMeanShift(MSD(bandwidth, sampler, steps, samples, antithetic), beta)
+    """Collaborative mean shift: MSD of particles that keep apart, the two papers united (see `collaborative`)."""
+    return CollaborativeMeanShift(MSD(bandwidth, sampler, steps, samples, antithetic), beta, kernel, denoised)
 
 
 def _delta_rows(coefficient: Coefficient = 1.0) -> tuple[Row, Row]:

@@ -233,7 +233,7 @@ def spread(method: Method, scale: Scale) -> dict[str, float]:
     rng, draws, count = torch.Generator().manual_seed(0), [], 2 * scale.draws
     for k in range(count):
         estimator = method.make(scale=SCALE) if method.own_scale else method.make()
-        t = method.clock(k, count)
+        t = 0.0 if method.clock is None else method.clock(k, count)
         if method.schedule is EXPLODING:
             t = float(EXPLODING.time_of(LAMBDA / math.sqrt(2)))
         draws.append(estimator(prior, Batch(x, CLASS), torch.full((len(x),), t, dtype=x.dtype), rng).grad)

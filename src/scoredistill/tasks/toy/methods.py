@@ -46,7 +46,7 @@ class Method:
         says: what it is, in a few words.
         make: the estimator; None samples with DDIM.
         schedule: through which the prior is seen.
-        clock: which times.
+        clock: which times; None lets mean shift anneal by the rule that measures the prior (`annealing`).
         steps: how many, at the method's own setting.
         lr: learning rate of Adam; 0 for plain steps x <- x - grad.
         own_scale: whether the estimator guides by itself, from make(scale).
@@ -55,14 +55,14 @@ class Method:
     says: str
     make: Callable[..., Estimator] | None
     schedule: Schedule
-    clock: Clock
+    clock: Clock | None
     steps: int
     lr: float = 0.08
     own_scale: bool = False
 
 
-def _anneal(start: float = LAMBDA / math.sqrt(2), end: float = SHARP, shape: str = "linear") -> Clock:
-    return Bandwidth(EXPLODING, start, end, shape)
+def _anneal() -> Clock:
+    return Bandwidth(EXPLODING, LAMBDA / math.sqrt(2), SHARP, "linear")
 
 
 def _residual(says: str, make: Callable[..., Estimator], clock: Clock, **how: object) -> Method:
@@ -88,9 +88,7 @@ TABLE: Mapping[str, Method] = {
         _anneal(),
         150,
     ),
-    "collaborative": Method(
-        "collaborative mean shift", CollaborativeMSD, EXPLODING, _anneal(0.35, 0.01, "geometric"), 20, 0.0
-    ),
+    "collaborative": Method("collaborative mean shift", CollaborativeMSD, EXPLODING, None, 20, 0.0),
 }
 
 ZOO: Mapping[str, Method] = {

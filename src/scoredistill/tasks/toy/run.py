@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.clock import Clock, Uniform, Window
+from scoredistill.clock import Uniform, Window
+from scoredistill.estimators.collaborative import annealing
 from scoredistill.generators import Latents
 from scoredistill.loop import distill
 from scoredistill.priors import Cond, Counted, Guided, Prior
@@ -77,7 +78,7 @@ def run(
     if method.lr:
         optimizer = torch.optim.Adam(latents.parameters(), lr=method.lr)
     frames = [start]
-    clock: Clock = method.clock
+    clock = annealing(guided, start, cond, rng) if method.clock is None else method.clock
     if isinstance(clock, (Uniform, Window)):
         clock = replace(clock, seed=seed)
     for step in distill(latents, guided, estimator, cond, steps=steps, times=clock, optimizer=optimizer, rng=rng):
@@ -92,5 +93,5 @@ def run(
 
 def steps_for(method: Method, prior: Prior, cond: Cond | None, scale: float, rows: int) -> int:
     """How many steps of a method spend about `rows` network rows per particle; at least 1."""
-    one = run(replace(method, steps=1), prior, 2, 0, cond, scale).rows
-    return max(1, round(rows / one))
+    cost = [run(replace(method, steps=steps), prior, 2, 0, cond, scale).rows for steps in (1, 2)]
+    return max(1, round(rows / (cost[1] - cost[0])))

@@ -1,0 +1,188 @@
+r"""Collaborative mean shift: particles that climb the prior and keep apart, with a rule for how far apart.
+
+    m_i = [D_p(x_i; h) - x_i] + beta (h / w)^2 [x_i - D_q(x_i; w)],    grad_i = -m_i,    w = max(h, spacing)
+
+    D_q(x; w) = sum_j softmax_j(-|x - x_j|^2 / (2 w^2)) x_j
+
+D_p is the prior's denoiser and D_q that of the particles' own density q, each particle itself included. By Tweedie's
+formula m = h^2 grad log(p_h / q_w^beta): beta = 0 is mean-shift distillation (https://arxiv.org/abs/2502.15989),
+beta = 1 the particle flow that lowers KL(q || p) at scale h, and in between q tends to p^(1 / beta), a lower
+temperature.
+
+The spacing is the median distance of a particle to its nearest neighbour. Below it a kernel sees single particles: with
+w = h their repulsion dies out while h still falls, and particles drift together. With w held at the spacing repulsion
+lives on, weak, and h may go as low as it likes. Then q_w meets p_h where the particles' variance is w^2 - h^2 below
+that of p: nothing where particles are many, and thin strokes where they are few.
+
+The rest of the rule is the clock (`annealing`): h falls geometrically from the prior's `spread` by a factor of 250. All
+lengths come from the prior and the particles, so data ten times larger give particles ten times farther apart. How it
+compares with constants, from which starts and in 64 dimensions: docs/results/toy/collaborative.md.
+
+In many dimensions the spacing is a matter of the noise. A kernel on features f measures w and the push there and pulls
+it back, J^T [f_i - D_q(f)_i] with J the derivative of f: what f does not see is not pushed. (Averaging x itself with
+the weights of f would undo the prior's denoising in all directions that f does not see: particles then drift off
+without bound.) `principal_features` finds a plane that holds the prior's structure, if there is one.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoredistill.clock import Bandwidth
+from scoredistill.estimators.base import Batch, Estimate, Estimator
+from scoredistill.estimators.mean_shift import MeanShift
+from scoredistill.kernels import RBF, Kernel
+from scoredistill.priors.base import Cond, Prior
+from scoredistill.sampling import LARGEST, Rng, draw_noise
+
+FALL = 250.0  # how much narrower the bandwidth is at the end of a run; from 100 to 500 the results hardly differ
+PROBE = 4.0  # the spread is measured at a noise level of so many spreads, where several modes act as one Gaussian
+
+
+@dataclass(frozen=True)
+class CollaborativeMeanShift(Estimator):
+    """Mean shift of particles that keep apart, see above.
+
+    Args:
+        base: the mean shift of the single particles; its bandwidth is h.
+        beta: how much the particles' own density counts, in [0, 1].
+        kernel: of the particles' own density; RBF() by default. Its bandwidth "median" means the rule,
+            w = max(h, scale * spacing) in the units of its features; a number stands for the spacing. Features should
+            keep distances, as an orthonormal projection does. A scale near 0 gives w = h.
+        denoised: take spacing and weights from the denoised particles D_p(x; h), which costs no further call, and the
+            push from the particles. It spreads more: full recall, less likely samples. Not with features.
+    """
+
+    base: MeanShift
+    beta: float = 1.0
+    kernel: Kernel | None = None
+    denoised: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta <= 1:
+            raise ValueError(f"beta must lie in [0, 1], not {self.beta}")
+        if self.denoised and self.kernel is not None and self.kernel.features is not None:
+            raise ValueError("denoised particles are features themselves: leave the kernel's features or denoised out")
+
+    @torch.no_grad()
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+        estimate = self.base(prior, batch, t, rng)
+        h = self.base.bandwidth_at(prior, t).to(batch.x.dtype)
+        seen = batch.x - estimate.grad if self.denoised else batch.x
+        push, width = self._push(batch.x, seen, h)
+        strength = (self.beta * (h / width).square()).reshape(-1, *[1] * (batch.x.ndim - 1))
+        return Estimate(estimate.grad - strength * push, info={**estimate.info, "width": width.mean()})
+
+    def _push(self, x: Tensor, seen: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """(-w^2 grad log q_w at each particle, in the shape of x; w of each particle, [n])."""
+        kernel = RBF() if self.kernel is None else self.kernel
+        with torch.enable_grad():
+            source = seen.detach().requires_grad_(kernel.features is not None)
+            f = source if kernel.features is None else kernel.features(source)
+        flat = f.detach().flatten(1)
+        apart = spacing(flat) if kernel.bandwidth == "median" else float(kernel.bandwidth)
+        width = h.clamp(min=kernel.scale * apart)
+        u = _distances(flat).square() / (2 * width[:, None].square())
+        weights = -kernel.slope(u) / kernel.profile(u).sum(1, keepdim=True)
+        pushed = x.flatten(1) if kernel.features is None else flat
+        away = weights.sum(1, keepdim=True) * pushed - weights @ pushed
+        if kernel.features is None:
+            return away.reshape_as(x), width
+        return torch.autograd.grad(f, source, away.reshape_as(f))[0], width
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """Features of particles: their coordinates along orthonormal axes.
+
+    Attributes:
+        axes: [k, D], D the number of entries of a particle.
+    """
+
+    axes: Float[Tensor, "k D"]
+
+    def __call__(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n k"]:
+        return x.flatten(1) @ self.axes.T
+
+
+def spacing(x: Float[Tensor, "n *d"]) -> float:
+    """Median distance of a particle to its nearest neighbour, in the units of x; 0 for a particle alone."""
+    if len(x) < 2:
+        return 0.0
+    distance = _distances(x.flatten(1)).fill_diagonal_(torch.inf)
+    return distance.amin(1).median().item()
+
+
+@torch.no_grad()
+def spread(prior: Prior, x: Float[Tensor, "n *d"], cond: Cond | None = None, rounds: int = 8, rng: Rng = None) -> float:
+    """Largest standard deviation of the prior in any direction, measured on its denoiser.
+
+    Power iteration with the slope of D(x; r) at the mean: for a Gaussian of covariance C it is C (C + r^2 I)^-1, whose
+    largest eigenvalue l = s^2 / (s^2 + r^2) gives s at every noise level r; for other priors it does where r is far
+    above the data, so r follows the estimate, at four times s.
+
+    Args:
+        x: particles, of which only the mean, the shape and the dtype matter.
+        cond: one row, what the particles are to show.
+        rounds: network calls of two rows each; at least 1.
+
+    Returns:
+        s in the units of x, within what the prior's schedule has.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, not {rounds}")
+    ends = prior.schedule.ratio(torch.tensor([0.0, 1.0], dtype=torch.float64, device=x.device)).clamp(max=LARGEST)
+    least, most = ends.tolist()
+    centre, level, s = x.mean(0, keepdim=True), most, least
+    direction = draw_noise(centre, rng)
+    direction = direction / direction.norm()
+    for _ in range(rounds):
+        pair = torch.cat([centre + level * direction, centre - level * direction])
+        up, down = prior.denoise_at(pair, torch.full((2,), level, dtype=x.dtype, device=x.device), cond).split(1)
+        centre, image = (up + down) / 2, (up - down) / 2
+        length = image.norm().item()
+        direction = image / length if length > 0 else direction
+        slope = min(length / level, 0.9)
+        s = min(max(level * math.sqrt(slope / (1 - slope)), least), most)
+        level = min(PROBE * s, most)
+    return s
+
+
+def annealing(prior: Prior, x: Float[Tensor, "n *d"], cond: Cond | None = None, rng: Rng = None) -> Bandwidth:
+    """The rule's clock: the bandwidth falls geometrically from the prior's spread to a 250th of it.
+
+    Twenty steps are enough, eight nearly. It costs the 16 network rows of `spread`. Particles may start as a grid or a
+    cloud of a tenth of the spread to twice of it, around the prior. From a single point the first steps are needed to
+    part them: start at two spreads then, and take 40 steps.
+
+    Args:
+        x: the particles at the start; only their mean, shape and dtype matter.
+        cond: one row, what the particles are to show.
+    """
+    start = spread(prior, x, cond, rng=rng)
+    return Bandwidth(prior.schedule, start, start / FALL)
+
+
+@torch.no_grad()
+def principal_features(
+    prior: Prior, x: Float[Tensor, "n *d"], ratio: float, dims: int, cond: Cond | None = None
+) -> Subspace:
+    """The directions in which the prior's denoised samples D(x; ratio) vary most: n network rows.
+
+    Args:
+        x: particles spread over the prior, such as centre + spread * noise.
+        ratio: noise-to-signal ratio to denoise at; the prior's `spread` is a good one.
+        dims: how many, at most n - 1 and at most the entries of a particle. Too many bring the noise back.
+    """
+    most = min(len(x) - 1, x[0].numel())
+    if not 1 <= dims <= most:
+        raise ValueError(f"dims must lie in [1, {most}] for particles of shape {tuple(x.shape)}, not {dims}")
+    y = prior.denoise_at(x, torch.full((len(x),), ratio, dtype=x.dtype, device=x.device), cond).flatten(1)
+    return Subspace(torch.linalg.svd(y - y.mean(0), full_matrices=False)[2][:dims])
+
+
+def _distances(flat: Tensor) -> Tensor:
+    return torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
