@@ -77,7 +77,8 @@ def test_it_is_trained_once_per_configuration(tmp_path, monkeypatch):
     assert torch.equal(first(z, r), again(z, r))
     cached_denoiser("cloud", dataclasses.replace(few, lr=1e-3), cloud, tmp_path)
     cached_denoiser("other", few, cloud, tmp_path)
-    assert (len(calls), len(list(tmp_path.iterdir()))) == (3, 3)
+    cached_denoiser("cloud", few, lambda n, rng: (cloud(n, rng)[0] + 0.1, None), tmp_path)  # other data, same name
+    assert (len(calls), len(list(tmp_path.iterdir()))) == (4, 4)
 
 
 def test_a_damaged_file_is_made_anew_and_a_missing_folder_only_warns(tmp_path):

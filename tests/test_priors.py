@@ -189,3 +189,12 @@ def test_perturbed_samples_are_denoised_on_average(mixture, rng):
     for test_function in (torch.ones_like(x_t), x_t, x_t.sin()):  # the error is uncorrelated with any function of x_t
         product = error * test_function
         assert (product.mean(0).abs() < 4.5 * product.std(0) / 200).all()
+
+
+def test_mixture_samples_alike_by_gathering_and_by_component(rng, monkeypatch):
+    """Many dimensions take another path through memory, not other samples."""
+    roots = torch.randn(3, 6, 6, generator=rng, dtype=F64)
+    wide = GaussianMixture(torch.randn(3, 6, generator=rng, dtype=F64), roots @ roots.mT)
+    gathered = wide.sample(50, torch.Generator().manual_seed(1))
+    monkeypatch.setattr("scoredistill.priors.mixture.GATHER", 0)
+    assert (wide.sample(50, torch.Generator().manual_seed(1)) - gathered).abs().max() < 1e-12

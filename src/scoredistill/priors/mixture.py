@@ -18,6 +18,7 @@ from torch import Tensor
 from scoredistill.priors.base import Cond, Prior, expand_cond
 from scoredistill.schedule import VP, Schedule
 
+GATHER = 2**22  # entries of axes, one matrix per sample, that are gathered at once
 CHUNK = 2**16  # pairs of sample and component worked on at once
 
 
@@ -91,8 +92,12 @@ class GaussianMixture(Prior):
         k = torch.multinomial(weights, n, replacement=True, generator=rng)
         noise = torch.randn(n, self.means.shape[1], generator=rng, dtype=self.means.dtype, device=self.means.device)
         noise = noise * self.spread[k].sqrt()
-        if self.axes is not None:
-            noise = torch.einsum("bij,bj->bi", self.axes[k], noise)
+        if self.axes is None:
+            return self.means[k] + noise
+        if len(noise) * noise.shape[1] ** 2 <= GATHER:
+            return self.means[k] + torch.einsum("bij,bj->bi", self.axes[k], noise)
+        for j in k.unique().tolist():
+            noise[k == j] = noise[k == j] @ self.axes[j].T
         return self.means[k] + noise
 
     def null(self, cond: Cond) -> Cond:

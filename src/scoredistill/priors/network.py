@@ -206,12 +206,14 @@ def cached_denoiser(
     """`train_denoiser`, once: the weights are kept as safetensors with their configuration.
 
     Args:
-        name: of the data; another name or another configuration is another file.
+        name: of the file. Other data (64 points of `sample` are looked at) or another configuration is another file.
         folder: where; by default $SCOREDISTILL_CACHE or ~/.cache/scoredistill, then networks/.
     """
     root = Path(os.environ.get("SCOREDISTILL_CACHE", Path.home() / ".cache" / "scoredistill")) / "networks"
     root = root if folder is None else Path(folder)
-    text = json.dumps({"name": name, **asdict(config)}, sort_keys=True)
+    look, _ = sample(64, torch.Generator().manual_seed(0))
+    data = hashlib.sha256(look.double().mul(1000).round().long().cpu().numpy().tobytes()).hexdigest()
+    text = json.dumps({"name": name, "data": data, **asdict(config)}, sort_keys=True)
     path = root / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
     network = Denoiser(config).eval().requires_grad_(False)
     if path.is_file():
