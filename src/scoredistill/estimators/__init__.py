@@ -2,7 +2,7 @@
 
 from scoredistill.estimators.averaged import Averaged
 from scoredistill.estimators.base import Batch, Estimate, Estimator
-from scoredistill.estimators.collaborative import CollaborativeMeanShift
+from scoredistill.estimators.collaborative import CollaborativeMeanShift, annealing
 from scoredistill.estimators.decoded import Decoded
 from scoredistill.estimators.mean_shift import MeanShift
 from scoredistill.estimators.named import (
@@ -80,5 +80,6 @@ __all__ = [
     "SDSBridge",
     "Stein",
     "Student",
+    "annealing",
     "guided",
 ]
