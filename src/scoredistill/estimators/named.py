@@ -39,7 +39,9 @@ def SDS(weight: Weight = "sigma2") -> Residual:
 
 
 def SJC(reduced: bool = True) -> Residual:
-    """Score Jacobian chaining: SDS with w = 1; not `reduced`, without the reference n: same mean, more variance.
+    """Score Jacobian chaining: SDS with w = 1; not `reduced`, without the reference n: the same mean.
+
+    On a Gaussian of variance v it varies by the factor (r^2 / v)^2, r = sigma / alpha: more at large t, less at small.
 
     Wang et al. 2022, https://arxiv.org/abs/2212.00774.
     """
@@ -88,8 +90,8 @@ def ClassifierScore(negative: Cond | None = None, scale: float = 1.0, weight: We
 def NFSD(negative: Cond | None = None, scale: float = 7.5, weight: Weight = "sigma2", split: float = 0.2) -> Residual:
     """Noise-free score distillation: w [s (e_c - e_0) + e_0 - (e_negative where t >= split)].
 
-    Without a `negative`, the null condition takes its place. Katzir et al. 2023, https://arxiv.org/abs/2310.17590. On a
-    Gaussian it has SDS's mean and *more* variance.
+    Without a `negative`, the null condition takes its place. Below the split it has SDS's mean on a Gaussian of variance
+    v, and (r^2 / v)^2 times its variance, r = sigma / alpha. Katzir et al. 2023, https://arxiv.org/abs/2310.17590.
     """
     late = lambda schedule, t: -(t >= split).to(t.dtype)
     rows = (Row(scale), Row(1 - scale, cond="null"), Row(late, cond="null" if negative is None else negative))

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from scoredistill.estimators.base import Batch
 from scoredistill.priors.base import Cond, Prior
-from scoredistill.priors.guidance import Guided
+from scoredistill.priors.guidance import Guided, plain
 from scoredistill.sampling import Rng, ddim_step, draw_noise
 from scoredistill.schedule import perturb
 
@@ -194,4 +194,4 @@ def with_scale(prior: Prior, scale: float | None, cond: Cond | None) -> tuple[Pr
     """The prior guided by `scale`, or as it is; without a condition there is nothing to guide."""
     if scale is None or cond is None:
         return prior, cond
-    return Guided(prior.unguided, scale), cond
+    return Guided(plain(prior), scale), cond

@@ -30,6 +30,7 @@ from torch import Tensor
 from scoredistill.estimators.base import Batch, Estimate, Estimator
 from scoredistill.estimators.noise import Noise, Random
 from scoredistill.priors.base import Cond, Prior, Terms, cat_conds, expand_cond
+from scoredistill.priors.guidance import plain
 from scoredistill.sampling import Rng
 from scoredistill.schedule import Schedule, Weight, per_sample, perturb, weight_at
 
@@ -160,7 +161,8 @@ class Residual(Estimator):
         used = [cond for cond in wanted.values() if cond is not None]
         stacked = cat_conds(*(expand_cond(cond, b) for cond in used)) if used else None
         x_t, times = (torch.cat(rows) for rows in zip(*(latents[key[:2]] for key in wanted), strict=True))
-        eps = dict(zip(wanted, prior.unguided.eps(x_t, times, stacked).split(b), strict=True))
+        network = prior.unguided if stacked is None or all(row.guided for row in self.rows) else plain(prior)
+        eps = dict(zip(wanted, network.eps(x_t, times, stacked).split(b), strict=True))
         total = torch.zeros_like(batch.x)
         for outer, terms_of_row in parts:  # row by row, so that equal rows of opposite sign cancel exactly
             predicted = sum((_scaled(a, prior.schedule, t, eps[key]) for a, key in terms_of_row), 0 * total)

@@ -7,9 +7,14 @@ particle j and K_ij a kernel of clean particles,
     row (default)     grad_i = sum_j K_ij d_j / sum_j K_ij
     paper             grad_i = 1/N sum_j ( K_ij d_j - gamma grad_{x_j} K_ij ),  gamma = 1
 
-Normalised by rows the step size does not depend on N, so coupling on and off compare fairly. With independent noise
-per particle the -n_j inside the kernel already is the entropy term (Stein's identity), and an explicit kernel gradient
-counts it twice: it is off by default. The paper's Eqs. 7 and 8, read with descent, attract; the sign here repels.
+Normalised by rows the step size does not depend on N, so coupling on and off compare fairly.
+
+Without `repulsion` nothing keeps the particles of a clean kernel apart: coupled SDS is a consensus, and a population of
+it collapses as SDS does. (Were the kernel one of the *noised* particles, the -n_j in d_j would be the entropy term, by
+Stein's identity, and an explicit kernel gradient would count it twice; but such a kernel flattens as t grows. Numbers:
+docs/errors_in_print.md.) The paper's Eqs. 7 and 8, read with descent, attract; the sign here repels. On a Gaussian
+prior of variance v, gamma = w v sigma alpha / (alpha^2 v + sigma^2) has that Gaussian as its law; in the thousands of
+dimensions of a picture the term is a fraction of a percent of the score.
 """
 
 from collections.abc import Callable

@@ -143,6 +143,18 @@ class PerpNeg(PriorWrapper):
         return base + self.scale * total
 
 
+def plain(prior: Prior) -> Prior:
+    """The network behind linear guidance, for methods that guide by themselves.
+
+    Raises:
+        ValueError: for guidance that cannot be taken off.
+    """
+    network = prior.unguided
+    if isinstance(network, PerpNeg):
+        raise ValueError("this method guides by itself: give it the prior without PerpNeg, or a method without a scale")
+    return network
+
+
 def _rows(predict: Callable[..., Tensor], x_t: Tensor, t: Tensor, conds: Sequence[Cond | None]) -> Sequence[Tensor]:
     """Predictions of the same samples under several conditions, in one call."""
     if len(conds) == 1:

@@ -196,7 +196,7 @@ def train_denoiser(config: NetworkConfig, sample: Sample, after: After | None = 
         with torch.no_grad():
             torch._foreach_lerp_(list(kept.parameters()), list(network.parameters()), share)
         if after is not None and (step % 50 == 0 or step + 1 == config.steps):
-            after(step + 1, config.steps, float(loss))
+            after(step + 1, config.steps, loss.item())
     return kept.eval().requires_grad_(False)
 
 
