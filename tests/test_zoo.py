@@ -50,8 +50,9 @@ from scoredistill.estimators import (
 from scoredistill.estimators.named import inverse_alpha, ratio
 from scoredistill.kernels import RBF
 from scoredistill.priors import Counted, GaussianMixture, Guided, Prior
-from scoredistill.sampling import ddim, ddim_invert
+from scoredistill.sampling import ddim, ddim_invert, ddim_step, paper_sample
 from scoredistill.schedule import VE, VP, Flow, Tabulated, per_sample
+from scoredistill.tasks.toy.jobs import mean_sds
 
 F64 = torch.float64
 N = 6
@@ -188,6 +189,14 @@ IDENTITIES = {
     ),
     "one ODE step is the residual with w = sigma / alpha": (OdeTarget(Random(), 1), Residual(ratio)),
     "averaging one draw changes nothing": (Averaged(SDS(), 1), SDS()),
+    "averaging draws of nothing is nothing": (
+        lambda p: grad(Averaged(DDS(), 3), p, Batch(batch().x, LABEL, batch().x)),
+        lambda p: torch.zeros(N, 2, dtype=F64),
+    ),
+    "a scale of its own takes the place of the prior's": (
+        lambda p: torch.stack([grad(e, Guided(p, 3.0)) for e in (SDI(), ISM(), PFD())]),
+        lambda p: torch.stack([grad(e, p) for e in (SDI(), ISM(), PFD())]),
+    ),
     "rows add up": (Residual(rows=(Row(0.25), Row(0.75))), SDS()),
     "PDS with the stride's own variance is chi DDS": (
         lambda p: grad(PDS(2 / 999), p),
@@ -259,6 +268,17 @@ def test_identity(what, schedule):
     assert (left - right).abs().max() < EXTREME.get(what, 1e-10) * size
 
 
+@pytest.mark.parametrize("options", [{}, {"dt": "index"}, {"anchor": "inverted"}, {"interval": (0.2, 0.6)}])
+def test_mean_shift_of_the_paper_is_its_sampler(options):
+    """With lambda = sqrt 2 bandwidth; the options reach the sampler."""
+    prior, x, h = mixture(VE(0.02, 5.0)), batch().x, 0.4
+    found = grad(MSD(lambda_=2**0.5 * h, sampler="paper", steps=6, **options), prior, Batch(x))
+    rng = torch.Generator().manual_seed(0)
+    draw = lambda z: torch.randn(z.shape, generator=rng, dtype=F64)
+    y = paper_sample(prior, x, torch.full((N,), h, dtype=F64), 6, None, draw, **options)
+    assert (found - (x - y)).abs().max() < 1e-12
+
+
 def test_every_named_method_has_an_identity_or_a_limit():
     from scoredistill.estimators import named
 
@@ -316,6 +336,57 @@ def test_flowedit_is_its_own_algorithm(rng):
         g = grad(FlowEdit(), prior, Batch(x, LABEL, b.source, OTHER), float(t), seed=k)
         x = x - dt * g
     assert (x - edit).abs().max() < 1e-12
+
+
+# Noise that the prior finds, written out
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_predicted_noise_is_the_prediction_for_random_noise(schedule):
+    prior, b, t = mixture(SCHEDULES[schedule]), batch(), torch.full((N,), 0.4, dtype=F64)
+    alpha, sigma = (c[:, None] for c in prior.schedule(t))
+    noise = torch.randn(N, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    for rounds in (0, 1, 2):
+        found = Predicted(rounds, 3.0)(prior, b, [t], torch.Generator().manual_seed(0))[0]
+        assert (found - noise).abs().max() < 1e-12
+        noise = Guided(prior, 3.0).eps(alpha * b.x + sigma * noise, t, LABEL)
+
+
+@pytest.mark.parametrize("schedule", ["VP", "VE", "SD"])
+@pytest.mark.parametrize("eta", [0.0, 0.3])
+def test_inverted_noise_is_what_ddim_inversion_adds(schedule, eta):
+    """At the first time, and at another one a step later; with eta the same fresh noise."""
+    prior, b, t = mixture(SCHEDULES[schedule]), batch(), torch.full((N,), 0.4, dtype=F64)
+    cond, run = {"label": LABEL["label"].expand(N)}, lambda: torch.Generator().manual_seed(0)
+    alpha, sigma = (c[:, None] for c in prior.schedule(t))
+    rng = run()
+    x_t = ddim_invert(Guided(prior, -7.5), b.x, 10, cond, 0.4, eta, rng)
+    found = Inverted(10, -7.5, eta)(prior, b, [t, t + 0.1], run())
+    assert (found[0] - (x_t - alpha * b.x) / sigma).abs().max() < 1e-10
+    later = ddim_step(Guided(prior, -7.5), x_t, t, t + 0.1, cond, eta, rng)
+    alpha, sigma = (c[:, None] for c in prior.schedule(t + 0.1))
+    assert (found[1] - (later - alpha * b.x) / sigma).abs().max() < 1e-10
+
+
+def test_noise_inverted_to_the_end_serves_all_times():
+    """UCM on straight paths: at t = 1 the sample is noise alone, and it is the noise of the residual at t = .4."""
+    prior, b, t = mixture(Flow()), batch(), torch.full((N,), 0.4, dtype=F64)
+    noise = ddim_invert(prior, b.x, 3, {"label": LABEL["label"].expand(N)}, to=1.0)
+    expected = (prior.eps(0.6 * b.x + 0.4 * noise, t, LABEL) - noise) / 0.6
+    assert (grad(UCM(), prior) - expected).abs().max() < 1e-12
+    found = Inverted(3, 1.0, to=1.0)(prior, b, [t, t + 0.1], None)
+    assert torch.equal(found[0], found[1])
+
+
+def test_guidance_in_an_interval_is_that_of_each_row_s_own_time():
+    """Two guided rows, one inside of the interval and one later outside of it."""
+    prior, b, t = mixture(VP()), batch(), torch.full((N,), 0.4, dtype=F64)
+    estimator = Residual("uniform", (Row(guided=True), Row(-1.0, later=True, guided=True)), reference="zero",
+                         second=lambda t, rng: t + 0.2)  # fmt: skip
+    noise = torch.randn(N, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    seen = lambda time: prior.schedule(time)[0][:, None] * b.x + prior.schedule(time)[1][:, None] * noise
+    expected = Guided(prior, 5.0).eps(seen(t), t, LABEL) - prior.eps(seen(t + 0.2), t + 0.2, LABEL)
+    assert (grad(estimator, Guided(prior, 5.0, (0.0, 0.5))) - expected).abs().max() < 1e-12
 
 
 # Limits, with their order
@@ -519,6 +590,42 @@ def test_student_resumes_exactly(rng):
     assert torch.equal(run(second, range(3, 6)), straight)
 
 
+class Seeing(Shift):
+    """A student whose mean is its view, and which remembers what it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def eps(self, x_t, t, cond=None):
+        self.seen.append((t, cond["view"]))
+        alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
+        return sigma * (x_t - alpha * (self.mean + cond["view"])) / (alpha**2 + sigma**2)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.25, 1.0])
+def test_a_share_of_the_student_is_blind_to_the_view(eta):
+    """Without the view the student's mean is 0: eta of it moves its prediction by eta sigma alpha view / S."""
+    prior, x = gaussian(torch.zeros(2, dtype=F64), 1.0), batch().x
+    view = torch.randn(N, 2, generator=torch.Generator().manual_seed(2), dtype=F64)
+    g = grad(ESD(Seeing(), eta, weight="uniform", updates=0), prior, Batch(x, {"view": view}))
+    alpha, sigma = VP()(torch.tensor(0.4, dtype=F64))
+    assert (g - (1 - eta) * sigma * alpha * view / (alpha**2 + sigma**2)).abs().max() < 1e-12
+
+
+def test_a_student_trains_at_uniform_times_and_now_and_then_without_its_view(rng):
+    n, prior, student = 20_000, gaussian(torch.zeros(2, dtype=F64), 1.0), Seeing()
+    b = Batch(torch.randn(n, 2, generator=rng, dtype=F64), {"view": torch.ones(n, 2, dtype=F64)})
+    Student(student, times=(0.2, 0.7))(prior, b, torch.full((n,), 0.5, dtype=F64), rng)
+    t, view = student.seen[0]
+    assert (t.min() > 0.2) & (t.max() < 0.7)
+    below = (t[:, None] < 0.2 + 0.5 * torch.arange(1, 10, dtype=F64) / 10).double().mean(0)
+    assert (below - torch.arange(1, 10, dtype=F64) / 10).abs().max() < 4 * 0.5 / n**0.5
+    assert set(view.flatten().tolist()) == {0.0, 1.0}
+    assert abs((view == 0).double().mean() - 0.1) < 4 * 0.3 / n**0.5
+    assert (student.seen[-1][1] == 1).all()  # the gradient sees it
+
+
 # Budgets: network rows and calls per step
 
 
@@ -539,6 +646,7 @@ BUDGETS = {
     "MSD": (MSD(), 7.5, (2, 1)),
     "MSD ancestral": (MSD(sampler="ancestral", steps=4), 7.5, (8, 4)),
     "PFD": (PFD(steps=4, inversion_steps=10), None, (28, 14)),
+    "averaged": (Averaged(DDS(), 3), 7.5, (12, 1)),
 }
 
 
@@ -573,6 +681,46 @@ def test_antithetic_noise_cancels_what_is_linear(rng):
     assert (pairs - pairs[0]).abs().max() < 1e-12
     with pytest.raises(ValueError, match="even number"):
         Residual(noise=Random(antithetic=True))(prior, Batch(b.x[:3]), torch.full((3,), 0.4, dtype=F64), rng)
+
+
+def test_the_mean_of_sds_is_exact_on_a_gaussian():
+    """Pairs of opposite noise cancel: sigma alpha (x - mu) / S, the mean over the middles of equal strata of t."""
+    mean, S, times = torch.tensor([0.4, -1.0], dtype=F64), 0.3, 12
+    prior, x = gaussian(mean, S, VP()), batch().x
+    alpha, sigma = VP()(0.02 + 0.96 * (torch.arange(times, dtype=F64) + 0.5) / times)
+    exact = (sigma * alpha / (alpha**2 * S + sigma**2)).mean() * (x - mean)
+    assert (mean_sds(prior, x, times) - exact).abs().max() < 1e-12
+
+
+def test_shared_noise_is_one_noise():
+    x = torch.zeros(4, 3, dtype=F64)
+    draw = lambda rng: Random(shared=True)(mixture(VP()), Batch(x), [x[:, 0], x[:, 0]], rng)
+    now, later = draw(torch.Generator().manual_seed(0))
+    assert torch.equal(now, later)
+    assert torch.equal(now, now[:1].expand_as(x))
+    assert now.std() > 0.1
+    each = draw([torch.Generator().manual_seed(k) for k in range(4)])[0]
+    assert torch.equal(each, draw(torch.Generator().manual_seed(0))[0])
+    with pytest.raises(ValueError, match="choose one"):
+        Random(antithetic=True, shared=True)
+
+
+@pytest.mark.parametrize("make", [FixedNoise, RecycledNoise])
+@pytest.mark.parametrize("refresh", [0.0, 0.3, 1.0])
+def test_refreshed_noise_stays_normal_and_keeps_its_share(make, refresh, rng):
+    """Of unit variance for ever, with correlation sqrt(1 - r) from step to step; the kept noise is given to all times.
+
+    Recycled noise is refreshed from the prediction, which for a prior of one point is the noise itself.
+    """
+    n, prior = 50_000, gaussian(torch.zeros(1, dtype=F64), 1e-16)
+    x, estimator = torch.zeros(n, 1, dtype=F64), make(refresh)
+    t = torch.full((n,), 0.5, dtype=F64)
+    for _ in range(5):
+        before = estimator.noise.noise
+        estimator(prior, Batch(x), t, rng)
+    after = estimator.noise.noise
+    assert abs(after.var() - 1) < 4 * (2 / n) ** 0.5
+    assert abs((before * after).mean() - (1 - refresh) ** 0.5) < 4 * (2 / n) ** 0.5
 
 
 def test_averaged_has_the_variance_of_a_mean(rng):

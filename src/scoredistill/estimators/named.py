@@ -90,8 +90,9 @@ def ClassifierScore(negative: Cond | None = None, scale: float = 1.0, weight: We
 def NFSD(negative: Cond | None = None, scale: float = 7.5, weight: Weight = "sigma2", split: float = 0.2) -> Residual:
     """Noise-free score distillation: w [s (e_c - e_0) + e_0 - (e_negative where t >= split)].
 
-    Without a `negative`, the null condition takes its place. Below the split it has SDS's mean on a Gaussian of variance
-    v, and (r^2 / v)^2 times its variance, r = sigma / alpha. Katzir et al. 2023, https://arxiv.org/abs/2310.17590.
+    Without a `negative`, the null condition takes its place. Below the split it has SDS's mean on a Gaussian of
+    variance v, and (r^2 / v)^2 times its variance, r = sigma / alpha. Katzir et al. 2023,
+    https://arxiv.org/abs/2310.17590.
     """
     late = lambda schedule, t: -(t >= split).to(t.dtype)
     rows = (Row(scale), Row(1 - scale, cond="null"), Row(late, cond="null" if negative is None else negative))
