@@ -135,6 +135,15 @@ def test_a_whole_study_has_every_block(tiny, tmp_path, monkeypatch):
     assert set(results["landscape"]["spiral"]) == {"sds", "msd_0.316", "msd_0.1", "msd"}
     assert {"peaks", "off_distribution"} <= set(results["landscape"]["spiral"]["sds"])
     assert results["bias"]["spiral"]["exact"]["0.316"]["msd"] < 1e-9
+    assert set(results["ranking"]["sds"]["gradient"]) == {"bias", "std"}
+    tables = (tmp_path / "out" / "tables.md").read_text()
+    for line in (
+        "## Table 2: spiral, exact denoiser",
+        "| spiral | msd_0.1 |",
+        "| ddim |",
+        "| msd | 1 | 0.000 | 0.000 | ∞ | ∞ | 6.32 |",
+    ):
+        assert line in tables
     assert (tmp_path / "out" / "pictures" / "zoo-msd.gif").is_file()
 
 

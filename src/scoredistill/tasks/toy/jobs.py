@@ -214,7 +214,7 @@ def ranked(method: str, seed: int, scale: Scale, quick: bool, out: Path) -> dict
             animation(frames, background, out / f"zoo-{method}.gif")
         else:
             picture(mixture, done.points, scale).save(out / f"zoo-{method}.png")
-    return {**quality(done, "fractal", seed), **(spread(how, scale) if seed == 0 else {})}
+    return {**quality(done, "fractal", seed), **({"gradient": spread(how, scale)} if seed == 0 else {})}
 
 
 def spread(method: Method, scale: Scale) -> dict[str, float]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from scoredistill.report import Page
+from scoredistill.tasks.toy.markdown import number, spread
 from scoredistill.tasks.toy.methods import TABLE, ZOO
 from scoredistill.tasks.toy.paper import TABLE1, TABLE2, verdict
 
@@ -67,8 +68,8 @@ def _table2(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
 def _row(name: str, kind: str, method: str, ours: Mapping[str, Any]) -> dict[str, object]:
     """One line of Table 2: ours, the paper's, the verdict."""
     printed = TABLE2[name].get(kind, {}).get("msd" if method.startswith("msd") else method)
-    row: dict[str, object] = {"method": method, "NLL": _spread(ours, "nll")}
-    row |= {key: _spread(ours, key) for key in ("precision", "recall", "mmd", "modes")}
+    row: dict[str, object] = {"method": method, "NLL": spread(ours, "nll")}
+    row |= {key: spread(ours, key) for key in ("precision", "recall", "mmd", "modes")}
     row["NFE"] = round(ours["nfe"])
     row["paper: NLL, P, R"] = "\u00a0/\u00a0".join(f"{v:g}" for v in printed) if printed else ""
     row["verdict"] = verdict(method, printed, ours) if printed else ""
@@ -104,8 +105,8 @@ def _efficiency(page: Page, results: Mapping[str, Any]) -> None:
                             "rows": found["rows"],
                             "bias": found["bias"],
                             "std": found["std"],
-                            "efficiency, own mean": _number(found["efficiency_paper"]),
-                            "efficiency, true": _number(found["efficiency_true"]),
+                            "efficiency, own mean": number(found["efficiency_paper"]),
+                            "efficiency, true": number(found["efficiency_true"]),
                             "paper": "" if printed is None else printed,
                         }
                     )
@@ -169,21 +170,10 @@ def _ranking(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
     rows = []
     for method in order:
         found = results["ranking"][method]
-        row = {"method": method, "what": ZOO[method].says, **{k: _spread(found, k) for k in FIGURES}}
-        row |= {"modes": _spread(found, "modes"), "NFE": round(found["nfe"])}
-        rows.append(row | {"bias": found.get("bias", ""), "std": found.get("std", "")})
+        row = {"method": method, "what": ZOO[method].says, **{k: spread(found, k) for k in FIGURES}}
+        row |= {"modes": spread(found, "modes"), "NFE": round(found["nfe"])}
+        gradient = found.get("gradient", {})
+        rows.append(row | {"bias": gradient.get("bias", ""), "std": gradient.get("std", "")})
     page.table(rows)
     shown = {m: p for m in order for p in (pictures / f"zoo-{m}.gif", pictures / f"zoo-{m}.png") if p.is_file()}
     _wall(page, "best NLL first; seed 0", shown)
-
-
-def _spread(found: Mapping[str, Any], key: str) -> str:
-    """Mean and standard deviation over seeds, as text."""
-    value, std = found[key], found.get("std", {})
-    deviation = std.get(key, 0.0) if isinstance(std, Mapping) else 0.0
-    digits = 2 if key == "nll" else 3 if key != "mmd" else 4
-    return f"{value:.{digits}f} ± {deviation:.{digits}f}" if found.get("seeds", 1) > 1 else f"{value:.{digits}f}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}" if abs(value) < 1e6 else ("∞" if value > 0 else "−∞")

@@ -25,6 +25,7 @@ from scoredistill import __version__
 from scoredistill.tasks.toy import jobs
 from scoredistill.tasks.toy.data import NAMES
 from scoredistill.tasks.toy.denoisers import DENOISERS, denoiser
+from scoredistill.tasks.toy.markdown import markdown
 from scoredistill.tasks.toy.methods import TABLE, ZOO
 
 LANDSCAPES = ("sds", "msd_0.316", "msd_0.1", "paper_0.316", "paper_0.1")
@@ -108,7 +109,7 @@ def plan(setting: Setting) -> list[Job]:
 
 
 def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) -> Path:
-    """Run the study and write results.json, report.html and the pictures.
+    """Run the study and write results.json, tables.md, report.html and the pictures.
 
     Args:
         out: folder; what is finished there already, with the same setting, is kept.
@@ -141,6 +142,7 @@ def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) 
     seconds = time.perf_counter() - started
     results = gather(setting, parts, failed, seconds)
     _write(out / "results.json", results)
+    (out / "tables.md").write_text(markdown(results))
     return report(results, out)
 
 
@@ -196,13 +198,14 @@ def gather(setting: Setting, parts: Path, failed: dict[str, str], seconds: float
             results["landscape"][name]["msd"] = results["landscape"][name]["msd_0.1"]
     for method in ZOO:
         if found_seeds := seeds("ranked", method):
-            results["ranking"][method] = averaged(found_seeds)
+            gradient = {k: v for f in found_seeds for k, v in f.items() if k == "gradient" and v}
+            results["ranking"][method] = averaged(found_seeds) | gradient
     return results
 
 
 def averaged(found: Sequence[dict[str, float]]) -> dict[str, Any]:
     """The mean of each number over seeds, with "std" and "seeds"."""
-    names = {name: [f[name] for f in found if name in f] for f in found for name in f}
+    names = {name: [f[name] for f in found] for name, value in found[0].items() if isinstance(value, (int, float))}
     means = {name: statistics.fmean(v) for name, v in names.items()}
     spread = {
         name: statistics.stdev(v) if len(v) > 1 and all(map(math.isfinite, v)) else 0.0 for name, v in names.items()
