@@ -30,6 +30,7 @@ from scoredistill.estimators import (
     RFDSRev,
     SDSBridge,
 )
+from scoredistill.estimators.named import ratio
 from scoredistill.schedule import VE, VP, Flow, Schedule
 
 LAMBDA = 0.316  # of the mean-shift paper's toys; their bandwidth is lambda / sqrt(2)
@@ -93,6 +94,14 @@ TABLE: Mapping[str, Method] = {
 
 ZOO: Mapping[str, Method] = {
     **TABLE,
+    "sds_plain": Method(
+        "SDS as x <- D(x + r n; r): plain steps, w = sigma / alpha, geometric r",
+        lambda: SDS(ratio),
+        EXPLODING,
+        Bandwidth(EXPLODING, 0.5, SHARP),
+        48,
+        0.0,
+    ),
     "sjc": _residual("score Jacobian chaining", SJC, UNIFORM),
     "sjc_unreduced": _residual("SJC without its reference", lambda: SJC(False), UNIFORM),
     "ism": _residual("interval score matching", ISM, Window((0.02, 0.98), (0.02, 0.5), 0.3), own_scale=True),
