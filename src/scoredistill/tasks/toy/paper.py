@@ -29,7 +29,7 @@ TABLE1: Mapping[str, Mapping[str, float]] = {
     "pinwheel": {"sds": -6.99, "msd": 7.08},
 }
 ALIKE = (0.3, 0.05, 0.1)  # differences of NLL, precision and recall that count as the same
-COLLAPSED = 0.1  # recall
+COLLAPSED = 0.25  # recall: a noisy blob far from the modes still has .2, by the size of its own balls
 
 
 def verdict(method: str, printed: tuple[float, float, float], ours: Mapping[str, Any]) -> str:
