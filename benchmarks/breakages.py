@@ -112,7 +112,7 @@ BREAKAGES = [
     ("estimators/noise.py", "found = [self._noise(prior, batch.x, x, now)]", "found = [self._noise(prior, x, x, now)]", "test_zoo.py", "inversion_adds"),
     ("estimators/noise.py", "noise = guided.eps(", "noise = prior.eps(", "test_zoo.py", "predicted_noise"),
     ("estimators/noise.py", "range(self.rounds)", "range(1)", "test_zoo.py", "predicted_noise"),
-    ("estimators/noise.py", "Guided(prior.unguided, scale)", "Guided(prior, scale)", "test_zoo.py", "takes"),
+    ("estimators/noise.py", "Guided(plain(prior), scale)", "Guided(prior, scale)", "test_zoo.py", "takes"),
     # residuals
     ("estimators/residual.py", "grad = predicted - n_t", "grad = predicted + n_t", "test_estimators.py", "sds_has"),
     ("estimators/residual.py", "weight_at(self.weight", 'weight_at("uniform"', "test_estimators.py", "sds_has"),
@@ -253,6 +253,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="break only files whose name contains this, and write nothing")
     options = parser.parse_args()
     breakages = [breakage for breakage in BREAKAGES if options.only in breakage[0]]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
+    ).stdout.strip()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         tree = copied(folder)
@@ -266,9 +269,6 @@ def main() -> None:
             caught = code == 1
             rows.append({"file": name, "right": right, "broken": wrong, "caught": caught, "by": by})
             print(f"{'caught' if caught else 'MISSED'}  {name}: {right}  ->  {wrong}  ({by or code})", flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
-    ).stdout.strip()
     report = {
         "command": "python benchmarks/breakages.py",
         "commit": commit,

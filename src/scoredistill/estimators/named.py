@@ -227,13 +227,13 @@ def MSD(
     return MeanShift(bandwidth, sampler, steps, samples, antithetic, dt, anchor, interval)
 
 
-def CSD(kernel: RBF | None = None, normalise: str = "row", weight: Weight = "sigma2") -> Stein:
+def CSD(kernel: Kernel | None = None, normalise: str = "row", weight: Weight = "sigma2") -> Stein:
     """Collaborative score distillation: Stein-coupled SDS. Kim et al. 2023, https://arxiv.org/abs/2307.04787."""
     return Stein(SDS(weight), RBF() if kernel is None else kernel, normalise)
 
 
 def CSDEdit(
-    kernel: RBF | None = None, normalise: str = "row", weight: Weight = "sigma2", coupled: bool = True
+    kernel: Kernel | None = None, normalise: str = "row", weight: Weight = "sigma2", coupled: bool = True
 ) -> Stein | Residual:
     """Editing by collaborative score distillation: w (eps(x_t; picture, y) - eps(source_t; picture, no text)), coupled.
 
