@@ -53,6 +53,7 @@ from scoredistill.priors import Counted, GaussianMixture, Guided, Prior
 from scoredistill.sampling import ddim, ddim_invert, ddim_step, paper_sample
 from scoredistill.schedule import VE, VP, Flow, Tabulated, per_sample
 from scoredistill.tasks.toy.jobs import mean_sds
+from scoredistill.tasks.toy.paper import verdict
 
 F64 = torch.float64
 N = 6
@@ -690,6 +691,13 @@ def test_the_mean_of_sds_is_exact_on_a_gaussian():
     alpha, sigma = VP()(0.02 + 0.96 * (torch.arange(times, dtype=F64) + 0.5) / times)
     exact = (sigma * alpha / (alpha**2 * S + sigma**2)).mean() * (x - mean)
     assert (mean_sds(prior, x, times) - exact).abs().max() < 1e-12
+
+
+def test_samples_that_are_likely_but_all_alike_collapse():
+    """What the paper prints for SDS on the pinwheel: precision .9 with a recall of .005. Recall alone decides."""
+    printed = (2.0, 0.9, 0.005)
+    assert verdict("sds", printed, {"nll": 2.0, "precision": 0.9, "recall": 0.005}) == "collapses, as printed"
+    assert verdict("sds", printed, {"nll": 2.0, "precision": 0.005, "recall": 0.9}) == "does not collapse"
 
 
 def test_shared_noise_is_one_noise():

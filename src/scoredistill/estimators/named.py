@@ -138,7 +138,10 @@ def RFDS() -> Residual:
 
 
 def RFDSRev(scale: float = 1.0) -> Residual:
-    """RFDS whose noise is replaced by the prediction of it, at guidance `scale` (same paper as `RFDS`)."""
+    """RFDS whose noise is replaced by the prediction of it (same paper as `RFDS`).
+
+    `scale` guides that prediction alone; the residual has the guidance of the prior it is given.
+    """
     return Residual(inverse_alpha, noise=Predicted(1, scale))
 
 
