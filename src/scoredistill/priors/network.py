@@ -98,6 +98,7 @@ class Denoiser(nn.Module):
         self.net = nn.Sequential(*layers[:-1])
 
     def forward(self, z: Float[Tensor, "b d"], r: Float[Tensor, "b"], label: Tensor | None = None) -> Tensor:
+        """Denoised points [b, d] of noised ones z at noise levels r > 0; label -1, or None, is no class."""
         r, s = r[:, None], self.config.sigma_data
         c_in = (r**2 + s**2).rsqrt()
         u, level = c_in * z, r.log() / 4
