@@ -73,8 +73,8 @@ BREAKAGES = [
     ("priors/lora.py", "nn.init.zeros_(self.view.weight)", "nn.init.ones_(self.view.weight)", "test_lora.py", "sees_the_view"),
     ("priors/lora.py", "{id(tensor): tensor for tensor in tensors}", "{}", "test_lora.py", "memory"),
     ("priors/lora.py", "grad / scale", "grad", "test_lora.py", "half_precision"),
-    ("priors/pipelines.py", "step = torch.where(", "step = 1 + torch.where(", "test_pipelines.py", "equals_the_pipeline"),
-    ("priors/pipelines.py", "encoded.latent_dist.mode()", "encoded.latent_dist.sample()", "test_pipelines.py", "codec"),
+    ("priors/pipelines/base.py", "step = torch.where(", "step = 1 + torch.where(", "test_pipelines.py", "equals_the_pipeline"),
+    ("priors/pipelines/codec.py", "encoded.latent_dist.mode()", "encoded.latent_dist.sample()", "test_pipelines.py", "codec"),
     # samplers
     ("sampling.py", "x = alpha_next * x0 + sigma_next * noise", "x = alpha_next * x0 + sigma * noise", "test_sampling.py", "ddim_converges"),
     ("sampling.py", "variance = (eta * sigma_next) ** 2 *", "variance = eta * sigma_next**2 *", "test_pipelines.py", "eta"),

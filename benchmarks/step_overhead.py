@@ -45,7 +45,7 @@ def measure(prior, image: str, particles: int, steps: int) -> dict[str, float]:
 
     @torch.no_grad()
     def unet() -> None:
-        prior.unet(latents, torch.full((2 * particles,), 500.0), encoder_hidden_states=text)
+        prior.network(latents, torch.full((2 * particles,), 500.0), encoder_hidden_states=text)
 
     def encoder() -> None:
         prior.encode_image(pictures.clone().requires_grad_()).sum().backward()

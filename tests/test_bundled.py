@@ -48,7 +48,7 @@ def test_codec_reconstructs_a_picture(prior):
 
 def test_one_sds_step_with_guidance_is_two_rows_in_one_call(prior):
     counted, rows = Counted(prior), []
-    hook = prior.unet.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    hook = prior.network.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
     cond = prior.encode_text("a tulip")
     for estimator in (SDS(), MSD()):
         estimator(Guided(counted, 7.5), Batch(torch.zeros(1, 4, 16, 16), cond), torch.tensor([0.5]))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import scoredistill
 
-LAYERS = ["schedule", "clock", "priors", "sampling", "kernels", "estimators", "generators", "loop", "chart", "pictures"]
+LAYERS = ["schedule", "clock", "edits", "priors", "sampling", "kernels", "estimators", "generators", "loop", "chart", "pictures"]
 LAYERS += ["checkpoint", "report", "metrics", "tasks", "cli"]
 ROOT = Path(scoredistill.__file__).parent
 

@@ -66,7 +66,7 @@ def test_the_update_of_a_weight_is_b_times_a(tmp_path, x, rng, prediction):
     for ask in ("eps", "denoise"):
         assert torch.equal(getattr(student, ask)(x, T, cond), getattr(prior, ask)(x, T, cond))
     shaken(student, rng)
-    updated = copy.deepcopy(prior.unet)
+    updated = copy.deepcopy(prior.network)
     pairs = list(student.parameters())
     layers = [layer for name, layer in updated.named_modules() if name.endswith(tuple(ADAPTED))]
     assert len(layers) * 2 == len(pairs) == 64
@@ -97,7 +97,7 @@ def test_first_weights_are_seeded_and_leave_the_global_generator_alone(prior):
 def test_only_the_updates_need_memory(prior):
     student = LoraStudent(prior, rank=2, view_dim=3)
     storages = lambda tensors: {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in tensors}
-    teachers = storages([*prior.unet.parameters(), *prior.unet.buffers()])
+    teachers = storages([*prior.network.parameters(), *prior.network.buffers()])
     everything = storages([*student.unet.parameters(), *student.unet.buffers()])
     new = sum(size for place, size in everything.items() if place not in teachers)
     assert set(teachers) < set(everything)
@@ -107,7 +107,7 @@ def test_only_the_updates_need_memory(prior):
 
 def test_learning_lowers_the_loss_and_leaves_the_teacher_alone(prior, x, text):
     """The random teacher's loss is above that of the answer 0, which is 1 (.016 is its standard deviation here)."""
-    before, names = prior.eps(x, T, text), [name for name, _ in prior.unet.named_parameters()]
+    before, names = prior.eps(x, T, text), [name for name, _ in prior.network.named_parameters()]
     estimator, run = VSD(lr=1e-2), lambda: torch.Generator().manual_seed(1)
     first = estimator(prior, Batch(x, text), T, run())
     student = estimator.student
@@ -117,8 +117,8 @@ def test_learning_lowers_the_loss_and_leaves_the_teacher_alone(prior, x, text):
     assert loss_of(student, x, text, run()) < 1.03
     assert (estimator(prior, Batch(x, text), T, run()).grad - first.grad).abs().max() > 0.1
     assert torch.equal(prior.eps(x, T, text), before)
-    assert [name for name, _ in prior.unet.named_parameters()] == names
-    assert not any(p.requires_grad for p in prior.unet.parameters())
+    assert [name for name, _ in prior.network.named_parameters()] == names
+    assert not any(p.requires_grad for p in prior.network.parameters())
 
 
 @pytest.mark.parametrize("state", ["active", "weighed", "fused", "disabled"])
@@ -135,7 +135,7 @@ def test_adapters_of_the_pipeline_stay_as_they_are(tmp_path, x, rng, state):
         pipeline.unet.fuse_lora()
     if state == "disabled":
         pipeline.unet.disable_adapters()
-    prior.unet.requires_grad_(False)
+    prior.network.requires_grad_(False)
     before = prior.eps(x, T)
     assert torch.equal(before, plain) == (state == "disabled")
     student = LoraStudent(prior)
@@ -146,7 +146,7 @@ def test_adapters_of_the_pipeline_stay_as_they_are(tmp_path, x, rng, state):
     assert all(p.grad.abs().max() > 0 for p in student.parameters())
     assert (student.eps(x, T) - before).abs().max() > 1e-3
     assert torch.equal(prior.eps(x, T), before)
-    assert not any(p.requires_grad for p in prior.unet.parameters())
+    assert not any(p.requires_grad for p in prior.network.parameters())
 
 
 def test_only_the_student_sees_the_view(prior, x, text):
@@ -154,7 +154,7 @@ def test_only_the_student_sees_the_view(prior, x, text):
     seen = []
     view = torch.tensor([[1.0, 0.0, 2.0], [-1.0, 0.5, 0.0]])
     student = LoraStudent(prior, view_dim=3)
-    hook = prior.unet.register_forward_pre_hook(
+    hook = prior.network.register_forward_pre_hook(
         lambda *given: seen.append(given[2].get("timestep_cond")), with_kwargs=True
     )
     estimator, run = VSD(student), torch.Generator().manual_seed(0)

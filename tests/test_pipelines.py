@@ -73,7 +73,7 @@ def test_schedule_is_the_schedulers_table(pipeline, prior):
 
 def test_guidance_is_one_call_of_two_rows(prior):
     calls = []
-    hook = prior.unet.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    hook = prior.network.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
     guided = Guided(prior, 7.5)
     guided.eps(torch.zeros(3, 4, 8, 8), torch.full((3,), 0.5), prior.encode_text("an owl"))
     hook.remove()
@@ -95,12 +95,12 @@ def test_text_is_encoded_once(prior):
 def test_codec_is_differentiable_and_checks_sizes(prior):
     pictures = torch.rand(2, 3, 16, 16, requires_grad=True)
     latents = prior.encode_image(pictures)
-    theirs = prior.vae.encode(2 * pictures - 1).latent_dist.mode() * prior.vae.config.scaling_factor
+    theirs = prior.codec.vae.encode(2 * pictures - 1).latent_dist.mode() * prior.codec.vae.config.scaling_factor
     assert latents.shape == (2, *prior.latent_shape)
     assert (latents - theirs).abs().max() < 1e-6
     latents.square().sum().backward()
     assert pictures.grad.abs().max() > 0
-    assert all(p.grad is None for p in prior.vae.parameters())
+    assert all(p.grad is None for p in prior.codec.vae.parameters())
     decoded = prior.decode(latents.detach())
     assert decoded.shape == pictures.shape
     assert 0 <= decoded.min() <= decoded.max() <= 1
@@ -156,7 +156,7 @@ def test_tiny_autoencoders_work(tmp_path):
 
 def test_ready_pipelines_take_dtype_and_text_can_be_forgotten(tmp_path):
     prior = load_prior(tiny.stable_diffusion(tmp_path), dtype="bfloat16")
-    assert prior.unet.dtype == torch.bfloat16
+    assert prior.network.dtype == torch.bfloat16
     before = prior.encode_text("an owl")["text"]
     for parameter in prior.pipeline.text_encoder.parameters():
         parameter.data.mul_(1.5)
@@ -177,8 +177,8 @@ def test_errors_name_what_is_wrong(pipeline, tmp_path):
     with pytest.raises(ValueError, match=r"from_callable"):
         load_prior(torch.nn.Identity())
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    with pytest.raises(ValueError, match="FluxPipeline is not supported yet"):
+    (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "KolorsPipeline"}')
+    with pytest.raises(ValueError, match="KolorsPipeline is not a pipeline we know: StableDiffusionPipeline"):
         load_prior(tmp_path / "other")
     incomplete = tiny.stable_diffusion(tmp_path / "tokens")
     incomplete.text_encoder = None

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
 from scoredistill.priors.guidance import Guided
-from scoredistill.priors.pipelines import StableDiffusionPrior, load_prior
+from scoredistill.priors.pipelines import PipelinePrior, load_prior
 from scoredistill.priors.train import clip as towers
 from scoredistill.priors.train import compose, photographs
 from scoredistill.priors.train.captions import with_article
@@ -93,7 +93,7 @@ def psnr(images: Float[Tensor, "n 3 h w"], truth: Float[Tensor, "n 3 h w"]) -> f
 
 
 @torch.no_grad()
-def reconstruction(prior: StableDiffusionPrior, emoji: Emoji) -> dict[str, float]:
+def reconstruction(prior: PipelinePrior, emoji: Emoji) -> dict[str, float]:
     """PSNR of decode(encode(x)) on held-out emoji (on white) and on crops of held-out photographs."""
     unseen = photographs.as_images(photographs.crops(photographs.HELD_OUT, 256))
 
@@ -114,7 +114,7 @@ def matching(judge: Judge, emoji: Emoji) -> dict[str, float]:
     return {"image_to_name_top_5": judge.names_in_top(images, names), "name_to_image_top_5": found}
 
 
-def samples(prior: StableDiffusionPrior, prompts: Sequence[str], seed: int = 0) -> Float[Tensor, "n 3 h w"]:
+def samples(prior: PipelinePrior, prompts: Sequence[str], seed: int = 0) -> Float[Tensor, "n 3 h w"]:
     """One picture in [0, 1] for each prompt: DDIM with classifier-free guidance."""
     rng = torch.Generator().manual_seed(seed)
     guided, images = Guided(prior, SCALE), []
@@ -125,7 +125,7 @@ def samples(prior: StableDiffusionPrior, prompts: Sequence[str], seed: int = 0) 
     return torch.cat(images)
 
 
-def sampling(prior: StableDiffusionPrior, judge: Judge, emoji: Emoji, seeds: int) -> dict[str, float]:
+def sampling(prior: PipelinePrior, judge: Judge, emoji: Emoji, seeds: int) -> dict[str, float]:
     """Retrieval of the common prompts, obedience to a named colour, Fréchet distance to the real pictures."""
     names = [prompt.split(" ", 1)[1] for prompt in PROMPTS] * seeds
     drawn = samples(prior, list(PROMPTS) * seeds)
@@ -144,7 +144,7 @@ def sampling(prior: StableDiffusionPrior, judge: Judge, emoji: Emoji, seeds: int
     }
 
 
-def colours(prior: StableDiffusionPrior, seeds: int) -> dict[str, float]:
+def colours(prior: PipelinePrior, seeds: int) -> dict[str, float]:
     """Mean of red minus green over the coloured pixels of red and green apples, in [-1, 1]."""
     figures = {}
     for colour in ("red", "green"):

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scoredistill.priors.base import Cond, PriorWrapper, expand_cond
-from scoredistill.priors.pipelines import StableDiffusionPrior
+from scoredistill.priors.pipelines import PipelinePrior
 
 ADAPTER = "scoredistill-student"
 ADAPTED = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -46,11 +46,11 @@ class LoraStudent(PriorWrapper):
         ValueError: if peft is not installed, the network has no attention, or a view is not of `view_dim` numbers.
     """
 
-    prior: StableDiffusionPrior
+    prior: PipelinePrior
 
     def __init__(
         self,
-        prior: StableDiffusionPrior,
+        prior: PipelinePrior,
         rank: int = 4,
         view_dim: int = 0,
         view: str = "view",
@@ -60,13 +60,13 @@ class LoraStudent(PriorWrapper):
             raise ValueError(f"rank must be at least 1 and view_dim at least 0, not {rank} and {view_dim}")
         super().__init__(prior)
         self.view_dim, self.view = view_dim, view
-        self.unet = _twin(prior.unet)
+        self.unet = _twin(prior.network)
         _adapt(self.unet, rank)
         self._trained = _materialise(self.unet, prior.device, rng or torch.Generator().manual_seed(0))
         if view_dim:
             self.unet.time_embedding = _Viewed(self.unet.time_embedding, view_dim).to(prior.device)
             self._trained.append(self.unet.time_embedding.view.weight)
-        self._scale = scale = SCALE if prior.unet.dtype == torch.float16 else 1.0
+        self._scale = scale = SCALE if prior.network.dtype == torch.float16 else 1.0
         for parameter in self._trained:
             parameter.register_hook(lambda grad: grad / scale)
 

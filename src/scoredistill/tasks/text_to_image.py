@@ -21,7 +21,7 @@ from scoredistill.pictures import to_pil
 from scoredistill.priors.base import Cond, Prior
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.guidance import Guided
-from scoredistill.priors.pipelines import StableDiffusionPrior, load_prior, prior_folder
+from scoredistill.priors.pipelines import PipelinePrior, load_prior, prior_folder
 from scoredistill.sampling import ddim
 from scoredistill.tasks.folder import Folder
 from scoredistill.tasks.recipes import RECIPES
@@ -158,7 +158,7 @@ def text_to_image(
     folder = None if out is None else Folder(Path(out), request, resume)
     if not isinstance(prior, Prior):
         prior = load_prior(prior, dtype=dtype, device=device)
-    if not isinstance(prior, StableDiffusionPrior):
+    if not isinstance(prior, PipelinePrior):
         raise ValueError(f"{name} has no text encoder: text-to-image needs a prior of load_prior")
     if request.method == "ddim":
         prior.times(request.steps or 1)  # refuses more steps than the scheduler has
@@ -172,14 +172,14 @@ def text_to_image(
     return result
 
 
-def _guided(request: Request, prior: StableDiffusionPrior) -> tuple[Counted, Prior, Cond]:
+def _guided(request: Request, prior: PipelinePrior) -> tuple[Counted, Prior, Cond]:
     counted = Counted(prior)
     uncond = prior.encode_text([request.negative_prompt])
     assert request.guidance is not None
     return counted, Guided(counted, request.guidance, uncond=uncond), prior.encode_text([request.prompt])
 
 
-def _sample(request: Request, prior: StableDiffusionPrior) -> Result:
+def _sample(request: Request, prior: PipelinePrior) -> Result:
     counted, guided, cond = _guided(request, prior)
     assert request.steps is not None
     assert request.particles is not None
@@ -190,7 +190,7 @@ def _sample(request: Request, prior: StableDiffusionPrior) -> Result:
     return Result(images, request, counted.counts(), time.perf_counter() - start)
 
 
-def make_generator(request: Request, prior: StableDiffusionPrior, codec: Prior | None = None) -> Generator:
+def make_generator(request: Request, prior: PipelinePrior, codec: Prior | None = None) -> Generator:
     """The image that is optimised, initialised from the request's seed; `codec` encodes it (the prior by default).
 
     Pictures whose gradients come through the decoder are left as they are: their estimator is `Decoded`.
@@ -202,7 +202,7 @@ def make_generator(request: Request, prior: StableDiffusionPrior, codec: Prior |
     return (pictures if request.through == "decoder" else Encoded(pictures, codec or prior)).to(prior.device)
 
 
-def _steps(request: Request, prior: StableDiffusionPrior, guided: Prior, cond: Cond, state: Any) -> Iterator[Step]:
+def _steps(request: Request, prior: PipelinePrior, guided: Prior, cond: Cond, state: Any) -> Iterator[Step]:
     recipe = RECIPES[request.method]
     generator = make_generator(request, prior, guided)
     if request.lr:
@@ -224,7 +224,7 @@ def _steps(request: Request, prior: StableDiffusionPrior, guided: Prior, cond: C
 
 def _optimise(
     request: Request,
-    prior: StableDiffusionPrior,
+    prior: PipelinePrior,
     folder: Folder | None,
     progressed: tuple[dict[str, Any] | None, list[dict[str, float]], float],
     progress: bool,

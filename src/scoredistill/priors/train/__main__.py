@@ -14,12 +14,13 @@ from transformers import CLIPModel, CLIPTokenizer
 from scoredistill.priors.train.autoencoder import train_autoencoder
 from scoredistill.priors.train.clip import text_encoder_of, train_clip
 from scoredistill.priors.train.data import Emoji, common_names, load_emoji
+from scoredistill.priors.train.editor import train_editor
 from scoredistill.priors.train.export import export_clip, export_pipeline
 from scoredistill.priors.train.loop import Plan
 from scoredistill.priors.train.presets import PRESETS, Preset
-from scoredistill.priors.train.unet import TextToImage, train_unet
+from scoredistill.priors.train.unet import TextToImage, exported, train_unet
 
-STAGES = ("data", "autoencoder", "clip", "unet", "export")
+STAGES = ("data", "autoencoder", "clip", "unet", "editor", "export")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -30,6 +31,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of the npm packages and the rasterised cache")
     parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and sample sheets")
     parser.add_argument("--out", type=Path, help="export: folder that receives emoji/ and clip/")
+    parser.add_argument("--start", type=Path, help="begin with the networks exported to this folder, not at random")
     parser.add_argument("--minutes", type=float, help="training time of each stage, instead of the preset's")
     parser.add_argument("--threads", type=int, help="processor threads; default: torch's choice")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -42,11 +44,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 class Training:
     """The stages over one data set; each continues from its checkpoint and does nothing if it is finished.
 
-    A stage that needs an earlier network takes its last checkpoint, finished or not.
+    A stage that needs an earlier network takes its last checkpoint, finished or not, or the one of `start`, a folder
+    that `export` wrote.
     """
 
-    def __init__(self, emoji: Emoji, preset: Preset, work: Path, device: str) -> None:
-        self.emoji, self.preset, self.work, self.device = emoji, preset, work, device
+    def __init__(self, emoji: Emoji, preset: Preset, work: Path, device: str, start: Path | None = None) -> None:
+        self.emoji, self.preset, self.work, self.device, self.start = emoji, preset, work, device, start
 
     def last(self, stage: str) -> Plan:
         """The plan that takes the stage's checkpoint as it is.
@@ -54,15 +57,20 @@ class Training:
         Raises:
             SystemExit: the stage was never run.
         """
-        if not (self.work / stage / "checkpoint.pt").exists():
+        if self.start is None and not (self.work / stage / "checkpoint.pt").exists():
             raise SystemExit(f"There is no {stage} in {self.work}: run the stage {stage} first.")
         return dataclasses.replace(getattr(self.preset, stage), minutes=0.0)
 
     def autoencoder(self, plan: Plan) -> AutoencoderKL:
-        return train_autoencoder(self.emoji, plan, self.work / "autoencoder", self.device)
+        start = self.start and AutoencoderKL.from_pretrained(self.start / "emoji" / "vae", torch_dtype=torch.float32)
+        return train_autoencoder(self.emoji, plan, self.work / "autoencoder", self.device, start)
 
     def clip(self, plan: Plan) -> tuple[CLIPModel, CLIPTokenizer]:
-        return train_clip(self.emoji, plan, self.work / "clip", self.device)
+        start = None
+        if self.start is not None:
+            folder = self.start / "clip"
+            start = CLIPModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32), folder
+        return train_clip(self.emoji, plan, self.work / "clip", self.device, start)
 
     def unet(self, plan: Plan) -> TextToImage:
         autoencoder = self.autoencoder(self.last("autoencoder"))
@@ -70,7 +78,17 @@ class Training:
         often = common_names() if self.preset.common else {}
         emoji = self.emoji.only(often) if self.preset.common else self.emoji
         folder, variants, encoder = self.work / "unet", self.preset.variants, text_encoder_of(clip)
-        return train_unet(emoji, autoencoder, encoder, tokenizer, plan, folder, variants, often, self.device)
+        start = self.start and exported(self.start / "emoji")
+        return train_unet(emoji, autoencoder, encoder, tokenizer, plan, folder, variants, often, self.device, start)
+
+    def editor(self, plan: Plan) -> TextToImage:
+        autoencoder = self.autoencoder(self.last("autoencoder"))
+        _, tokenizer = self.clip(self.last("clip"))
+        trained = self.start is not None and (self.start / "emoji-edit").exists()
+        start = exported(self.start / "emoji-edit") if self.start and trained else self.unet(self.last("unet"))
+        return train_editor(
+            self.emoji, autoencoder, tokenizer, plan, self.work / "editor", self.preset.pairs, start, self.device
+        )
 
     def export(self, out: Path) -> None:
         """Write what has been trained so far."""
@@ -87,8 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     preset = PRESETS[options.preset]
-    training = Training(load_emoji(options.data), preset, options.work, options.device)
-    run: dict[str, Callable[[Plan], object]] = {stage: getattr(training, stage) for stage in STAGES[1:4]}
+    training = Training(load_emoji(options.data), preset, options.work, options.device, options.start)
+    run: dict[str, Callable[[Plan], object]] = {stage: getattr(training, stage) for stage in STAGES[1:5]}
     for stage in STAGES if "all" in options.stages else options.stages:
         if stage == "export":
             training.export(options.out)

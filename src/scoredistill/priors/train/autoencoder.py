@@ -105,11 +105,19 @@ def sheet(image: Images, device: str) -> Callable[[Any, Path], None]:
     return draw
 
 
-def train_autoencoder(emoji: Emoji, plan: Plan, folder: Path, device: str = "cpu") -> AutoencoderKL:
-    """Train, or continue, in `folder`; returns the averaged network with its scaling factor set."""
+def train_autoencoder(
+    emoji: Emoji, plan: Plan, folder: Path, device: str = "cpu", start: AutoencoderKL | None = None
+) -> AutoencoderKL:
+    """Train, or continue, in `folder`; returns the averaged network with its scaling factor set.
+
+    Args:
+        start: the network to begin with; a random one by default. Untrained, it keeps its scaling factor.
+    """
     seen = emoji.train
+    run = Run(start or build(), plan, folder, device)
+    if start is not None and run.step == 0 and run.progress >= 1:
+        return run.average
     photos = photographs.crops(photographs.TRAIN, PHOTOGRAPHS)
-    run = Run(build(), plan, folder, device)
 
     def loss(network: Any, rng: torch.Generator) -> Tensor:
         return loss_of(network, pictures(seen, photos, plan.batch, rng).to(device), rng)

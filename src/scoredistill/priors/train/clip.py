@@ -4,7 +4,14 @@ Loss, with unit features u_i of pictures and v_j of captions and temperature s:
 
     - (1 / 2b) sum_i [ log softmax_j(s u_i . v_j)_i + log softmax_j(s u_j . v_i)_i ]
 
-where pairs i != j of the same concept are left out of both sums. Radford et al., https://arxiv.org/abs/2103.00020.
+where pairs i != j of the same concept and edit are left out of both sums. Radford et al.,
+https://arxiv.org/abs/2103.00020. Since there are few names, a picture is also told from all of them, whose features n_k
+are computed now and then and held in a bank:
+
+    - (1 / b) sum_i log softmax_k(s u_i . n_k)_(name of i).
+
+A quarter of the pictures is edited (`scoredistill.edits`) and an eighth shows photographs, with captions that say so:
+directions from a caption to that of an edit are what editing is judged by.
 """
 
 from __future__ import annotations
@@ -15,19 +22,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float, Int, UInt8
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from scoredistill.priors.train import captions, compose
+from scoredistill.edits import EDITS
+from scoredistill.priors.train import captions, compose, photographs
 from scoredistill.priors.train.data import SIZE, Emoji
 from scoredistill.priors.train.loop import Plan, Run, train
-from scoredistill.priors.train.tokenizer import MAX_LENGTH, train_tokenizer
+from scoredistill.priors.train.tokenizer import MAX_LENGTH, copy_tokenizer, train_tokenizer
 
 WIDTH, HEADS, PROJECTION = 192, 3, 128
 KEEP = 0.5
 """Share of the patches seen in training."""
+EDITED, PHOTOGRAPHS = 0.25, 0.125
+"""Shares of edited pictures and of photographs."""
+CROPS = 2048
+"""Photograph crops to choose from."""
+BANK_STEPS = 25
+"""Steps between two computations of the features of all names."""
+PLAIN = "a photo", "a photograph", "a photo of something"
 
 
 def build(tokenizer: CLIPTokenizer, seed: int = 0) -> CLIPModel:
@@ -92,21 +108,65 @@ def contrastive_loss(
     return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
 
 
-def batch(emoji: Emoji, size: int, rng: torch.Generator) -> tuple[Tensor, list[str], Tensor]:
-    """`size` random emoji: augmented pictures ``[b, 3, 64, 64]``, their captions, their concepts ``int64[b]``."""
-    chosen = torch.randint(len(emoji), (size,), generator=rng).numpy()
+class Towers(nn.Module):
+    """What is trained: the two towers, and the bank of all names beside them.
+
+    Attributes:
+        model: the CLIP.
+        bank: unit features of all names.
+        step: how often the bank was asked for.
+    """
+
+    def __init__(self, model: CLIPModel, names: int) -> None:
+        super().__init__()
+        self.model = model
+        self.bank: Tensor
+        self.step: Tensor
+        self.register_buffer("bank", torch.zeros(names, PROJECTION))
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def names(self, tokenizer: CLIPTokenizer, names: tuple[str, ...]) -> Float[Tensor, "n p"]:
+        """The bank, computed anew every `BANK_STEPS`."""
+        if int(self.step) % BANK_STEPS == 0:
+            self.bank.copy_(name_features(self.model, tokenizer, names))
+        self.step += 1
+        return self.bank
+
+
+def batch(
+    emoji: Emoji, photos: UInt8[NDArray, "n h w 3"], size: int, rng: torch.Generator
+) -> tuple[Tensor, list[str], Tensor, Tensor]:
+    """`size` pictures ``[b, 3, 64, 64]``: random emoji, augmented, then photographs; some of both are edited.
+
+    Returns:
+        Pictures, captions, kinds (concept and edit, ``int64[b]``), and the concepts of the emoji, which come first.
+    """
+    others = int(PHOTOGRAPHS * size) if len(photos) else 0
+    chosen = torch.randint(len(emoji), (size - others,), generator=rng).numpy()
     words = captions.python_rng(rng)
     colours = [words.choice(list(compose.BACKGROUNDS)) if words.random() < 0.5 else None for _ in chosen]
     placed = compose.place_at_random(compose.premultiplied(emoji.rgba[chosen]), (0.6, 1.1), 0.2, rng)
-    images = compose.degraded(
-        compose.recoloured(compose.over(placed, compose.named_backgrounds(colours)), 0.25, rng), rng
-    )
+    images = compose.recoloured(compose.over(placed, compose.named_backgrounds(colours)), 0.25, rng)
     texts = []
     for index, colour in zip(chosen, colours, strict=True):
         concept, style = emoji.concept[index], emoji.styles[emoji.style[index]]
         mentioned = colour if words.random() < 0.5 else None
         texts.append(captions.caption(emoji.names[concept], emoji.tags[concept], style, mentioned, words, synonym=0.15))
-    return images, texts, torch.from_numpy(emoji.concept[chosen])
+    concepts = torch.from_numpy(emoji.concept[chosen])
+    if others:
+        seen = torch.randint(len(photos), (others,), generator=rng).numpy()
+        images = torch.cat([images, photographs.as_images(photos[seen])])
+        texts += [words.choice(PLAIN) for _ in seen]
+    kinds = torch.cat([concepts, torch.full((others,), len(emoji.names))]) * (len(EDITS) + 1)
+    for row in range(size):
+        if words.random() < EDITED:
+            number = words.randrange(len(EDITS))
+            edit = list(EDITS.values())[number]
+            images[row : row + 1] = edit(images[row : row + 1], rng=rng)
+            texts[row] = f"{texts[row]}, {edit.caption}"
+            kinds[row] += number + 1
+    return compose.degraded(images, rng), texts, kinds, concepts
 
 
 def all_captions(emoji: Emoji) -> list[str]:
@@ -116,6 +176,8 @@ def all_captions(emoji: Emoji) -> list[str]:
     for name, tags in zip(emoji.names, emoji.tags, strict=True):
         for style in emoji.styles:
             texts.append(captions.caption(name, tags, style, words.choice([None, *compose.BACKGROUNDS]), words))
+    for edit in EDITS.values():  # often enough for their words to become tokens
+        texts += 20 * [*edit.instructions, f"{words.choice(PLAIN)}, {edit.caption}"]
     return texts
 
 
@@ -152,7 +214,8 @@ def sheet(emoji: Emoji, tokenizer: CLIPTokenizer) -> Callable[[Any, Path], None]
     rgba = compose.premultiplied(emoji.rgba)
     images, concept = compose.over(rgba, torch.ones(1, 3, 1, 1)), torch.from_numpy(emoji.concept)
 
-    def draw(model: Any, path: Path) -> None:
+    def draw(towers: Any, path: Path) -> None:
+        model = towers.model
         names = name_features(model, tokenizer, emoji.names).cpu()
         pictures = picture_features(model, images).cpu()
         rate = retrieval(pictures, names, concept, torch.arange(len(emoji.names)))
@@ -163,23 +226,35 @@ def sheet(emoji: Emoji, tokenizer: CLIPTokenizer) -> Callable[[Any, Path], None]
     return draw
 
 
-def train_clip(emoji: Emoji, plan: Plan, folder: Path, device: str = "cpu") -> tuple[CLIPModel, CLIPTokenizer]:
-    """Train, or continue, in `folder`; returns the averaged model and its tokenizer."""
+def train_clip(
+    emoji: Emoji, plan: Plan, folder: Path, device: str = "cpu", start: tuple[CLIPModel, Path] | None = None
+) -> tuple[CLIPModel, CLIPTokenizer]:
+    """Train, or continue, in `folder`; returns the averaged model and its tokenizer.
+
+    Args:
+        start: a model to begin with and the folder of its tokenizer; a random one, and a new tokenizer, by default.
+    """
     tokenizer_folder = folder / "tokenizer"
     if not (tokenizer_folder / "vocab.json").exists():
-        train_tokenizer(all_captions(emoji), tokenizer_folder)
+        if start is None:
+            train_tokenizer(all_captions(emoji), tokenizer_folder)
+        else:
+            copy_tokenizer(start[1], tokenizer_folder)
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
-    run, seen = Run(build(tokenizer), plan, folder, device), emoji.train
+    towers = Towers(build(tokenizer) if start is None else start[0], len(emoji.names))
+    run, seen = Run(towers, plan, folder, device), emoji.train
+    photos = photographs.crops(photographs.TRAIN, CROPS)
 
-    def loss(model: Any, rng: torch.Generator) -> Tensor:
-        images, texts, concept = batch(seen, plan.batch, rng)
+    def loss(towers: Any, rng: torch.Generator) -> Tensor:
+        images, texts, kinds, concepts = batch(seen, photos, plan.batch, rng)
+        names, model = towers.names(tokenizer, emoji.names), towers.model
         ids = tokens(tokenizer, texts).to(device)
         scale = model.logit_scale.exp().clamp(max=100)
         pictures = masked_image_features(model, images.to(device), KEEP, rng)
-        words = text_features(model, ids)
-        return contrastive_loss(pictures, words, scale, concept.to(device))
+        told = functional.cross_entropy(scale * pictures[: len(concepts)] @ names.T, concepts.to(device))
+        return contrastive_loss(pictures, text_features(model, ids), scale, kinds.to(device)) + told
 
-    return train(run, loss, sheet(emoji.select(emoji.held_out), tokenizer), "clip"), tokenizer
+    return train(run, loss, sheet(emoji.select(emoji.held_out), tokenizer), "clip").model, tokenizer
 
 
 def text_encoder_of(model: CLIPModel) -> CLIPTextModel:

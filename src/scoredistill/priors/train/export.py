@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from torch import nn
 from transformers import CLIPModel, CLIPTokenizer
 
 from scoredistill.priors.train.data import SIZE
+from scoredistill.priors.train.tokenizer import copy_tokenizer
 from scoredistill.priors.train.unet import TextToImage, build_scheduler
-
-TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def export_pipeline(
@@ -88,11 +86,3 @@ def make_readable(folder: Path) -> None:
     """safetensors writes files that only their owner may read."""
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o644)
-
-
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Replace the tokenizer files of `target` by those that every version of transformers reads."""
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "tokenizer.json").unlink(missing_ok=True)
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(source / name, target / name)

@@ -6,6 +6,7 @@ CLIP's vocabulary: the 256 bytes, the 256 bytes that end a word ("a</w>"), one e
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ MAX_LENGTH = 24
 START, END, SUFFIX = "<|startoftext|>", "<|endoftext|>", "</w>"
 WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 """CLIP's rule for splitting text into words."""
+
+FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def learn_merges(texts: Iterable[str], merges: int) -> list[tuple[str, str]]:
@@ -54,3 +57,11 @@ def train_tokenizer(texts: Iterable[str], folder: Path, merges: int = 2000) -> C
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | markers, indent=2))
     (folder / "special_tokens_map.json").write_text(json.dumps(markers, indent=2))
     return CLIPTokenizer.from_pretrained(folder)
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Replace the tokenizer files of `target` by those that every version of transformers reads."""
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "tokenizer.json").unlink(missing_ok=True)
+    for name in FILES:
+        shutil.copyfile(source / name, target / name)

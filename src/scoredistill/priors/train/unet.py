@@ -78,13 +78,17 @@ class Latents:
     colours: list[str | None]
 
 
-def build_unet(widths: tuple[int, ...] = (64, 128, 192), seed: int = 0) -> UNet2DConditionModel:
-    """An untrained UNet for 16x16x4 latents, with attention to the text below the finest resolution."""
+def build_unet(widths: tuple[int, ...] = (64, 128, 192), seed: int = 0, channels: int = 4) -> UNet2DConditionModel:
+    """An untrained UNet for 16x16x4 latents, with attention to the text below the finest resolution.
+
+    Args:
+        channels: that it reads: 4, or 8 with a source picture beside the latents.
+    """
     torch.manual_seed(seed)
     deeper = len(widths) - 1
     unet = UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
+        in_channels=channels,
         out_channels=4,
         block_out_channels=widths,
         layers_per_block=1,
@@ -96,6 +100,14 @@ def build_unet(widths: tuple[int, ...] = (64, 128, 192), seed: int = 0) -> UNet2
     )
     unet.set_attn_processor(AttnProcessor())  # over so few pixels, faster to train on a CPU than fused attention
     return unet
+
+
+def exported(folder: Path) -> TextToImage:
+    """The networks of a pipeline folder, in single precision, to go on with training."""
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    unet.set_attn_processor(AttnProcessor())
+    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    return TextToImage(unet, text_encoder)
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -137,15 +149,21 @@ def loss_of(
     ids: Int[Tensor, "b l"],
     alpha_bar: Float[Tensor, " T"],
     rng: torch.Generator,
+    beside: Float[Tensor, "b k h w"] | None = None,
 ) -> Float[Tensor, ""]:
-    """The module's weighted error of v; the times of a batch are spread evenly over the schedule."""
+    """The module's weighted error of v; the times of a batch are spread evenly over the schedule.
+
+    Args:
+        beside: what the network sees beside the noisy latents, as further channels (an editor's source picture).
+    """
     n, steps = len(z), len(alpha_bar)
     time = ((torch.arange(n) + torch.rand(n, generator=rng)) / n * steps).long().clamp(max=steps - 1)
     squared = alpha_bar[time].to(z.device)[:, None, None, None]
     alpha, sigma = squared.sqrt(), (1 - squared).sqrt()
     eps = torch.randn(z.shape, generator=rng).to(z.device)
     v = alpha * eps - sigma * z
-    predicted = network(alpha * z + sigma * eps, time.to(z.device), ids).float()
+    noisy = alpha * z + sigma * eps
+    predicted = network(noisy if beside is None else torch.cat([noisy, beside], 1), time.to(z.device), ids).float()
     snr = squared / (1 - squared)
     return ((snr + 1).clamp(max=MAX_WEIGHT) / (snr + 1) * (predicted - v) ** 2).mean()
 
@@ -193,16 +211,18 @@ def train_unet(
     variants: int,
     often: Mapping[str, int],
     device: str = "cpu",
+    start: TextToImage | None = None,
 ) -> TextToImage:
     """Train, or continue, in `folder` on the emoji's training images; returns the averaged networks.
 
     Args:
         variants: pictures encoded of each emoji.
         often: how often to show a concept; once if it is not named.
+        start: networks to begin with; random ones, and `text_encoder`, by default.
     """
     seen = emoji.train
     autoencoder = autoencoder.to(device).eval()
-    run = Run(TextToImage(build_unet(), text_encoder), plan, folder, device)
+    run = Run(start or TextToImage(build_unet(), text_encoder), plan, folder, device)
     if run.progress >= 1:
         return run.average
     data = encode(seen, autoencoder, variants, device)

@@ -1,0 +1,209 @@
+r"""What all pipelines share as priors: text encoded once, rows in micro-batches, the codec, the network's own prediction.
+
+A pipeline's network is called with what its own pipeline calls it with, and what it predicts (the noise, v, the clean
+sample, or a flow's velocity) is converted to the noise and the clean sample (`priors.base.from_prediction`). Particles
+stay in their own dtype and on their own device; the networks run in theirs.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scoredistill.priors.base import Cond, Prior, expand_cond, from_prediction
+from scoredistill.priors.pipelines.codec import Codec, PixelCodec
+from scoredistill.schedule import Tabulated, per_sample
+
+TABLED = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+SNAP = 1e-3  # time steps this near to a whole number are meant to be it
+
+
+class PipelinePrior(Prior):
+    """Abstract base of priors made from diffusers pipelines.
+
+    The pipeline's networks are frozen and put in evaluation mode; LoRA adapters loaded in it keep working.
+
+    Attributes:
+        pipeline: the diffusers pipeline.
+        name: what the model is called in reports.
+        network: what predicts: the UNet or the transformer.
+        prediction: what it predicts, a kind of `priors.base.from_prediction`.
+        codec: pictures to samples and back.
+        latent_shape: (channels, height, width) of the samples of the model's own picture size.
+        picture_size: (height, width) the model was made for, in pixels. Other sizes work as far as the network allows.
+        max_rows: rows of one network call at most; more are split. None for no limit.
+    """
+
+    network: Any
+    prediction: str
+    codec: Codec | PixelCodec
+    latent_shape: tuple[int, int, int]
+
+    def __init__(self, pipeline: Any, name: str | None = None):
+        for part in pipeline.components.values():
+            if isinstance(part, nn.Module):
+                part.requires_grad_(False).eval()
+        self.pipeline = pipeline
+        self.name = name or pipeline.config.get("_name_or_path") or type(pipeline).__name__
+        self.max_rows: int | None = None
+        self._text: dict[str, dict[str, Tensor]] = {}
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        _, height, width = self.latent_shape
+        return height * self.codec.factor, width * self.codec.factor
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run (for offloaded pipelines: not where their weights wait)."""
+        return torch.device(self.pipeline._execution_device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return self.network.dtype
+
+    @abstractmethod
+    def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        """What `network` predicts; inputs are on its device, x_t and the floating parts of `cond` in its dtype."""
+
+    @abstractmethod
+    def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """The condition of prompts, one row each, as the pipeline encodes them."""
+
+    @torch.no_grad()
+    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+        return self.predict(self.network, x_t, t, cond)[1]
+
+    @torch.no_grad()
+    def denoise(
+        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
+    ) -> Float[Tensor, "b *d"]:
+        return self.predict(self.network, x_t, t, cond)[0]
+
+    def predict(
+        self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(x0, eps) from `network`, or from what stands in for it; differentiable, unlike `eps`.
+
+        One batched call, or as many as `max_rows` asks for.
+        """
+        cond = self.encode_text([""]) if cond is None else cond
+        rows = len(x_t)
+        given = {name: self._place(value) for name, value in expand_cond(cond, rows).items()}
+        size = self.max_rows or rows
+        outs = [
+            self.forward(
+                network,
+                self._place(x_t[i : i + size]),
+                t[i : i + size].to(self.device),
+                {name: value[i : i + size] for name, value in given.items()},
+            )
+            for i in range(0, rows, size)
+        ]
+        alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
+        out = outs[0] if len(outs) == 1 else torch.cat(outs)
+        return from_prediction(self.prediction, out.to(x_t), x_t, alpha, sigma)
+
+    def student(self, x: Float[Tensor, "b *d"]) -> Prior:
+        """A copy of this prior that learns through LoRA and shares its weights, see `lora.LoraStudent`."""
+        from scoredistill.priors.lora import LoraStudent  # imported late: it stands on this module
+
+        return LoraStudent(self)
+
+    @torch.no_grad()
+    def encode_text(self, prompts: str | Sequence[str]) -> dict[str, Tensor]:
+        """Condition of one prompt or of a list with one per sample. Each distinct prompt is encoded once.
+
+        (Until `forget_text`, to be called when the text encoder changes, for example by a LoRA adapter.)
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        new = [p for p in dict.fromkeys(prompts) if p not in self._text]
+        if new:
+            rows = {name: value.split(1) for name, value in self.embed(new).items()}
+            self._text.update({p: {name: row[i] for name, row in rows.items()} for i, p in enumerate(new)})
+        names = self._text[prompts[0]]
+        return {name: torch.cat([self._text[p][name] for p in prompts]).to(self.device) for name in names}
+
+    def forget_text(self) -> None:
+        """Encode prompts anew from now on."""
+        self._text.clear()
+
+    def null(self, cond: Cond) -> Cond:
+        return {**cond, **self.encode_text([""])}
+
+    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
+        """Pictures in [0, 1] to samples, differentiably; for latents the posterior's mode."""
+        return self.codec.encode(images)
+
+    @torch.no_grad()
+    def decode(self, x: Float[Tensor, "b c p q"]) -> Float[Tensor, "b 3 h w"]:
+        return self.codec.decode(x)
+
+    def _place(self, value: Tensor) -> Tensor:
+        return value.to(self.device, self.dtype if value.is_floating_point() else None)
+
+
+class TabledPrior(PipelinePrior):
+    """Abstract base of pipelines with a table of noise levels, `alphas_cumprod`, which is their schedule.
+
+    Time t in [0, 1] is the scheduler's time step t (T - 1), and the time steps of its DDIM scheduler are those of
+    `sampling.ddim`, which therefore equals the pipeline.
+    """
+
+    schedule: Tabulated
+
+    def __init__(self, pipeline: Any, name: str | None = None):
+        super().__init__(pipeline, name)
+        scheduler = pipeline.scheduler
+        kind = scheduler.config.get("prediction_type", "epsilon")
+        if kind not in TABLED:
+            raise ValueError(f"prediction type {kind!r} is not supported: {', '.join(TABLED)} are")
+        if getattr(scheduler, "alphas_cumprod", None) is None:
+            raise ValueError(
+                f"{type(scheduler).__name__} has no alphas_cumprod: load the pipeline with a DDIMScheduler"
+            )
+        self.prediction = TABLED[kind]
+        self.schedule = Tabulated(scheduler.alphas_cumprod)
+
+    def step(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """The scheduler's time step of a time in [0, 1]."""
+        step = t.to(torch.float32) * (len(self.schedule) - 1)
+        whole = step.round()
+        return torch.where((step - whole).abs() < SNAP, whole, step).clamp(min=0)
+
+    def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
+        """The times of the pipeline's DDIM scheduler, which goes to `from` - T // steps whatever the next `from` is.
+
+        It ends at the table's first entry, or before it, where data are clean (`set_alpha_to_one`, see `Tabulated`).
+        """
+        from diffusers import DDIMScheduler  # imported late: it costs seconds, and the core needs it nowhere else
+
+        scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
+        scheduler.set_timesteps(steps)
+        start, last = scheduler.timesteps.double(), len(self.schedule) - 1
+        to = start - len(self.schedule) // steps
+        end = -1.0 if scheduler.config.set_alpha_to_one else 0.0
+        return torch.stack([start, torch.where(to < 0, end, to)], 1) / last
+
+
+def require(pipeline: Any, *parts: str) -> list[Any]:
+    """The named parts of a pipeline.
+
+    Raises:
+        ValueError: if one is missing.
+    """
+    found = [getattr(pipeline, part, None) for part in parts]
+    if None in found:
+        listed = f"{', '.join(parts[:-1])} or {parts[-1]}"
+        raise ValueError(f"the pipeline lacks a {listed}: load it with all of them")
+    return found
+
+
+def side_of(size: int | Sequence[int] | None, default: int) -> tuple[int, int]:
+    """(height, width) of a network's `sample_size`."""
+    size = size or default
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -1,0 +1,195 @@
+r"""Find a diffusers pipeline and make it a prior.
+
+    prior = load_prior("stable-diffusion-v1-5/stable-diffusion-v1-5", dtype=torch.float16, device="cuda")
+    cond = prior.encode_text(["a hamburger"])
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scoredistill.priors.pipelines.base import PipelinePrior
+from scoredistill.priors.pipelines.stable_diffusion import InstructPix2PixPrior, StableDiffusionPrior
+
+BUNDLED = ("emoji", "emoji-edit")
+KINDS: dict[str, type[PipelinePrior]] = {
+    "StableDiffusionPipeline": StableDiffusionPrior,
+    "StableDiffusionImg2ImgPipeline": StableDiffusionPrior,
+    "StableDiffusionInstructPix2PixPipeline": InstructPix2PixPrior,
+}
+OFFLOAD = ("model", "sequential")
+
+
+def load_prior(
+    source: Any = "emoji",
+    *,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    local_files_only: bool = False,
+    max_rows: int | None = None,
+    channels_last: bool = False,
+    compile: bool = False,
+    checkpointing: bool = False,
+    window: int | None = None,
+    offload: str | None = None,
+) -> PipelinePrior:
+    """Load a diffusion model as a prior.
+
+    Args:
+        source: "emoji" or "emoji-edit" (bundled), a hub name such as "stable-diffusion-v1-5/stable-diffusion-v1-5", a
+            local folder with a `model_index.json`, or a ready pipeline object.
+        dtype: of the networks, float32 by default (a ready pipeline keeps its own); particles stay float32.
+        device: "cuda" if there is one by default, else "cpu" (a ready pipeline stays where it is).
+        revision, variant, local_files_only: as in diffusers' `from_pretrained`.
+        max_rows: rows of one network call at most, to bound memory; results do not depend on it but for rounding.
+        channels_last: store the weights of convolutions so; often faster in half precision.
+        compile: compile the network with torch.compile; the first calls are slow.
+        checkpointing: recompute the autoencoder in the backward pass instead of keeping its activations.
+        window: side in pixels of the windows in which larger pictures are encoded and decoded, see `Codec`.
+        offload: "model" or "sequential", diffusers' ways of keeping weights on the CPU between their uses.
+
+    Raises:
+        ValueError: if there is no such model, it is of a kind that is not supported, or is not in safetensors.
+    """
+    if isinstance(dtype, str):
+        dtype = _dtype(dtype)
+    if device is not None:
+        device = _device(device)
+    if offload is not None and offload not in OFFLOAD:
+        raise ValueError(f"unknown offload {offload!r}: use {' or '.join(OFFLOAD)}")
+    if max_rows is not None and max_rows < 1:
+        raise ValueError(f"max_rows must be at least 1, not {max_rows}")
+    if isinstance(source, (str, Path)):
+        folder, name = prior_folder(source), str(source)
+        options = {"revision": revision, "local_files_only": local_files_only or Path(folder).is_dir()}
+        pipeline = _load_pipeline(folder, {"torch_dtype": dtype or torch.float32, "variant": variant}, options)
+        if offload is None:
+            pipeline = pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    else:
+        pipeline, name = source, None
+        if given := [each for each in (device, dtype) if each is not None]:
+            _prior_of(type(pipeline).__mro__)
+            pipeline = pipeline.to(*given)
+    prior = _prior_of(type(pipeline).__mro__)(pipeline, name)
+    prior.max_rows = max_rows
+    prior.codec.window = window
+    if offload is not None:
+        getattr(pipeline, f"enable_{offload}_cpu_offload")(**({} if device is None else {"device": device}))
+    if channels_last:
+        prior.network.to(memory_format=torch.channels_last)
+    if checkpointing:
+        prior.codec.checkpoint()
+    if compile:
+        prior.network.compile()
+    return prior
+
+
+def bundled_folder(name: str) -> Path:
+    """Where the package keeps a bundled model."""
+    return Path(str(files("scoredistill.priors"))) / "bundled" / name
+
+
+def prior_folder(source: str | Path) -> str:
+    """The folder or hub name that `load_prior(source)` reads, after checking what can be checked without reading it."""
+    if str(source) in BUNDLED:
+        return str(bundled_folder(str(source)))
+    path = Path(source)
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise ValueError(f"{path} is not a diffusers pipeline: it has no model_index.json")
+        return str(path)
+    if path.exists() or str(source).count("/") != 1 or not all(str(source).split("/")):
+        raise ValueError(
+            f"no prior {str(source)!r}: give {', '.join(map(repr, BUNDLED))} (bundled), a folder with a diffusers "
+            "pipeline, or a hub name such as 'stable-diffusion-v1-5/stable-diffusion-v1-5'"
+        )
+    return str(source)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Load models without the libraries' progress bars, and their advice that does not concern our users.
+
+    (torchvision is left out on purpose, and `torch_dtype` is the one spelling that all admitted versions take.)
+    """
+    import diffusers
+    import transformers
+
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        for library, (level, bars) in zip(libraries, before, strict=True):
+            library.set_verbosity(level)
+            if bars:
+                library.enable_progress_bar()
+
+
+def _load_pipeline(folder: str, precision: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    from diffusers import DiffusionPipeline
+
+    # a hub download may take long: there, the libraries' own progress bars stay
+    with quietly() if Path(folder).is_dir() else nullcontext():
+        try:
+            index = DiffusionPipeline.load_config(folder, **options)
+        except Exception as error:
+            raise _failure(folder, error) from error
+        _prior_of(index["_class_name"])
+        if "safety_checker" in index:  # it looks at finished pictures, which distillation does not make
+            precision = {**precision, "safety_checker": None, "requires_safety_checker": False}
+        try:
+            return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **precision, **options)
+        except Exception as error:
+            raise _failure(folder, error) from error
+
+
+def _failure(folder: str, error: Exception) -> ValueError:
+    lines = str(error).strip().splitlines()
+    reason = lines[0] if lines else type(error).__name__
+    return ValueError(f"cannot load {folder!r} as a pipeline with safetensors weights: {reason}")
+
+
+def _prior_of(kind: str | tuple[type, ...]) -> type[PipelinePrior]:
+    """The prior of a pipeline class, given by name or with those it inherits from.
+
+    Raises:
+        ValueError: if we know none.
+    """
+    names = [kind] if isinstance(kind, str) else [c.__name__ for c in kind]
+    for name in names:
+        if name in KINDS:
+            return KINDS[name]
+    raise ValueError(
+        f"{names[0]} is not a pipeline we know: {', '.join(KINDS)} are; any network can be wrapped with "
+        "Prior.from_callable(fn, schedule, prediction)"
+    )
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}: use cpu, cuda, cuda:1 or mps") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("this torch sees no CUDA device: use device cpu, or install a CUDA build of torch")
+    return device
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"unknown dtype {name!r}: use float32, float16 or bfloat16")
+    return dtype
