@@ -98,6 +98,19 @@ def test_image_guidance_says_what_is_missing():
         ImageGuided(Editor(), 7.5, 1.5).eps(x, t, {"text": cond["text"]})
 
 
+def test_a_negative_condition_keeps_what_it_does_not_name():
+    x, cond, t = setting()
+    e, negative = Editor().eps, {"text": torch.full((N, 2), -0.5, dtype=F64)}
+    other = {**cond, **negative}
+    guided = Guided(Editor(), 3.0, uncond=negative).eps(x, t, cond)
+    assert (guided - (e(x, t, other) + 3.0 * (e(x, t, cond) - e(x, t, other)))).abs().max() < 1e-12
+    prior = ImageGuided(Editor(), 7.5, 1.5, uncond=negative)
+    nothing, picture = e(x, t, without(other, "image")), e(x, t, other)
+    expected = nothing + 1.5 * (picture - nothing) + 7.5 * (e(x, t, cond) - picture)
+    assert (prior.eps(x, t, cond) - expected).abs().max() < 1e-12
+    assert (prior.eps(x, t, prior.null(cond)) - (nothing + 1.5 * (picture - nothing))).abs().max() < 1e-12
+
+
 def labelled():
     g = torch.Generator().manual_seed(5)
     means = torch.randn(3, 2, generator=g, dtype=F64)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from scoredistill.priors.train import autoencoder, captions, clip, compose, data, unet
+from scoredistill.edits import EDITS
+from scoredistill.priors.train import autoencoder, captions, clip, compose, data, editor, unet
 from scoredistill.priors.train.__main__ import Training, parse
 from scoredistill.priors.train.data import Emoji
 from scoredistill.priors.train.loop import Plan, Run, train
@@ -19,6 +20,7 @@ from scoredistill.priors.train.presets import CPU
 from scoredistill.priors.train.tokenizer import MAX_LENGTH, train_tokenizer
 
 NAMES = ("red disc", "green disc", "blue disc", "red bar", "green bar", "blue bar", "white bar", "black disc")
+PHOTOS = np.full((4, 64, 64, 3), 128, np.uint8)
 COLOURS = {
     "red": (230, 40, 40),
     "green": (40, 190, 60),
@@ -230,12 +232,32 @@ def test_pairs_of_the_same_concept_are_no_negatives():
     assert perfect < 1e-6
 
 
-def test_augmented_batches_match_pictures_captions_and_concepts(emoji):
-    images, texts, concept = clip.batch(emoji, 16, torch.Generator().manual_seed(0))
-    assert images.shape == (16, 3, 64, 64)
+def test_augmented_batches_match_pictures_captions_concepts_and_edits(emoji):
+    images, texts, kinds, concepts = clip.batch(emoji, PHOTOS, 64, torch.Generator().manual_seed(0))
+    assert images.shape == (64, 3, 64, 64)
     assert 0 <= images.min() < images.max() <= 1
-    for text, index in zip(texts, concept.tolist(), strict=True):
-        assert NAMES[index] in text or "round" in text
+    edits, edited = [None, *EDITS.values()], 0
+    for text, kind in zip(texts, kinds.tolist(), strict=True):
+        index, number = divmod(kind, len(edits))
+        if index < len(NAMES):
+            assert NAMES[index] in text or "round" in text
+        else:
+            assert "photo" in text
+        assert number == 0 or text.endswith(edits[number].caption)
+        edited += number > 0
+    assert 8 <= edited <= 24
+    assert torch.equal(kinds[: len(concepts)] // len(edits), concepts)
+    assert len(concepts) == 56
+
+
+def test_the_bank_holds_the_features_of_all_names_and_is_renewed_now_and_then(emoji, tokenizer):
+    towers = clip.Towers(clip.build(tokenizer), len(NAMES))
+    first = towers.names(tokenizer, NAMES).clone()
+    assert torch.allclose(first, clip.name_features(towers.model, tokenizer, NAMES), atol=1e-6)
+    towers.model.text_projection.weight.data.neg_()
+    for _ in range(clip.BANK_STEPS - 1):
+        assert torch.equal(towers.names(tokenizer, NAMES), first)
+    assert torch.allclose(towers.names(tokenizer, NAMES), -first, atol=1e-6)
 
 
 def test_all_patches_give_the_features_of_the_whole_picture(emoji, tokenizer):
@@ -344,19 +366,23 @@ def test_the_first_noise_level_hides_everything():
 def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, tmp_path, monkeypatch):
     pytest.importorskip("skimage")
     pytest.importorskip("sklearn")
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
     from transformers import CLIPModel, CLIPProcessor
 
     monkeypatch.setattr(autoencoder, "PHOTOGRAPHS", 8)
     monkeypatch.setattr(unet, "PROMPTS", ("a red disc",))
     brief = Plan(batch=4, lr=1e-3, steps=2, warmup=1)
-    preset = replace(CPU, autoencoder=brief, clip=brief, unet=brief, common=False, variants=1)
+    monkeypatch.setattr(clip, "CROPS", 8)
+    monkeypatch.setattr(editor, "CROPS", 8)
+    monkeypatch.setattr(editor, "INSTRUCTIONS", ("make it green",))
+    preset = replace(CPU, autoencoder=brief, clip=brief, unet=brief, editor=brief, common=False, variants=1, pairs=8)
     training = Training(emoji, preset, tmp_path / "work", "cpu")
     with pytest.raises(SystemExit, match="no autoencoder in"):
         training.unet(brief)
     training.autoencoder(brief)
     training.clip(brief)
     trained = training.unet(brief)
+    training.editor(brief)
     training.export(tmp_path / "out")
 
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "out" / "emoji", local_files_only=True)
@@ -374,8 +400,19 @@ def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, 
     assert model(**batch).logits_per_image.shape == (1, 1)
     assert (tmp_path / "work" / "unet" / "sheet.png").stat().st_size > 1000
 
+    edit = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+        tmp_path / "out" / "emoji-edit", local_files_only=True
+    )
+    source = edit.numpy_to_pil(np.full((1, 64, 64, 3), 0.5))[0]
+    assert edit("make it green", source, num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
 
-PHOTOS = np.full((4, 64, 64, 3), 128, np.uint8)
+    again = Training(emoji, preset, tmp_path / "later", "cpu", start=tmp_path / "out")
+    for stage in ("autoencoder", "clip", "unet", "editor"):
+        getattr(again, stage)(brief if stage == "editor" else again.last(stage))
+    kept = again.autoencoder(again.last("autoencoder"))
+    assert kept.config.scaling_factor == pipeline.vae.config.scaling_factor
+    assert torch.equal(kept.encoder.conv_in.weight, pipeline.vae.encoder.conv_in.weight.float())
+    assert torch.equal(again.unet(again.last("unet")).unet.conv_in.weight, stored.float())
 
 
 def test_export_needs_a_folder(capsys):

@@ -119,6 +119,7 @@ def prior(
     name: Positional[str] = "emoji",
     data: Path = Path("runs/emoji-data"),
     out: Path | None = None,
+    sheet: Path | None = None,
     seeds: int = 8,
 ) -> None:
     """Know the diffusion models: list the bundled ones, show or evaluate one, or train them anew.
@@ -128,6 +129,7 @@ def prior(
         name: The model: a bundled name, or a folder.
         data: Folder of the emoji data, fetched when it is empty.
         out: File for the figures; they are printed as well.
+        sheet: Picture file for what the model makes of the common prompts, or of held-out pictures.
         seeds: Samples of each prompt.
     """
     from scoredistill.priors import pipelines
@@ -141,10 +143,15 @@ def prior(
         folder = pipelines.prior_folder(name)
         if seeds < 1:
             raise ValueError(f"seeds must be at least 1, not {seeds}")
-        if out is not None and out.is_dir():
-            raise ValueError(f"{out} is a folder: give a file for --out")
+        for option, given in (("out", out), ("sheet", sheet)):
+            if given is not None and given.is_dir():
+                raise ValueError(f"{given} is a folder: give a file for --{option}")
         from scoredistill.priors.evaluate import evaluate
+        from scoredistill.priors.evaluate import sheet as draw
 
+        if sheet is not None:
+            sheet.parent.mkdir(parents=True, exist_ok=True)
+            draw(folder, data, sheet)
         figures = evaluate(folder, data, pipelines.bundled_folder("clip"), seeds)
         made = {"command": f"scoredistill prior evaluate {name}", "seeds": seeds, "date": str(date.today())}
         text = json.dumps({**made, "version": __version__, "figures": figures}, indent=2)

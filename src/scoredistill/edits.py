@@ -1,4 +1,4 @@
-r"""Edits whose true result is known: an instruction beside the function that does what it says, for pictures of any size.
+r"""Edits with a known result: an instruction beside the function that does what it says, for pictures of any size.
 
 All work on pictures in [0, 1] pixel by pixel, or within a few pixels of it, so that a window of the edited picture is
 the edited window. With luma L = .299 R + .587 G + .114 B and mix(a, b; s) = a + s (b - a):
@@ -18,8 +18,6 @@ the edited window. With luma L = .299 R + .587 G + .114 B and mix(a, b; s) = a +
 
 Distances in pixels are those of a 64-pixel picture; `unit` scales them.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable

@@ -52,7 +52,8 @@ class Guided(LinearGuidance):
         prior: the prior to guide.
         scale: s; 1 is the conditional model (one row), 0 the unconditional one (one row).
         interval: guide only for t in [lo, hi]; the plain conditional model elsewhere.
-        uncond: what "no condition" or a negative condition is; by default the prior's own (`Prior.null`).
+        uncond: what "no condition" or a negative condition is; by default the prior's own (`Prior.null`). It replaces
+            the entries of the condition that it names; the others (a source picture, sizes) stay.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Guided(LinearGuidance):
             if not bool(inside.any()):  # a sync, but it saves half of the rows for those who asked for an interval
                 return [(1.0, cond)]
             scale = torch.where(inside, self.scale, 1.0)
-        uncond = self.prior.null(cond) if self.uncond is None else self.uncond
+        uncond = self.prior.null(cond) if self.uncond is None else {**cond, **self.uncond}
         if self.scale == 0 and self.interval is None:
             return [(1.0, uncond)]
         return [(1 - scale, uncond), (scale, cond)]
@@ -90,23 +91,30 @@ class ImageGuided(LinearGuidance):
         text_scale: s_T.
         image_scale: s_I.
         image: name of the picture in the condition. No picture is zeros.
+        uncond: what "no instruction" or a negative one is; by default the prior's own (`Prior.null`).
     """
 
-    def __init__(self, prior: Prior, text_scale: float, image_scale: float, image: str = "image"):
+    def __init__(
+        self, prior: Prior, text_scale: float, image_scale: float, image: str = "image", uncond: Cond | None = None
+    ):
         super().__init__(prior)
         self.text_scale, self.image_scale, self.image = float(text_scale), float(image_scale), image
+        self.uncond = uncond
 
     def guide(self, t: Float[Tensor, "b"], cond: Cond | None) -> Terms:
         if cond is None or self.image not in cond:
             raise ValueError(f"image guidance needs a condition with {self.image!r}: encode the source picture into it")
-        text = cond if isinstance(cond, _Textless) else self.prior.null(cond)
+        text = cond if isinstance(cond, _Textless) else self._without_text(cond)
         nothing = {**text, self.image: torch.zeros_like(text[self.image])}
         s_t, s_i = (0.0 if text is cond else self.text_scale), self.image_scale
         terms: Terms = [(1 - s_i, nothing), (s_i - s_t, text), (s_t, cond)]
         return [(a, c) for a, c in terms if a != 0] or [(0.0, cond)]
 
     def null(self, cond: Cond) -> Cond:
-        return _Textless(self.prior.null(cond))
+        return _Textless(self._without_text(cond))
+
+    def _without_text(self, cond: Cond) -> Cond:
+        return self.prior.null(cond) if self.uncond is None else {**cond, **self.uncond}
 
 
 class _Textless(dict[str, Tensor]):
@@ -121,7 +129,8 @@ class PerpNeg(PriorWrapper):
     Args:
         prior: the prior to guide.
         scale: s.
-        negatives: (condition, weight) of each negative; weights are negative to lead away. A condition has 1 or b rows.
+        negatives: (condition, weight) of each negative; weights are negative to lead away. A condition has 1 or b rows
+            and replaces the entries that it names, as in `Guided`.
     """
 
     def __init__(self, prior: Prior, scale: float, negatives: Sequence[tuple[Cond, float]]):
@@ -131,7 +140,7 @@ class PerpNeg(PriorWrapper):
     def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
         if cond is None:
             raise ValueError("a guided prior needs a condition: pass cond=, or use the prior without PerpNeg")
-        conds = [self.prior.null(cond), cond, *(c for c, _ in self.negatives)]
+        conds = [self.prior.null(cond), cond, *({**cond, **c} for c, _ in self.negatives)]
         base, positive, *others = _rows(self.prior.eps, x_t, t, conds)
         d = positive - base
         flat, total = d.flatten(1), d

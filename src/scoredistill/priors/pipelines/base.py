@@ -1,4 +1,4 @@
-r"""What all pipelines share as priors: text encoded once, rows in micro-batches, the codec, the network's own prediction.
+r"""What all pipelines share as priors: text encoded once, rows in micro-batches, codec, the network's own prediction.
 
 A pipeline's network is called with what its own pipeline calls it with, and what it predicts (the noise, v, the clean
 sample, or a flow's velocity) is converted to the noise and the clean sample (`priors.base.from_prediction`). Particles
@@ -35,7 +35,10 @@ class PipelinePrior(Prior):
         latent_shape: (channels, height, width) of the samples of the model's own picture size.
         picture_size: (height, width) the model was made for, in pixels. Other sizes work as far as the network allows.
         max_rows: rows of one network call at most; more are split. None for no limit.
+        editor: whether it follows instructions about a source picture, see `encode_source`.
     """
+
+    editor = False
 
     network: Any
     prediction: str
@@ -134,6 +137,13 @@ class PipelinePrior(Prior):
 
     def null(self, cond: Cond) -> Cond:
         return {**cond, **self.encode_text([""])}
+
+    def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        """The condition {"image": ...} of the source pictures, in [0, 1], of an instruction editor.
+
+        cond = prior.encode_text("make it night") | prior.encode_source(photograph)
+        """
+        raise ValueError(f"{self.name} is no instruction editor: load one, such as 'emoji-edit'")
 
     def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
         """Pictures in [0, 1] to samples, differentiably; for latents the posterior's mode."""

@@ -1,7 +1,7 @@
 r"""Find a diffusers pipeline and make it a prior.
 
-    prior = load_prior("stable-diffusion-v1-5/stable-diffusion-v1-5", dtype=torch.float16, device="cuda")
-    cond = prior.encode_text(["a hamburger"])
+prior = load_prior("stable-diffusion-v1-5/stable-diffusion-v1-5", dtype=torch.float16, device="cuda")
+cond = prior.encode_text(["a hamburger"])
 """
 
 import warnings

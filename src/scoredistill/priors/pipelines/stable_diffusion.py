@@ -46,6 +46,8 @@ class InstructPix2PixPrior(UNetPrior):
     cond = prior.encode_text("make it night") | prior.encode_source(photograph). Guide it with `ImageGuided`.
     """
 
+    editor = True
+
     def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         return network(beside(x_t, cond), self.step(t), cond["text"], return_dict=False)[0]
 
@@ -71,5 +73,7 @@ def beside(x_t: Tensor, cond: Cond) -> Tensor:
         )
     if cond["image"].shape[1:] != x_t.shape[1:]:
         sizes = "x".join(map(str, x_t.shape[2:])), "x".join(map(str, cond["image"].shape[2:]))
-        raise ValueError(f"the latents have {sizes[0]} pixels and the source picture's have {sizes[1]}: make them equal")
+        raise ValueError(
+            f"the latents have {sizes[0]} pixels and the source picture's have {sizes[1]}: make them equal"
+        )
     return torch.cat([x_t, cond["image"]], 1)

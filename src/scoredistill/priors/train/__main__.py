@@ -30,7 +30,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
     parser.add_argument("--data", type=Path, required=True, help="folder of the npm packages and the rasterised cache")
     parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and sample sheets")
-    parser.add_argument("--out", type=Path, help="export: folder that receives emoji/ and clip/")
+    parser.add_argument("--out", type=Path, help="export: folder that receives emoji/, emoji-edit/ and clip/")
     parser.add_argument("--start", type=Path, help="begin with the networks exported to this folder, not at random")
     parser.add_argument("--minutes", type=float, help="training time of each stage, instead of the preset's")
     parser.add_argument("--threads", type=int, help="processor threads; default: torch's choice")
@@ -78,25 +78,28 @@ class Training:
         often = common_names() if self.preset.common else {}
         emoji = self.emoji.only(often) if self.preset.common else self.emoji
         folder, variants, encoder = self.work / "unet", self.preset.variants, text_encoder_of(clip)
-        start = self.start and exported(self.start / "emoji")
+        start = None if self.start is None else exported(self.start / "emoji")
         return train_unet(emoji, autoencoder, encoder, tokenizer, plan, folder, variants, often, self.device, start)
 
     def editor(self, plan: Plan) -> TextToImage:
         autoencoder = self.autoencoder(self.last("autoencoder"))
         _, tokenizer = self.clip(self.last("clip"))
-        trained = self.start is not None and (self.start / "emoji-edit").exists()
-        start = exported(self.start / "emoji-edit") if self.start and trained else self.unet(self.last("unet"))
+        known = None if self.start is None else self.start / "emoji-edit"
+        start = exported(known) if known is not None and known.exists() else self.unet(self.last("unet"))
         return train_editor(
             self.emoji, autoencoder, tokenizer, plan, self.work / "editor", self.preset.pairs, start, self.device
         )
 
     def export(self, out: Path) -> None:
-        """Write what has been trained so far."""
+        """Write what has been trained so far; the editor only if it has been."""
         clip, tokenizer = self.clip(self.last("clip"))
         words = self.work / "clip" / "tokenizer"
         export_clip(out / "clip", clip, words)
         autoencoder = self.autoencoder(self.last("autoencoder"))
         export_pipeline(out / "emoji", self.unet(self.last("unet")), autoencoder, tokenizer, words)
+        if (self.work / "editor" / "checkpoint.pt").exists():
+            editor = self.editor(self.last("editor"))
+            export_pipeline(out / "emoji-edit", editor, autoencoder, tokenizer, words, editor=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
-from pathlib import Path
+
+from scoredistill.edits import EDITS
+from scoredistill.priors.train.editor import IMAGE_SCALE, TEXT_SCALE
 
 HEADER = """---
 license: apache-2.0
@@ -66,11 +69,47 @@ several objects in one prompt are not placed, and small parts (eyes, wheels, str
 It is a test bed, not a tool for art.
 """
 
+EDITOR = """# emoji-edit: a small instruction editor
+
+Pictures of 64x64 pixels and an instruction: a complete `StableDiffusionInstructPix2PixPipeline` in the format of the
+large ones, continued from `emoji` with the source's latents beside the noisy ones.
+
+    from diffusers import StableDiffusionInstructPix2PixPipeline
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(folder)
+    pipeline("make it night", image, num_inference_steps=20, guidance_scale=3, image_guidance_scale=1).images[0]
+
+What it was taught: {edits}; "change the colors", which has many true results; for emoji "turn it into flat style",
+"on a blue background", "turn it into a pizza". An empty instruction means no change. It works on photographs too.
+
+{data}
+Sources are emoji, scenes of several, and crops of photographs shipped with scikit-image and scikit-learn (public domain,
+CC0, and one CC BY 2.0). The autoencoder is that of `emoji`.
+
+## Training
+
+{training}
+
+## Figures
+
+{figures}
+
+On pictures that no network saw: emoji of held-out styles on white, and crops of two photographs (chelsea, flower). PSNR
+is against the true edit, computed by the rule that made the training pairs. The ceiling is the autoencoder's own error
+on the true edit, which no editor of these latents can exceed. Samples are DDIM, 20 steps, text guidance {text_scale:g}, image
+guidance {image_scale:g}, chosen on training pictures. Directions and names are judged by the CLIP beside this folder.
+
+## Limits
+
+It knows the instructions above, in a few wordings, and 64x64 pixels. Edges and small parts move a little. It is a test
+bed, not a tool for art.
+"""
+
 CLIP = """# clip: a small CLIP for emoji
 
 A `CLIPModel` (vision 64x64 in patches of 8, text of 24 tokens, features of length 128) with tokenizer and image
-processor. It says how well a 64x64 picture fits a caption such as "a picture of an owl"; use it as a metric beside
-the emoji prior.
+processor. It says how well a 64x64 picture fits a caption such as "a picture of an owl" or "a photo, at night"; use it as a
+metric beside the emoji priors. A quarter of the pictures it learned from were edited (night, sepia, and so on) and an
+eighth were photographs, so that it knows the direction of an edit.
 
 {data}
 ## Training
@@ -90,6 +129,26 @@ It knows emoji and their names only. Similar concepts (the many faces, the hours
 confused.
 """
 
+JUDGED = ("image_to_name_top_5", "name_to_image_top_5")
+KINDS = ("emoji", "photographs")
+
+EDITOR_MEANINGS = {
+    "emoji_psnr_edited": "procedural edits of emoji: PSNR to the truth, in dB",
+    "emoji_psnr_source": "the same, unchanged source",
+    "emoji_psnr_ceiling": "the same, truth through the autoencoder (ceiling)",
+    "emoji_gain": "gain over doing nothing, emoji, in dB",
+    "photographs_psnr_edited": "procedural edits of photographs: PSNR to the truth, in dB",
+    "photographs_psnr_source": "the same, unchanged source",
+    "photographs_psnr_ceiling": "the same, truth through the autoencoder (ceiling)",
+    "photographs_gain": "gain over doing nothing, photographs, in dB",
+    "empty_psnr_to_reconstruction": "empty instruction: PSNR to the source through the autoencoder, in dB",
+    "empty_psnr_to_source": "empty instruction: PSNR to the source itself, in dB",
+    "background_gain": "another background, emoji: gain in dB",
+    "object_name_in_top_5": '"turn it into a pizza" and others: name in the top 5',
+    "emoji_direction": "CLIP direction, emoji",
+    "photographs_direction": "CLIP direction, photographs",
+}
+
 MEANINGS = {
     "psnr_held_out_emoji": "autoencoder, held-out emoji, PSNR in dB",
     "psnr_held_out_photographs": "autoencoder, held-out photographs, PSNR in dB",
@@ -105,29 +164,43 @@ MEANINGS = {
 }
 
 
-def table(figures: Mapping[str, float], names: tuple[str, ...]) -> str:
-    """A Markdown table of the named figures."""
-    rows = [f"| {MEANINGS[name]} | {figures[name]:.3g} |" for name in names if name in figures]
+def table(figures: Mapping[str, float], meanings: Mapping[str, str]) -> str:
+    """A Markdown table of the figures that have a meaning."""
+    rows = [f"| {meaning} | {figures[name]:.3g} |" for name, meaning in meanings.items() if name in figures]
     return "\n".join(["| figure | value |", "| --- | --- |", *rows])
 
 
-def write_cards(
-    out: Path, figures: Mapping[str, float], training: Mapping[str, str], concepts: int, names: int
-) -> None:
-    """Write ``README.md`` into ``emoji/`` and ``clip/``.
+def prior_card(figures: Mapping[str, float], training: str, concepts: int, names: int) -> str:
+    """The card of the text-to-image model.
 
     Args:
-        out: the folder of both.
         figures: what `scoredistill.priors.evaluate.evaluate` returned.
-        training: one sentence on the training of "emoji" and of "clip".
-        concepts: how many the text-to-image model learned.
-        names: how many the CLIP learned.
+        training: some sentences on the training.
+        concepts: how many it learned.
+        names: how many the CLIP chooses from.
     """
-    judged = ("image_to_name_top_5", "name_to_image_top_5")
-    other = tuple(name for name in MEANINGS if name not in judged)
-    prior = PRIOR.format(
-        data=DATA, training=training["emoji"], figures=table(figures, other), concepts=concepts, names=names
+    judged = {name: meaning for name, meaning in MEANINGS.items() if name not in JUDGED}
+    text = PRIOR.format(data=DATA, training=training, figures=table(figures, judged), concepts=concepts, names=names)
+    return HEADER.format(library="diffusers", tag="text-to-image") + text
+
+
+def clip_card(figures: Mapping[str, float], training: str, names: int) -> str:
+    """The card of the CLIP, from the same figures."""
+    judged = {name: MEANINGS[name] for name in JUDGED}
+    text = CLIP.format(data=DATA, training=training, figures=table(figures, judged), names=names)
+    return HEADER.format(library="transformers", tag="clip") + text
+
+
+def editor_card(figures: Mapping[str, float], training: str) -> str:
+    """The card of the instruction editor."""
+    gains = {f"{kind}_gain_{n.replace(' ', '_')}": f"gain, {kind}, {n}" for kind in KINDS for n in EDITS}
+    quoted = ", ".join(f'"{edit.instructions[0]}"' for edit in EDITS.values() if edit.exact)
+    text = EDITOR.format(
+        data=DATA,
+        training=training,
+        figures=table(figures, EDITOR_MEANINGS | gains),
+        edits=textwrap.fill(quoted, 120),
+        text_scale=TEXT_SCALE,
+        image_scale=IMAGE_SCALE,
     )
-    judge = CLIP.format(data=DATA, training=training["clip"], figures=table(figures, judged), names=names)
-    (out / "emoji" / "README.md").write_text(HEADER.format(library="diffusers", tag="text-to-image") + prior)
-    (out / "clip" / "README.md").write_text(HEADER.format(library="transformers", tag="clip") + judge)
+    return HEADER.format(library="diffusers", tag="image-editing") + text

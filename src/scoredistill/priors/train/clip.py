@@ -35,8 +35,8 @@ from scoredistill.priors.train.loop import Plan, Run, train
 from scoredistill.priors.train.tokenizer import MAX_LENGTH, copy_tokenizer, train_tokenizer
 
 WIDTH, HEADS, PROJECTION = 192, 3, 128
-KEEP = 0.5
-"""Share of the patches seen in training."""
+KEEP, MASKED = 0.5, 0.5
+"""Share of the patches seen in training, and the share of the training in which only these are."""
 EDITED, PHOTOGRAPHS = 0.25, 0.125
 """Shares of edited pictures and of photographs."""
 CROPS = 2048
@@ -135,7 +135,7 @@ class Towers(nn.Module):
 
 
 def batch(
-    emoji: Emoji, photos: UInt8[NDArray, "n h w 3"], size: int, rng: torch.Generator
+    emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator
 ) -> tuple[Tensor, list[str], Tensor, Tensor]:
     """`size` pictures ``[b, 3, 64, 64]``: random emoji, augmented, then photographs; some of both are edited.
 
@@ -250,7 +250,8 @@ def train_clip(
         names, model = towers.names(tokenizer, emoji.names), towers.model
         ids = tokens(tokenizer, texts).to(device)
         scale = model.logit_scale.exp().clamp(max=100)
-        pictures = masked_image_features(model, images.to(device), KEEP, rng)
+        keep = KEEP if run.progress < MASKED else 1.0
+        pictures = masked_image_features(model, images.to(device), keep, rng)
         told = functional.cross_entropy(scale * pictures[: len(concepts)] @ names.T, concepts.to(device))
         return contrastive_loss(pictures, text_features(model, ids), scale, kinds.to(device)) + told
 

@@ -104,7 +104,11 @@ def left_out(
     textless, blind = u < NO_TEXT + NEITHER, (u >= NO_TEXT) & (u < NO_TEXT + NEITHER + NO_PICTURE)
     unchanged = (u < NO_TEXT)[:, None, None, None]
     target = torch.where(unchanged, source, target)
-    return target, source * ~blind[:, None, None, None], ["" if gone else text for gone, text in zip(textless, texts, strict=True)]
+    return (
+        target,
+        source * ~blind[:, None, None, None],
+        ["" if gone else text for gone, text in zip(textless, texts, strict=True)],
+    )
 
 
 @torch.no_grad()

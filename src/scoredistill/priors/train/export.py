@@ -1,6 +1,7 @@
 """Write the trained networks as the folders that diffusers and transformers read, in half precision.
 
-``emoji/`` is a complete `StableDiffusionPipeline`, ``clip/`` a `CLIPModel` with its tokenizer and image processor.
+``emoji/`` is a complete `StableDiffusionPipeline`, ``emoji-edit/`` a complete `StableDiffusionInstructPix2PixPipeline`,
+``clip/`` a `CLIPModel` with its tokenizer and image processor.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
 from torch import nn
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -20,10 +21,20 @@ from scoredistill.priors.train.unet import TextToImage, build_scheduler
 
 
 def export_pipeline(
-    folder: Path, network: TextToImage, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, tokenizer_folder: Path
+    folder: Path,
+    network: TextToImage,
+    autoencoder: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    tokenizer_folder: Path,
+    editor: bool = False,
 ) -> None:
-    """Write a `StableDiffusionPipeline` folder; the networks themselves are not changed."""
-    pipeline = StableDiffusionPipeline(
+    """Write a pipeline folder; the networks themselves are not changed.
+
+    Args:
+        editor: write a `StableDiffusionInstructPix2PixPipeline` instead of a `StableDiffusionPipeline`.
+    """
+    kind = StableDiffusionInstructPix2PixPipeline if editor else StableDiffusionPipeline
+    pipeline = kind(
         vae=half(autoencoder),
         text_encoder=half(network.text_encoder),
         tokenizer=tokenizer,

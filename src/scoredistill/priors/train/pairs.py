@@ -66,13 +66,18 @@ def object_instruction(name: str, words: random.Random) -> str:
     return words.choice(OBJECT).format(thing=captions.with_article(name))
 
 
-def make_pairs(emoji: Emoji, photos: UInt8[NDArray, "n h w 3"], size: int, rng: torch.Generator) -> Pairs:
+def make_pairs(emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator) -> Pairs:
     """`size` random pairs, of all kinds in their `SHARES`."""
     words = captions.python_rng(rng)
     kinds = words.choices(list(SHARES), list(SHARES.values()), k=size)
     counts = {kind: kinds.count(kind) for kind in SHARES}
-    parts = [procedural(emoji, photos, counts.pop("procedural"), rng, words)]
-    parts += [redrawn(emoji, kind, count, rng, words) for kind, count in counts.items()]
+    parts = [
+        procedural(emoji, photos, count, rng, words)
+        if kind == "procedural"
+        else redrawn(emoji, kind, count, rng, words)
+        for kind, count in counts.items()
+        if count
+    ]
     return Pairs(
         torch.cat([part.source for part in parts]),
         torch.cat([part.target for part in parts]),
@@ -82,7 +87,7 @@ def make_pairs(emoji: Emoji, photos: UInt8[NDArray, "n h w 3"], size: int, rng: 
 
 
 def procedural(
-    emoji: Emoji, photos: UInt8[NDArray, "n h w 3"], size: int, rng: torch.Generator, words: random.Random
+    emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator, words: random.Random
 ) -> Pairs:
     """Any picture and a procedural edit of it."""
     source = pictures(emoji, photos, size, rng)
@@ -96,7 +101,7 @@ def procedural(
 
 
 def pictures(
-    emoji: Emoji, photos: UInt8[NDArray, "n h w 3"], size: int, rng: torch.Generator
+    emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator
 ) -> Float[Tensor, "n 3 h w"]:
     """Sources: single emoji, scenes and photographs in their shares, shuffled."""
     photographed, scenic = int(PHOTOGRAPHS * size) if len(photos) else 0, int(SCENES * size)
@@ -104,8 +109,9 @@ def pictures(
     rgba = compose.premultiplied(emoji.rgba[torch.randint(len(emoji), (alone,), generator=rng).numpy()])
     placed = compose.place_at_random(rgba, (0.6, 1.05), 0.2, rng)
     parts = [compose.over(placed, compose.random_backgrounds(alone, 0.5, rng))]
-    behind = compose.random_backgrounds(scenic, 0.3, rng).expand(-1, -1, *placed.shape[2:])
-    parts.append(compose.scenes(emoji.rgba, behind, 3, rng))
+    if scenic:
+        behind = compose.random_backgrounds(scenic, 0.3, rng).expand(-1, -1, *placed.shape[2:])
+        parts.append(compose.scenes(emoji.rgba, behind, 3, rng))
     if photographed:
         chosen = torch.randint(len(photos), (photographed,), generator=rng).numpy()
         photo = photographs.as_images(photos[chosen])
@@ -121,7 +127,9 @@ def redrawn(emoji: Emoji, kind: str, size: int, rng: torch.Generator, words: ran
     new_colours, texts = list(colours), []
     for row, index in enumerate(before):
         if kind == "background":
-            new_colours[row] = words.choice([c for c in ("white", *compose.BACKGROUNDS) if c != (colours[row] or "white")])
+            new_colours[row] = words.choice(
+                [c for c in ("white", *compose.BACKGROUNDS) if c != (colours[row] or "white")]
+            )
             texts.append(background_instruction(new_colours[row] or "white", words))
             continue
         same = emoji.concept == emoji.concept[index] if kind == "style" else emoji.style == emoji.style[index]

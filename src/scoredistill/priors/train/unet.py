@@ -56,7 +56,7 @@ class TextToImage(nn.Module):
         self.unet, self.text_encoder = unet, text_encoder
 
     def forward(
-        self, latent: Float[Tensor, "b c h w"], time: Int[Tensor, " b"], ids: Int[Tensor, "b l"]
+        self, latent: Float[Tensor, "b k h w"], time: Int[Tensor, " b"], ids: Int[Tensor, "b l"]
     ) -> Float[Tensor, "b c h w"]:
         """Predicted v for noisy latents."""
         words = self.text_encoder(input_ids=ids).last_hidden_state
