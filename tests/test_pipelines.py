@@ -49,6 +49,11 @@ def test_ddim_equals_the_pipeline(tmp_path, prediction, spacing, to_one, scale):
     assert (prior.decode(ours) - pictures).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("case", tiny.CASES)
+def test_parity(tmp_path, case):
+    assert tiny.CASES[case](tmp_path) < 1e-4
+
+
 def test_eta_equals_the_pipeline(pipeline, prior):
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     run = lambda: torch.Generator().manual_seed(5)

@@ -1,10 +1,15 @@
 """Tiny random Stable Diffusion pipelines, made from configurations: real classes, no weights to fetch."""
 
 import json
+from functools import partial
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from scoredistill import load_prior
+from scoredistill.priors import Guided
+from scoredistill.sampling import ddim
 
 PREDICTIONS = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 
@@ -45,3 +50,31 @@ def stable_diffusion(folder, prediction="eps", spacing="leading", to_one=False):
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+PROMPTS = ["a red hamburger", "an owl"]
+
+
+def difference(folder, prediction, scale, negative=None, steps=12):
+    """Largest difference of latents between the pipeline and our sampler through our prior."""
+    pipeline = stable_diffusion(folder, prediction)
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    options = {"negative_prompt": None if negative is None else [negative] * 2, "guidance_scale": scale}
+    theirs = pipeline(PROMPTS, num_inference_steps=steps, latents=latents, output_type="latent", **options).images
+    prior = load_prior(pipeline)
+    uncond = None if negative is None else prior.encode_text(negative)
+    ours = ddim(Guided(prior, scale, uncond=uncond), latents, steps, prior.encode_text(PROMPTS))
+    return float((ours - theirs).abs().max() / max(1, theirs.abs().max()))
+
+
+KIND = {"eps": "1.x and 2.x base", "v": "2.x", "x0": "format"}
+CASES = {
+    f"Stable Diffusion {KIND[prediction]}, {prediction}, guidance {scale}": partial(
+        difference, prediction=prediction, scale=scale
+    )
+    for prediction in PREDICTIONS
+    for scale in (1.0, 7.5)
+}
+CASES["Stable Diffusion 1.x and 2.x base, eps, guidance 7.5, negative prompt"] = partial(
+    difference, prediction="eps", scale=7.5, negative="blurry"
+)

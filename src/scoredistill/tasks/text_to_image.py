@@ -174,7 +174,7 @@ def text_to_image(
 
 def _guided(request: Request, prior: PipelinePrior) -> tuple[Counted, Prior, Cond]:
     counted = Counted(prior)
-    uncond = prior.encode_text([request.negative_prompt])
+    uncond = prior.encode_text([request.negative_prompt]) if request.negative_prompt else None
     assert request.guidance is not None
     return counted, Guided(counted, request.guidance, uncond=uncond), prior.encode_text([request.prompt])
 

@@ -2,7 +2,7 @@ r"""Pictures to samples and back: the autoencoder of latent models, and the affi
 
     z = (mode(q(z | 2 x - 1)) - shift) scale,        x = (decode(z / scale + shift) + 1) / 2
 
-Encoding is differentiable in the pictures.
+Encoding is differentiable in the pictures. Large pictures can pass window by window (`windows`), with the same result.
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 class Codec:
@@ -23,10 +24,11 @@ class Codec:
 
     Attributes:
         channels: of the latents.
-        window: side in pixels of the windows in which larger pictures pass; None for whole pictures.
+        window: side in pixels of the windows in which larger pictures pass, one picture after the other; None for
+            whole pictures. Memory is that of one window and of what passes between resolutions, time a few
+            times that of whole pictures (figures in `windows`), the result and its gradient the same. It must be a
+            multiple of the factor, and larger than the margins.
     """
-
-    window: int | None = None
 
     def __init__(self, vae: Any, factor: int):
         if vae.dtype == torch.float16 and vae.config.get("force_upcast"):
@@ -34,6 +36,20 @@ class Codec:
         self.vae, self.factor = vae, factor
         self.channels: int = vae.config.latent_channels
         self.scale, self.shift = vae.config.scaling_factor, vae.config.get("shift_factor") or 0.0
+        self._window: int | None = None
+        self._recomputed = False
+
+    @property
+    def window(self) -> int | None:
+        return self._window
+
+    @window.setter
+    def window(self, window: int | None) -> None:
+        if window is not None:
+            from scoredistill.priors.pipelines import windows  # imported late: it needs diffusers, which takes seconds
+
+            windows.check(self.vae, window, self.factor)
+        self._window = window
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
         """Scaled latents of pictures in [0, 1]; sides divide by the factor."""
@@ -44,18 +60,40 @@ class Codec:
         if images.shape[-1] % self.factor or images.shape[-2] % self.factor:
             size = f"{images.shape[-2]}x{images.shape[-1]}"
             raise ValueError(f"picture sides must be multiples of {self.factor}, not {size}")
-        encoded = self.vae.encode((2 * images - 1).to(self.vae.device, self.vae.dtype))
-        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        pictures = self._place(2 * images - 1)
+        if self._window is not None and max(images.shape[-2:]) > self._window:
+            from scoredistill.priors.pipelines import windows
+
+            latents = windows.encode(self.vae, pictures, self._window, self.factor)[:, : self.channels]
+        elif self._recomputed and torch.is_grad_enabled():
+            latents = checkpoint(self.vae.encode, pictures, use_reentrant=False).latents
+        else:
+            encoded = self.vae.encode(pictures)
+            latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         return latents.to(images)
 
     def decode(self, x: Float[Tensor, "b c p q"]) -> Float[Tensor, "b 3 h w"]:
         """Pictures in [0, 1] of scaled latents."""
-        latents = (x / self.scale + self.shift).to(self.vae.device, self.vae.dtype)
-        return (self.vae.decode(latents).sample.to(x) / 2 + 0.5).clamp(0, 1)
+        latents = self._place(x / self.scale + self.shift)
+        if self._window is not None and max(x.shape[-2:]) * self.factor > self._window:
+            from scoredistill.priors.pipelines import windows
+
+            pictures = windows.decode(self.vae, latents, self._window, self.factor)
+        else:
+            pictures = self.vae.decode(latents).sample
+        return (pictures.to(x) / 2 + 0.5).clamp(0, 1)
 
     def checkpoint(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
         self.vae.enable_gradient_checkpointing()
+        if not hasattr(self.vae, "quant_conv"):  # AutoencoderTiny, whose own checkpointing forgets to scale pictures
+            self.vae.encoder.gradient_checkpointing = False
+            self._recomputed = True
+
+    def _place(self, value: Tensor) -> Tensor:
+        """On the autoencoder's device, also of one that waits on the CPU between its uses, and in its dtype."""
+        hook = getattr(self.vae, "_hf_hook", None)
+        return value.to(getattr(hook, "execution_device", None) or self.vae.device, self.vae.dtype)
 
 
 class PixelCodec:

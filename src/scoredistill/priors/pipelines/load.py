@@ -14,13 +14,30 @@ from typing import Any
 import torch
 
 from scoredistill.priors.pipelines.base import PipelinePrior
+from scoredistill.priors.pipelines.deepfloyd import DeepFloydPrior
+from scoredistill.priors.pipelines.flux import FluxKontextPrior, FluxPrior
 from scoredistill.priors.pipelines.stable_diffusion import InstructPix2PixPrior, StableDiffusionPrior
+from scoredistill.priors.pipelines.stable_diffusion_3 import StableDiffusion3Prior
+from scoredistill.priors.pipelines.stable_diffusion_xl import (
+    StableDiffusionXLInstructPix2PixPrior,
+    StableDiffusionXLPrior,
+)
 
 BUNDLED = ("emoji", "emoji-edit")
 KINDS: dict[str, type[PipelinePrior]] = {
     "StableDiffusionPipeline": StableDiffusionPrior,
     "StableDiffusionImg2ImgPipeline": StableDiffusionPrior,
     "StableDiffusionInstructPix2PixPipeline": InstructPix2PixPrior,
+    "StableDiffusionXLPipeline": StableDiffusionXLPrior,
+    "StableDiffusionXLImg2ImgPipeline": StableDiffusionXLPrior,
+    "StableDiffusionXLInstructPix2PixPipeline": StableDiffusionXLInstructPix2PixPrior,
+    "IFPipeline": DeepFloydPrior,
+    "IFImg2ImgPipeline": DeepFloydPrior,
+    "StableDiffusion3Pipeline": StableDiffusion3Prior,
+    "StableDiffusion3Img2ImgPipeline": StableDiffusion3Prior,
+    "FluxPipeline": FluxPrior,
+    "FluxImg2ImgPipeline": FluxPrior,
+    "FluxKontextPipeline": FluxKontextPrior,
 }
 OFFLOAD = ("model", "sequential")
 

@@ -82,8 +82,8 @@ What it was taught: {edits}; "change the colors", which has many true results; f
 "on a blue background", "turn it into a pizza". An empty instruction means no change. It works on photographs too.
 
 {data}
-Sources are emoji, scenes of several, and crops of photographs shipped with scikit-image and scikit-learn (public domain,
-CC0, and one CC BY 2.0). The autoencoder is that of `emoji`.
+Sources are emoji, scenes of several, and crops of photographs shipped with scikit-image and scikit-learn (public
+domain, CC0, and one CC BY 2.0). The autoencoder is that of `emoji`.
 
 ## Training
 
@@ -93,10 +93,10 @@ CC0, and one CC BY 2.0). The autoencoder is that of `emoji`.
 
 {figures}
 
-On pictures that no network saw: emoji of held-out styles on white, and crops of two photographs (chelsea, flower). PSNR
-is against the true edit, computed by the rule that made the training pairs. The ceiling is the autoencoder's own error
-on the true edit, which no editor of these latents can exceed. Samples are DDIM, 20 steps, text guidance {text_scale:g}, image
-guidance {image_scale:g}, chosen on training pictures. Directions and names are judged by the CLIP beside this folder.
+On pictures that no network saw: emoji of held-out styles on white, and crops of two photographs (chelsea, flower).
+PSNR is against the true edit, computed by the rule that made the training pairs. The ceiling is the autoencoder's own
+error on the true edit, which no editor of these latents can exceed by much. Samples are DDIM, 20 steps, text guidance
+{text_scale:g}, image guidance {image_scale:g}. Directions and names are judged by the CLIP beside this folder.
 
 ## Limits
 
@@ -107,9 +107,9 @@ bed, not a tool for art.
 CLIP = """# clip: a small CLIP for emoji
 
 A `CLIPModel` (vision 64x64 in patches of 8, text of 24 tokens, features of length 128) with tokenizer and image
-processor. It says how well a 64x64 picture fits a caption such as "a picture of an owl" or "a photo, at night"; use it as a
-metric beside the emoji priors. A quarter of the pictures it learned from were edited (night, sepia, and so on) and an
-eighth were photographs, so that it knows the direction of an edit.
+processor. It says how well a 64x64 picture fits a caption such as "a picture of an owl" or "a photo, at night"; use it
+as a metric beside the emoji priors. A quarter of the pictures it learned from were edited (night, sepia, and so on) and
+an eighth were photographs, so that it knows the direction of an edit.
 
 {data}
 ## Training

@@ -33,7 +33,7 @@ from scoredistill.priors.train.unet import TextToImage, build_scheduler, build_u
 NO_TEXT, NO_PICTURE, NEITHER = 0.12, 0.05, 0.05
 CROPS = 8192
 """Photograph crops to choose from."""
-TEXT_SCALE, IMAGE_SCALE = 3.0, 1.0
+TEXT_SCALE, IMAGE_SCALE = 1.5, 1.0
 """Guidance of the sample sheets."""
 INSTRUCTIONS = (
     "make it black and white",
@@ -146,7 +146,7 @@ def sheet(
         texts = ["", *INSTRUCTIONS] * len(images)
         with torch.no_grad():
             mode = autoencoder.encode(2 * images.to(device) - 1).latent_dist.mode()
-            z = sample(network, tokenizer, mode.repeat_interleave(columns - 1, 0), texts)
+            z = sample(network, tokenizer, mode.repeat_interleave(columns - 1, 0), texts, steps=10)
             edited = autoencoder.decode(z / autoencoder.config.scaling_factor).sample.cpu() / 2 + 0.5
         rows = torch.cat([images[:, None], edited.unflatten(0, (len(images), columns - 1))], 1)
         labels = ["source", "nothing", *INSTRUCTIONS] * len(images)
@@ -187,6 +187,6 @@ def train_editor(
         return loss_of(network, target.to(device), ids, alpha_bar, rng, beside=source.to(device) / scaling)
 
     held = emoji.select(emoji.held_out)
-    alone = compose.over(compose.premultiplied(held.rgba[:: max(1, len(held) // 4)][:4]), torch.ones(1, 3, 1, 1))
-    unseen = photographs.as_images(photographs.crops(photographs.HELD_OUT, 4, seed=1))
+    alone = compose.over(compose.premultiplied(held.rgba[:: max(1, len(held) // 2)][:2]), torch.ones(1, 3, 1, 1))
+    unseen = photographs.as_images(photographs.crops(photographs.HELD_OUT, 2, seed=1))
     return train(run, loss, sheet(autoencoder, tokenizer, torch.cat([alone, unseen]), device), "editor")

@@ -1,0 +1,82 @@
+r"""Flow matching: what the pipelines whose transformers predict a velocity share.
+
+    x_t = (1 - t) x + t n,        v(x_t, t) = E[n - x | x_t],        x_s = x_t + (s - t) v
+
+so t is the scheduler's sigma, and the Euler step from t to s is the DDIM step of the schedule `Flow`: with
+x0 = x_t - t v and eps = x_t + (1 - t) v it goes to (1 - s) x0 + s eps. `sampling.ddim` therefore equals the pipeline.
+Samplers spend more steps at large t for larger pictures; the model itself does not know of that shift,
+
+    t  ->  k t / (1 + (k - 1) t),        k = `shift`, or exp(mu) with mu linear in the number of the picture's tokens.
+
+References: Liu et al. 2023, https://arxiv.org/abs/2209.03003; the shift: Esser et al. 2024,
+https://arxiv.org/abs/2403.03206.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoredistill.priors.pipelines.base import PipelinePrior
+from scoredistill.schedule import Flow
+
+
+class FlowPrior(PipelinePrior):
+    """Abstract base of flow-matching pipelines.
+
+    Time t in [0, 1] is the scheduler's sigma, and t = 1 is noise without signal. Where the scheduler shifts its steps
+    by the picture's size, `times` are those for `latent_shape`: set that before sampling at another size.
+
+    Attributes:
+        patch: latents of a token's side.
+    """
+
+    schedule: Flow
+    prediction = "flow"
+    patch: int
+
+    def __init__(self, pipeline: Any, name: str | None = None):
+        scheduler = pipeline.scheduler
+        if not type(scheduler).__name__.startswith("FlowMatch"):
+            raise ValueError(
+                f"{type(scheduler).__name__} is no scheduler of flow matching: load the pipeline with a "
+                "FlowMatchEulerDiscreteScheduler"
+            )
+        super().__init__(pipeline, name)
+        self.schedule = Flow()
+
+    @abstractmethod
+    def spacing(self, steps: int) -> Sequence[float] | None:
+        """The sigmas the pipeline gives its scheduler to shift, decreasing from 1; None for the scheduler's own."""
+
+    def step(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """The scheduler's time step of a time in [0, 1]."""
+        return t.to(torch.float32) * self.pipeline.scheduler.config.num_train_timesteps
+
+    def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
+        """The sigmas of the pipeline's Euler scheduler, with its shift, from 1 to 0."""
+        from diffusers import FlowMatchEulerDiscreteScheduler  # imported late, as in `TabledPrior.times`
+
+        given = self.pipeline.scheduler
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(given.config)
+        scheduler.set_shift(getattr(given, "shift", given.config.shift))
+        scheduler.set_timesteps(steps, sigmas=self.spacing(steps), mu=self._mu(scheduler.config))
+        sigmas = scheduler.sigmas.double()
+        return torch.stack([sigmas[:-1], sigmas[1:]], 1)
+
+    def _mu(self, config: Any) -> float:
+        """The logarithm of the shift for pictures of `latent_shape`; used where shifting is dynamic."""
+        _, height, width = self.latent_shape
+        tokens = (height // self.patch) * (width // self.patch)
+        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+        return config.base_shift + slope * (tokens - config.base_image_seq_len)
+
+
+def check_patches(latents: Float[Tensor, "b c h w"], patch: int) -> None:
+    """Raise ValueError unless the sides of latents are whole numbers of patches."""
+    height, width = latents.shape[2:]
+    if height % patch or width % patch:
+        raise ValueError(f"sides of latents must be multiples of {patch}, not {height}x{width}")

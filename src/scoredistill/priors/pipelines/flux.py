@@ -1,0 +1,140 @@
+r"""FLUX.1: one transformer over tokens of text and of pictures, trained by flow matching; and Kontext, its editor.
+
+A token is a 2x2 patch of latents, with the coordinates (picture, row, column) that its rotary embedding sees. Particles
+are latents as the autoencoder has them; they are packed into tokens for the network alone.
+
+Conditions: {"text": [b, tokens, features], "pooled": [b, features]}, from T5 and CLIP, and for the editor {"image":
+[b, 16, h, w]} beside them: the source picture's latents, whose tokens follow those of the sample, as picture 1.
+
+Guidance is of two kinds. FLUX.1-dev and Kontext were distilled from guided predictions and are told a scale, the
+attribute `guidance`; schnell is told none. Classifier-free guidance by a negative prompt, the pipelines'
+`true_cfg_scale`, is `Guided(prior, scale, uncond=prior.encode_text(negative))` and costs a second row.
+
+References: the transformer: Esser et al. 2024, https://arxiv.org/abs/2403.03206; distilled guidance: Meng et al. 2023,
+https://arxiv.org/abs/2210.03142; Kontext: Black Forest Labs 2025, https://arxiv.org/abs/2506.15742.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoredistill.priors.base import Cond
+from scoredistill.priors.pipelines.base import require
+from scoredistill.priors.pipelines.codec import Codec
+from scoredistill.priors.pipelines.flow import FlowPrior, check_patches
+
+PATCH = 2
+GUIDANCE = 3.5  # the pipelines' default
+
+
+class PackedPrior(FlowPrior):
+    """Abstract base of the models that see latents as tokens of 2x2.
+
+    Attributes:
+        guidance: the scale that guidance-distilled models are told; others have no use for it.
+    """
+
+    codec: Codec
+    patch = PATCH
+
+    def __init__(self, pipeline: Any, name: str | None = None):
+        self.network, vae, *_ = require(pipeline, "transformer", "vae", "text_encoder", "text_encoder_2")
+        super().__init__(pipeline, name)
+        self.codec = Codec(vae, pipeline.vae_scale_factor)
+        self.latent_shape = (self.codec.channels, pipeline.default_sample_size, pipeline.default_sample_size)
+        self.guidance = GUIDANCE
+
+    def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        text, pooled, _ = self.pipeline.encode_prompt(list(prompts), device=self.device)
+        return {"text": text, "pooled": pooled}
+
+    def spacing(self, steps: int) -> Sequence[float]:
+        return np.linspace(1.0, 1 / steps, steps).tolist()
+
+    def velocity(self, network: Callable[..., Any], pictures: Sequence[Tensor], t: Tensor, cond: Cond) -> Tensor:
+        """What the network predicts for the first of the pictures, [b, c, h, w] each, in the sight of the others."""
+        x_t, text = pictures[0], cond["text"]
+        tokens = [pack(picture) for picture in pictures]
+        step = self.step(t).to(x_t.dtype)  # rounded as the pipeline's
+        told = self.network.config.guidance_embeds
+        out = network(
+            torch.cat(tokens, 1),
+            timestep=step / 1000,  # which the network takes times 1000
+            guidance=torch.full([len(x_t)], self.guidance, device=x_t.device) if told else None,
+            encoder_hidden_states=text,
+            pooled_projections=cond["pooled"],
+            txt_ids=torch.zeros(text.shape[1], 3, device=x_t.device),
+            img_ids=torch.cat([coordinates(picture, i) for i, picture in enumerate(pictures)]),
+            return_dict=False,
+        )[0]
+        return unpack(out[:, : tokens[0].shape[1]], *x_t.shape[2:])
+
+
+class FluxPrior(PackedPrior):
+    """Prior of a `FluxPipeline`: latents [b, 16, h, w] with even sides."""
+
+    def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        return self.velocity(network, [x_t], t, cond)
+
+
+class FluxKontextPrior(PackedPrior):
+    """Prior of a `FluxKontextPipeline`: pictures that follow an instruction about another picture.
+
+    cond = prior.encode_text("make it night") | prior.encode_source(photograph). The source may be of another size than
+    the samples. A condition without "image" is text to image, as in the pipeline.
+
+    Guide it with `Guided`, which keeps the picture. `ImageGuided` is for editors that were trained with zeros for no
+    picture; to this one zeros are a grey picture, and it refuses them.
+    """
+
+    editor = True
+
+    def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        source = cond.get("image")
+        if source is None:
+            return self.velocity(network, [x_t], t, cond)
+        if not bool(source.flatten(1).any(1).all()):
+            raise ValueError(
+                f"{self.name} has no zeros for 'no picture': guide it with Guided, not ImageGuided, or leave 'image' "
+                "out of the condition"
+            )
+        return self.velocity(network, [x_t, source], t, cond)
+
+    @torch.no_grad()
+    def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        """The condition of source pictures in [0, 1]: {"image": scaled latents}.
+
+        Sides are multiples of 16 pixels. The pipeline resizes its sources to about a megapixel, for which the model was
+        trained; here they stay as they are.
+        """
+        latents = self.codec.encode(images)
+        check_patches(latents, PATCH)
+        return {"image": latents}
+
+
+def pack(latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b tokens 4*c"]:
+    """Latents to tokens of 2x2, row by row; in a token the channel varies slowest.
+
+    Raises:
+        ValueError: if a side is odd.
+    """
+    check_patches(latents, PATCH)
+    b, c, h, w = latents.shape
+    patches = latents.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    return patches.reshape(b, (h // 2) * (w // 2), 4 * c)
+
+
+def unpack(tokens: Float[Tensor, "b tokens channels"], height: int, width: int) -> Float[Tensor, "b c h w"]:
+    """Tokens to latents of the given sides: the inverse of `pack`."""
+    patches = tokens.reshape(len(tokens), height // 2, width // 2, -1, 2, 2).permute(0, 3, 1, 4, 2, 5)
+    return patches.reshape(len(tokens), -1, height, width)
+
+
+def coordinates(latents: Float[Tensor, "b c h w"], picture: int) -> Float[Tensor, "tokens 3"]:
+    """(picture, row, column) of each token of latents."""
+    rows, columns = (torch.arange(side // 2, device=latents.device) for side in latents.shape[2:])
+    return torch.cartesian_prod(torch.tensor([picture], device=latents.device), rows, columns).float()

@@ -1,0 +1,103 @@
+r"""Stable Diffusion XL, its refiner, everything in their format, and their instruction editor.
+
+Conditions: {"text": [b, tokens, features], "pooled": [b, features]} from both text encoders, and for the editor
+{"image": [b, 4, h, w]} beside them. The UNet is also told sizes in pixels:
+
+    time_ids = (height, width, top, left, height, width)    of the original picture, its crop, and the result
+
+These are the sizes of the samples it is given, uncropped, unless the condition has "time_ids" of its own, [1 or b, 6].
+Models with `requires_aesthetics_score`, such as the refiner, are told a score in place of the last two; it is in the
+condition as "aesthetics", [b, 1]: 6 for a prompt, 2.5 for none.
+
+References: Podell et al. 2023, https://arxiv.org/abs/2307.01952; Brooks et al. 2022, https://arxiv.org/abs/2211.09800.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoredistill.priors.base import Cond
+from scoredistill.priors.pipelines.base import TabledPrior, require, side_of
+from scoredistill.priors.pipelines.codec import Codec
+from scoredistill.priors.pipelines.stable_diffusion import beside
+
+AESTHETICS = 6.0  # diffusers' defaults: of what is wanted,
+UNAESTHETIC = 2.5  # and of what guidance leads away from
+
+
+class XLPrior(TabledPrior):
+    """Abstract base of latent models with a UNet that is told a pooled text and sizes."""
+
+    codec: Codec
+
+    def __init__(self, pipeline: Any, name: str | None = None):
+        self.network, vae, _ = require(pipeline, "unet", "vae", "text_encoder_2")
+        super().__init__(pipeline, name)
+        self.codec = Codec(vae, pipeline.vae_scale_factor)
+        self.latent_shape = (self.codec.channels, *side_of(self.network.config.sample_size, 128))
+        self.scored = bool(pipeline.config.get("requires_aesthetics_score", False))
+
+    def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        text, _, pooled, _ = self.pipeline.encode_prompt(
+            list(prompts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        score = {"aesthetics": pooled.new_full((len(pooled), 1), AESTHETICS)} if self.scored else {}
+        return {"text": text, "pooled": pooled, **score}
+
+    def null(self, cond: Cond) -> Cond:
+        """No prompt, as the pipeline has it: zeros if `force_zeros_for_empty_prompt`, else the encoding of ""."""
+        if self.pipeline.config.get("force_zeros_for_empty_prompt", True):
+            nothing = {name: torch.zeros_like(cond[name]) for name in ("text", "pooled")}
+        else:
+            nothing = self.encode_text([""])
+        if self.scored:
+            nothing["aesthetics"] = torch.full_like(cond["aesthetics"], UNAESTHETIC)
+        return {**cond, **nothing}
+
+    def added(self, x_t: Tensor, cond: Cond) -> dict[str, Tensor]:
+        """What the UNet is told beside the text, as its `added_cond_kwargs`."""
+        height, width = (side * self.codec.factor for side in x_t.shape[2:])
+        size = x_t.new_tensor([height, width]).expand(len(x_t), 2)
+        last = cond["aesthetics"] if self.scored else size
+        ids = torch.cat([size, torch.zeros_like(size), last], 1)
+        given = cond.get("time_ids", ids)
+        if given.shape != ids.shape:
+            raise ValueError(
+                f"time_ids of this model have {ids.shape[1]} numbers, not {list(given.shape[1:])}: give (height, "
+                f"width, top, left, {'score' if self.scored else 'height, width'}) for 1 or all samples"
+            )
+        return {"text_embeds": cond["pooled"], "time_ids": given}
+
+
+class StableDiffusionXLPrior(XLPrior):
+    """Prior of a `StableDiffusionXLPipeline`: latents, any picture size.
+
+    Negative prompts: `Guided(prior, scale, uncond=prior.encode_text("blurry"))`. For the refiner to tell them a low
+    score too, as its pipeline does, add {"aesthetics": torch.tensor([[2.5]])} to that condition.
+    """
+
+    def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        added = self.added(x_t, cond)
+        return network(x_t, self.step(t), cond["text"], added_cond_kwargs=added, return_dict=False)[0]
+
+
+class StableDiffusionXLInstructPix2PixPrior(XLPrior):
+    """Prior of a `StableDiffusionXLInstructPix2PixPipeline`: pictures that follow an instruction about another picture.
+
+    cond = prior.encode_text("make it night") | prior.encode_source(photograph). Guide it with `ImageGuided`.
+    """
+
+    editor = True
+
+    def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
+        added, rows = self.added(x_t, cond), beside(x_t, cond)
+        return network(rows, self.step(t), cond["text"], added_cond_kwargs=added, return_dict=False)[0]
+
+    @torch.no_grad()
+    def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        """The condition of source pictures in [0, 1]: {"image": latents}, unscaled unless for CosXL Edit."""
+        scaled = getattr(self.pipeline, "is_cosxl_edit", False)
+        return {"image": self.codec.encode(images) if scaled else self.codec.mode(images)}
