@@ -3,7 +3,7 @@
     python benchmarks/parity.py --out docs/results/parity.json
 
 Each line is the largest difference of latents (relative to the largest latent, if that is above 1) between what the
-diffusers pipeline returns and what `sampling.ddim` returns through our prior, float32. The tests assert each below 1e-4.
+diffusers pipeline returns and what `sampling.ddim` returns through our prior, float32. Tests assert each below 1e-4.
 """
 
 import argparse
@@ -38,9 +38,15 @@ def measure():
 
 def table(record):
     """The record as Markdown."""
-    lines = ["# Parity with diffusers", "", f"`{record['command']}`, {record['date']}, commit {record['commit']}, "]
-    lines[-1] += ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    lines += [". Largest difference of latents, float32, tiny random networks, relative to the largest latent if above 1."]
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    lines = [
+        "# Parity with diffusers",
+        "",
+        f"`{record['command']}`, {record['date']}, commit {record['commit']}, {versions}.",
+    ]
+    lines += [
+        "Largest difference of latents, float32, tiny random networks, relative to the largest latent if above 1."
+    ]
     rows = [f"| {case} | {value:.1e} |" for case, value in record["difference"].items()]
     return "\n".join([*lines, "", "| pipeline, prediction, guidance | difference |", "|---|---|", *rows, ""])
 

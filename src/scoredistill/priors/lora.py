@@ -43,7 +43,8 @@ class LoraStudent(PriorWrapper):
         rng: draws A; a generator seeded with 0 by default.
 
     Raises:
-        ValueError: if peft is not installed, the network has no attention, or a view is not of `view_dim` numbers.
+        ValueError: if peft is not installed, the network has no attention, a view is not of `view_dim` numbers, or the
+            network is a transformer, which takes none.
     """
 
     prior: PipelinePrior
@@ -58,6 +59,8 @@ class LoraStudent(PriorWrapper):
     ):
         if rank < 1 or view_dim < 0:
             raise ValueError(f"rank must be at least 1 and view_dim at least 0, not {rank} and {view_dim}")
+        if view_dim and getattr(prior.network, "time_embedding", None) is None:
+            raise ValueError("a view is added to the time embedding of a UNet: use view_dim=0 for a transformer")
         super().__init__(prior)
         self.view_dim, self.view = view_dim, view
         self.unet = _twin(prior.network)

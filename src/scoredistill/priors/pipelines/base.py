@@ -62,7 +62,8 @@ class PipelinePrior(Prior):
     @property
     def device(self) -> torch.device:
         """Where the networks run (for offloaded pipelines: not where their weights wait)."""
-        return torch.device(self.pipeline._execution_device)
+        hook = getattr(self.network, "_hf_hook", None)
+        return torch.device(getattr(hook, "execution_device", None) or self.network.device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -95,14 +96,18 @@ class PipelinePrior(Prior):
         One batched call, or as many as `max_rows` asks for.
         """
         cond = self.encode_text([""]) if cond is None else cond
-        rows = len(x_t)
-        given = {name: self._place(value) for name, value in expand_cond(cond, rows).items()}
+        rows, device, dtype = len(x_t), self.device, self.dtype
+
+        def place(value: Tensor) -> Tensor:
+            return value.to(device, dtype if value.is_floating_point() else None)
+
+        given = {name: place(value) for name, value in expand_cond(cond, rows).items()}
         size = self.max_rows or rows
         outs = [
             self.forward(
                 network,
-                self._place(x_t[i : i + size]),
-                t[i : i + size].to(self.device),
+                place(x_t[i : i + size]),
+                t[i : i + size].to(device),
                 {name: value[i : i + size] for name, value in given.items()},
             )
             for i in range(0, rows, size)
@@ -152,9 +157,6 @@ class PipelinePrior(Prior):
     @torch.no_grad()
     def decode(self, x: Float[Tensor, "b c p q"]) -> Float[Tensor, "b 3 h w"]:
         return self.codec.decode(x)
-
-    def _place(self, value: Tensor) -> Tensor:
-        return value.to(self.device, self.dtype if value.is_floating_point() else None)
 
 
 class TabledPrior(PipelinePrior):

@@ -2,9 +2,12 @@ r"""Pictures to samples and back: the autoencoder of latent models, and the affi
 
     z = (mode(q(z | 2 x - 1)) - shift) scale,        x = (decode(z / scale + shift) + 1) / 2
 
+where scale and shift are one number, or one of each channel (`latents_mean` and `latents_std`).
+
 Encoding is differentiable in the pictures. Large pictures can pass window by window (`windows`), with the same result.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,11 +19,10 @@ from torch.utils.checkpoint import checkpoint
 class Codec:
     """A diffusers autoencoder.
 
-    One that overflows in float16 (`force_upcast`, as Stable Diffusion XL's) is put in float32.
-
     Args:
         vae: `AutoencoderKL`, or `AutoencoderTiny`, whose code has no posterior.
         factor: pixels of a latent's side.
+        upcast: put a float16 autoencoder with `force_upcast` in float32, since Stable Diffusion XL's overflows.
 
     Attributes:
         channels: of the latents.
@@ -30,12 +32,14 @@ class Codec:
             multiple of the factor, and larger than the margins.
     """
 
-    def __init__(self, vae: Any, factor: int):
-        if vae.dtype == torch.float16 and vae.config.get("force_upcast"):
+    def __init__(self, vae: Any, factor: int, upcast: bool = False):
+        if upcast and vae.dtype == torch.float16 and vae.config.get("force_upcast"):
             vae = vae.float()
         self.vae, self.factor = vae, factor
         self.channels: int = vae.config.latent_channels
         self.scale, self.shift = vae.config.scaling_factor, vae.config.get("shift_factor") or 0.0
+        if (std := vae.config.get("latents_std")) and (mean := vae.config.get("latents_mean")):
+            self.scale, self.shift = self.scale / _by_channel(std), _by_channel(mean)
         self._window: int | None = None
         self._recomputed = False
 
@@ -53,7 +57,9 @@ class Codec:
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
         """Scaled latents of pictures in [0, 1]; sides divide by the factor."""
-        return (self.mode(images) - self.shift) * self.scale
+        latents = self.mode(images)
+        scale, shift = self._affine(latents)
+        return (latents - shift) * scale
 
     def mode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
         """The posterior's mode, unscaled."""
@@ -74,7 +80,8 @@ class Codec:
 
     def decode(self, x: Float[Tensor, "b c p q"]) -> Float[Tensor, "b 3 h w"]:
         """Pictures in [0, 1] of scaled latents."""
-        latents = self._place(x / self.scale + self.shift)
+        scale, shift = self._affine(x)
+        latents = self._place(x / scale + shift)
         if self._window is not None and max(x.shape[-2:]) * self.factor > self._window:
             from scoredistill.priors.pipelines import windows
 
@@ -89,6 +96,9 @@ class Codec:
         if not hasattr(self.vae, "quant_conv"):  # AutoencoderTiny, whose own checkpointing forgets to scale pictures
             self.vae.encoder.gradient_checkpointing = False
             self._recomputed = True
+
+    def _affine(self, latents: Tensor) -> list[Any]:
+        return [v.to(latents) if isinstance(v, Tensor) else v for v in (self.scale, self.shift)]
 
     def _place(self, value: Tensor) -> Tensor:
         """On the autoencoder's device, also of one that waits on the CPU between its uses, and in its dtype."""
@@ -111,3 +121,7 @@ class PixelCodec:
 
     def checkpoint(self) -> None:
         """Nothing to recompute."""
+
+
+def _by_channel(values: Sequence[float]) -> Tensor:
+    return torch.tensor(list(values)).view(1, -1, 1, 1)

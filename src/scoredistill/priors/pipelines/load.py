@@ -4,6 +4,8 @@ prior = load_prior("stable-diffusion-v1-5/stable-diffusion-v1-5", dtype=torch.fl
 cond = prior.encode_text(["a hamburger"])
 """
 
+import os
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -40,6 +42,7 @@ KINDS: dict[str, type[PipelinePrior]] = {
     "FluxKontextPipeline": FluxKontextPrior,
 }
 OFFLOAD = ("model", "sequential")
+OPTIONAL = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}  # parts that a folder may lack
 
 
 def load_prior(
@@ -56,6 +59,7 @@ def load_prior(
     checkpointing: bool = False,
     window: int | None = None,
     offload: str | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> PipelinePrior:
     """Load a diffusion model as a prior.
 
@@ -71,6 +75,8 @@ def load_prior(
         checkpointing: recompute the autoencoder in the backward pass instead of keeping its activations.
         window: side in pixels of the windows in which larger pictures are encoded and decoded, see `Codec`.
         offload: "model" or "sequential", diffusers' ways of keeping weights on the CPU between their uses.
+        parts: parts to use instead of the model's own, or None to leave one out, for `from_pretrained`: for example
+            {"text_encoder_3": None, "tokenizer_3": None} for Stable Diffusion 3 without T5.
 
     Raises:
         ValueError: if there is no such model, it is of a kind that is not supported, or is not in safetensors.
@@ -86,10 +92,13 @@ def load_prior(
     if isinstance(source, (str, Path)):
         folder, name = prior_folder(source), str(source)
         options = {"revision": revision, "local_files_only": local_files_only or Path(folder).is_dir()}
-        pipeline = _load_pipeline(folder, {"torch_dtype": dtype or torch.float32, "variant": variant}, options)
+        chosen = {"torch_dtype": dtype or torch.float32, "variant": variant, **(parts or {})}
+        pipeline = _load_pipeline(folder, chosen, options)
         if offload is None:
             pipeline = pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     else:
+        if parts:
+            raise ValueError("a ready pipeline has its parts: change them there")
         pipeline, name = source, None
         if given := [each for each in (device, dtype) if each is not None]:
             _prior_of(type(pipeline).__mro__)
@@ -104,6 +113,7 @@ def load_prior(
     if checkpointing:
         prior.codec.checkpoint()
     if compile:
+        _check_compiler(prior.device)
         prior.network.compile()
     return prior
 
@@ -155,7 +165,7 @@ def quietly() -> Iterator[None]:
                 library.enable_progress_bar()
 
 
-def _load_pipeline(folder: str, precision: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
     from diffusers import DiffusionPipeline
 
     # a hub download may take long: there, the libraries' own progress bars stay
@@ -166,9 +176,12 @@ def _load_pipeline(folder: str, precision: Mapping[str, Any], options: Mapping[s
             raise _failure(folder, error) from error
         _prior_of(index["_class_name"])
         if "safety_checker" in index:  # it looks at finished pictures, which distillation does not make
-            precision = {**precision, "safety_checker": None, "requires_safety_checker": False}
+            chosen = {"safety_checker": None, "requires_safety_checker": False, **chosen}
+        for part in OPTIONAL.get(index["_class_name"], ()):
+            if part not in index:  # saved without it: diffusers asks for what the class has
+                chosen = {part: None, **chosen}
         try:
-            return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **precision, **options)
+            return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **chosen, **options)
         except Exception as error:
             raise _failure(folder, error) from error
 
@@ -203,6 +216,13 @@ def _device(device: str | torch.device) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("this torch sees no CUDA device: use device cpu, or install a CUDA build of torch")
     return device
+
+
+def _check_compiler(device: torch.device) -> None:
+    if device.type == "cpu" and not any(
+        shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "cl")
+    ):
+        raise ValueError("compiling for a CPU needs a C++ compiler: install g++, or leave compile=False")
 
 
 def _dtype(name: str) -> torch.dtype:

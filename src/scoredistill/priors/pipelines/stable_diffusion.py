@@ -19,15 +19,22 @@ from scoredistill.priors.pipelines.codec import Codec
 
 
 class UNetPrior(TabledPrior):
-    """Abstract base of latent models with a UNet."""
+    """Abstract base of latent models with a UNet.
+
+    Attributes:
+        encoder: the text encoder that it cannot do without.
+        side: of its latents, where the UNet does not say.
+        upcast: see `Codec`.
+    """
 
     codec: Codec
+    encoder, side, upcast = "text_encoder", 64, False
 
     def __init__(self, pipeline: Any, name: str | None = None):
-        self.network, vae, _ = require(pipeline, "unet", "vae", "text_encoder")
+        self.network, vae, _ = require(pipeline, "unet", "vae", self.encoder)
         super().__init__(pipeline, name)
-        self.codec = Codec(vae, pipeline.vae_scale_factor)
-        self.latent_shape = (self.codec.channels, *side_of(self.network.config.sample_size, 64))
+        self.codec = Codec(vae, pipeline.vae_scale_factor, self.upcast)
+        self.latent_shape = (self.codec.channels, *side_of(self.network.config.sample_size, self.side))
 
 
 class StableDiffusionPrior(UNetPrior):

@@ -20,25 +20,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.priors.base import Cond
-from scoredistill.priors.pipelines.base import TabledPrior, require, side_of
-from scoredistill.priors.pipelines.codec import Codec
-from scoredistill.priors.pipelines.stable_diffusion import beside
+from scoredistill.priors.pipelines.stable_diffusion import UNetPrior, beside
 
 AESTHETICS = 6.0  # diffusers' defaults: of what is wanted,
 UNAESTHETIC = 2.5  # and of what guidance leads away from
 
 
-class XLPrior(TabledPrior):
+class XLPrior(UNetPrior):
     """Abstract base of latent models with a UNet that is told a pooled text and sizes."""
 
-    codec: Codec
+    encoder, side, upcast = "text_encoder_2", 128, True
 
-    def __init__(self, pipeline: Any, name: str | None = None):
-        self.network, vae, _ = require(pipeline, "unet", "vae", "text_encoder_2")
-        super().__init__(pipeline, name)
-        self.codec = Codec(vae, pipeline.vae_scale_factor)
-        self.latent_shape = (self.codec.channels, *side_of(self.network.config.sample_size, 128))
-        self.scored = bool(pipeline.config.get("requires_aesthetics_score", False))
+    @property
+    def scored(self) -> bool:
+        """Whether the UNet is told an aesthetic score."""
+        return bool(self.pipeline.config.get("requires_aesthetics_score", False))
 
     def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         text, _, pooled, _ = self.pipeline.encode_prompt(
