@@ -186,3 +186,23 @@ def test_impossible_windows_are_refused_before_work():
     )
     with pytest.raises(ValueError, match="plain AutoencoderKL"):
         other.window = 64
+
+
+def test_latents_may_be_shifted_and_scaled_by_channel():
+    codec, x = kl(), picture(16, 16)
+    mode = codec.mode(x)
+    codec.vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.0, 2.0, 0.5, 4.0])
+    other = Codec(codec.vae, 4)
+    latents = other.encode(x)
+    for channel, (mean, std) in enumerate(zip([0.1, -0.2, 0.3, 0.0], [1.0, 2.0, 0.5, 4.0], strict=True)):
+        assert (latents[:, channel] - (mode[:, channel] - mean) * 0.5 / std).abs().max() < 1e-6
+    assert (other.decode(latents) - codec.decode(mode * 0.5)).abs().max() < 1e-5
+
+
+def test_only_autoencoders_that_overflow_are_put_in_float32():
+    half = lambda **options: Codec(kl().vae.half(), 4, **options)
+    assert half().vae.dtype == torch.float16
+    assert half(upcast=True).vae.dtype == torch.float32
+    safe = kl().vae.half()
+    safe.register_to_config(force_upcast=False)
+    assert Codec(safe, 4, upcast=True).vae.dtype == torch.float16

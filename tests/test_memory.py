@@ -1,5 +1,7 @@
 """Memory and speed on big models: micro-batches, the networks' own work and little beside it, layouts, precision."""
 
+import sys
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -224,9 +226,24 @@ def test_a_compiled_network_predicts_the_same_and_text_stays_cached(tmp_path, mo
         return graph.forward
 
     compile_ = torch.nn.Module.compile
+    monkeypatch.setenv("CXX", sys.executable)  # any program: it is looked for, not called
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_(self, backend=backend))
     compiled = load_prior(prior.pipeline, compile=True)
     for _ in range(2):
         assert (predicted(Guided(compiled, 7.5), None) - before).abs().max() < 1e-5
         made = len(graphs)
     assert made == len(graphs) >= 1
+
+
+def test_compiling_without_a_compiler_is_refused_before_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ValueError, match=r"needs a C\+\+ compiler: install g\+\+"):
+        load_prior(tiny.stable_diffusion(tmp_path), compile=True)
+
+
+def test_unknown_options_are_refused_before_work():
+    with pytest.raises(ValueError, match="max_rows must be at least 1, not 0"):
+        load_prior("emoji", max_rows=0)
+    with pytest.raises(ValueError, match="unknown offload 'disk': use model or sequential"):
+        load_prior("emoji", offload="disk")

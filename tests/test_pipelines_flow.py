@@ -239,6 +239,26 @@ def test_folders_and_objects_are_the_same_prior(prior, tmp_path, x):
     assert torch.equal(loaded.eps(x, T, loaded.encode_text("an owl")), prior.eps(x, T, prior.encode_text("an owl")))
 
 
+def test_a_folder_may_lack_t5_or_be_loaded_without_it(tmp_path, x):
+    with_t5, without = (tiny_flow.stable_diffusion_3(tmp_path / str(t5), t5=t5) for t5 in (True, False))
+    without.save_pretrained(tmp_path / "without")
+    with_t5.save_pretrained(tmp_path / "with")
+    loaded = load_prior(tmp_path / "without")
+    assert torch.equal(
+        loaded.eps(x, T, loaded.encode_text("an owl")), load_prior(without).eps(x, T, loaded.encode_text("an owl"))
+    )
+    left_out = load_prior(tmp_path / "with", parts={"text_encoder_3": None, "tokenizer_3": None})
+    assert left_out.pipeline.text_encoder_3 is None
+    assert (left_out.encode_text("an owl")["text"][:, -1] == 0).all()
+    with pytest.raises(ValueError, match="a ready pipeline has its parts"):
+        load_prior(with_t5, parts={"text_encoder_3": None})
+
+
+def test_a_transformer_takes_no_view(prior):
+    with pytest.raises(ValueError, match="use view_dim=0 for a transformer"):
+        LoraStudent(prior, view_dim=3)
+
+
 def test_packing_is_the_pipelines_and_can_be_undone(pipelines):
     latents = torch.randn(2, 4, 12, 8)
     tokens = pack(latents)

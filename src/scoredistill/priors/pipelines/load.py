@@ -178,7 +178,7 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
         if "safety_checker" in index:  # it looks at finished pictures, which distillation does not make
             chosen = {"safety_checker": None, "requires_safety_checker": False, **chosen}
         for part in OPTIONAL.get(index["_class_name"], ()):
-            if part not in index:  # saved without it: diffusers asks for what the class has
+            if not any(index.get(part) or ()):  # saved without it: diffusers asks for what the class has
                 chosen = {part: None, **chosen}
         try:
             return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **chosen, **options)

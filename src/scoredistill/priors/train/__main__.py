@@ -33,6 +33,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="export: folder that receives emoji/, emoji-edit/ and clip/")
     parser.add_argument("--start", type=Path, help="begin with the networks exported to this folder, not at random")
     parser.add_argument("--minutes", type=float, help="training time of each stage, instead of the preset's")
+    parser.add_argument("--parts", type=int, help="threads that share the pictures of a step, instead of the preset's")
     parser.add_argument("--threads", type=int, help="processor threads; default: torch's choice")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
@@ -102,6 +103,15 @@ class Training:
             export_pipeline(out / "emoji-edit", editor, autoencoder, tokenizer, words, editor=True)
 
 
+def adjusted(plan: Plan, options: argparse.Namespace) -> Plan:
+    """The plan with what the command line says otherwise; a step has as many pictures as before."""
+    if options.minutes is not None:
+        plan = dataclasses.replace(plan, minutes=options.minutes)
+    if options.parts is not None:
+        plan = dataclasses.replace(plan, parts=options.parts, batch=plan.batch * plan.parts // options.parts)
+    return plan
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the stages."""
     options = parse(arguments)
@@ -114,8 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
         if stage == "export":
             training.export(options.out)
         elif stage != "data":
-            plan: Plan = getattr(preset, stage)
-            run[stage](plan if options.minutes is None else dataclasses.replace(plan, minutes=options.minutes))
+            run[stage](adjusted(getattr(preset, stage), options))
 
 
 if __name__ == "__main__":
