@@ -12,7 +12,11 @@ from scoredistill.estimators import named
 from test_zoo import BUDGETS, IDENTITIES
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted((ROOT / "docs" / "estimators").glob("*.md")), ROOT / "docs" / "errors_in_print.md"]
+PAGES = [
+    *sorted((ROOT / "docs" / "estimators").glob("*.md")),
+    ROOT / "docs" / "errors_in_print.md",
+    ROOT / "docs" / "priors.md",
+]
 BY_NAME = {path.stem: path for path in PAGES}
 TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
