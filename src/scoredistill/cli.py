@@ -126,7 +126,7 @@ def prior(
 
     Args:
         action: list, show, evaluate (figures as JSON), or train (see: scoredistill prior train --help).
-        name: The model: a bundled name, or a folder.
+        name: The model: a bundled name, or a folder; to show, also clip.
         data: Folder of the emoji data, fetched when it is empty.
         out: File for the figures; they are printed as well.
         sheet: Picture file for what the model makes of the common prompts, or of held-out pictures.
@@ -138,7 +138,7 @@ def prior(
         for bundled in pipelines.BUNDLED:
             print(f"{bundled}\t{pipelines.bundled_folder(bundled)}")
     elif action == "show":
-        print(_card(Path(pipelines.prior_folder(name))))
+        print(_card(pipelines.bundled_folder(name) if name == "clip" else Path(pipelines.prior_folder(name))))
     elif action == "evaluate":
         folder = pipelines.prior_folder(name)
         if seeds < 1:
