@@ -93,7 +93,7 @@ BREAKAGES = [
     ("edits.py", "[blue - green, red - blue, green - red]", "[green - blue, blue - red, red - green]", "test_edits.py", "hues"),
     ("edits.py", "round(4 * unit)", "round(4)", "test_edits.py", "grow"),
     ("edits.py", "2 * light - 1))", "2 * light))", "test_edits.py", "formulas"),
-    ("edits.py", "(2 * sigma**2)", "(2 * sigma)", "test_edits.py", "window or grow"),
+    ("edits.py", "(2 * sigma**2)", "(2 * sigma)", "test_edits.py", "dot"),
     ("priors/train/editor.py", "torch.where(unchanged, source, target)", "target", "test_editor.py", "left_out"),
     ("priors/train/editor.py", "torch.cat([known, torch.zeros_like(known)], 1)", "torch.cat([known, known], 1)", "test_editor.py", "widened"),
     ("priors/train/pairs.py", "target[rows] = edit(source[rows]", "target[rows] = edit(target[rows] * 0.9", "test_editor.py", "procedural"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scoredistill.edits import EDITS, TINTS, hue_turned, luma
+from scoredistill.edits import EDITS, TINTS, blurred, hue_turned, luma
 from scoredistill.priors.prompts import view_prompts
 
 GRAY, RED, WHITE = (torch.tensor(c).view(1, 3, 1, 1).expand(1, 3, 8, 8) for c in ([0.5] * 3, [1.0, 0, 0], [1.0] * 3))
@@ -59,6 +59,15 @@ def test_blocks_and_blurs_grow_with_the_picture():
     assert (blocks[..., 0, 0] - images[..., :8, :8].mean((2, 3))).abs().max() < 1e-6
     spread = [EDITS["blurry"](images, unit).std() for unit in (0.5, 1.0, 2.0)]
     assert spread[0] > spread[1] > spread[2]
+
+
+def test_a_blurred_dot_has_the_width_asked_for():
+    dot = torch.zeros(1, 1, 41, 41)
+    dot[..., 20, 20] = 1
+    away = torch.arange(41.0) - 20
+    for sigma in (0.8, 1.5, 4.0):
+        spread = (blurred(dot, sigma).sum(2).flatten() * away**2).sum().sqrt()
+        assert spread == pytest.approx(sigma, rel=0.03)
 
 
 def test_turning_hues_keeps_brightness_and_three_thirds_are_a_whole():

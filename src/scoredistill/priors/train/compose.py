@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scoredistill import pictures
+from scoredistill.edits import blurred
 
 BACKGROUNDS: dict[str, tuple[float, float, float]] = {
     "black": (0.06, 0.06, 0.07),
@@ -116,13 +117,8 @@ def recoloured(image: Float[Tensor, "b 3 h w"], strength: float, rng: torch.Gene
 def degraded(image: Float[Tensor, "b 3 h w"], rng: torch.Generator) -> Float[Tensor, "b 3 h w"]:
     """Half of the batch blurred (Gaussian, one sigma up to 1.5 pixels), noise of std up to 0.08 added to all."""
     sigma = 0.3 + 1.2 * float(torch.rand((), generator=rng))
-    offsets = torch.arange(-3, 4).float()
-    weights = torch.exp(-(offsets**2) / (2 * sigma**2))
-    weights = (weights / weights.sum()).repeat(3, 1, 1, 1)
-    blurred = torch.rand(len(image), generator=rng) < 0.5
-    soft = functional.pad(image[blurred], (3, 3, 3, 3), mode="replicate")
-    soft = functional.conv2d(functional.conv2d(soft, weights, groups=3), weights.transpose(2, 3), groups=3)
-    image = image.index_put((blurred,), soft.to(image.dtype))
+    chosen = torch.rand(len(image), generator=rng) < 0.5
+    image = image.index_put((chosen,), blurred(image[chosen], sigma).to(image.dtype))
     noise = torch.randn(image.shape, generator=rng) * uniform(len(image), 0.0, 0.08, rng)[:, None, None, None]
     return (image + noise).clamp(0, 1)
 
