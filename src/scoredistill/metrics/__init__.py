@@ -1,6 +1,7 @@
-"""Numbers about results: `clip` about pictures, `samples` about point sets and about gradients."""
+"""Numbers about results: `clip` about pictures, `pictures` about sets of them, `samples` about points and gradients."""
 
 from scoredistill.metrics.clip import Clip, bundled_clip, clip_similarity
+from scoredistill.metrics.pictures import diversity, frechet_distance, kernel_distance
 from scoredistill.metrics.samples import (
     ModeCoverage,
     Nll,
@@ -20,7 +21,10 @@ __all__ = [
     "bias",
     "bundled_clip",
     "clip_similarity",
+    "diversity",
     "efficiency",
+    "frechet_distance",
+    "kernel_distance",
     "mmd",
     "mode_coverage",
     "nll",

@@ -1,9 +1,8 @@
 r"""Figures of a text-to-image prior on pictures that no network was trained on, and sheets of its samples.
 
 Retrieval:       the share of queries whose own match is among the 5 nearest by the cosine of CLIP features.
-Sample quality:  Fréchet distance of CLIP features,  |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2))
-                 (Heusel et al. 2017, https://arxiv.org/abs/1706.08500, with this CLIP in place of Inception; comparable
-                 among priors judged by the same CLIP only).
+Sample quality:  Fréchet distance of CLIP features (`metrics.frechet_distance`), comparable among priors judged by the
+                 same CLIP only.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from scoredistill.metrics import frechet_distance
 from scoredistill.priors.evaluate.judge import Judge, again, on_white, psnr
 from scoredistill.priors.guidance import Guided
 from scoredistill.priors.pipelines import PipelinePrior
@@ -98,15 +98,6 @@ def colours(prior: PipelinePrior, seeds: int) -> dict[str, float]:
         difference = (images[:, 0] - images[:, 1])[coloured]
         figures[f"{colour}_apple_red_minus_green"] = float(difference.mean()) if len(difference) else 0.0
     return figures
-
-
-def frechet_distance(features: Float[Tensor, "n p"], others: Float[Tensor, "m p"]) -> float:
-    """The module's formula; tr (C C')^(1/2) is the sum of the roots of the eigenvalues of C C'."""
-    a, b = features.double(), others.double()
-    product = torch.cov(a.T) @ torch.cov(b.T)
-    root = torch.linalg.eigvals(product).real.clamp(min=0).sqrt().sum()
-    spread = torch.cov(a.T).trace() + torch.cov(b.T).trace() - 2 * root
-    return float((a.mean(dim=0) - b.mean(dim=0)).square().sum() + spread)
 
 
 def sample_sheet(prior: PipelinePrior, path: Path, styles: Sequence[str] = SHEET_STYLES, seed: int = 0) -> Image.Image:

@@ -1,0 +1,53 @@
+r"""Numbers about sets of pictures, through features of a network such as `Clip.picture_features`.
+
+    frechet_distance    |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2))
+    kernel_distance     unbiased squared MMD of the kernel (<f, f'> / d + 1)^3
+    diversity           mean distance of two different pictures of a set
+
+References: Heusel et al. 2017, https://arxiv.org/abs/1706.08500; Binkowski et al. 2018, https://arxiv.org/abs/1801.01401.
+Values are comparable only between sets of pictures seen by the same network; the Fréchet distance also only between
+sets of the same size, since it is biased upwards by about 1/n. Sums are taken in float64.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def frechet_distance(features: Float[Tensor, "n f"], others: Float[Tensor, "m f"]) -> float:
+    """Fréchet distance of the Gaussians fitted to two sets of features; 0 for equal sets.
+
+    tr (C C')^(1/2) is the sum of the roots of the eigenvalues of C C'.
+
+    Args:
+        features, others: at least 2 each.
+    """
+    a, b = _checked(features, others)
+    first, second = torch.cov(a.T).reshape(a.shape[1], -1), torch.cov(b.T).reshape(b.shape[1], -1)
+    root = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
+    return float((a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * root)
+
+
+def kernel_distance(features: Float[Tensor, "n f"], others: Float[Tensor, "m f"]) -> float:
+    """Squared maximum mean discrepancy of the cubic kernel (KID): unbiased, so it can be below 0 for equal laws."""
+    a, b = _checked(features, others)
+    within = [(_cubic(s, s).sum() - _cubic(s, s).trace()) / (len(s) * (len(s) - 1)) for s in (a, b)]
+    return float(within[0] + within[1] - 2 * _cubic(a, b).mean())
+
+
+def diversity(features: Float[Tensor, "n f"]) -> float:
+    """Mean Euclidean distance between two different rows; 0 if all are alike."""
+    a, _ = _checked(features, features)
+    return float(torch.cdist(a, a).sum() / (len(a) * (len(a) - 1)))
+
+
+def _cubic(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b.T / a.shape[1] + 1) ** 3
+
+
+def _checked(features: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    if min(len(features), len(others)) < 2:
+        raise ValueError(f"{len(features)} and {len(others)} pictures: a set needs at least 2")
+    if not bool(features.isfinite().all() and others.isfinite().all()):
+        raise ValueError("features are not finite: were the pictures?")
+    return features.detach().double(), others.detach().double()

@@ -1,0 +1,49 @@
+"""Distances of sets of pictures, against laws whose distance is known."""
+
+import pytest
+import torch
+
+from scoredistill.metrics import diversity, frechet_distance, kernel_distance
+
+
+def normal(n, mean=0.0, scale=1.0, seed=0, f=3):
+    return mean + scale * torch.randn(n, f, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_frechet_distance_of_gaussians_is_their_wasserstein_distance():
+    a, b = normal(50_000), normal(50_000, torch.tensor([1.0, 2.0, 0.0]), torch.tensor([2.0, 1.0, 0.5]), seed=1)
+    assert frechet_distance(a, b) == pytest.approx(5 + 1 + 0.25, rel=0.02)
+    rotation = torch.linalg.qr(normal(3, seed=2)).Q
+    assert frechet_distance(a @ rotation, b @ rotation) == pytest.approx(frechet_distance(a, b), rel=1e-5)
+    assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_frechet_distance_of_few_pictures_is_finite():
+    assert frechet_distance(normal(4, f=64), normal(4, seed=1, f=64)) > 0
+
+
+def test_the_kernel_distance_is_unbiased_and_sees_a_shift():
+    same = torch.tensor([kernel_distance(normal(8, seed=2 * k), normal(8, seed=2 * k + 1)) for k in range(400)])
+    assert abs(same.mean()) < 3 * same.std() / 20
+    # E over both laws: for the kernel (xy + 1)^3 in one dimension, means 0 and m, unit variances
+    m = 1.0
+    moments = lambda c: torch.tensor([1.0, c, c**2 + 1, c**3 + 3 * c])
+    weights = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    expected = (weights * (moments(0.0) - moments(m)).square()).sum()
+    found = torch.tensor(
+        [kernel_distance(normal(500, seed=k, f=1), normal(500, m, seed=k + 50, f=1)) for k in range(40)]
+    )
+    assert abs(found.mean() - expected) < 3 * found.std() / 40**0.5
+
+
+def test_diversity_is_the_mean_distance_of_pairs():
+    square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    assert diversity(square) == pytest.approx((4 + 2 * 2**0.5) / 6)
+    assert diversity(torch.ones(5, 3)) == 0.0
+
+
+def test_sets_that_have_no_distance_are_refused():
+    with pytest.raises(ValueError, match="1 and 4 pictures: a set needs at least 2"):
+        frechet_distance(normal(1), normal(4))
+    with pytest.raises(ValueError, match="not finite"):
+        kernel_distance(normal(4) / 0, normal(4))
