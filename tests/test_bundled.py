@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from scoredistill import load_prior, metrics
+from scoredistill.edits import EDITS
 from scoredistill.estimators import MSD, SDS, Batch
 from scoredistill.pictures import to_pil
-from scoredistill.priors import Counted, Guided
+from scoredistill.priors import Counted, Guided, ImageGuided
 from scoredistill.priors.pipelines import bundled_folder
 from scoredistill.sampling import ddim
 
@@ -19,12 +20,12 @@ def prior():
 def test_sizes_and_format(prior):
     folder = bundled_folder("emoji").parent
     weights = list(folder.rglob("*.safetensors"))
-    assert len(weights) == 4  # autoencoder, text encoder, UNet, CLIP
-    assert sum(p.stat().st_size for p in weights) < 60e6
+    assert len(weights) == 7  # CLIP, and autoencoder, text encoder, UNet of the two pipelines
+    assert sum(p.stat().st_size for p in weights) < 62e6
     assert not [p for p in folder.rglob("*") if p.suffix in {".bin", ".pt", ".ckpt", ".pkl"}]
     assert prior.latent_shape == (4, 16, 16)
     assert prior.picture_size == (64, 64)
-    for name in ("emoji", "clip"):
+    for name in ("emoji", "emoji-edit", "clip"):
         assert "licence" in (folder / name / "README.md").read_text().lower()
 
 
@@ -63,3 +64,32 @@ def test_clip_similarity_checks_its_arguments():
     pictures = torch.rand(2, 3, 100, 80)
     assert metrics.clip_similarity(pictures, "a tulip").shape == (2,)
     assert metrics.clip_similarity(pictures, "a tulip").abs().max() <= 100
+
+
+def test_the_editor_does_what_it_is_told_and_nothing_if_told_nothing(prior):
+    """The truth is nearer to the result than to the source, by far; an empty instruction changes little."""
+    editor = load_prior("emoji-edit")
+    assert editor.latent_shape == prior.latent_shape
+    noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    source = prior.decode(ddim(Guided(prior, 5.0), noise, 10, prior.encode_text(["a red apple", "a castle"])))
+    psnr = lambda a, b: -10 * (a - b).square().mean().log10()
+
+    def edited(instruction):
+        cond = editor.encode_text(instruction) | editor.encode_source(source)
+        return editor.decode(ddim(ImageGuided(editor, 1.0, 1.0), noise.flip(0), 12, cond))
+
+    for name in ("black and white", "night", "tinted green"):
+        truth = EDITS[name](source)
+        assert psnr(edited(EDITS[name].instructions[0]), truth) > psnr(source, truth) + 4
+    assert psnr(edited(""), editor.decode(editor.encode_image(source))) > 20
+
+
+def test_text_priors_take_no_source(prior):
+    with pytest.raises(ValueError, match="emoji is no instruction editor: load one, such as 'emoji-edit'"):
+        prior.encode_source(torch.rand(1, 3, 64, 64))
+    editor = load_prior("emoji-edit")
+    with pytest.raises(ValueError, match="needs a source picture"):
+        editor.eps(torch.zeros(1, 4, 16, 16), torch.tensor([0.5]), editor.encode_text("make it night"))
+    cond = editor.encode_text("make it night") | editor.encode_source(torch.rand(1, 3, 32, 32))
+    with pytest.raises(ValueError, match="the latents have 16x16 pixels and the source picture's have 8x8"):
+        editor.eps(torch.zeros(1, 4, 16, 16), torch.tensor([0.5]), cond)

@@ -409,6 +409,8 @@ def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, 
     again = Training(emoji, preset, tmp_path / "later", "cpu", start=tmp_path / "out")
     for stage in ("autoencoder", "clip", "unet", "editor"):
         getattr(again, stage)(brief if stage == "editor" else again.last(stage))
+    again.export(tmp_path / "anew")
+    assert not [path for path in (tmp_path / "anew").rglob("*.json") if str(tmp_path) in path.read_text()]
     kept = again.autoencoder(again.last("autoencoder"))
     assert kept.config.scaling_factor == pipeline.vae.config.scaling_factor
     assert torch.equal(kept.encoder.conv_in.weight, pipeline.vae.encoder.conv_in.weight.float())

@@ -47,6 +47,7 @@ def export_pipeline(
     pipeline.save_pretrained(folder, safe_serialization=True)
     declare_float32(folder / "text_encoder" / "config.json")
     copy_tokenizer(tokenizer_folder, folder / "tokenizer")
+    forget_origin(folder)
     make_readable(folder)
 
 
@@ -91,6 +92,14 @@ def declare_float32(config: Path) -> None:
         return part | {key: "float32" for key in ("dtype", "torch_dtype") if key in part}
 
     config.write_text(json.dumps(declare(settings), indent=2) + "\n")
+
+
+def forget_origin(folder: Path) -> None:
+    """Remove from the configurations the folder that training started from."""
+    for config in folder.rglob("*.json"):
+        settings = json.loads(config.read_text())
+        if isinstance(settings, dict) and settings.pop("_name_or_path", None) is not None:
+            config.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def make_readable(folder: Path) -> None:
