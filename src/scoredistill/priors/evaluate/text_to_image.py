@@ -102,9 +102,10 @@ def colours(prior: PipelinePrior, seeds: int) -> dict[str, float]:
 
 def sample_sheet(prior: PipelinePrior, path: Path, styles: Sequence[str] = SHEET_STYLES, seed: int = 0) -> Image.Image:
     """Draw the ten common prompts, plain and in each style, one row each; save the sheet as a PNG and return it."""
-    things = list(PROMPTS)
-    styled = [f"{captions.article(style)} {style} emoji of {thing}" for style in styles for thing in things]
-    images = samples(prior, [*things, *styled], seed)
-    picture = compose.sheet(images, len(things), labels=[*things, *(text.replace(" emoji of", "") for text in styled)])
+    prompts, labels = list(PROMPTS), list(PROMPTS)
+    for style in styles:
+        prompts += [f"{captions.article(style)} {style} emoji of {thing}" for thing in PROMPTS]
+        labels += [f"{style}: {thing}" for thing in PROMPTS]
+    picture = compose.sheet(samples(prior, prompts, seed), len(PROMPTS), labels=labels)
     picture.save(path)
     return picture

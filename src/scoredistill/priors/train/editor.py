@@ -33,8 +33,8 @@ from scoredistill.priors.train.unet import TextToImage, build_scheduler, build_u
 NO_TEXT, NO_PICTURE, NEITHER = 0.12, 0.05, 0.05
 CROPS = 8192
 """Photograph crops to choose from."""
-TEXT_SCALE, IMAGE_SCALE = 1.5, 1.0
-"""Guidance of the sample sheets."""
+TEXT_SCALE, IMAGE_SCALE = 1.0, 1.0
+"""Guidance of the sample sheets: what the network says. Larger scales exaggerate, since no text means no change."""
 INSTRUCTIONS = (
     "make it black and white",
     "make it sepia",
