@@ -69,6 +69,12 @@ several objects in one prompt are not placed, and small parts (eyes, wheels, str
 It is a test bed, not a tool for art.
 """
 
+TAUGHT = (
+    'What it was taught: {edits}; "change the colors", which has many true results; for emoji "on a blue background" '
+    'and, with little success, "turn it into flat style" and "turn it into a pizza". An empty instruction means no '
+    "change. It works on photographs too. Since no text means no change, guidance of text by 1 is the edit it was "
+    "taught, 1.5 a stronger one; 7.5 is far too much."
+)
 EDITOR = """# emoji-edit: a small instruction editor
 
 Pictures of 64x64 pixels and an instruction: a complete `StableDiffusionInstructPix2PixPipeline` in the format of the
@@ -76,10 +82,9 @@ large ones, continued from `emoji` with the source's latents beside the noisy on
 
     from diffusers import StableDiffusionInstructPix2PixPipeline
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(folder)
-    pipeline("make it night", image, num_inference_steps=20, guidance_scale=3, image_guidance_scale=1).images[0]
+    pipeline("make it night", image, num_inference_steps=20, guidance_scale=1, image_guidance_scale=1).images[0]
 
-What it was taught: {edits}; "change the colors", which has many true results; for emoji "turn it into flat style",
-"on a blue background", "turn it into a pizza". An empty instruction means no change. It works on photographs too.
+{taught}
 
 {data}
 Sources are emoji, scenes of several, and crops of photographs shipped with scikit-image and scikit-learn (public
@@ -100,8 +105,9 @@ error on the true edit, which no editor of these latents can exceed by much. Sam
 
 ## Limits
 
-It knows the instructions above, in a few wordings, and 64x64 pixels. Edges and small parts move a little. It is a test
-bed, not a tool for art.
+It knows the instructions above, in a few wordings, and 64x64 pixels. Edges and small parts move a little, flat colours
+become uneven. "pixelate it", "blur it" and "posterize it" gain little or nothing, and it does not replace one object by
+another. It is a test bed, not a tool for art.
 """
 
 CLIP = """# clip: a small CLIP for emoji
@@ -199,7 +205,7 @@ def editor_card(figures: Mapping[str, float], training: str) -> str:
         data=DATA,
         training=training,
         figures=table(figures, EDITOR_MEANINGS | gains),
-        edits=textwrap.fill(quoted, 120),
+        taught=textwrap.fill(TAUGHT.format(edits=quoted), 120),
         text_scale=TEXT_SCALE,
         image_scale=IMAGE_SCALE,
     )
