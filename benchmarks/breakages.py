@@ -82,7 +82,7 @@ BREAKAGES = [
     ("priors/pipelines/stable_diffusion_xl.py", "self.codec.encode(images) if scaled", "self.codec.mode(images) if scaled", "test_pipelines_unets.py", "ddim_equals and XL"),
     ("priors/pipelines/deepfloyd.py", "[:, : x_t.shape[1]]", "[:, -x_t.shape[1] :]", "test_pipelines_unets.py", "ddim_equals and DeepFloyd"),
     ("priors/pipelines/flow.py", "(height // self.patch) * (width", "height * (width", "test_pipelines_flow.py", "dynamic_shift"),
-    ("priors/pipelines/flow.py", "config.num_train_timesteps", "(config.num_train_timesteps - 1)", "test_pipelines_flow.py", "ddim_equals"),
+    ("priors/pipelines/flow.py", "self.pipeline.scheduler.config.num_train_timesteps", "(self.pipeline.scheduler.config.num_train_timesteps - 1)", "test_pipelines_flow.py", "ddim_equals"),
     ("priors/pipelines/flux.py", ".permute(0, 2, 4, 1, 3, 5)", ".permute(0, 2, 4, 3, 5, 1)", "test_pipelines_flow.py", "ddim_equals"),
     ("priors/pipelines/flux.py", "coordinates(picture, i)", "coordinates(picture, 0)", "test_pipelines_flow.py", "ddim_equals"),
     ("priors/pipelines/flux.py", "step / 1000", "step / 999", "test_pipelines_flow.py", "ddim_equals"),
