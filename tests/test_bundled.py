@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scoredistill import load_prior, metrics
+from scoredistill import load_prior, metrics, tasks
 from scoredistill.edits import EDITS
 from scoredistill.estimators import MSD, SDS, Batch
 from scoredistill.pictures import to_pil
@@ -87,6 +87,8 @@ def test_the_editor_does_what_it_is_told_and_nothing_if_told_nothing(prior):
 def test_text_priors_take_no_source(prior):
     with pytest.raises(ValueError, match="emoji is no instruction editor: load one, such as 'emoji-edit'"):
         prior.encode_source(torch.rand(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="emoji-edit edits pictures: to make them from text use a model such as emoji"):
+        tasks.text_to_image("an owl", "emoji-edit")
     editor = load_prior("emoji-edit")
     with pytest.raises(ValueError, match="needs a source picture"):
         editor.eps(torch.zeros(1, 4, 16, 16), torch.tensor([0.5]), editor.encode_text("make it night"))

@@ -160,6 +160,8 @@ def text_to_image(
         prior = load_prior(prior, dtype=dtype, device=device)
     if not isinstance(prior, PipelinePrior):
         raise ValueError(f"{name} has no text encoder: text-to-image needs a prior of load_prior")
+    if prior.needs_source:
+        raise ValueError(f"{name} edits pictures: to make them from text use a model such as emoji")
     if request.method == "ddim":
         prior.times(request.steps or 1)  # refuses more steps than the scheduler has
     progressed = (None, [], 0.0) if folder is None else folder.open()

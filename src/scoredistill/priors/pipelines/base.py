@@ -36,9 +36,10 @@ class PipelinePrior(Prior):
         picture_size: (height, width) the model was made for, in pixels. Other sizes work as far as the network allows.
         max_rows: rows of one network call at most; more are split. None for no limit.
         editor: whether it follows instructions about a source picture, see `encode_source`.
+        needs_source: whether it can do nothing without one.
     """
 
-    editor = False
+    editor = needs_source = False
 
     network: Any
     prediction: str
