@@ -177,6 +177,8 @@ def test_errors_name_what_is_wrong(pipeline, tmp_path):
         load_prior(tmp_path)
     with pytest.raises(ValueError, match="cannot load 'nobody/nothing'"):
         load_prior("nobody/nothing", local_files_only=True)
+    with pytest.raises(ValueError, match="there are no prompts: give at least one"):
+        load_prior(pipeline).encode_text([])
     with pytest.raises(ValueError, match="unknown dtype 'int8'"):
         load_prior("emoji", dtype="int8")
     with pytest.raises(ValueError, match=r"from_callable"):

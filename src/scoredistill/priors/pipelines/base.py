@@ -130,6 +130,8 @@ class PipelinePrior(Prior):
         (Until `forget_text`, to be called when the text encoder changes, for example by a LoRA adapter.)
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not prompts:
+            raise ValueError('there are no prompts: give at least one; "" says nothing')
         new = [p for p in dict.fromkeys(prompts) if p not in self._text]
         if new:
             rows = {name: value.split(1) for name, value in self.embed(new).items()}

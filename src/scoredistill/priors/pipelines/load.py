@@ -1,7 +1,11 @@
-r"""Find a diffusers pipeline and make it a prior.
+r"""Find a diffusers pipeline, by hub name, by folder or as a ready object, and make it a prior.
 
-prior = load_prior("stable-diffusion-v1-5/stable-diffusion-v1-5", dtype=torch.float16, device="cuda")
-cond = prior.encode_text(["a hamburger"])
+For example,
+
+    prior = load_prior("stable-diffusion-v1-5/stable-diffusion-v1-5", dtype=torch.float16, device="cuda")
+    cond = prior.encode_text(["a hamburger"])
+
+Pipelines are known by their class (`KINDS`); each family has a file of its own beside this one.
 """
 
 import os
