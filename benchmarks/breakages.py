@@ -230,10 +230,10 @@ BREAKAGES = [
     ("tasks/toy/jobs.py", "for sign in (1, -1)", "for sign in (1, 1)", "test_zoo.py", "mean_of_sds"),
     ("tasks/toy/jobs.py", "0.02 + 0.96 * (k + 0.5) / times", "0.02 + 0.96 * k / times", "test_zoo.py", "mean_of_sds"),
     ("tasks/toy/jobs.py", "total / (2 * times)", "total / times", "test_zoo.py", "mean_of_sds"),
-    ("tasks/toy/study.py", "statistics.stdev(v)", "statistics.pstdev(v)", "test_toy.py", "averages_over"),
-    ("tasks/toy/study.py", 'if not (parts / f"{name}.json").is_file()', "if True", "test_toy.py", "where_it_stopped"),
+    ("tasks/parts.py", "statistics.stdev(values)", "statistics.pstdev(values)", "test_toy.py", "averages_over"),
+    ("tasks/parts.py", 'if not (self.folder / f"{job.name}.json").is_file()', "if True", "test_toy.py", "where_it_stopped"),
     ("tasks/toy/study.py", 'key.rpartition("-")[0] == "-".join(start)', 'key.startswith("-".join(start[:3]))', "test_toy.py", "where_it_stopped"),
-    ("tasks/toy/study.py", "return name, error", "raise", "test_toy.py", "breaks_down"),
+    ("tasks/parts.py", "return job.name, error", "raise", "test_toy.py", "breaks_down"),
     ("tasks/toy/paper.py", "gap * better > 0", "gap > 0", "test_toy.py", "verdicts"),
     ("tasks/toy/paper.py", "recall < COLLAPSED", "precision < COLLAPSED", "test_zoo.py", "collapse"),
 ]  # fmt: skip

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from scoredistill import cli
+from scoredistill.tasks.parts import averaged
 from scoredistill.tasks.toy import jobs, study
 from scoredistill.tasks.toy.data import toy_set
 from scoredistill.tasks.toy.denoisers import denoiser, exact
 from scoredistill.tasks.toy.methods import TABLE, VARIANCE_PRESERVING, ZOO
 from scoredistill.tasks.toy.paper import verdict
 from scoredistill.tasks.toy.run import run, seen_through, steps_for
-from scoredistill.tasks.toy.study import Setting, averaged, plan
+from scoredistill.tasks.toy.study import Setting, plan
 
 F64 = torch.float64
 TINY = jobs.Scale(particles=64, draws=4, points=9, side=16, rows=24, picture=96)
@@ -101,7 +102,7 @@ def test_mean_sds_is_what_sds_averages_to():
 
 def test_a_study_writes_its_schema_and_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
     setting = Setting(("pinwheel",), ("ddim", "msd"), ("exact",), seeds=2, quick=True)
-    assert [name for name, _ in plan(setting)] == [
+    assert [job.name for job in plan(setting)] == [
         f"table2-pinwheel-exact-{m}-{s}" for m in ("ddim", "msd") for s in (0, 1)
     ]
     report = study.study(setting, tmp_path / "out", workers=1, progress=False)

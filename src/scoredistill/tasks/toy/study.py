@@ -1,27 +1,19 @@
 """The laboratory: all jobs of the toy study, run side by side, kept one by one, and gathered into results.json.
 
-A job is a function of `jobs` with its arguments. What it finds is written to OUT/parts/ at once, so a run that is
-stopped goes on where it was; a setting that changes has other names there and is measured anew.
+A job is a function of `jobs` with its arguments, which are its name: a setting that changes is measured anew.
 """
 
-import json
-import math
-import multiprocessing
-import shutil
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from scoredistill import __version__
+from scoredistill.tasks.parts import Job, Parts, averaged, write_json
 from scoredistill.tasks.toy import jobs
 from scoredistill.tasks.toy.data import NAMES
 from scoredistill.tasks.toy.denoisers import DENOISERS, denoiser
@@ -69,9 +61,6 @@ class Setting:
         return set(self.methods) >= set(TABLE)
 
 
-Job = tuple[str, Callable[..., dict[str, Any]]]
-
-
 def plan(setting: Setting) -> list[Job]:
     """All jobs by name, the slowest kinds first."""
     scale = jobs.QUICK if setting.quick else jobs.FULL
@@ -80,7 +69,7 @@ def plan(setting: Setting) -> list[Job]:
 
     def add(function: Callable[..., dict[str, Any]], *arguments: Any) -> None:
         name = "-".join([function.__name__, *map(str, arguments)])
-        made.append((name, partial(function, *arguments, **common)))
+        made.append(Job(name, partial(function, *arguments, **common)))
 
     table = [method for method in setting.methods if method in TABLE]
     for kind in sorted(setting.denoisers, key=DENOISERS.index, reverse=True):
@@ -125,23 +114,14 @@ def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) 
 
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    parts, started = _open(out, setting), time.perf_counter()
-    todo = [(name, job) for name, job in plan(setting) if not (parts / f"{name}.json").is_file()]
-    if any("learned" in name for name, _ in todo):
+    parts = Parts(out, {"quick": setting.quick})
+    todo = plan(setting)
+    if any("learned" in job.name for job in parts.missing(todo)):
         for name in setting.sets:
             _train(name, setting.quick, progress)
-    failed = {}
-    with _bar(progress, len(todo), "measuring") as bar:
-        for name, found in _run(todo, out, workers):
-            if isinstance(found, Exception):
-                failed[name] = f"{type(found).__name__}: {found}"
-            else:
-                _write(parts / f"{name}.json", found)
-            bar.update(1)
-            bar.set_postfix_str(name[:40])
-    seconds = time.perf_counter() - started
-    results = gather(setting, parts, failed, seconds)
-    _write(out / "results.json", results)
+    failed = parts.measure(todo, workers, progress)
+    results = gather(setting, parts, failed)
+    write_json(out / "results.json", results)
     (out / "tables.md").write_text(markdown(results))
     return report(results, out)
 
@@ -155,11 +135,11 @@ def _train(name: str, quick: bool, progress: bool) -> None:
         denoiser("learned", name, quick, after)
 
 
-def gather(setting: Setting, parts: Path, failed: dict[str, str], seconds: float) -> dict[str, Any]:
+def gather(setting: Setting, parts: Parts, failed: dict[str, str]) -> dict[str, Any]:
     """All parts as one dictionary; numbers of several seeds as their mean, with their standard deviations beside."""
     from scoredistill.tasks.folder import command_line
 
-    read = {path.stem: json.loads(path.read_text()) for path in sorted(parts.glob("*.json"))}
+    read = parts.read()
 
     def seeds(*start: str) -> list[dict[str, Any]]:
         return [value for key, value in read.items() if key.rpartition("-")[0] == "-".join(start)]
@@ -169,7 +149,7 @@ def gather(setting: Setting, parts: Path, failed: dict[str, str], seconds: float
         "command": command_line(),
         "date": str(date.today()),
         "version": __version__,
-        "seconds": round(seconds + _earlier(parts), 1),
+        "seconds": round(parts.seconds, 1),
         "mmd_bandwidth": jobs.MMD_BANDWIDTH,
         "failed": failed,
         "table2": {},
@@ -180,7 +160,6 @@ def gather(setting: Setting, parts: Path, failed: dict[str, str], seconds: float
         "guided": {k.removeprefix("guided-"): v for k, v in read.items() if k.startswith("guided-")},
         "product": {k.removeprefix("product_density-"): v for k, v in read.items() if k.startswith("product_density-")},
     }
-    (parts / "seconds").write_text(str(results["seconds"]))
     for name in setting.sets:
         for kind in setting.denoisers:
             cells = {m: averaged(s) for m in TABLE if (s := seeds("table2", name, kind, m))}
@@ -201,70 +180,6 @@ def gather(setting: Setting, parts: Path, failed: dict[str, str], seconds: float
             gradient = {k: v for f in found_seeds for k, v in f.items() if k == "gradient" and v}
             results["ranking"][method] = averaged(found_seeds) | gradient
     return results
-
-
-def averaged(found: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """The mean of each number over seeds, with "std" and "seeds"."""
-    names = {name: [f[name] for f in found] for name, value in found[0].items() if isinstance(value, (int, float))}
-    means = {name: statistics.fmean(v) for name, v in names.items()}
-    spread = {
-        name: statistics.stdev(v) if len(v) > 1 and all(map(math.isfinite, v)) else 0.0 for name, v in names.items()
-    }
-    return {**means, "std": spread, "seeds": len(found)}
-
-
-def _run(todo: list[Job], out: Path, workers: int) -> Iterator[tuple[str, Any]]:
-    if workers == 1:
-        for name, job in todo:
-            yield _guarded(name, job, out)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            for done in as_completed([pool.submit(_guarded, name, job, out) for name, job in todo]):
-                yield done.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _guarded(name: str, job: Callable[..., dict[str, Any]], out: Path) -> tuple[str, Any]:
-    """A method that breaks down is a finding, not the end of the study."""
-    try:
-        return name, job(out=out / "pictures")
-    except (FloatingPointError, ValueError) as error:
-        return name, error
-
-
-def _open(out: Path, setting: Setting) -> Path:
-    """The folder of finished parts; ValueError if `out` is in use for something else."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: give a folder for --out")
-    parts, key = out / "parts", json.dumps({"quick": setting.quick, "version": __version__})
-    marker = parts / "setting"
-    if out.is_dir() and any(out.iterdir()) and not marker.is_file():
-        raise ValueError(f"{out} holds other files: give a new folder, or an earlier study's, for --out")
-    if marker.is_file() and marker.read_text() != key:
-        shutil.rmtree(parts)  # of another scale or version: measured anew
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-        (out / "pictures").mkdir(exist_ok=True)
-        marker.write_text(key)
-    except OSError as error:
-        raise ValueError(f"cannot write to {out}: {error.strerror}") from error
-    return parts
-
-
-def _earlier(parts: Path) -> float:
-    """Seconds spent on finished parts in earlier calls."""
-    path = parts / "seconds"
-    return float(path.read_text()) if path.is_file() else 0.0
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(json.dumps(value, indent=1) + "\n")
-    draft.replace(path)
 
 
 def _bar(progress: bool, total: int, says: str) -> Any:
