@@ -1,7 +1,11 @@
-"""Numbers about results: `clip` about pictures, `pictures` about sets of them, `samples` about points and gradients."""
+"""Numbers about results: `clip` about pictures, `pictures` about sets of them, `samples` about points and gradients.
+
+`efficientnet` gives the ImageNet features of pictures that `pictures` compares.
+"""
 
 from scoredistill.metrics.clip import Clip, bundled_clip, clip_similarity
-from scoredistill.metrics.pictures import diversity, frechet_distance, kernel_distance
+from scoredistill.metrics.efficientnet import EfficientNet, efficientnet
+from scoredistill.metrics.pictures import PictureFeatures, diversity, frechet_distance, kernel_distance
 from scoredistill.metrics.samples import (
     ModeCoverage,
     Nll,
@@ -16,13 +20,16 @@ from scoredistill.metrics.samples import (
 
 __all__ = [
     "Clip",
+    "EfficientNet",
     "ModeCoverage",
     "Nll",
+    "PictureFeatures",
     "bias",
     "bundled_clip",
     "clip_similarity",
     "diversity",
     "efficiency",
+    "efficientnet",
     "frechet_distance",
     "kernel_distance",
     "mmd",

@@ -1,4 +1,4 @@
-r"""Numbers about sets of pictures, through features of a network such as `Clip.picture_features`.
+r"""Numbers about sets of pictures, through the `PictureFeatures` of a network: `EfficientNet` or `Clip`.
 
     frechet_distance    |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2))
     kernel_distance     unbiased squared MMD of the kernel (<f, f'> / d + 1)^3
@@ -9,9 +9,20 @@ Values are comparable only between sets of pictures seen by the same network; th
 sets of the same size, since it is biased upwards by about 1/n. Sums are taken in float64.
 """
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+@runtime_checkable
+class PictureFeatures(Protocol):
+    """A network that describes pictures."""
+
+    def picture_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        """One row per picture; pictures are in [0, 1] and of any size."""
+        ...
 
 
 def frechet_distance(features: Float[Tensor, "n f"], others: Float[Tensor, "m f"]) -> float:
