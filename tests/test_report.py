@@ -201,6 +201,20 @@ def test_decades_are_equally_far_apart_on_a_log_axis():
     assert y0 - y1 == pytest.approx(y1 - y2, abs=0.2)
 
 
+def test_powers_of_two_are_equally_far_apart_on_a_log_x_axis():
+    page = Page("t").curves({"a": ([10, 20, 40, 80], [1, 2, 3, 4])}, log_x=True)
+    ((stroke,),) = path_points(re.search(r'<svg class="chart".*?</svg>', page.html())[0])
+    xs, ys = zip(*stroke, strict=True)
+    np.testing.assert_allclose(np.diff(xs), np.diff(xs)[0], atol=0.2)
+    np.testing.assert_allclose(np.diff(ys), np.diff(ys)[0], atol=0.2)
+
+
+def test_places_at_or_below_zero_break_a_line_on_a_log_x_axis():
+    svg = chart.line_chart({"a": ([-1, 1, 2, 0, 4, 8], [1, 2, 3, 4, 5, 6])}, log_x=True)
+    assert [len(stroke) for stroke in path_points(svg)[0]] == [2, 2]
+    assert "nan" not in svg
+
+
 def test_gaps_break_the_line():
     nan, inf = float("nan"), float("inf")
     svg = chart.line_chart({"a": [1, 2, nan, 3, inf, 4, 5, 6]})
@@ -217,6 +231,7 @@ def test_zeros_and_negative_values_break_a_line_on_a_log_axis():
     assert "inf" not in svg
 
 
+@pytest.mark.parametrize("log_x", [False, True])
 @pytest.mark.parametrize("log_y", [False, True])
 @pytest.mark.parametrize(
     "values",
@@ -225,8 +240,8 @@ def test_zeros_and_negative_values_break_a_line_on_a_log_axis():
         [1e9, 1e9 + 1e-7], [0.31, 0.32], ([], []), ([1], [2]), ([3, 3], [1, 2]), ([float("nan"), 1], [1, 2]),
     ],
 )  # fmt: skip
-def test_no_data_crashes_a_chart(values, log_y):
-    svg = chart.line_chart({"a": values}, log_y=log_y)
+def test_no_data_crashes_a_chart(values, log_y, log_x):
+    svg = chart.line_chart({"a": values}, log_y=log_y, log_x=log_x)
     drawn = svg.partition(">")[2]
     assert not re.search(r"\b(nan|inf)\b", re.sub(r"<title>.*?</title>", "", drawn))
     Reader(svg)

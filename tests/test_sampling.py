@@ -16,6 +16,7 @@ from scoredistill.sampling import (
     ode_sample,
     paper_sample,
     posterior_sample,
+    product_levels,
     product_sample,
 )
 from scoredistill.schedule import VE, VP, Flow
@@ -190,6 +191,35 @@ def test_product_samples_follow_their_flow_at_first_order(rng):
     found = [product_sample(prior, x, h, steps, draw=lambda z: noise) for steps in (100, 200, 400)]
     errors = [(y - exact).abs().max() for y in found]
     assert all(0.8 < order < 1.2 for order in orders(errors)), (errors, orders(errors))
+
+
+@pytest.mark.parametrize("schedule", [VP(), VE(0.02, 50.0), Flow()], ids=repr)
+@pytest.mark.parametrize("s", [0.2, 400.0])
+def test_product_samples_at_the_priors_own_levels_end_without_noise(rng, schedule, s):
+    """As above, down to r = 0: z - m shrinks by sqrt(V / (V + r_0^2)), also where sqrt(s) is far above the data."""
+    prior = gaussian(MEAN, VARIANCE, schedule)
+    x, noise = torch.randn(2, 4, 2, generator=rng, dtype=F64)
+    mean, variance = gaussian_product(x, s)
+    h = torch.full((4,), s**0.5, dtype=F64)
+    first = product_levels(prior, h, 10, "prior")[0]
+    assert torch.allclose(first, 8 * h, rtol=1e-6)
+    exact = mean + (variance / (variance + first[:, None] ** 2)) ** 0.5 * (x + 8 * s**0.5 * noise - mean)
+    found = [product_sample(prior, x, h, k, draw=lambda z: noise, levels="prior") for k in (100, 200, 400)]
+    errors = [(y - exact).abs().max() for y in found]
+    assert all(0.7 < order < 1.3 for order in orders(errors)), (errors, orders(errors))
+    left = product_sample(prior, x, h, 400, draw=lambda z: noise) - exact
+    assert (left.abs().max() > 0.3) == (s > 1)  # the kernel's own levels end at .05 sqrt(s)
+
+
+def test_the_priors_own_levels_are_evenly_spaced_times():
+    prior, h = gaussian(MEAN, VARIANCE), torch.tensor([0.5, 20.0], dtype=F64)
+    r = product_levels(prior, h, 5, "prior")
+    tau = (h**2 * r**2 / (h**2 + r**2)).sqrt()
+    times = prior.schedule.time_of(tau)
+    assert torch.allclose(times, torch.linspace(1, 0, 6, dtype=F64)[:, None] * times[0], atol=1e-9)
+    assert (r[-1] == 0).all()
+    with pytest.raises(ValueError, match="unknown levels 'even': use one of kernel, prior"):
+        product_levels(prior, h, 5, "even")
 
 
 def test_posterior_mean_is_exact_and_its_variance_of_first_order(rng):

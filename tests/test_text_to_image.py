@@ -28,16 +28,26 @@ def prior(folder):
     return load_prior(folder)
 
 
+CALLS = {
+    "sdi": 11, "msd": 12, "msd_ancestral": 12, "msd_paper": 12, "msd_paper_interval": 12,
+    "msd_paper_anchor": 24, "msd_paper_both": 24,
+}  # fmt: skip
+"""Network calls of one gradient, where they are more than one."""
+
+
 @pytest.mark.parametrize("image", ["mlp", "latents", "pixels"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_makes_pictures_of_every_kind(prior, method, image):
     result = text_to_image("an owl", prior, method, image=image, steps=3, particles=2, through="encoder", follow=1)
     assert [im.size for im in result.images] == [(16, 16)] * 2
-    assert result.counts["rows"] == 3 * 2 * 2
-    assert result.counts["calls"] == 3
+    calls = 3 * CALLS.get(method, 1)
+    assert result.counts["rows"] == calls * 2 * 2
+    assert result.counts["calls"] == calls
     if method == "ddim":
         assert result.history == []
+        assert result.samples is not None
         return
+    assert (result.samples is None) == (image != "latents")
     assert result.counts["encoded"] == (0 if image == "latents" else 6)
     assert result.counts["decoded"] == (2 if image == "latents" else 0)
     assert len(result.history) == 3
@@ -45,7 +55,7 @@ def test_every_method_makes_pictures_of_every_kind(prior, method, image):
 
 
 def test_through_the_decoder_costs_a_decoding_and_no_backward_pass(prior):
-    result = text_to_image("an owl", prior, "msd", steps=3, particles=2)
+    result = text_to_image("an owl", prior, "msd_mean", steps=3, particles=2)
     assert result.counts == {"rows": 12, "calls": 3, "encoded": 6, "decoded": 6}
 
 
@@ -72,7 +82,7 @@ def test_the_folder_holds_everything(prior, tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["request"]["steps"] == 8
     summary = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert summary["rows"] == 8 * 4
+    assert summary["rows"] == 8 * 2 * 2 * CALLS["msd"]
     assert summary["clip_sim"] == []  # the bundled judge knows only what the bundled model draws
 
 
@@ -158,7 +168,7 @@ def test_a_prior_without_text_is_refused():
 
 BAD = [
     ({"prompt": "  "}, "prompt is empty"),
-    ({"method": "ssd"}, "unknown method 'ssd': use one of sds, csd, msd, ddim"),
+    ({"method": "ssd"}, "unknown method 'ssd': use one of sds, annealed_sds, sdi, vsd, csd, msd, "),
     ({"image": "voxels"}, "unknown image"),
     ({"through": "voxels"}, "unknown through"),
     ({"steps": 0}, "steps must be at least 1"),

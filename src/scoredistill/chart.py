@@ -34,21 +34,23 @@ def dash_of(i: int) -> str:
     return DASHES[i // len(PALETTE) % len(DASHES)]
 
 
-def line_chart(series: Mapping[str, Any], x_label: str = "", y_label: str = "", log_y: bool = False) -> str:
+def line_chart(
+    series: Mapping[str, Any], x_label: str = "", y_label: str = "", log_y: bool = False, log_x: bool = False
+) -> str:
     """The SVG of one chart.
 
     Args:
         series: name -> values, or name -> tuple (xs, ys) of two sequences of one length. Values that are not finite
-            break the line, and so do values <= 0 on a logarithmic axis. Long series are thinned to at most 400 points
-            that keep every spike.
+            break the line, and so do values and places <= 0 on a logarithmic axis. Long series are thinned to at most
+            400 points that keep every spike.
         x_label, y_label: names of the axes.
-        log_y: logarithmic y axis.
+        log_y, log_x: logarithmic axes.
 
     Raises:
         ValueError: xs and ys differ in length.
     """
-    lines = [_read(name, values, log_y) for name, values in series.items()]
-    x_axis = _Axis.of([xs for xs, _ in lines], LEFT, WIDTH - RIGHT)
+    lines = [_read(name, values, log_y, log_x) for name, values in series.items()]
+    x_axis = _Axis.of([xs for xs, _ in lines], LEFT, WIDTH - RIGHT, log=log_x)
     y_axis = _Axis.of([ys for _, ys in lines], HEIGHT - BOTTOM, TOP, log=log_y, pad=0.05)
     parts = _frame(x_axis, y_axis, x_label, y_label)
     for i, (name, line) in enumerate(zip(series, lines, strict=True)):
@@ -127,7 +129,7 @@ class _Axis:
         return ticks(self.low, self.high, log=self.log)
 
 
-def _read(name: str, values: Any, log_y: bool) -> Line:
+def _read(name: str, values: Any, log_y: bool, log_x: bool) -> Line:
     """(xs, ys) as float arrays, where nan in ys marks every gap."""
     if isinstance(values, tuple) and len(values) == 2 and all(np.ndim(v) == 1 for v in values):
         xs, ys = (np.array(v, dtype=float) for v in values)
@@ -137,7 +139,7 @@ def _read(name: str, values: Any, log_y: bool) -> Line:
     if len(xs) != len(ys):
         raise ValueError(f"series {name!r} has {len(xs)} xs but {len(ys)} ys")
     with np.errstate(invalid="ignore"):
-        xs = np.where(np.abs(xs) < HUGE, xs, np.nan)
+        xs = np.where((np.abs(xs) < HUGE) & ((xs > 1 / HUGE) | (not log_x)), xs, np.nan)
         shown = (np.abs(ys) < HUGE) & np.isfinite(xs) & ((ys > 1 / HUGE) | (not log_y))
     return xs, np.where(shown, ys, np.nan)
 

@@ -114,6 +114,42 @@ def toy(
     print(f"Open {study(setting, out, workers)}")
 
 
+def bench(
+    what: Positional[Literal["images"]],
+    out: Path | None = None,
+    prior: str = "emoji",
+    prompts: Path | None = None,
+    methods: tuple[str, ...] = (),
+    blocks: tuple[str, ...] = (),
+    seeds: int = 3,
+    clip: str | None = None,
+    quick: bool = False,
+    workers: int = 2,
+) -> None:
+    """Compare all methods, with error bars, at their own settings and at equal cost; truth: DDIM samples.
+
+    The same command goes on with an interrupted study. Writes results.json, report.html, tables.md and pictures;
+    preview.png shows what is there so far.
+
+    Args:
+        what: images: text to 2-D, the study of the mean-shift paper.
+        out: Folder for all that is written, runs/bench-images by default.
+        prior: "emoji" (bundled), a folder with a diffusers pipeline, or a hub name.
+        prompts: File with one prompt a line; ten that the bundled prior knows by default.
+        methods: For example ddim sds msd; all by default, and then with gradients and bandwidths.
+        blocks: Settings: mlp, latents, mlp_equal, latents_equal, ideal, ablation; all by default.
+        seeds: Pictures of each prompt; 1 with --quick.
+        clip: The CLIP that judges: a folder or hub name; the bundled one by default.
+        quick: Four prompts, ddim, sds and msd, under five minutes.
+        workers: Processes, of one thread each.
+    """
+    from scoredistill.tasks.images.study import Setting, read_prompts, study
+
+    texts = () if prompts is None else read_prompts(prompts)
+    setting = Setting(prior, texts, methods, 1 if quick else seeds, blocks, clip, quick)
+    print(f"Open {study(setting, out or Path('runs') / f'bench-{what}', workers)}")
+
+
 def prior(
     action: Positional[Literal["list", "show", "evaluate", "train"]],
     name: Positional[str] = "emoji",
@@ -178,7 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _dispatch(arguments)
     except KeyboardInterrupt:
-        again = {"image": "the same command with --resume goes on", "toy": "the same command goes on"}.get(arguments[0])
+        on = "the same command goes on"
+        again = {"image": "the same command with --resume goes on", "toy": on, "bench": on}.get(arguments[0])
         hint = f"; what is finished is kept, and {again}" if again else ""
         _stop(f"interrupted{hint}", 130)
     except BrokenPipeError:
@@ -199,7 +236,7 @@ def _dispatch(arguments: list[str]) -> None:
 
         train(arguments[2:])
         return
-    commands: dict[str, Any] = {"image": image, "demo": demo, "toy": toy, "prior": prior}
+    commands: dict[str, Any] = {"image": image, "demo": demo, "toy": toy, "bench": bench, "prior": prior}
     tyro.extras.subcommand_cli_from_dict(
         commands,
         prog="scoredistill",

@@ -109,12 +109,13 @@ class Page:
         x_label: str = "",
         y_label: str = "",
         log_y: bool = False,
+        log_x: bool = False,
     ) -> Page:
         """A line chart of name -> values, or name -> tuple (xs, ys); see `chart.line_chart`."""
         keys = "".join(f"<li>{_swatch(i)}{escape(name)}</li>" for i, name in enumerate(series))
         legend = f'<ul class="legend">{keys}</ul>' if len(series) > 1 else ""
         head = f'<figcaption class="title">{escape(title)}</figcaption>' if title else ""
-        return self._figure(head + legend + line_chart(series, x_label, y_label, log_y))
+        return self._figure(head + legend + line_chart(series, x_label, y_label, log_y, log_x))
 
     def html(self) -> str:
         """The whole page."""

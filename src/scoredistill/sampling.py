@@ -22,6 +22,7 @@ from scoredistill.schedule import per_sample
 Rng = torch.Generator | Sequence[torch.Generator] | None
 LARGEST = 1e4  # noise-to-signal ratio at which the whole distribution is one point
 FIRST = 1e-4  # a time at which samples are clean and predictions of the noise still finite
+LEVELS = ("kernel", "prior")
 STEP_VARIABLES: dict[str, Callable[[Tensor], Tensor]] = {
     "sigma2": lambda r: r.square(),
     "sigma": lambda r: r,
@@ -183,19 +184,43 @@ def product_sample(
     steps: int,
     cond: Cond | None = None,
     draw: Callable[[Tensor], Tensor] = torch.randn_like,
+    levels: str = "kernel",
 ) -> Float[Tensor, "b *d"]:
-    """A sample of p(y) N(x; y, s I) by its probability flow, from x + 8 sqrt(s) n down to .05 sqrt(s), in Euler steps.
+    """A sample of p(y) N(x; y, s I) by its probability flow, from x + 8 sqrt(s) n down, in Euler steps.
 
     Few steps keep the mean and lose spread: the variance of y is .5, .74, .84 of the true one at 4, 8, 16 steps.
-    Levels: Karras et al. 2022, https://arxiv.org/abs/2206.00364, rho = 5.
+
+    Args:
+        levels: the noise levels r in between. "kernel": down to .05 sqrt(s), with rho = 5 (Karras et al. 2022,
+            https://arxiv.org/abs/2206.00364), for bandwidths below the data's size: of a larger one that much noise
+            would stay in y. "prior": such that the prior is asked at evenly spaced times of its own, down to none.
     """
-    fraction = torch.arange(steps + 1, device=x.device, dtype=x.dtype) / steps
-    levels = (8 ** (1 / 5) + fraction * (0.05 ** (1 / 5) - 8 ** (1 / 5))) ** 5
-    z = x + per_sample(8 * bandwidth, x) * draw(x)
+    ratios = product_levels(prior, bandwidth.to(x.dtype), steps, levels)
+    z = x + per_sample(ratios[0], x) * draw(x)
     for k in range(steps):
-        d = product_denoise(prior, z, bandwidth * levels[k], x, bandwidth, cond)
-        z = d + (levels[k + 1] / levels[k]) * (z - d)
+        d = product_denoise(prior, z, ratios[k], x, bandwidth, cond)
+        z = d + per_sample(ratios[k + 1] / ratios[k], x) * (z - d)
     return z
+
+
+def product_levels(
+    prior: Prior, bandwidth: Float[Tensor, "b"], steps: int, levels: str = "kernel"
+) -> Float[Tensor, "{steps}+1 b"]:
+    """Noise levels of `product_sample`.
+
+    The prior is asked at tau^2 = s r^2 / (s + r^2). "prior" spaces tau's times evenly, from r = 8 sqrt(s), and ends at
+    r = 0.
+    """
+    if levels not in LEVELS:
+        raise ValueError(f"unknown levels {levels!r}: use one of {', '.join(LEVELS)}")
+    fraction = torch.arange(steps + 1, device=bandwidth.device, dtype=bandwidth.dtype)[:, None] / steps
+    if levels == "kernel":
+        return bandwidth * (8 ** (1 / 5) + fraction * (0.05 ** (1 / 5) - 8 ** (1 / 5))) ** 5
+    s = bandwidth.to(torch.promote_types(bandwidth.dtype, torch.float32)).square()
+    first = prior.schedule.time_of(8 * (s / 65).sqrt())
+    tau2 = prior.schedule.ratio((1 - fraction.to(s.dtype)) * first).square().minimum(s * 64 / 65)
+    tau2[-1] = 0
+    return (s * tau2 / (s - tau2)).sqrt().to(bandwidth.dtype)
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ from scoredistill.estimators.base import Batch, Estimate, Estimator
 from scoredistill.priors.base import Cond, Prior, expand_cond
 from scoredistill.sampling import (
     LARGEST,
+    LEVELS,
     STEP_VARIABLES,
     Rng,
     draw_noise,
@@ -54,6 +55,7 @@ class MeanShift(Estimator):
         samples: how many y are averaged. One keeps diversity, the average seeks modes.
         antithetic: draw y in pairs with opposite noise; `samples` must be even.
         dt, anchor, interval: of the sampler "paper", see `sampling.paper_sample`.
+        levels: of the sampler "product", see `sampling.product_sample`: "prior" for bandwidths above the data's size.
     """
 
     bandwidth: float | None = None
@@ -64,6 +66,7 @@ class MeanShift(Estimator):
     dt: str = "sigma2"
     anchor: str = "x"
     interval: tuple[float, float] | None = None
+    levels: str = "kernel"
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -82,6 +85,10 @@ class MeanShift(Estimator):
             raise ValueError(f"interval must be (lo, hi) with 0 <= lo <= hi <= 1, not {self.interval}")
         if self.sampler != "paper" and (self.dt, self.anchor, self.interval) != ("sigma2", "x", None):
             raise ValueError("dt, anchor and interval belong to the sampler 'paper'")
+        if self.levels not in LEVELS:
+            raise ValueError(f"unknown levels {self.levels!r}: use one of {', '.join(LEVELS)}")
+        if self.sampler != "product" and self.levels != "kernel":
+            raise ValueError("levels belong to the sampler 'product'")
 
     @torch.no_grad()
     def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
@@ -116,6 +123,8 @@ class MeanShift(Estimator):
         around = (prior, rows, ratio.repeat_interleave(n), self.steps, cond, draw)
         if self.sampler == "paper":
             y = paper_sample(*around, self.dt, self.anchor, self.interval)
+        elif self.sampler == "product":
+            y = product_sample(*around, self.levels)
         else:
-            y = product_sample(*around) if self.sampler == "product" else posterior_sample(*around)
+            y = posterior_sample(*around)
         return y.reshape(len(x), n, *x.shape[1:]).mean(1)

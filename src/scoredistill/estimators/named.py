@@ -218,6 +218,7 @@ def MSD(
     dt: str = "sigma2",
     anchor: str = "x",
     interval: tuple[float, float] | None = None,
+    levels: str = "kernel",
 ) -> MeanShift:
     """Mean-shift distillation, see `MeanShift`. Thamizharasan et al. 2025, https://arxiv.org/abs/2502.15989.
 
@@ -227,7 +228,7 @@ def MSD(
         if bandwidth is not None:
             raise ValueError("give bandwidth or lambda_, not both")
         bandwidth = lambda_ / math.sqrt(2)
-    return MeanShift(bandwidth, sampler, steps, samples, antithetic, dt, anchor, interval)
+    return MeanShift(bandwidth, sampler, steps, samples, antithetic, dt, anchor, interval, levels)
 
 
 def CSD(kernel: Kernel | None = None, normalise: str = "row", weight: Weight = "sigma2") -> Stein:

@@ -12,7 +12,7 @@ share), for example {"text": [b, 77, 768]}. What the names mean is the prior's b
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -124,6 +124,36 @@ class FunctionPrior(Prior):
     def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
         alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
         return from_prediction(self.prediction, self.fn(x_t, t, cond), x_t, alpha, sigma)
+
+
+class TextPrior(Prior):
+    """Abstract base of priors that know words and pictures, as those of `load_prior` do.
+
+    Attributes:
+        name: for messages.
+        latent_shape: of a sample of the usual size.
+        picture_size: (height, width) in pixels.
+        device: where samples live.
+        needs_source: whether it can do nothing without a source picture.
+    """
+
+    name: str
+    latent_shape: tuple[int, ...]
+    needs_source: bool = False
+
+    @property
+    @abstractmethod
+    def picture_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where samples live."""
+
+    @abstractmethod
+    def encode_text(self, prompts: str | Sequence[str]) -> Cond:
+        """Condition of one prompt or of a list with one per sample."""
 
 
 class PriorWrapper(Prior):

@@ -18,13 +18,13 @@ from scoredistill.estimators import Decoded
 from scoredistill.generators import CoordinateMLP, Encoded, Generator, Latents, Pixels
 from scoredistill.loop import Step, distill
 from scoredistill.pictures import to_pil
-from scoredistill.priors.base import Cond, Prior
+from scoredistill.priors.base import Cond, Prior, TextPrior
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.guidance import Guided
-from scoredistill.priors.pipelines import PipelinePrior, load_prior, prior_folder
+from scoredistill.priors.pipelines import load_prior, prior_folder
 from scoredistill.sampling import ddim
 from scoredistill.tasks.folder import Folder
-from scoredistill.tasks.recipes import RECIPES
+from scoredistill.tasks.recipes import RECIPES, Recipe
 
 IMAGES = ("mlp", "latents", "pixels")
 METHODS = (*RECIPES, "ddim")
@@ -37,7 +37,7 @@ class Request:
 
     Attributes:
         prompt: what the picture shows.
-        method: "sds", "msd" or "csd", or "ddim" for ordinary sampling.
+        method: a name of `RECIPES`, or "ddim" for ordinary sampling.
         prior: name, hub name or folder for `load_prior`.
         image: what is optimised: "mlp" (a coordinate network), "latents" or "pixels".
         steps: optimisation (or sampling) steps.
@@ -63,8 +63,11 @@ class Request:
     negative_prompt: str = ""
     seed: int = 0
 
-    def complete(self) -> "Request":
+    def complete(self, recipe: Recipe | None = None) -> "Request":
         """The same request with every setting filled in.
+
+        Args:
+            recipe: of a method of the caller's own; the usual one of `method` by default.
 
         Raises:
             ValueError: for impossible settings, in one sentence that says how to mend it.
@@ -73,11 +76,11 @@ class Request:
             raise ValueError(f"the prompt must be one text, not a {type(self.prompt).__name__}")
         if not self.prompt.strip():
             raise ValueError('the prompt is empty: say what the picture shows, for example "a hamburger"')
-        if self.method not in METHODS:
+        if recipe is None and self.method not in METHODS:
             raise ValueError(f"unknown method {self.method!r}: use one of {', '.join(METHODS)}")
         if self.image not in IMAGES:
             raise ValueError(f"unknown image {self.image!r}: use one of {', '.join(IMAGES)}")
-        if self.method == "ddim":
+        if self.method == "ddim" and recipe is None:
             usual: dict[str, Any] = {
                 "steps": DDIM_STEPS,
                 "guidance": DDIM_GUIDANCE,
@@ -87,7 +90,7 @@ class Request:
                 "follow": 1,
             }
         else:
-            recipe = RECIPES[self.method]
+            recipe = recipe or RECIPES[self.method]
             usual = {"guidance": recipe.guidance, "particles": recipe.particles, "through": recipe.through}
             usual["follow"] = 1 if self.image == "latents" else recipe.follow
             usual |= {"steps": recipe.steps[self.image], "lr": recipe.lr[self.image]}
@@ -112,6 +115,7 @@ class Result:
         counts: network rows and calls, pictures encoded and decoded.
         seconds: wall time of the optimisation, without loading the model.
         history: one row per step: t, bandwidth or kernel mean where there is one, grad_norm.
+        samples: what the pictures were decoded from, where that was optimised or sampled (latents); None otherwise.
     """
 
     images: list[Image.Image]
@@ -119,6 +123,7 @@ class Result:
     counts: dict[str, int]
     seconds: float
     history: list[dict[str, float]] = field(default_factory=list)
+    samples: Tensor | None = None
 
 
 def text_to_image(
@@ -126,6 +131,7 @@ def text_to_image(
     prior: str | Path | Prior = "emoji",
     method: str = "msd",
     *,
+    recipe: Recipe | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool = False,
@@ -139,7 +145,8 @@ def text_to_image(
     Args:
         prompt: what they show.
         prior: for `load_prior`, or a loaded prior.
-        method: "sds", "msd", "csd" or "ddim".
+        method: a name of `METHODS`.
+        recipe: how to run a method of your own, which `method` only names then.
         out: folder for pictures, film, settings, metrics and report; nothing is written without it.
         resume: go on with an interrupted run in `out`.
         progress: show a progress bar.
@@ -152,47 +159,51 @@ def text_to_image(
         FloatingPointError: if the pictures or gradients stop being finite.
     """
     name = str(prior) if isinstance(prior, (str, Path)) else getattr(prior, "name", type(prior).__name__)
-    request = Request(prompt, method, name, **settings).complete()
+    request = Request(prompt, method, name, **settings).complete(recipe)
     if isinstance(prior, (str, Path)):
         prior_folder(prior)
     folder = None if out is None else Folder(Path(out), request, resume)
     if not isinstance(prior, Prior):
         prior = load_prior(prior, dtype=dtype, device=device)
-    if not isinstance(prior, PipelinePrior):
+    if not isinstance(prior, TextPrior):
         raise ValueError(f"{name} has no text encoder: text-to-image needs a prior of load_prior")
     if prior.needs_source:
         raise ValueError(f"{name} edits pictures: to make them from text use a model such as emoji")
-    if request.method == "ddim":
+    recipe = recipe or RECIPES.get(request.method)
+    if recipe is None:
         prior.times(request.steps or 1)  # refuses more steps than the scheduler has
     progressed = (None, [], 0.0) if folder is None else folder.open()
-    if request.method == "ddim":
+    if recipe is None:
         result = _sample(request, prior)
     else:
-        result = _optimise(request, prior, folder, progressed, progress, callback)
+        result = _optimise(request, recipe, prior, folder, progressed, progress, callback)
     if folder is not None:
         folder.finish(result)
     return result
 
 
-def _guided(request: Request, prior: PipelinePrior) -> tuple[Counted, Prior, Cond]:
+def _guided(
+    request: Request, prior: TextPrior, interval: tuple[float, float] | None = None
+) -> tuple[Counted, Prior, Cond]:
     counted = Counted(prior)
     uncond = prior.encode_text([request.negative_prompt]) if request.negative_prompt else None
     assert request.guidance is not None
-    return counted, Guided(counted, request.guidance, uncond=uncond), prior.encode_text([request.prompt])
+    return counted, Guided(counted, request.guidance, interval, uncond=uncond), prior.encode_text([request.prompt])
 
 
-def _sample(request: Request, prior: PipelinePrior) -> Result:
+def _sample(request: Request, prior: TextPrior) -> Result:
     counted, guided, cond = _guided(request, prior)
     assert request.steps is not None
     assert request.particles is not None
     start = time.perf_counter()
     generators = [torch.Generator().manual_seed(request.seed + i) for i in range(request.particles)]
     noise = torch.stack([torch.randn(prior.latent_shape, generator=g) for g in generators]).to(prior.device)
-    images = _pictures(counted.decode(ddim(guided, noise, request.steps, cond)))
-    return Result(images, request, counted.counts(), time.perf_counter() - start)
+    samples = ddim(guided, noise, request.steps, cond)
+    images = _pictures(counted.decode(samples))
+    return Result(images, request, counted.counts(), time.perf_counter() - start, samples=samples)
 
 
-def make_generator(request: Request, prior: PipelinePrior, codec: Prior | None = None) -> Generator:
+def make_generator(request: Request, prior: TextPrior, codec: Prior | None = None) -> Generator:
     """The image that is optimised, initialised from the request's seed; `codec` encodes it (the prior by default).
 
     Pictures whose gradients come through the decoder are left as they are: their estimator is `Decoded`.
@@ -204,14 +215,14 @@ def make_generator(request: Request, prior: PipelinePrior, codec: Prior | None =
     return (pictures if request.through == "decoder" else Encoded(pictures, codec or prior)).to(prior.device)
 
 
-def _steps(request: Request, prior: PipelinePrior, guided: Prior, cond: Cond, state: Any) -> Iterator[Step]:
-    recipe = RECIPES[request.method]
+def _steps(request: Request, recipe: Recipe, prior: TextPrior, guided: Prior, cond: Cond, state: Any) -> Iterator[Step]:
     generator = make_generator(request, prior, guided)
     if request.lr:
         optimizer: torch.optim.Optimizer = torch.optim.Adam(generator.parameters(), lr=request.lr)
     else:
         optimizer = torch.optim.SGD(generator.parameters(), lr=1.0)
-    estimator = recipe.estimator()
+    assert request.guidance is not None
+    estimator = recipe.estimator(request.guidance)
     if request.through == "decoder" and request.image != "latents":
         estimator = Decoded(estimator)
     rng = torch.Generator().manual_seed(request.seed + 1)
@@ -226,7 +237,8 @@ def _steps(request: Request, prior: PipelinePrior, guided: Prior, cond: Cond, st
 
 def _optimise(
     request: Request,
-    prior: PipelinePrior,
+    recipe: Recipe,
+    prior: TextPrior,
     folder: Folder | None,
     progressed: tuple[dict[str, Any] | None, list[dict[str, float]], float],
     progress: bool,
@@ -234,12 +246,12 @@ def _optimise(
 ) -> Result:
     from tqdm.auto import tqdm
 
-    counted, guided, cond = _guided(request, prior)
+    counted, guided, cond = _guided(request, prior, recipe.interval)
     state, history, spent = progressed
     counted.add(state["counts"] if state else {})
     start = time.perf_counter() - spent
     bar = tqdm(
-        _steps(request, prior, guided, cond, state), request.method, request.steps, initial=len(history),
+        _steps(request, recipe, prior, guided, cond, state), request.method, request.steps, initial=len(history),
         disable=not progress, dynamic_ncols=True, unit="step",
     )  # fmt: skip
     for step in bar:
@@ -250,7 +262,8 @@ def _optimise(
         if folder is not None:
             folder.after(step, history, counted.counts(), time.perf_counter() - start)
     images = _pictures(step.images())
-    return Result(images, request, counted.counts(), time.perf_counter() - start, history)
+    samples = step.generator(step.views).detach() if request.image == "latents" else None
+    return Result(images, request, counted.counts(), time.perf_counter() - start, history, samples)
 
 
 def _pictures(pictures: Tensor) -> list[Image.Image]:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scoredistill.priors.base import Cond, Prior, expand_cond, from_prediction
+from scoredistill.priors.base import Cond, Prior, TextPrior, expand_cond, from_prediction
 from scoredistill.priors.pipelines.codec import Codec, PixelCodec
 from scoredistill.schedule import Tabulated, per_sample
 
@@ -21,7 +21,7 @@ TABLED = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 SNAP = 1e-3  # time steps this near to a whole number are meant to be it
 
 
-class PipelinePrior(Prior):
+class PipelinePrior(TextPrior):
     """Abstract base of priors made from diffusers pipelines.
 
     The pipeline's networks are frozen and put in evaluation mode; LoRA adapters loaded in it keep working.
