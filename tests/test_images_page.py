@@ -29,13 +29,14 @@ def figures(method, pictures, **more):
     return found | more
 
 
-def block(image, methods, rows=None, pictures=3, ideal=False):
+def block(image, methods, rows=None, pictures=3, ideal=False, name=None):
     curves = {m: {"nfe": [24, 48], "fid": [1.0, FID[m]], "clip_sim": [20.0, CLIP[m]]} for m in methods if m != "ddim"}
     reached = {"rows_to_sds": {"sds": 800.0, "msd": 96.0, "sdi": None}} if "sds" in methods else {}
     return reached | {
         "setting": {"says": f"about {image}", "image": image, "rows": rows, "pictures": pictures, "ideal": ideal},
         "methods": {m: figures(m, pictures) for m in methods},
         "curves": curves | {"ddim": {"nfe": [], "fid": [], "clip_sim": []}},
+        "files": {m: f"{name or image}-{m}" for m in methods},
     }
 
 
@@ -55,8 +56,8 @@ def results():
         "blocks": {
             "mlp": block("mlp", trio),
             "latents": block("latents", trio),
-            "equal": block("mlp", ("msd", "msd_paper"), rows=48),
-            "ideal": block("latents", (*trio, "msd_mean", "collaborative"), pictures=4, ideal=True),
+            "equal": block("mlp", ("msd", "msd_paper"), rows=48, name="equal"),
+            "ideal": block("latents", (*trio, "msd_mean", "collaborative"), pictures=4, ideal=True, name="ideal"),
         },
         "bandwidths": {
             "a_bird": {"bandwidths": [0.5], "states": [0.25, 1.0], "cells": {"0.5": cells}, "picture": "bandwidths.png"}

@@ -65,7 +65,7 @@ def test_the_seed_decides(prior):
 
 
 def test_the_folder_holds_everything(prior, tmp_path):
-    result = text_to_image("an owl", prior, "msd", steps=8, particles=2, out=tmp_path / "run")
+    result = text_to_image("an owl", prior, "msd", steps=8, follow=2, particles=2, out=tmp_path / "run")
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert names == {
         "config.json", "film.gif", "image_00.png", "image_01.png",

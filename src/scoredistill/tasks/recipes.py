@@ -76,7 +76,7 @@ def _paper(anchor: str = "x", interval: tuple[float, float] | None = None) -> Ca
     return lambda scale: MSD(sampler="paper", steps=12, anchor=anchor, interval=interval)
 
 
-KERNEL_TERM = (0.3, 1.0)  # times in which the paper's kernel term acts, where it is limited
+KERNEL_TERM = (0.0, 0.7)  # times in which the paper's kernel term acts, where it is limited
 
 MSD_RECIPE = _mean_shift(
     "mean shift to a draw of the product density", lambda scale: MSD(sampler="product", steps=12, levels="prior")

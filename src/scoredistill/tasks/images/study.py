@@ -13,7 +13,6 @@ from PIL import Image
 
 from scoredistill import __version__
 from scoredistill.pictures import grid
-from scoredistill.priors.pipelines import prior_folder
 from scoredistill.tasks.folder import command_line
 from scoredistill.tasks.images import jobs, probes
 from scoredistill.tasks.images.blocks import BLOCKS, METHODS, PROMPTS, QUICK_METHODS, QUICK_PROMPTS, Block, slug
@@ -123,8 +122,8 @@ def plan(setting: Setting) -> list[Job]:
             add(name, n * block.cost(method), jobs.drawn, owner, method, prompt, n)
     if setting.whole:
         for prompt in setting.prompts[:3]:
-            add(f"bandwidths-{slug(prompt)}", 50, probes.bandwidths, prompt)
-            add(f"gradients-{slug(prompt)}", 200, probes.gradients, prompt)
+            add(f"bandwidths-{slug(prompt)}", 50.0, probes.bandwidths, prompt)
+            add(f"gradients-{slug(prompt)}", 200.0, probes.gradients, prompt)
     once = {job.name: job for job in made}  # blocks may share runs
     return sorted(once.values(), key=lambda job: -job.cost)
 
@@ -145,10 +144,13 @@ def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) 
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     setting = setting.complete()
-    prior_folder(setting.prior)
     world = setting.world
+    if jobs.loaded(setting.prior).needs_source:
+        raise ValueError(f"{setting.prior} edits pictures: to make them from text use a model such as emoji")
     parts = Parts(out, {"world": asdict(world)})
-    first = [Job(f"reference-{slug(p)}", partial(jobs.reference, world, p), world.references) for p in setting.prompts]
+    first = [
+        Job(f"reference-{slug(p)}", partial(jobs.reference, world, p), float(world.references)) for p in setting.prompts
+    ]
     if failed := parts.measure(first, workers, progress):
         raise ValueError(f"the references failed: {next(iter(failed.values()))}")
     failed = parts.measure(plan(setting), workers, progress, after=lambda name: _preview(setting, parts))
