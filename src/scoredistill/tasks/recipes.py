@@ -68,8 +68,8 @@ def _residual(says: str, estimator: Callable[[float], Estimator], clock: Callabl
 
 
 def _mean_shift(says: str, estimator: Callable[[float], Estimator]) -> Recipe:
-    """Two gradients of twelve calls."""
-    return Recipe(says, estimator, shrinking(40.0, 0.3), every(2), 5.0, MSD_LR, through="decoder", follow=180)
+    """Two gradients of twelve calls. The first y keeps noise of .05 x 12, about what the second bandwidth is for."""
+    return Recipe(says, estimator, shrinking(12.0, 0.45), every(2), 5.0, MSD_LR, through="decoder", follow=180)
 
 
 def _paper(anchor: str = "x", interval: tuple[float, float] | None = None) -> Callable[[float], Estimator]:
@@ -78,9 +78,7 @@ def _paper(anchor: str = "x", interval: tuple[float, float] | None = None) -> Ca
 
 KERNEL_TERM = (0.0, 0.7)  # times in which the paper's kernel term acts, where it is limited
 
-MSD_RECIPE = _mean_shift(
-    "mean shift to a draw of the product density", lambda scale: MSD(sampler="product", steps=12, levels="prior")
-)
+MSD_RECIPE = _mean_shift("mean shift to a draw of the product density", lambda scale: MSD(sampler="product", steps=12))
 
 RECIPES: Mapping[str, Recipe] = {
     "sds": _residual("score distillation sampling, random t", lambda scale: SDS(), _uniform),
@@ -97,6 +95,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "vsd": replace(
         _residual("variational score distillation, a student that learns along", lambda scale: VSD(), _uniform),
+        steps=every(200),
         particles=4,
     ),
     "csd": replace(_residual("collaborative score distillation", lambda scale: CSD(), _uniform), particles=4),

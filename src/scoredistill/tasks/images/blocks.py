@@ -84,10 +84,13 @@ def _short(**settings: Any) -> dict[str, dict[str, Any]]:
     return dict.fromkeys(("sds", "annealed_sds", "vsd", "csd"), settings)
 
 
-def _draws(calls: int, gradients: int, **mean_shift: Any) -> Recipe:
-    """The default with other draws."""
-    estimator = lambda scale: MSD(**{"sampler": "product", "steps": calls, "levels": "prior", **mean_shift})
-    return replace(RECIPES["msd"], says=f"{calls} calls x {gradients}", estimator=estimator, steps=every(gradients))
+def _draws(calls: int, gradients: int, start: float = 12.0, end: float = 0.45, **mean_shift: Any) -> Recipe:
+    """The default with other draws and bandwidths."""
+    estimator = lambda scale: MSD(**{"sampler": "product", "steps": calls, **mean_shift})
+    clock = shrinking(start, end)
+    return replace(
+        RECIPES["msd"], says=f"{calls} calls x {gradients}", estimator=estimator, steps=every(gradients), clock=clock
+    )
 
 
 def _anchored(interval: tuple[float, float] | None = None) -> Recipe:
@@ -101,15 +104,16 @@ EQUAL = {**METHODS, "msd_paper_anchor": _anchored(), "msd_paper_both": _anchored
 _MSD, _MEAN = RECIPES["msd"], RECIPES["msd_mean"]
 ABLATIONS: Mapping[str, Recipe | None] = {
     "msd": _MSD,
-    "start 12": replace(_MSD, clock=shrinking(12.0, 0.3)),
-    "start 4": replace(_MSD, clock=shrinking(4.0, 0.3)),
-    "end 1": replace(_MSD, clock=shrinking(40.0, 1.0)),
-    "end .1": replace(_MSD, clock=shrinking(40.0, 0.1)),
-    "24 calls x 1": _draws(24, 1),
+    "start 19": _draws(12, 2, 19.0),
+    "start 6": _draws(12, 2, 6.0),
+    "start 2": _draws(12, 2, 2.0),
+    "end 1": _draws(12, 2, end=1.0),
+    "end .2": _draws(12, 2, end=0.2),
+    "prior's levels, 40 to .3": _draws(12, 2, 40.0, 0.3, levels="prior"),
+    "prior's levels, 40, one draw": _draws(24, 1, 40.0, 40.0, levels="prior"),
     "8 calls x 3": _draws(8, 3),
     "6 calls x 4": _draws(6, 4),
     "3 calls x 8": _draws(3, 8),
-    "kernel's levels": _draws(12, 2, levels="kernel"),
     "2 samples": _draws(6, 2, samples=2),
     "2 antithetic samples": _draws(6, 2, samples=2, antithetic=True),
     "guidance 3": replace(_MSD, guidance=3.0),
@@ -124,9 +128,11 @@ ABLATIONS: Mapping[str, Recipe | None] = {
 }
 MLP_ABLATIONS: Mapping[str, Recipe | None] = {
     "follow 45": replace(_MSD, follow=45),
-    "follow 500": replace(_MSD, follow=500),
-    "through the encoder": replace(_MSD, through="encoder", follow=45),
+    "through the encoder": replace(_MSD, through="encoder", follow=90),
     "sds through the decoder": replace(RECIPES["sds"], through="decoder"),
+    "sdi as published": replace(
+        RECIPES["sdi"], steps=every(50), guidance=7.5, lr=RECIPES["sds"].lr, through="encoder", follow=1
+    ),
 }
 BLOCKS: Mapping[str, Block] = {
     block.name: block

@@ -109,7 +109,7 @@ def _around(prior: Prior, x: Tensor, bandwidth: float, cond: Cond, seed: int) ->
     rng = torch.Generator().manual_seed(seed)
     rows = x.expand(SEEDS, *x.shape[1:])
     width = torch.full((SEEDS,), bandwidth, device=x.device)
-    return product_sample(prior, rows, width, CALLS, cond, lambda z: torch.randn(z.shape, generator=rng).to(z))
+    return product_sample(prior, rows, width, CALLS, cond, lambda z: torch.randn(z.shape, generator=rng).to(z), "prior")
 
 
 def _apart(z: Tensor) -> float:

@@ -109,13 +109,15 @@ def read_prompts(file: Path) -> tuple[str, ...]:
 
 
 def plan(setting: Setting) -> list[Job]:
-    """All jobs but the references, the dearest first."""
+    """All jobs but the references, block by block, the dearest of a block first."""
     world, made = setting.world, []
 
     def add(name: str, cost: float, function: Callable[..., dict[str, Any]], *arguments: Any) -> None:
         made.append(Job(name, partial(function, world, *arguments), cost))
 
-    for block, method in setting.table():
+    for block, method in sorted(
+        setting.table(), key=lambda pair: (setting.blocks.index(pair[0].name), -pair[0].cost(pair[1]))
+    ):
         n, owner = setting.pictures(block), block.base if method in block.shared and block.base else block.name
         for prompt in setting.prompts:
             name = f"{block.stem(method, n)}-{slug(prompt)}"
@@ -125,7 +127,7 @@ def plan(setting: Setting) -> list[Job]:
             add(f"bandwidths-{slug(prompt)}", 50.0, probes.bandwidths, prompt)
             add(f"gradients-{slug(prompt)}", 200.0, probes.gradients, prompt)
     once = {job.name: job for job in made}  # blocks may share runs
-    return sorted(once.values(), key=lambda job: -job.cost)
+    return list(once.values())
 
 
 def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) -> Path:
