@@ -127,7 +127,7 @@ def test_the_ideal_denoiser_knows_its_samples(prior):
         assert (ideal.distance(own, prompt) < 1e-5).all()
         assert (ideal.distance(own + 0.1, prompt) - 0.1).abs().max() < 1e-5
         result = text_to_image(prompt, ideal, "msd", image="latents", guidance=1.0, particles=2)
-        assert (ideal.distance(result.samples, prompt) < 0.02).all()
+        assert (ideal.distance(result.samples, prompt) < 0.03).all()  # the draw keeps .05 x .45 of noise
     assert (ideal.distance(latents[:3], "a red apple") > 0.05).all()
 
 
