@@ -77,6 +77,32 @@ def test_spread_of_the_particles_at_rest(beta, w):
     assert x.var().item() == pytest.approx(beta * (v + h**2) - w**2, rel=0.02)
 
 
+@pytest.mark.parametrize(("beta", "h"), [(1.0, 0.5), (1.0, 2.0), (0.8, 0.3), (0.5, 0.5)])
+@pytest.mark.parametrize("n", [2, 5])
+def test_particles_of_a_gaussian_law_rest_at_the_variance_of_the_prior(beta, h, n, rng):
+    """v = beta s^2 - (1 - beta) h^2 from the mean m of the prior, with as few particles as two in forty dimensions."""
+    mean, variance = torch.linspace(-1, 1, 40, dtype=F64), 0.7
+    prior = gaussian(mean, variance)
+    x = torch.randn(n, 40, generator=rng, dtype=F64) + 3
+    for _ in range(3000):
+        x = x - grad(CollaborativeMSD(beta, law="gaussian"), prior, x, h)
+    rest = beta * variance - (1 - beta) * h**2
+    assert abs(x.var(0).mean() - rest) < 1e-6
+    assert (x.mean(0) - mean).abs().max() < 1e-6
+
+
+def test_a_gaussian_law_keeps_what_the_prior_keeps(rng):
+    """Of two directions of the particles the prior's wide one survives; a particle alone is not pushed."""
+    prior = GaussianMixture(torch.zeros(1, 2, dtype=F64), torch.tensor([[[1.0, 0.0], [0.0, 0.01]]], dtype=F64))
+    x = torch.randn(6, 2, generator=rng, dtype=F64)
+    for _ in range(300):
+        x = x - grad(CollaborativeMSD(0.9, law="gaussian"), prior, x, 0.3)
+    wide, narrow = x.std(0)
+    assert wide > 0.5
+    assert narrow < 1e-3
+    assert torch.equal(grad(CollaborativeMSD(law="gaussian"), prior, x[:1], 0.3), grad(MSD(), prior, x[:1], 0.3))
+
+
 def test_spacing_is_the_median_nearest_neighbour():
     x = torch.tensor([[0.0], [1.0], [3.0], [3.5], [10.0]], dtype=F64)
     assert spacing(x) == 1.0  # of 1, 1, .5, .5, 6.5
@@ -187,6 +213,11 @@ def test_impossible_arguments_are_refused(mixture):
             CollaborativeMSD(**arguments)
     with pytest.raises(ValueError, match="features themselves"):
         CollaborativeMSD(kernel=RBF(features=lambda x: x), denoised=True)
+    with pytest.raises(ValueError, match="unknown law 'normal': use one of kernel, gaussian"):
+        CollaborativeMSD(law="normal")
+    for arguments in ({"kernel": RBF()}, {"denoised": True}):
+        with pytest.raises(ValueError, match="belong to the law 'kernel'"):
+            CollaborativeMSD(law="gaussian", **arguments)
     with pytest.raises(ValueError, match="rounds"):
         spread(mixture, torch.zeros(1, 2, dtype=F64), rounds=0)
     assert isinstance(annealing(mixture, torch.zeros(1, 2, dtype=F64)), Bandwidth)

@@ -22,6 +22,14 @@ In many dimensions the spacing is a matter of the noise. A kernel on features f 
 it back, J^T [f_i - D_q(f)_i] with J the derivative of f: what f does not see is not pushed. (Averaging x itself with
 the weights of f would undo the prior's denoising in all directions that f does not see: particles then drift off
 without bound.) `principal_features` finds a plane that holds the prior's structure, if there is one.
+
+A few particles in a thousand dimensions are alone under every kernel narrower than their distances, and move as without
+one. `law="gaussian"` asks of them only what they can tell, their mean m and their variance v per coordinate:
+
+    D_q(x; h) = m + v / (v + h^2) (x - m),    w = h
+
+Directions that the prior keeps survive and all others shrink. On a Gaussian prior of variance s^2 the particles settle
+at v = beta s^2 - (1 - beta) h^2 whatever their number: at the prior's own for beta = 1 (docs/results/text_to_2d.md).
 """
 
 import math
@@ -37,8 +45,10 @@ from scoredistill.estimators.mean_shift import MeanShift
 from scoredistill.kernels import RBF, Kernel
 from scoredistill.priors.base import Cond, Prior
 from scoredistill.sampling import LARGEST, Rng, draw_noise
+from scoredistill.schedule import per_sample
 
 FALL = 250.0  # how much narrower the bandwidth is at the end of a run; from 100 to 500 the results hardly differ
+LAWS = ("kernel", "gaussian")
 PROBE = 4.0  # the spread is measured at a noise level of so many spreads, where several modes act as one Gaussian
 
 
@@ -52,6 +62,7 @@ class CollaborativeMeanShift(Estimator):
         kernel: of the particles' own density; RBF() by default. Its bandwidth "median" means the rule,
             w = max(h, scale * spacing) in the units of its features; a number stands for the spacing. Features should
             keep distances, as an orthonormal projection does. A scale near 0 gives w = h.
+        law: what the particles' density is taken to be: "kernel", or "gaussian" for few particles in many dimensions.
         denoised: take spacing and weights from the denoised particles D_p(x; h), which costs no further call, and the
             push from the particles. It spreads more: full recall, less likely samples. Not with features.
     """
@@ -60,10 +71,15 @@ class CollaborativeMeanShift(Estimator):
     beta: float = 1.0
     kernel: Kernel | None = None
     denoised: bool = False
+    law: str = "kernel"
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta <= 1:
             raise ValueError(f"beta must lie in [0, 1], not {self.beta}")
+        if self.law not in LAWS:
+            raise ValueError(f"unknown law {self.law!r}: use one of {', '.join(LAWS)}")
+        if self.law == "gaussian" and (self.kernel is not None or self.denoised):
+            raise ValueError("kernel and denoised belong to the law 'kernel'")
         if self.denoised and self.kernel is not None and self.kernel.features is not None:
             raise ValueError("denoised particles are features themselves: leave the kernel's features or denoised out")
 
@@ -71,6 +87,9 @@ class CollaborativeMeanShift(Estimator):
     def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
         estimate = self.base(prior, batch, t, rng)
         h = self.base.bandwidth_at(prior, t).to(batch.x.dtype)
+        if self.law == "gaussian":
+            push, width = _gaussian_push(batch.x, h)
+            return Estimate(estimate.grad - self.beta * push, info={**estimate.info, "width": width})
         seen = batch.x - estimate.grad if self.denoised else batch.x
         push, width = self._push(batch.x, seen, h)
         strength = (self.beta * (h / width).square()).reshape(-1, *[1] * (batch.x.ndim - 1))
@@ -92,6 +111,14 @@ class CollaborativeMeanShift(Estimator):
         if kernel.features is None:
             return away.reshape_as(x), width
         return torch.autograd.grad(f, source, away.reshape_as(f))[0], width
+
+
+def _gaussian_push(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """(x - D_q(x; h) for q the isotropic Gaussian with the particles' mean and variance, its standard deviation)."""
+    away = x - x.mean(0, keepdim=True)
+    variance = away.square().sum() / max(1, len(x) - 1) / x[0].numel()
+    shrink = h.square() / (variance + h.square())
+    return per_sample(shrink, x) * away, variance.sqrt()
 
 
 @dataclass(frozen=True)

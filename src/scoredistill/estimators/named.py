@@ -258,9 +258,10 @@ def CollaborativeMSD(
     antithetic: bool = False,
     kernel: Kernel | None = None,
     denoised: bool = False,
+    law: str = "kernel",
 ) -> CollaborativeMeanShift:
     """Collaborative mean shift: MSD of particles that keep apart, the two papers united (see `collaborative`)."""
-    return CollaborativeMeanShift(MSD(bandwidth, sampler, steps, samples, antithetic), beta, kernel, denoised)
+    return CollaborativeMeanShift(MSD(bandwidth, sampler, steps, samples, antithetic), beta, kernel, denoised, law)
 
 
 def _delta_rows(coefficient: Coefficient = 1.0) -> tuple[Row, Row]:

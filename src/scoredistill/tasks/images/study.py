@@ -109,12 +109,16 @@ def read_prompts(file: Path) -> tuple[str, ...]:
 
 
 def plan(setting: Setting) -> list[Job]:
-    """All jobs but the references, block by block, the dearest of a block first."""
+    """All jobs but the references: the probes, then block by block, the dearest of a block first."""
     world, made = setting.world, []
 
     def add(name: str, cost: float, function: Callable[..., dict[str, Any]], *arguments: Any) -> None:
         made.append(Job(name, partial(function, world, *arguments), cost))
 
+    if setting.whole:
+        for prompt in setting.prompts[:3]:
+            add(f"bandwidths-{slug(prompt)}", 50.0, probes.bandwidths, prompt)
+            add(f"gradients-{slug(prompt)}", 200.0, probes.gradients, prompt)
     for block, method in sorted(
         setting.table(), key=lambda pair: (setting.blocks.index(pair[0].name), -pair[0].cost(pair[1]))
     ):
@@ -122,10 +126,6 @@ def plan(setting: Setting) -> list[Job]:
         for prompt in setting.prompts:
             name = f"{block.stem(method, n)}-{slug(prompt)}"
             add(name, n * block.cost(method), jobs.drawn, owner, method, prompt, n)
-    if setting.whole:
-        for prompt in setting.prompts[:3]:
-            add(f"bandwidths-{slug(prompt)}", 50.0, probes.bandwidths, prompt)
-            add(f"gradients-{slug(prompt)}", 200.0, probes.gradients, prompt)
     once = {job.name: job for job in made}  # blocks may share runs
     return list(once.values())
 
