@@ -204,6 +204,8 @@ def test_the_probes_see_what_the_paper_describes(folder, tmp_path, monkeypatch):
     small, large = cells[min(cells)], cells[max(cells)]
     assert small["apart"] < 0.2 < large["apart"]
     assert small["away"] < 0.2 < large["away"]
+    assert found["follows"]["0.05"] == pytest.approx(1, abs=0.1)
+    assert found["follows"]["100"] < 0.2
     assert (tmp_path / found["picture"]).is_file()
     seen = probes.gradients(world, "an owl", tmp_path)
     assert all(cell["spread"] < 1e-5 and cell["cosine"] > 0.9999 for cell in seen["methods"]["msd_mean"])

@@ -60,7 +60,13 @@ def results():
             "ideal": block("latents", (*trio, "msd_mean", "collaborative"), pictures=4, ideal=True, name="ideal"),
         },
         "bandwidths": {
-            "a_bird": {"bandwidths": [0.5], "states": [0.25, 1.0], "cells": {"0.5": cells}, "picture": "bandwidths.png"}
+            "a_bird": {
+                "bandwidths": [0.5],
+                "states": [0.25, 1.0],
+                "cells": {"0.5": cells},
+                "follows": {"0.5": 0.375},
+                "picture": "bandwidths.png",
+            }
         },
         "gradients": {"a_tulip": {"levels": [0.5], "bins": [-1, 0, 1], "methods": {"sds": gradient, "sdi": gradient}}},
     }
@@ -120,7 +126,14 @@ def test_markdown_has_every_number_in_its_cell(results):
     assert ideal["sds"]["distance"] == ""
     assert "paper FID" not in ideal["sds"]
     assert found["Bandwidths: a_bird"] == [
-        {"bandwidth": "0.5", "apart, 25%": "0.125", "away, 25%": "0.250", "apart, 100%": "0.375", "away, 100%": "0.500"}
+        {
+            "bandwidth": "0.5",
+            "apart, 25%": "0.125",
+            "away, 25%": "0.250",
+            "apart, 100%": "0.375",
+            "away, 100%": "0.500",
+            "follows x": "0.375",
+        }
     ]
     assert found["Gradients: a_tulip"][0] == {"method": "sds", "spread, r 0.5": "3.500", "cosine, r 0.5": "0.750"}
     assert found["What broke down"] == [{"job": "mlp-vsd-3-a_bird", "error": "nan \\| broken"}]

@@ -99,6 +99,8 @@ def bandwidth_rows(found: Mapping[str, Any]) -> list[Row]:
         row: Row = {"bandwidth": f"{bandwidth:g}"}
         for state, cell in zip(found["states"], found["cells"][f"{bandwidth:g}"], strict=True):
             row |= {f"{name.replace('_', ' ')}, {state:.0%}": f"{value:.3f}" for name, value in cell.items()}
+        if "follows" in found:
+            row["follows x"] = f"{found['follows'][f'{bandwidth:g}']:.3f}"
         made.append(row)
     return made
 

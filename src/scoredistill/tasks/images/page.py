@@ -153,6 +153,7 @@ def _bandwidths(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
             page.text(
                 "Samples y of p(y) N(x; y, s I) around a picture x, for several bandwidths s. Apart: root mean square "
                 "distance of two seeds' y; away: of y from x; both relative to that of two DDIM samples of the prompt. "
+                "Follows x: how far y moves with x along the run, the noise being the same; 0 if it does not heed x. "
                 "With a wide bandwidth y is any sample of the prior, with a narrow one it is x."
             )
         path, states = pictures / found["picture"], ", ".join(f"{state:.0%}" for state in found["states"])

@@ -44,7 +44,9 @@ def bandwidths(world: World, prompt: str, out: Path) -> dict[str, Any]:
 
     Returns:
         For each bandwidth and state, root mean squares over latents, relative to that between two DDIM samples of the
-        prompt: "apart" (two seeds' y from each other), "away" (y from x).
+        prompt: "apart" (two seeds' y from each other), "away" (y from x). And for each bandwidth "follows", how far y
+        moves from the first state to the last with the same noise, over how far x does: 1 where y is x, 0 where it
+        does not depend on x.
     """
     prior = loaded(world.prior)
     cond, guided = prior.encode_text([prompt]), Guided(prior, RECIPES["msd"].guidance)
@@ -52,9 +54,13 @@ def bandwidths(world: World, prompt: str, out: Path) -> dict[str, Any]:
     unit = _apart(latents)
     visited = _states(prior, prompt)
     cells: dict[str, list[dict[str, float]]] = {}
+    follows: dict[str, float] = {}
     pictures = [to_pil(prior.decode(torch.cat(visited)).clamp(0, 1).repeat_interleave(SEEDS, 0))]
     for bandwidth in BANDWIDTHS:
-        drawn = [_around(guided, x, bandwidth, cond, seed) for seed, x in enumerate(visited)]
+        drawn = [_around(guided, x, bandwidth, cond) for x in visited]
+        follows[f"{bandwidth:g}"] = (
+            float((drawn[-1] - drawn[0]).norm() / (visited[-1] - visited[0]).norm()) / SEEDS**0.5
+        )
         pictures.append(to_pil(prior.decode(torch.cat(drawn)).clamp(0, 1)))
         cells[f"{bandwidth:g}"] = [
             {"apart": _apart(y) / unit, "away": float((y - x).square().mean().sqrt()) / unit}
@@ -63,7 +69,8 @@ def bandwidths(world: World, prompt: str, out: Path) -> dict[str, Any]:
     name = f"bandwidths-{slug(prompt)}.png"
     wall = [image for row in pictures for image in row]
     grid(wall, columns=SEEDS * len(visited)).save(out / name)
-    return {"bandwidths": list(BANDWIDTHS), "states": list(STATES), "cells": cells, "picture": name}
+    found = {"bandwidths": list(BANDWIDTHS), "states": list(STATES), "cells": cells, "follows": follows}
+    return {**found, "picture": name}
 
 
 def gradients(world: World, prompt: str, out: Path) -> dict[str, Any]:
@@ -104,9 +111,9 @@ def _states(prior: Prior, prompt: str) -> list[Tensor]:
     return [prior.encode_image(images[round(part * (len(images) - 1))]) for part in STATES]
 
 
-def _around(prior: Prior, x: Tensor, bandwidth: float, cond: Cond, seed: int) -> Tensor:
+def _around(prior: Prior, x: Tensor, bandwidth: float, cond: Cond) -> Tensor:
     """Samples y of p(y) N(x; y, s I)."""
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(0)
     rows = x.expand(SEEDS, *x.shape[1:])
     width = torch.full((SEEDS,), bandwidth, device=x.device)
     return product_sample(prior, rows, width, CALLS, cond, lambda z: torch.randn(z.shape, generator=rng).to(z), "prior")
