@@ -27,7 +27,7 @@ from scoredistill.sampling import ddim, product_sample
 from scoredistill.tasks.images.blocks import PROMPTS
 
 ROOT = Path(__file__).resolve().parents[1]
-BANDWIDTHS, CARRIED, SAMPLES, SCALE = (0.1, 0.3, 0.45, 1.0, 2.0, 4.0), (0.5, 1.0, 1.5), 4, 5.0
+BANDWIDTHS, CARRIED, SAMPLES, SCALE = (0.1, 0.3, 0.45, 1.0, 2.0, 4.0), (0.5, 1.0, 1.5), 2, 5.0
 
 
 def detail(z: Tensor) -> float:

@@ -11,8 +11,11 @@ setting that matters belongs in the job's name, or in the key of the study: with
 import json
 import math
 import multiprocessing
+import multiprocessing.connection
+import os
 import shutil
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -142,13 +145,25 @@ def _run(todo: Sequence[Job], pictures: Path, workers: int) -> Iterator[tuple[st
             yield _guarded(job, pictures)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
         try:
             for done in as_completed([pool.submit(_guarded, job, pictures) for job in todo]):
                 yield done.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _begin() -> None:
+    """A worker computes with one thread, and ends when the study is killed instead of working on for nobody."""
+    torch.set_num_threads(1)
+    if (parent := multiprocessing.parent_process()) is not None:
+
+        def follow() -> None:
+            multiprocessing.connection.wait([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
 
 
 def _guarded(job: Job, pictures: Path) -> tuple[str, Any]:
