@@ -183,7 +183,7 @@ def test_figures_of_known_sets(tmp_path):
             np.savez(tmp_path / f"{stem}-{slug(prompt)}.npz", clip=seen, pixels=pixels)
     seen = gather.Seen.__new__(gather.Seen)
     seen.world, seen.folder = jobs.World("emoji", None, PROMPTS, 12), tmp_path
-    seen.truth = {"clip": seen.features("reference"), "efficientnet": []}
+    seen.truth = {"clip": seen.features("reference"), "efficientnet": [], "inception": []}
     seen.texts = {prompt: torch.tensor([1.0, 0.0, 0.0, 0.0]) for prompt in PROMPTS}
     part = dict.fromkeys(("nfe", "calls", "encoded", "decoded", "seconds", "steps", "guidance", "lr"), 2.0)
     found = {stem: gather.figures(seen, stem, [part, part]) for stem in ("same", "one", "far")}
@@ -260,6 +260,7 @@ def test_the_probes_see_what_the_paper_describes(folder, tmp_path, monkeypatch):
         (["--methods", "magic"], "unknown method magic"),
         (["--blocks", "oil"], "unknown block oil"),
         (["--seeds", "0"], "seeds must be at least 1"),
+        (["--inception"], "pip install torch-fidelity"),
         (["--workers", "0"], "workers must be at least 1"),
         (["--prior", "no-such-model-here"], "no-such-model-here"),
         (["--prior", "emoji-edit"], "edits pictures"),
@@ -286,6 +287,25 @@ def test_prompts_that_make_no_study(lines, sentence, tmp_path, capsys):
         cli.main(["bench", "images", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "new")])
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_chosen_methods_leave_the_ablations_out():
+    assert Setting(methods=("ddim", "msd")).complete().blocks == (
+        "mlp",
+        "latents",
+        "mlp_equal",
+        "latents_equal",
+        "ideal",
+    )
+    assert set(Setting().complete().blocks) == set(BLOCKS)
+    table = Setting(methods=("ddim", "msd")).complete().table()
+    assert {method for _, method in table} == {"ddim", "msd"}
+
+
+def test_files_of_different_runs_have_different_names():
+    for block in BLOCKS.values():
+        stems = {block.stem(method, 3) for method in block.methods}
+        assert len(stems) == len(block.methods), block.name
 
 
 def test_prompts_come_from_a_file(tmp_path):

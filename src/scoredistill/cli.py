@@ -123,6 +123,7 @@ def bench(
     blocks: tuple[str, ...] = (),
     seeds: int = 3,
     clip: str | None = None,
+    inception: bool = False,
     quick: bool = False,
     workers: int = 2,
 ) -> None:
@@ -140,13 +141,14 @@ def bench(
         blocks: Settings: mlp, latents, mlp_equal, latents_equal, ideal, ablation; all by default.
         seeds: Pictures of each prompt; 1 with --quick.
         clip: The CLIP that judges: a folder or hub name; the bundled one by default.
+        inception: Also the FID of the literature; needs torch-fidelity, which fetches the weights of Inception.
         quick: Four prompts, ddim, sds and msd, under five minutes.
         workers: Processes, of one thread each.
     """
     from scoredistill.tasks.images.study import Setting, read_prompts, study
 
     texts = () if prompts is None else read_prompts(prompts)
-    setting = Setting(prior, texts, methods, 1 if quick else seeds, blocks, clip, quick)
+    setting = Setting(prior, texts, methods, 1 if quick else seeds, blocks, clip, inception, quick)
     print(f"Open {study(setting, out or Path('runs') / f'bench-{what}', workers)}")
 
 

@@ -1,10 +1,11 @@
 """Numbers about results: `clip` about pictures, `pictures` about sets of them, `samples` about points and gradients.
 
-`efficientnet` gives the ImageNet features of pictures that `pictures` compares.
+`efficientnet` and `inception` give the ImageNet features of pictures that `pictures` compares.
 """
 
 from scoredistill.metrics.clip import Clip, bundled_clip, clip_similarity
 from scoredistill.metrics.efficientnet import EfficientNet, efficientnet
+from scoredistill.metrics.inception import Inception, inception
 from scoredistill.metrics.pictures import PictureFeatures, diversity, frechet_distance, kernel_distance
 from scoredistill.metrics.samples import (
     ModeCoverage,
@@ -21,6 +22,7 @@ from scoredistill.metrics.samples import (
 __all__ = [
     "Clip",
     "EfficientNet",
+    "Inception",
     "ModeCoverage",
     "Nll",
     "PictureFeatures",
@@ -31,6 +33,7 @@ __all__ = [
     "efficiency",
     "efficientnet",
     "frechet_distance",
+    "inception",
     "kernel_distance",
     "mmd",
     "mode_coverage",

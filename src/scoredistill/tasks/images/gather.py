@@ -31,7 +31,8 @@ from scoredistill.tasks.images.jobs import World, judge
 from scoredistill.tasks.parts import spread
 
 NEIGHBOURS = 3  # k of precision, recall and coverage
-KINDS = ("clip", "efficientnet")
+IMAGENET = ("efficientnet", "inception")
+KINDS = ("clip", *IMAGENET)
 
 
 class Seen:
@@ -88,8 +89,9 @@ def figures(seen: Seen, stem: str, parts: Sequence[Mapping[str, Any]]) -> dict[s
     found["clip_sim"] = _mean([float(torch.stack(one).mean()) for one in zip(*similar, strict=True)])
     shares = [_shares(own, real) for own, real in zip(features, truth, strict=True)]
     found |= {name: _mean([share[name] for share in shares]) for name in shares[0]}
-    if (other := seen.features(stem, "efficientnet")) and seen.truth["efficientnet"]:
-        found["fid_efficientnet"] = _mean(seen.fids(other, "efficientnet"))
+    for kind in IMAGENET:
+        if (other := seen.features(stem, kind)) and seen.truth[kind]:
+            found[f"fid_{kind}"] = _mean(seen.fids(other, kind))
     if all("distance" in part for part in parts):
         found["distance"] = _mean([d for part in parts for d in part["distance"]])
     for name in ("nfe", "calls", "encoded", "decoded", "seconds", "steps", "guidance", "lr"):

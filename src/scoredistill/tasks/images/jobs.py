@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scoredistill.loop import Step
-from scoredistill.metrics import Clip, bundled_clip, efficientnet
+from scoredistill.metrics import Clip, bundled_clip, efficientnet, inception
 from scoredistill.pictures import to_tensor
 from scoredistill.priors.guidance import Guided
 from scoredistill.priors.pipelines import PipelinePrior, load_prior
@@ -38,12 +38,14 @@ class World:
         judge: folder or hub name of the CLIP that judges; the bundled one by default.
         prompts: all of them.
         references: DDIM samples of each prompt.
+        inception: compute FIDs in Inception's features too.
     """
 
     prior: str
     judge: str | None
     prompts: tuple[str, ...]
     references: int
+    inception: bool = False
 
 
 def reference(world: World, prompt: str, out: Path) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def reference(world: World, prompt: str, out: Path) -> dict[str, Any]:
     with torch.no_grad():
         guided, cond = Guided(prior, DDIM_GUIDANCE), prior.encode_text([prompt])
         latents = torch.cat([ddim(guided, part, DDIM_STEPS, cond) for part in noise.split(32)])
-        pictures = torch.cat([prior.decode(part).clamp(0, 1) for part in latents.split(32)]).cpu()
+        pictures = torch.cat([prior.decode(part).clamp(0, 1) for part in latents.split(8)]).cpu()
     _save(out / f"reference-{slug(prompt)}.npz", pictures, world, latents=latents.float().cpu().numpy())
     return {"pictures": len(pictures), "rows": 2 * DDIM_STEPS}
 
@@ -115,7 +117,9 @@ def _save(path: Path, pictures: Tensor, world: World, **arrays: np.ndarray) -> N
     """Pictures as bytes and what the judges see in them."""
     features = {"clip": judge(world.judge).picture_features(pictures).cpu().numpy()}
     if (other := imagenet()) is not None:
-        features["efficientnet"] = torch.cat([other.picture_features(p) for p in pictures.split(8)]).cpu().numpy()
+        features["efficientnet"] = other.picture_features(pictures).cpu().numpy()
+    if world.inception:
+        features["inception"] = inception().picture_features(pictures).cpu().numpy()
     pixels = (pictures.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     kept: Any = {"pixels": pixels, **features, **arrays}
     draft = path.with_name(f".{path.name}.part")

@@ -59,8 +59,9 @@ def quality(found: Mapping[str, Any]) -> Row:
     """How near the pictures are to the DDIM samples and to the text."""
     row: Row = {"FID": plus_minus(found, "fid"), "pooled FID": found["fid_pooled"]}
     row["KID"] = plus_minus(found, "kid")
-    if "fid_efficientnet" in found:
-        row["FID (EfficientNet)"] = plus_minus(found, "fid_efficientnet")
+    for kind in ("EfficientNet", "Inception"):
+        if f"fid_{kind.lower()}" in found:
+            row[f"FID ({kind})"] = plus_minus(found, f"fid_{kind.lower()}")
     return row | {"CLIP-SIM": plus_minus(found, "clip_sim")}
 
 

@@ -20,7 +20,16 @@ from scoredistill.tasks.images.markdown import (
     sds_rows,
 )
 
-NEAR = ("FID", "paper FID", "pooled FID", "FID (EfficientNet)", "CLIP-SIM", "paper CLIP-SIM", "distance")
+NEAR = (
+    "FID",
+    "paper FID",
+    "pooled FID",
+    "FID (EfficientNet)",
+    "FID (Inception)",
+    "CLIP-SIM",
+    "paper CLIP-SIM",
+    "distance",
+)
 VARIED = ("KID", "precision", "recall", "coverage", "diversity")
 SPENT = ("NFE", "calls", "seconds")
 TRUTH = "DDIM samples (truth)"

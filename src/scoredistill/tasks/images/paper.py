@@ -19,7 +19,13 @@ TABLE3: Mapping[str, Mapping[str, float]] = {
 FASTER = {"mlp": 3, "latents": 8}  # kind of image -> how many times fewer rows than SDS mean shift is said to need
 SEVERAL = 4  # pictures of a prompt from which on recall means something
 PRICE = 0.05  # precision that collaboration may cost
-OVER_SETS = ("fid", "fid_efficientnet", "kid", "clip_sim")  # one value per set; of one set there is no deviation
+OVER_SETS = (
+    "fid",
+    "fid_efficientnet",
+    "fid_inception",
+    "kid",
+    "clip_sim",
+)  # one value per set; of one set there is no deviation
 
 Block = Mapping[str, Any]
 Verdict = tuple[str, bool | None]

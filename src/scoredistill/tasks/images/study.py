@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from scoredistill import __version__
+from scoredistill.metrics import inception
 from scoredistill.pictures import grid
 from scoredistill.tasks.folder import command_line
 from scoredistill.tasks.images import jobs, probes
@@ -35,6 +36,7 @@ class Setting:
         seeds: pictures of each prompt by each method.
         blocks: names of `BLOCKS`.
         clip: folder or hub name of the CLIP that judges; the bundled one by default.
+        inception: compute FIDs in Inception's features too (`metrics.inception`).
         quick: few prompts, seeds and methods, one block.
     """
 
@@ -44,6 +46,7 @@ class Setting:
     seeds: int = 3
     blocks: tuple[str, ...] = ()
     clip: str | None = None
+    inception: bool = False
     quick: bool = False
 
     def complete(self) -> Setting:
@@ -56,7 +59,7 @@ class Setting:
             self,
             prompts=self.prompts or (QUICK_PROMPTS if self.quick else PROMPTS),
             methods=self.methods or (QUICK_METHODS if self.quick else tuple(METHODS)),
-            blocks=self.blocks or (tuple(BLOCKS)[:1] if self.quick else tuple(BLOCKS)),
+            blocks=self.blocks or self._usual_blocks(),
         )
         for what, given, known in (("method", full.methods, METHODS), ("block", full.blocks, BLOCKS)):
             if unknown := [name for name in given if name not in known]:
@@ -72,11 +75,19 @@ class Setting:
             raise ValueError("one prompt is no set of pictures: give at least two")
         return full
 
+    def _usual_blocks(self) -> tuple[str, ...]:
+        """The first if quick; where methods are chosen, those that compare methods; all otherwise."""
+        if self.quick:
+            return tuple(BLOCKS)[:1]
+        return tuple(
+            name for name, block in BLOCKS.items() if not self.methods or set(block.methods) & set(METHODS) - {"msd"}
+        )
+
     @property
     def world(self) -> jobs.World:
         """What all jobs share."""
         references = QUICK_REFERENCES if self.quick else REFERENCES
-        return jobs.World(self.prior, self.clip, self.prompts, references)
+        return jobs.World(self.prior, self.clip, self.prompts, references, self.inception)
 
     @property
     def whole(self) -> bool:
@@ -147,6 +158,8 @@ def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) 
         raise ValueError(f"workers must be at least 1, not {workers}")
     setting = setting.complete()
     world = setting.world
+    if setting.inception:
+        inception()
     if jobs.loaded(setting.prior).needs_source:
         raise ValueError(f"{setting.prior} edits pictures: to make them from text use a model such as emoji")
     parts = Parts(out, {"world": asdict(world)})

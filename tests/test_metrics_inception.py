@@ -1,0 +1,44 @@
+"""Inception's features through torch-fidelity, which is not installed here: a network of its interface stands in."""
+
+import sys
+import types
+
+import pytest
+import torch
+
+from scoredistill.metrics import PictureFeatures, inception
+from scoredistill.metrics.inception import Inception
+
+
+def network(pixels):
+    """Like torch-fidelity's: refuses all but bytes, gives a tuple of one [b, 2048]."""
+    assert pixels.dtype == torch.uint8
+    return (pixels.double().mean((2, 3)).repeat(1, 683)[:, :2048],)
+
+
+def test_pictures_enter_as_bytes_and_leave_as_features():
+    images = torch.tensor([0.0, 0.5, 1.0, 2.0])[:, None, None, None].expand(4, 3, 5, 5)
+    features = Inception(network).picture_features(images)
+    assert features.shape == (4, 2048)
+    assert features.dtype == torch.float32
+    assert features[:, 0].tolist() == [0, 128, 255, 255]
+    assert isinstance(Inception(network), PictureFeatures)
+
+
+def test_it_is_made_as_torch_fidelity_wants_it(monkeypatch):
+    made = []
+    module = types.ModuleType("torch_fidelity.feature_extractor_inceptionv3")
+    module.FeatureExtractorInceptionV3 = lambda name, features: made.append((name, features)) or network
+    monkeypatch.setitem(sys.modules, "torch_fidelity", types.ModuleType("torch_fidelity"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    inception.cache_clear()
+    assert inception().network is network
+    assert made == [("inception-v3-compat", ["2048"])]
+    inception.cache_clear()
+
+
+def test_without_it_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    inception.cache_clear()
+    with pytest.raises(ValueError, match="pip install torch-fidelity"):
+        inception()
