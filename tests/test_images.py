@@ -78,6 +78,7 @@ def test_a_study_writes_its_schema_and_goes_on_where_it_stopped(folder, small, t
     assert same["methods"]["msd_mean"] == mlp["methods"]["msd_mean"]
     assert mlp["curves"]["sds"]["nfe"] == [2, 4, 6]
     assert mlp["curves"]["sds"]["fid"][-1] == pytest.approx(mlp["methods"]["sds"]["fid"]["mean"], rel=1e-3)
+    assert mlp["rows_to_sds"]["sds"] <= 6
     assert ideal["methods"]["msd"]["distance"]["mean"] < ideal["methods"]["sds"]["distance"]["mean"]
     assert ideal["methods"]["msd"]["pictures"] == 4
     html = page.read_text()

@@ -23,6 +23,7 @@ from scoredistill.tasks.images.page import report
 from scoredistill.tasks.parts import Job, Parts, write_json
 
 REFERENCES, QUICK_REFERENCES = 32, 12
+ROUNDING = 1e-3  # of a Fréchet distance, by pictures being kept as bytes
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ def gather(setting: Setting, parts: Parts, failed: dict[str, str]) -> dict[str, 
         here["curves"][method] = curve(seen, stem, whole[0])
     for found in blocks.values():
         if "sds" in found["methods"]:
-            level = found["methods"]["sds"]["fid"]["mean"]
+            level = (1 + ROUNDING) * found["methods"]["sds"]["fid"]["mean"]
             found["rows_to_sds"] = {m: crossing(c, level) for m, c in found["curves"].items() if c["nfe"]}
     top: dict[str, Any] = next(iter(blocks.values()), {"methods": {}})
     return {
