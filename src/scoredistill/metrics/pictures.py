@@ -28,15 +28,19 @@ class PictureFeatures(Protocol):
 def frechet_distance(features: Float[Tensor, "n f"], others: Float[Tensor, "m f"]) -> float:
     """Fréchet distance of the Gaussians fitted to two sets of features; 0 for equal sets.
 
-    tr (C C')^(1/2) is the sum of the roots of the eigenvalues of C C'.
+    tr (C C')^(1/2) is the sum of the roots of the eigenvalues of C C', which are the singular values of x y^T for
+    C = x^T x and C' = y^T y: far less work where pictures are fewer than features.
 
     Args:
         features, others: at least 2 each.
     """
     a, b = _checked(features, others)
-    first, second = torch.cov(a.T).reshape(a.shape[1], -1), torch.cov(b.T).reshape(b.shape[1], -1)
-    root = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
-    return float((a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * root)
+    x, y = ((z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (a, b))  # C = x^T x
+    if min(len(x), len(y)) <= x.shape[1]:
+        root = torch.linalg.svdvals(x @ y.T).sum()
+    else:
+        root = torch.linalg.eigvals((x.T @ x) @ (y.T @ y)).real.clamp(min=0).sqrt().sum()
+    return float((a.mean(0) - b.mean(0)).square().sum() + x.square().sum() + y.square().sum() - 2 * root)
 
 
 def kernel_distance(features: Float[Tensor, "n f"], others: Float[Tensor, "m f"]) -> float:
