@@ -129,18 +129,19 @@ def test_a_killed_study_leaves_no_worker_behind(tmp_path):
     )
     study = subprocess.Popen([sys.executable, str(script)])
     files = [tmp_path / "out" / "pictures" / name for name in "ab"]
-    wait_for(lambda: all(file.is_file() and file.read_text() for file in files))
+    assert comes_true(lambda: all(file.is_file() and file.read_text() for file in files))
     study.kill()
     study.wait()
     workers = [int(file.read_text()) for file in files]
-    wait_for(lambda: not any(alive(worker) for worker in workers))
+    assert comes_true(lambda: not any(alive(worker) for worker in workers))
 
 
-def wait_for(condition, seconds=40):
+def comes_true(condition, seconds=40):
+    """Whether a condition holds before the time is up."""
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
+    while not condition() and time.monotonic() < end:
         time.sleep(0.1)
+    return condition()
 
 
 def alive(pid):
