@@ -9,6 +9,7 @@ LAYERS = [
     "schedule",
     "clock",
     "edits",
+    "layout",
     "priors",
     "sampling",
     "kernels",
@@ -18,7 +19,7 @@ LAYERS = [
     "chart",
     "pictures",
 ]
-LAYERS += ["checkpoint", "report", "metrics", "tasks", "cli"]
+LAYERS += ["photograph", "video", "motion", "checkpoint", "report", "metrics", "tasks", "cli"]
 ROOT = Path(scoredistill.__file__).parent
 
 

@@ -88,7 +88,7 @@ def test_the_folder_holds_everything(prior, tmp_path):
 
 @pytest.mark.parametrize("method", ["sds", "csd"])
 def test_a_killed_run_resumes_to_the_same_pictures(prior, tmp_path, monkeypatch, method):
-    monkeypatch.setattr("scoredistill.tasks.folder.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("scoredistill.tasks.run_folder.CHECKPOINT_SECONDS", 0.0)
     settings = {"steps": 9, "particles": 2, "seed": 3}
     whole = text_to_image("an owl", prior, method, **settings)
 

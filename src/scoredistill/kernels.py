@@ -12,7 +12,8 @@ Both are positive definite in every dimension.
 The median rule makes sum_j K_ij about balanced (Liu & Wang 2016, https://arxiv.org/abs/1608.04471): with m the median
 distance of distinct particles, h = scale * m / sqrt(2 log(N + 1)), so that u = log(N + 1) at the median for scale 1:
 there RBF has K = 1 / (N + 1) and the inverse multiquadric K = (1 + 2 log(N + 1))^(-1/2). The zero diagonal is left out
-of the median: N = 2 and equal particles stay finite.
+of the median: N = 2 and equal particles stay finite. "paper" is the rule of CSD's released code, the same with the
+diagonal left in, h^2 = median of all squared distances / (2 log(N + 1)); where that is 0, particles are left alone.
 
 The kernel gradient takes particle i away from the others, sum_j grad_{x_j} K_ij = sum_j J_j^T [-k'(u_ij) (f_i - f_j)]
 / h^2, with J_j the derivative of the features of particle j (the identity without features).
@@ -35,7 +36,7 @@ class Kernel(ABC):
     """A kernel of the distance between particles, or between features of them; a subclass says k(u) and k'(u).
 
     Args:
-        bandwidth: h in units of the features' distance, or "median" for the rule above.
+        bandwidth: h in units of the features' distance, "median" for the rule above, or "paper".
         scale: multiplies h. Wider means that particles share their scores more: more consistent, less varied.
         features: maps particles [n, *d] to features [n, *f]; the particles themselves by default.
     """
@@ -45,8 +46,9 @@ class Kernel(ABC):
     features: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
-        if self.bandwidth != "median" and not (isinstance(self.bandwidth, (int, float)) and self.bandwidth > 0):
-            raise ValueError(f'bandwidth must be "median" or a positive number, not {self.bandwidth!r}')
+        named = self.bandwidth in ("median", "paper")
+        if not named and not (isinstance(self.bandwidth, (int, float)) and self.bandwidth > 0):
+            raise ValueError(f'bandwidth must be "median", "paper" or a positive number, not {self.bandwidth!r}')
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, not {self.scale}")
 
@@ -98,13 +100,14 @@ class Kernel(ABC):
         return (x if self.features is None else self.features(x)).flatten(1)
 
     def _width(self, squared: Tensor) -> Tensor:
-        if self.bandwidth != "median":
+        if not isinstance(self.bandwidth, str):
             return torch.as_tensor(float(self.bandwidth) * self.scale, dtype=squared.dtype, device=squared.device)
         n = len(squared)
         if n == 1:
             return squared.new_ones(())
         i, j = torch.triu_indices(n, n, offset=1, device=squared.device)
-        return (self.scale * squared[i, j].median().sqrt() / math.sqrt(2 * math.log(n + 1))).clamp(min=FLOOR)
+        middle = squared.median() if self.bandwidth == "paper" else squared[i, j].median()
+        return (self.scale * middle.sqrt() / math.sqrt(2 * math.log(n + 1))).clamp(min=FLOOR)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ def distill(
     optimizer: Optimizer | None = None,
     source: Tensor | Callable[[Tensor], Tensor] | None = None,
     source_cond: Cond | None = None,
+    groups: Callable[[Tensor], Tensor] | None = None,
     follow: int = 1,
     rng: Rng = None,
     state: Mapping[str, Any] | None = None,
@@ -95,6 +96,7 @@ def distill(
         optimizer: made, or a function that makes one from parameters; Adam with lr .01 by default.
         source: samples an edit starts from, in the prior's space; or a function of the views.
         source_cond: the prior's condition that the source belongs to; like `cond` by default.
+        groups: number of the group of each view, as a function of the views; see `Batch.group`.
         follow: optimiser steps per gradient. The first uses the gradient, the others head for the same point x - grad
             from wherever the generator has come, without asking the prior: for generators that are slow to move, such
             as networks, and estimators whose x - grad is where x should be, such as mean shift.
@@ -130,7 +132,8 @@ def distill(
             views = generator.views(particles, choice.manual_seed(seed_of(seed, index)))
             x = generator(views)
             shown = cond(views) if callable(cond) else cond
-            here = Batch(x.detach(), shown, source(views) if callable(source) else source, source_cond)
+            group = None if groups is None else groups(views)
+            here = Batch(x.detach(), shown, source(views) if callable(source) else source, source_cond, group)
             precise = torch.promote_types(x.dtype, torch.float32)  # bfloat16 cannot tell neighbouring times apart
             estimate = estimator(prior, here, torch.full((len(x),), t, dtype=precise, device=x.device), noise)
             target, grad = x.detach() - estimate.grad, estimate.grad

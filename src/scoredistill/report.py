@@ -1,4 +1,4 @@
-"""Reports as single HTML files: text, commands, tables, walls of pictures, films and line charts.
+"""Reports as single HTML files: text, commands, tables, walls of pictures, comparisons, films and line charts.
 
     Page("Fractal").command("scoredistill toy").curves({"MSD": losses}, "Loss", log_y=True).save("a.html")
 
@@ -8,8 +8,6 @@ follows the light or dark mode of the reader, fits a phone, and the same content
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import os
 import re
@@ -19,20 +17,38 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from scoredistill.chart import color_of, dash_of, line_chart
+from scoredistill.embed import LARGE, Picture, film_tag, image_tag, opened
 
 __all__ = ["Page", "color_of"]
-
-Picture = Image.Image | str | Path
-
-SMALL, LARGE = 192, 512  # pixels: smaller pictures are enlarged to the first, a wall reduces larger ones to the second
 
 COPY = """
 document.querySelectorAll(".command button").forEach(b => b.onclick = () =>
   navigator.clipboard.writeText(b.parentNode.querySelector("code").textContent)
     .then(() => { b.textContent = "Copied"; setTimeout(() => b.textContent = "Copy", 1500); }));
+"""
+SLIDE = """
+document.querySelectorAll(".slider").forEach(box => {
+  const input = box.querySelector("input");
+  (input.oninput = () => box.style.setProperty("--at", input.value + "%"))();
+  box.classList.add("live");
+});
+"""
+PLAY = """
+document.querySelectorAll(".films").forEach(row => {
+  const button = row.querySelector("button"), films = [...row.querySelectorAll("video")], lead = films[0];
+  const place = v => lead.currentTime % v.duration || 0, off = v => Math.abs(v.currentTime - place(v));
+  const align = least => films.forEach(v => {
+    if (!v.seeking && Math.min(off(v), v.duration - off(v)) > least) v.currentTime = place(v);
+  });
+  const start = () => { align(0); films.forEach(v => v.play().catch(() => {})); };
+  const stop = () => { films.forEach(v => v.pause()); align(0); };
+  films.forEach(v => v.controls = false);
+  lead.ontimeupdate = () => lead.paused || align(.1);
+  lead.onplay = lead.onpause = () => button.textContent = lead.paused ? "Play" : "Pause";
+  button.onclick = () => lead.paused ? start() : stop();
+  button.hidden = false;
+});
 """
 
 
@@ -46,6 +62,7 @@ class Page:
         self.title = title
         self.subtitle = subtitle
         self._parts: list[str] = []
+        self._scripts = [COPY]
 
     def heading(self, text: str) -> Page:
         """The title of what follows."""
@@ -92,7 +109,9 @@ class Page:
         head = f"<thead><tr><th></th>{''.join(f'<th>{escape(name)}</th>' for name in names)}</tr></thead>"
         body = []
         for label, pictures in rows.items():
-            cells = [_image(picture, f"{label} {name}", LARGE) for picture, name in zip(pictures, names, strict=False)]
+            cells = [
+                image_tag(picture, f"{label} {name}", LARGE) for picture, name in zip(pictures, names, strict=False)
+            ]
             cells += [""] * (width - len(cells))
             body.append(f"<tr><th>{escape(label)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
         wall = f'<table class="wall">{head if columns else ""}<tbody>{"".join(body)}</tbody></table>'
@@ -100,7 +119,53 @@ class Page:
 
     def figure(self, image: Picture, caption: str = "") -> Page:
         """One picture at its own size, or enlarged if it is small; a film is embedded as it is, so that it plays."""
-        return self._figure(_image(image, caption), caption)
+        return self._figure(image_tag(image, caption), caption)
+
+    def slider(
+        self, before: Picture, after: Picture, caption: str = "", labels: tuple[str, str] = ("before", "after")
+    ) -> Page:
+        """Two pictures over each other with a divider that mouse, finger and arrow keys move.
+
+        Without JavaScript the two stand side by side.
+
+        Args:
+            before, after: seen left and right of the divider.
+            labels: their names.
+
+        Raises:
+            ValueError: the pictures differ in size.
+        """
+        (width, height), (other_width, other_height) = (opened(picture)[1].size for picture in (before, after))
+        if (width, height) != (other_width, other_height):
+            raise ValueError(f"cannot compare pictures of {width}x{height} and {other_width}x{other_height} pixels")
+        sides = "".join(
+            f'<div class="{side}">{image_tag(picture, label)}<span>{escape(label)}</span></div>'
+            for side, picture, label in zip(("before", "after"), (before, after), labels, strict=True)
+        )
+        name = escape(f"divider between {labels[0]} and {labels[1]}")
+        divider = f'<input type="range" min="0" max="100" step="0.5" value="50" aria-label="{name}">'
+        return self._script(SLIDE)._figure(f'<div class="slider">{sides}{divider}</div>', caption)
+
+    def videos(self, films: Mapping[str, str | Path], caption: str = "") -> Page:
+        """Films side by side with a button that plays and pauses them all at the same time of each.
+
+        They are silent and loop with the first one. A GIF moves by itself and heeds no button. Without JavaScript each
+        film has its own controls.
+
+        Args:
+            films: label -> file of type mp4, webm or gif, which is embedded as it is.
+
+        Raises:
+            ValueError: a file of another type.
+            FileNotFoundError: there is no such file.
+        """
+        cells = "".join(
+            f"<div>{film_tag(Path(p), label)}<span>{escape(label)}</span></div>" for label, p in films.items()
+        )
+        if "<video" not in cells:
+            return self._figure(f'<div><div class="strip">{cells}</div></div>', caption)
+        button = '<button type="button" hidden>Play</button>'
+        return self._script(PLAY)._figure(f'<div class="films"><div class="strip">{cells}</div>{button}</div>', caption)
 
     def curves(
         self,
@@ -127,7 +192,7 @@ class Page:
             f"<title>{escape(self.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
             f"<header><h1>{escape(self.title)}</h1>{subtitle}</header>\n<main>\n"
             + "\n".join(self._parts)
-            + f"\n</main>\n<script>{COPY}</script>\n</body>\n</html>\n"
+            + f"\n</main>\n<script>{''.join(self._scripts)}</script>\n</body>\n</html>\n"
         )
 
     def save(self, path: str | Path) -> Path:
@@ -146,35 +211,14 @@ class Page:
         self._parts.append(part)
         return self
 
+    def _script(self, script: str) -> Page:
+        """Have a script in the page, once."""
+        self._scripts += [] if script in self._scripts else [script]
+        return self
+
     def _figure(self, content: str, caption: str = "") -> Page:
         below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         return self._add(f"<figure>{content}{below}</figure>")
-
-
-def _image(picture: Picture, alt: str, largest: int | None = None) -> str:
-    """The <img> of a picture: a file as it is, anything else as PNG (or GIF if it moves), enlarged if it is small."""
-    file = b"" if isinstance(picture, Image.Image) else Path(picture).read_bytes()
-    image = picture if isinstance(picture, Image.Image) else Image.open(io.BytesIO(file))
-    moves = getattr(image, "is_animated", False)
-    longer = max(image.size)
-    target = max(SMALL, min(longer, largest or longer))
-    if file and (moves or longer == target):
-        kind, data = Image.MIME[image.format or "PNG"], file
-    elif moves:
-        kind, data = "image/gif", _encoded(image, format="GIF", save_all=True)
-    else:
-        still = image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGBA")
-        if longer != target:
-            width, height = (max(1, round(n * target / longer)) for n in image.size)
-            still = still.resize((width, height), Image.Resampling.LANCZOS)
-        kind, data = "image/png", _encoded(still, format="PNG", optimize=True)
-    return f'<img src="data:{kind};base64,{base64.b64encode(data).decode()}" alt="{escape(alt.strip())}">'
-
-
-def _encoded(image: Image.Image, **how: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, **how)
-    return buffer.getvalue()
 
 
 def _swatch(i: int) -> str:

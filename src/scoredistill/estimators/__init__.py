@@ -33,7 +33,7 @@ from scoredistill.estimators.named import (
 )
 from scoredistill.estimators.noise import Fixed, Inverted, Noise, Predicted, Random, Recycled
 from scoredistill.estimators.residual import Residual, Row, guided
-from scoredistill.estimators.stein import Stein
+from scoredistill.estimators.stein import LowPass, Stein
 from scoredistill.estimators.student import Student
 from scoredistill.estimators.target import OdeTarget
 
@@ -67,6 +67,7 @@ __all__ = [
     "FixedNoise",
     "FlowEdit",
     "Inverted",
+    "LowPass",
     "MeanShift",
     "Noise",
     "OdeTarget",

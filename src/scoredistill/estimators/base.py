@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from scoredistill.priors.base import Cond, Prior
@@ -29,12 +29,14 @@ class Batch:
         cond: conditions of the prior, each with b rows or 1.
         source: samples an edit starts from, [b, *d] or [1, *d].
         source_cond: what the source shows; like `cond`, and equal to it by default.
+        group: number of each particle's group; particles of different groups share nothing. One group by default.
     """
 
     x: Float[Tensor, "b *d"]
     cond: Cond | None = None
     source: Float[Tensor, "*n"] | None = None
     source_cond: Cond | None = None
+    group: Int[Tensor, "b"] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,13 @@ class Estimate:
         grad: descent direction on the particles, [b, *d].
         loss: a number to watch, if the method has one.
         info: diagnostics by name; tensors, so that nothing waits for the device.
+        x_t: the noised particles that were looked at, of estimators that look at one noise level.
     """
 
     grad: Float[Tensor, "b *d"]
     loss: Tensor | None = None
     info: Mapping[str, Tensor] = field(default_factory=dict)
+    x_t: Float[Tensor, "b *d"] | None = None
 
 
 class Estimator(ABC):

@@ -6,6 +6,7 @@ network behind a guided prior; the others use the prior as it is given. Each met
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -237,16 +238,25 @@ def CSD(kernel: Kernel | None = None, normalise: str = "row", weight: Weight = "
 
 
 def CSDEdit(
-    kernel: Kernel | None = None, normalise: str = "row", weight: Weight = "sigma2", coupled: bool = True
+    kernel: Kernel | None = None,
+    normalise: str = "row",
+    weight: Weight = "sigma2",
+    coupled: bool = True,
+    share: Callable[[Tensor], Tensor] | None = None,
 ) -> Stein | Residual:
     """Editing by collaborative score distillation: w (eps(x_t; picture, y) - eps(source_t; picture, no text)), coupled.
 
     For `ImageGuided` priors, whose condition holds the source picture: five network rows per particle, in one call.
-    Kim et al. 2023, https://arxiv.org/abs/2307.04787.
+    normalise="paper" is the released code's step: w/N sum_j (K_ij d_j - grad_{x_j} K_ij) with its kernel of noised
+    particles. Kim et al. 2023, https://arxiv.org/abs/2307.04787.
     """
     rows = (Row(1.0, guided=True), Row(-1.0, "source", cond="null", guided=True))
-    residual = Residual(weight, rows, reference="zero")
-    return Stein(residual, RBF() if kernel is None else kernel, normalise) if coupled else residual
+    if not coupled:
+        return Residual(weight, rows, reference="zero")
+    if normalise == "paper":
+        bare = Residual("uniform", rows, reference="zero")
+        return Stein(bare, RBF("paper") if kernel is None else kernel, "paper", noised=True, weight=weight)
+    return Stein(Residual(weight, rows, reference="zero"), RBF() if kernel is None else kernel, normalise, share=share)
 
 
 def CollaborativeMSD(

@@ -9,6 +9,9 @@ particle j and K_ij a kernel of clean particles,
 
 Normalised by rows the step size does not depend on N, so coupling on and off compare fairly.
 
+With `share` only a part P d of the gradients is shared, grad_i = d_i - P d_i + sum_j K_ij P d_j / sum_j K_ij: particles
+that show different places agree on what means the same in all of them (`LowPass`), and keep their own detail.
+
 Without `repulsion` nothing keeps the particles of a clean kernel apart: coupled SDS is a consensus, and a population of
 it collapses as SDS does. (Were the kernel one of the *noised* particles, the -n_j in d_j would be the entropy term, by
 Stein's identity, and an explicit kernel gradient would count it twice; but such a kernel flattens as t grows. Numbers:
@@ -28,6 +31,7 @@ from scoredistill.estimators.base import Batch, Estimate, Estimator, EstimatorWr
 from scoredistill.kernels import RBF
 from scoredistill.priors.base import Prior
 from scoredistill.sampling import Rng
+from scoredistill.schedule import Weight, per_sample, weight_at
 
 NORMALISE = ("row", "paper")
 
@@ -42,12 +46,18 @@ class Stein(EstimatorWrapper):
             particle j says for particle i; it need not be symmetric.
         normalise: "row" or "paper", see above.
         repulsion: gamma, the coefficient of the kernel gradient; None is 0 for "row" and 1 for "paper".
+        share: P, the part of a gradient that means the same in all particles and is shared, see above; all by default.
+        noised: the kernel sees the noised particles, as in the released code, instead of the clean ones.
+        weight: multiplies the whole, repulsion included; for a base without a weight of its own.
     """
 
     base: Estimator
     kernel: Callable[[Tensor], Tensor] = field(default_factory=RBF)
     normalise: str = "row"
     repulsion: float | None = None
+    share: Callable[[Tensor], Tensor] | None = None
+    noised: bool = False
+    weight: Weight = "uniform"
 
     def __post_init__(self) -> None:
         if self.normalise not in NORMALISE:
@@ -64,13 +74,52 @@ class Stein(EstimatorWrapper):
     @torch.no_grad()
     def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
         estimate = self.base(prior, batch, t, rng)
-        if self._gamma:
-            kernel, away = self.kernel.repulsion(batch.x)  # type: ignore[attr-defined]
+        seen = estimate.x_t if self.noised else batch.x
+        if seen is None:
+            raise ValueError("noised=True needs an estimator that noises its particles, such as a Residual")
+        if batch.group is None:
+            grad, mean = self._couple(seen, estimate.grad)
         else:
-            kernel, away = self.kernel(batch.x), None
-        total = (kernel @ estimate.grad.flatten(1)).reshape_as(batch.x)
+            grad, means = torch.empty_like(estimate.grad), []
+            for name in batch.group.unique():
+                here = (batch.group == name).nonzero()[:, 0].to(seen.device)
+                grad[here], mean = self._couple(seen[here], estimate.grad[here])
+                means.append(mean)
+            mean = torch.stack(means).mean()
+        grad = per_sample(weight_at(self.weight, prior.schedule, t), grad) * grad
+        return Estimate(grad, estimate.loss, {**estimate.info, "kernel": mean}, estimate.x_t)
+
+    def _couple(self, x: Float[Tensor, "n *d"], d: Float[Tensor, "n *d"]) -> tuple[Tensor, Tensor]:
+        """The coupled gradients of particles x, and the kernel's mean."""
+        if self._gamma:
+            kernel, away = self.kernel.repulsion(x)  # type: ignore[attr-defined]
+        else:
+            kernel, away = self.kernel(x), None
+        shared = d if self.share is None else self.share(d)
+        total = (kernel @ shared.flatten(1)).reshape_as(shared)
         if away is not None:
             total = total - self._gamma * away
         scale = kernel.sum(1) if self.normalise == "row" else torch.full_like(kernel[0], len(kernel))
-        grad = total / scale.reshape(-1, *[1] * (batch.x.ndim - 1))
-        return Estimate(grad, estimate.loss, {**estimate.info, "kernel": kernel.mean()})
+        grad = total / scale.reshape(-1, *[1] * (x.ndim - 1))
+        return (grad if self.share is None else grad + (d - shared)), kernel.mean()
+
+
+@dataclass(frozen=True)
+class LowPass:
+    """The part of pictures, or of gradients on them, that is the same wherever one looks: means over large cells.
+
+    Windows show different places, so a gradient at one's top left says nothing about another's; how bright or how
+    green all of it should become does. P is a projection: P(P(d)) = P(d).
+
+    Args:
+        cells: along each side; 1 is the mean over the window.
+    """
+
+    cells: int = 1
+
+    def __call__(self, d: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        height, width = d.shape[-2:]
+        if height % self.cells or width % self.cells:
+            raise ValueError(f"{self.cells} cells do not divide windows of {height} x {width}")
+        means = torch.nn.functional.adaptive_avg_pool2d(d, self.cells)
+        return means.repeat_interleave(height // self.cells, 2).repeat_interleave(width // self.cells, 3)

@@ -2,5 +2,6 @@
 
 from scoredistill.generators.base import Encoded, Generator
 from scoredistill.generators.image import CoordinateMLP, Latents, Pixels
+from scoredistill.generators.windows import Windows
 
-__all__ = ["CoordinateMLP", "Encoded", "Generator", "Latents", "Pixels"]
+__all__ = ["CoordinateMLP", "Encoded", "Generator", "Latents", "Pixels", "Windows"]

@@ -1,9 +1,25 @@
-"""Numbers about results: `clip` about pictures, `pictures` about sets of them, `samples` about points and gradients.
+"""Numbers about results: `clip` about pictures, `edits` about edited ones and films, `pictures` about sets of them,
+`samples` about points and gradients.
 
 `efficientnet` and `inception` give the ImageNet features of pictures that `pictures` compares.
 """
 
 from scoredistill.metrics.clip import Clip, bundled_clip, clip_similarity
+from scoredistill.metrics.edits import (
+    directional_similarity,
+    intra_style_distance,
+    neighbour_consistency,
+    perceptual_distance,
+    perceptual_features,
+    psnr,
+    seam,
+    source_flows,
+    source_similarity,
+    square_crops,
+    style_of,
+    warp_error,
+    wrap_seam,
+)
 from scoredistill.metrics.efficientnet import EfficientNet, efficientnet
 from scoredistill.metrics.inception import Inception, inception
 from scoredistill.metrics.pictures import PictureFeatures, diversity, frechet_distance, kernel_distance
@@ -29,15 +45,28 @@ __all__ = [
     "bias",
     "bundled_clip",
     "clip_similarity",
+    "directional_similarity",
     "diversity",
     "efficiency",
     "efficientnet",
     "frechet_distance",
     "inception",
+    "intra_style_distance",
     "kernel_distance",
     "mmd",
     "mode_coverage",
+    "neighbour_consistency",
     "nll",
+    "perceptual_distance",
+    "perceptual_features",
     "precision_recall",
+    "psnr",
+    "seam",
+    "source_flows",
+    "source_similarity",
+    "square_crops",
     "squared_bias",
+    "style_of",
+    "warp_error",
+    "wrap_seam",
 ]

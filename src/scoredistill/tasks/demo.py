@@ -9,7 +9,7 @@ from scoredistill.metrics import clip_similarity
 from scoredistill.pictures import grid, to_tensor
 from scoredistill.priors.pipelines import load_prior
 from scoredistill.report import Page
-from scoredistill.tasks.folder import command_line
+from scoredistill.tasks.run_folder import command_line
 from scoredistill.tasks.text_to_image import Result, text_to_image
 
 PROMPTS = ("a hamburger", "a castle")

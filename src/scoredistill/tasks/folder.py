@@ -10,10 +10,7 @@ A folder that holds anything but an earlier run of ours is refused, so nothing o
 """
 
 import json
-import shlex
 import shutil
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,50 +25,35 @@ from scoredistill.metrics import clip_similarity
 from scoredistill.pictures import grid, save_gif, to_pil, to_tensor
 from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.report import Page
+from scoredistill.tasks.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from scoredistill.tasks.text_to_image import Request, Result
 
 FRAMES = 60  # of a film
 TITLES = {"t": "Diffusion time", "bandwidth": "Bandwidth", "kernel": "Mean of the kernel"}
-CHECKPOINT_SECONDS = 5.0
 
 
-class Folder:
-    """Writes a run to disk as it goes. Making the object checks, `open` begins.
+class Folder(RunFolder):
+    """Writes a run to disk as it goes. Making the object checks, `open` begins."""
 
-    Args:
-        path: the folder; made if missing.
-        request: the run's settings, complete.
-        resume: go on with the interrupted run that is there.
+    leftovers = (
+        "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "film.gif", "preview.png",
+        "image_[0-9]*.png", ".frames/*",
+    )  # fmt: skip
 
-    Raises:
-        ValueError: if the folder cannot be used, or holds no such run to resume.
-    """
-
-    def __init__(self, path: Path, request: "Request", resume: bool = False):
-        self.path, self.request, self.resume = path, request, resume
-        self._saved = time.monotonic()
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is a file: give a folder for --out")
-        if resume:
-            self._check_same_run()
-        elif path.is_dir() and any(path.iterdir()) and not self._config.is_file():
-            raise ValueError(f"{path} holds other files: give a new folder, or an earlier run's, for --out")
+    request: "Request"
 
     def open(self) -> tuple[dict[str, Any] | None, list[dict[str, float]], float]:
         """Begin writing; (state for `distill`, rows of metrics so far, seconds spent), empty for a new run."""
         state, rows = None, []
+        if self.resume and self._checkpoint.is_file():
+            state = load_state(self._checkpoint)
+            rows = [json.loads(line) for line in self._metrics.read_text().splitlines()[: state["next"]]]
+        self._begin(continued=state is not None)
         try:
-            self._frames.mkdir(parents=True, exist_ok=True)
-            if self.resume and self._checkpoint.is_file():
-                state = load_state(self._checkpoint)
-                rows = [json.loads(line) for line in self._metrics.read_text().splitlines()[: state["next"]]]
-            else:
-                self._clear()
+            self._frames.mkdir(exist_ok=True)
             self._metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            config = {"request": asdict(self.request), "version": __version__, "command": command_line()}
-            self._config.write_text(json.dumps(config, indent=2) + "\n")
         except OSError as error:
             raise ValueError(f"cannot write to {self.path}: {error.strerror}") from error
         return state, rows, state["seconds"] if state else 0.0
@@ -85,9 +67,8 @@ class Folder:
             frame = wall(to_pil(step.images()))
             frame.save(self._frames / f"{step.index:06d}.png")
             frame.save(self.path / "preview.png")
-        if time.monotonic() - self._saved > CHECKPOINT_SECONDS and not last:
+        if not last and self._due():
             save_state({**step.state_dict(), "counts": counts, "seconds": seconds}, self._checkpoint)
-            self._saved = time.monotonic()
 
     def finish(self, result: "Result") -> None:
         """Write the pictures, the film and the report; remove what was needed to resume."""
@@ -108,7 +89,7 @@ class Folder:
     def _report(self, result: "Result", similarity: Sequence[float]) -> Page:
         request, counts = result.request, result.counts
         page = Page(request.prompt, f"{request.method} on {request.prior}")
-        page.command(json.loads(self._config.read_text())["command"])
+        page.command(self.command)
         columns = [f"{value:.1f}" for value in similarity] or [""] * len(result.images)
         caption = "CLIP similarity to the prompt, by the bundled judge." if similarity else ""
         page.wall({"": result.images}, columns, caption)
@@ -143,37 +124,6 @@ class Folder:
             return []
         return clip_similarity(to_tensor(result.images), self.request.prompt).tolist()
 
-    def _clear(self) -> None:
-        """Remove an earlier run of ours, so that its files do not mix with the new one's."""
-        names = ("checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "film.gif", "preview.png")
-        for old in [
-            *(self.path / name for name in names),
-            *self.path.glob("image_[0-9]*.png"),
-            *self._frames.iterdir(),
-        ]:
-            old.unlink(missing_ok=True)
-
-    def _check_same_run(self) -> None:
-        try:
-            before = dict(json.loads(self._config.read_text())["request"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path} holds no run to resume: leave out --resume") from error
-        now = asdict(self.request)
-        different = [name for name in now if before.get(name) != now[name]]
-        if different:
-            names = ", ".join(different)
-            raise ValueError(f"the run in {self.path} has another {names}: give the same settings to resume")
-        if (self.path / "result.json").is_file() and not self._checkpoint.is_file():
-            raise ValueError(f"the run in {self.path} is already finished: nothing to resume")
-
-    @property
-    def _checkpoint(self) -> Path:
-        return self.path / "checkpoint.safetensors"
-
-    @property
-    def _config(self) -> Path:
-        return self.path / "config.json"
-
     @property
     def _frames(self) -> Path:
         return self.path / ".frames"
@@ -188,11 +138,3 @@ def wall(images: Sequence[Image.Image]) -> Image.Image:
     factor = max(1, round(192 / max(images[0].size)))
     large = [im.resize((im.width * factor, im.height * factor), Image.Resampling.LANCZOS) for im in images]
     return grid(large, columns=min(4, len(large)), pad=4)
-
-
-def command_line() -> str:
-    """The command that was typed, or how Python was started."""
-    program = Path(sys.argv[0]).name
-    if program == "-c":
-        return "python -c ..."
-    return shlex.join([*([] if program == "scoredistill" else ["python"]), program, *sys.argv[1:]])

@@ -255,7 +255,7 @@ def _optimise(
         disable=not progress, dynamic_ncols=True, unit="step",
     )  # fmt: skip
     for step in bar:
-        history.append(_measure(step))
+        history.append(measure(step))
         bar.set_postfix({name: f"{value:.3g}" for name, value in history[-1].items()}, refresh=False)
         if callback is not None:
             callback(step)
@@ -272,7 +272,7 @@ def _pictures(pictures: Tensor) -> list[Image.Image]:
     return to_pil(pictures)
 
 
-def _measure(step: Step) -> dict[str, float]:
+def measure(step: Step) -> dict[str, float]:
     """The step's row of numbers; one wait for the device.
 
     Raises:

@@ -14,13 +14,13 @@ from PIL import Image
 from scoredistill import __version__
 from scoredistill.metrics import inception
 from scoredistill.pictures import grid
-from scoredistill.tasks.folder import command_line
 from scoredistill.tasks.images import jobs, probes
 from scoredistill.tasks.images.blocks import BLOCKS, METHODS, PROMPTS, QUICK_METHODS, QUICK_PROMPTS, Block, slug
 from scoredistill.tasks.images.gather import Seen, crossing, curve, figures, pictures_of
 from scoredistill.tasks.images.markdown import markdown
 from scoredistill.tasks.images.page import report
 from scoredistill.tasks.parts import Job, Parts, write_json
+from scoredistill.tasks.run_folder import command_line
 
 REFERENCES, QUICK_REFERENCES = 32, 12
 ROUNDING = 1e-3  # of a Fréchet distance, by pictures being kept as bytes

@@ -137,7 +137,7 @@ def _train(name: str, quick: bool, progress: bool) -> None:
 
 def gather(setting: Setting, parts: Parts, failed: dict[str, str]) -> dict[str, Any]:
     """All parts as one dictionary; numbers of several seeds as their mean, with their standard deviations beside."""
-    from scoredistill.tasks.folder import command_line
+    from scoredistill.tasks.run_folder import command_line
 
     read = parts.read()
 

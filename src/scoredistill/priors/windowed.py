@@ -1,0 +1,75 @@
+r"""A prior of windows as a prior of a whole canvas: what a window predicts, averaged where windows overlap.
+
+    eps(X, t) = mean over windows covering a pixel of eps(window of X, t)
+
+Sampling through it is MultiDiffusion (Bar-Tal et al. 2023, https://arxiv.org/abs/2302.08113); with windows that do not
+overlap, the prior is used on separate crops.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoredistill.layout import Layout
+from scoredistill.priors.base import Cond, Prior, PriorWrapper, expand_cond
+
+Maps = Float[Tensor, "r H W"]
+
+
+class Windowed(PriorWrapper):
+    """A prior whose samples are canvases [f, c, H, W], asked window by window in one batched call.
+
+    Conditions of the shape of a canvas are cut like it, all others are every window's.
+
+    Args:
+        prior: what sees the windows.
+        layout: where they lie.
+        offset: of their grid, see `Layout.boxes`.
+        maps: weights of several conditions, [regions, H, W]; a condition then has a row per region, or frames x regions
+            rows frame by frame, and windows where a region has no weight are not asked for it.
+    """
+
+    def __init__(self, prior: Prior, layout: Layout, offset: tuple[int, int] | None = None, maps: Maps | None = None):
+        super().__init__(prior)
+        self.layout = layout
+        whole = torch.ones(1, *layout.size) if maps is None else maps
+        boxes, self.maps = layout.boxes(offset), whole
+        seen = torch.cat([layout.take(weights[None, None], boxes) for weights in whole], 1)  # [n, regions, h, w]
+        where = (seen.flatten(2).amax(2) > 0).nonzero()
+        if not len(where):
+            raise ValueError("no region has any weight: give masks with something in them")
+        self.boxes = boxes[where[:, 0]]
+        self.regions = where[:, 1]
+        self._share = layout.weight() * seen[where[:, 0], where[:, 1]]
+        covered = layout.put(self._share[:, None], self.boxes)
+        self.covered = covered[0, 0]
+
+    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+        return self._mean(self.prior.eps, x_t, t, cond)
+
+    def denoise(
+        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
+    ) -> Float[Tensor, "b *d"]:
+        return self._mean(self.prior.denoise, x_t, t, cond)
+
+    def _mean(self, predict, x_t: Tensor, t: Tensor, cond: Cond | None) -> Tensor:  # type: ignore[no-untyped-def]
+        count, n = len(x_t), len(self.boxes)
+        frames = torch.arange(count).repeat_interleave(n)
+        boxes, regions = self.boxes.repeat(count, 1), self.regions.repeat(count)
+        rows = None if cond is None else self._cut(cond, x_t, frames, boxes, regions)
+        seen = predict(self.layout.take(x_t, boxes, frames), t[frames.to(t.device)], rows)
+        share = self._share.to(seen).repeat(count, 1, 1)[:, None]
+        covered = self.covered.to(seen)
+        total = self.layout.put(share * seen, boxes, frames, count)
+        return torch.where(covered > 0, total / covered.clamp(min=torch.finfo(covered.dtype).tiny), x_t)
+
+    def _cut(self, cond: Cond, x_t: Tensor, frames: Tensor, boxes: Tensor, regions: Tensor) -> dict[str, Tensor]:
+        made, k = {}, len(self.maps)
+        for name, value in cond.items():
+            if value.shape[1:] == x_t.shape[1:]:
+                made[name] = self.layout.take(value.expand_as(x_t), boxes, frames)
+            else:
+                rows = expand_cond({name: value}, k)[name] if len(value) in (1, k) else value
+                which = regions if len(rows) == k else frames * k + regions
+                made[name] = rows[which.to(rows.device)]
+        return made

@@ -1,0 +1,24 @@
+"""Whether a file is edited as a picture or as a film."""
+
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".jp2"}
+
+
+def is_film(path: Path) -> bool:
+    """Whether to edit frames: a folder, an animated picture, or a file that Pillow does not know as a picture.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if path.is_dir():
+        return True
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}: check the name and the folder")
+    try:
+        with Image.open(path) as picture:
+            return bool(getattr(picture, "is_animated", False))
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return path.suffix.lower() not in PICTURES

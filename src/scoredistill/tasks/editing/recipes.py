@@ -1,0 +1,115 @@
+r"""Methods of editing, by name, with the settings they are run with.
+
+All work on a canvas of latents that starts at the source, or, for the two that sample, at noise. With D the denoiser,
+the step of the optimising ones is x <- x - lr w(t) d, where d is the residual of `estimators.CSDEdit`. For w = sigma /
+alpha and lr 1 it is a fixed point in clean coordinates,
+
+    x <- source + [D(x_t; picture, instruction) - D(source_t; picture, no text)] + (what x and source keep in common),
+
+so a handful of sweeps from large to small t do; the paper takes 200 steps of w = sigma^2.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scoredistill.estimators import CSDEdit, Estimator, LowPass, Residual, Row, Stein
+from scoredistill.kernels import RBF
+
+FIXED_POINT = lambda alpha, sigma: sigma / alpha
+
+
+@dataclass(frozen=True)
+class EditRecipe:
+    """How a method is run.
+
+    Attributes:
+        says: the method in words.
+        estimator: made from the kernel's bandwidth scale; None for methods that sample by DDIM.
+        sweeps: over the canvas; of a sampling method, the steps of DDIM.
+        stride: between windows, in windows.
+        profile: of the mean over windows, see `Layout`.
+        jitter: move the grid of windows from sweep to sweep.
+        times: t of the first and the last sweep.
+        random_times: draw t uniformly between these for each step.
+        lr: of plain gradient steps, and the factor on it per step.
+        particles: windows in a step; all of the sweep's if None.
+        kernel: usual bandwidth scale.
+        rows: network rows of a window in a step, with both guidance scales different from 1 and each other.
+        same_noise: frames of a video are sampled from the same noise.
+    """
+
+    says: str
+    estimator: Callable[[float], Estimator] | None
+    sweeps: int = 8
+    stride: float = 0.5
+    profile: str = "tent"
+    jitter: bool = True
+    times: tuple[float, float] = (0.9, 0.5)
+    random_times: bool = False
+    lr: float = 1.0
+    decay: float = 1.0
+    particles: int | None = None
+    kernel: float = 2.0
+    rows: int = 5
+    same_noise: bool = False
+
+
+def _shared(scale: float) -> Estimator:
+    return CSDEdit(RBF(scale=scale), weight=FIXED_POINT, share=LowPass())
+
+
+def _coupled(scale: float) -> Estimator:
+    return CSDEdit(RBF(scale=scale), weight=FIXED_POINT)
+
+
+def _uncoupled(scale: float) -> Estimator:
+    return CSDEdit(weight=FIXED_POINT, coupled=False)
+
+
+def _noise(scale: float) -> Estimator:
+    return Stein(Residual(FIXED_POINT, (Row(guided=True),)), RBF(scale=scale), share=LowPass())
+
+
+def _paper(scale: float) -> Estimator:
+    return CSDEdit(RBF("paper", scale), normalise="paper")
+
+
+EDIT_RECIPES: dict[str, EditRecipe] = {
+    "csd": EditRecipe("CSD-Edit, windows agree on what is the same everywhere", _shared),
+    "csd_full": EditRecipe("CSD-Edit, windows share their whole scores", _coupled, kernel=1.0),
+    "csd_paper": EditRecipe(
+        "CSD-Edit with the settings of the released code",
+        _paper,
+        sweeps=16,
+        stride=0.25,
+        profile="flat",
+        jitter=False,
+        times=(0.02, 0.5),
+        random_times=True,
+        lr=2.0,
+        decay=0.9 ** (1 / 20),
+        particles=4,
+        kernel=1.0,
+    ),
+    "uncoupled": EditRecipe("the residual of CSD-Edit alone", _uncoupled),
+    "random_noise": EditRecipe("CSD-Edit against the noise instead of the picture's own prediction", _noise, rows=3),
+    "crops": EditRecipe("DDIM on separate crops", None, sweeps=20, stride=1.0, jitter=False, profile="flat", rows=3),
+    "windows": EditRecipe(
+        "DDIM on overlapping windows, averaged every step (MultiDiffusion)",
+        None,
+        sweeps=20,
+        jitter=False,
+        profile="flat",
+        rows=3,
+        same_noise=True,
+    ),
+    "per_frame": EditRecipe(
+        "DDIM on overlapping windows of each frame, from noise of its own",
+        None,
+        sweeps=20,
+        jitter=False,
+        profile="flat",
+        rows=3,
+    ),
+}
+"""All methods of editing."""
