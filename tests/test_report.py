@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scoredistill import chart, report
+from scoredistill import chart, embed, report
 from scoredistill.chart import ticks
 from scoredistill.pictures import save_gif
 from scoredistill.report import Page, color_of
@@ -23,7 +23,7 @@ NASTY = "</title><script>alert('1')</script> & \"quoted\""
 class Reader(HTMLParser):
     """Collects tags and text, and checks that tags are closed in order."""
 
-    VOID = ("meta", "img", "line", "path", "circle")
+    VOID = ("meta", "img", "line", "path", "circle", "input")
 
     def __init__(self, html):
         super().__init__()
@@ -73,7 +73,10 @@ def test_everything_is_escaped_and_well_formed(tmp_path):
     picture = Image.new("RGB", (4, 4))
     page = Page(NASTY, NASTY).heading(NASTY).text(NASTY).command(NASTY).key_values({NASTY: NASTY})
     page.table([{NASTY: NASTY}], NASTY).wall({NASTY: [picture]}, [NASTY], NASTY).figure(picture, NASTY)
-    page.curves({NASTY: [1, 2], "b": [2, 1]}, NASTY, NASTY, NASTY)
+    page.curves({NASTY: [1, 2], "b": [2, 1]}, NASTY, NASTY, NASTY).slider(picture, picture, NASTY, (NASTY, NASTY))
+    film = tmp_path / "a.mp4"
+    film.write_bytes(b"film")
+    page.videos({NASTY: film}, NASTY)
     reader = Reader(page.html())
     assert len(reader.all("script")) == 1
     assert reader.texts.count(NASTY) >= 15
@@ -92,13 +95,13 @@ def test_a_page_loads_nothing_and_is_reproducible():
     assert not re.search(r"https?://|<link|@import|src=\"(?!data:)", pages[0])
 
 
-@pytest.mark.parametrize("module", [report, chart])
+@pytest.mark.parametrize("module", [report, chart, embed])
 def test_report_needs_only_numpy_and_pillow(module):
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in names} <= {*sys.stdlib_module_names, "numpy", "PIL", "scoredistill"}
-    assert {name for name in names if name.startswith("scoredistill")} <= {"scoredistill.chart"}
+    assert {name for name in names if name.startswith("scoredistill")} <= {"scoredistill.chart", "scoredistill.embed"}
 
 
 def test_table_columns_are_the_union_and_numbers_stand_right():
@@ -168,6 +171,73 @@ def test_films_keep_their_frames(tmp_path):
         page.figure(opened)
     embedded = list(images_of(page))
     assert [(kind, image.n_frames) for kind, image in embedded] == [("image/gif", 7)] * 3
+
+
+def test_a_slider_lays_two_pictures_over_each_other(tmp_path):
+    before, after = Image.new("RGB", (300, 100), "red"), Image.new("RGB", (300, 100), "blue")
+    after.save(tmp_path / "after.png")
+    page = Page("t").slider(before, tmp_path / "after.png", "sea", ("source", "edit"))
+    (_, left), (_, right) = images_of(page)
+    assert (left.getpixel((0, 0)), right.getpixel((0, 0))) == ((255, 0, 0), (0, 0, 255))
+    reader = Reader(page.html())
+    assert reader.all("input") == [
+        {
+            **{"type": "range", "min": "0", "max": "100", "step": "0.5", "value": "50"},
+            "aria-label": "divider between source and edit",
+        }
+    ]
+    assert [text for text in reader.texts if text in ("source", "edit", "sea")] == ["source", "edit", "sea"]
+    style = re.search(r"<style>(.*?)</style>", page.html(), re.S)[1]
+    assert re.search(r"\.live \.before \{[^}]*clip-path: inset\(0 calc\(100% - var\(--at\)\) 0 0\)", style)
+    assert re.search(r"^\.slider input \{ display: none; \}", style, re.M)  # without JavaScript: two pictures
+
+
+def test_pictures_of_two_sizes_are_not_compared():
+    with pytest.raises(ValueError, match="cannot compare pictures of 300x100 and 100x300 pixels"):
+        Page("t").slider(Image.new("RGB", (300, 100)), Image.new("RGB", (100, 300)))
+
+
+def test_films_stand_side_by_side_as_they_are(tmp_path):
+    files = {name: tmp_path / name for name in ("a.mp4", "b.webm", "c.GIF")}
+    for name, path in files.items():
+        path.write_bytes(f"the film {name}".encode())
+    page = Page("t").videos(files, "three")
+    reader = Reader(page.html())
+    sources = [attrs["src"].partition(",") for attrs in reader.all("video") + reader.all("img")]
+    assert [kind for kind, _, _ in sources] == [
+        f"data:{kind};base64" for kind in ("video/mp4", "video/webm", "image/gif")
+    ]
+    assert [base64.b64decode(data).decode() for _, _, data in sources] == [f"the film {name}" for name in files]
+    for attrs in reader.all("video"):
+        assert {"muted", "loop", "playsinline", "controls"} <= attrs.keys()
+    assert [text for text in reader.texts if text in (*files, "three", "Play")] == [*files, "Play", "three"]
+
+
+def test_films_that_cannot_be_shown_are_refused(tmp_path):
+    (tmp_path / "a.avi").write_bytes(b"film")
+    with pytest.raises(ValueError, match=r"a.avi is no film that a page can show: use mp4, webm or gif"):
+        Page("t").videos({"a": tmp_path / "a.avi"})
+    with pytest.raises(FileNotFoundError, match=r"there is no film .*b.mp4"):
+        Page("t").videos({"b": tmp_path / "b.mp4"})
+
+
+def test_scripts_are_there_once_and_only_where_used(tmp_path):
+    picture, film, gif = Image.new("RGB", (200, 100)), tmp_path / "a.mp4", tmp_path / "a.gif"
+    film.write_bytes(b"film")
+    gif.write_bytes(b"film")
+    plain = Page("t").figure(picture).videos({"a": gif}).videos({}).html()
+    assert [plain.count(script) for script in (report.COPY, report.SLIDE, report.PLAY)] == [1, 0, 0]
+    page = Page("t").slider(picture, picture).slider(picture, picture).videos({"a": film}).videos({"b": film})
+    assert [page.html().count(script) for script in (report.COPY, report.SLIDE, report.PLAY)] == [1, 1, 1]
+    assert len(Reader(page.html()).all("button")) == 2
+    assert page.html() == page.html()
+
+
+def test_pictures_of_few_colours_stay_so():
+    palette = Image.fromarray(np.arange(300 * 40, dtype=np.uint8).reshape(40, 300)).quantize(64)
+    ((kind, image),) = images_of(Page("t").figure(palette))
+    assert (kind, image.mode) == ("image/png", "P")
+    np.testing.assert_array_equal(image.convert("RGB"), palette.convert("RGB"))
 
 
 def test_figures_of_any_mode():

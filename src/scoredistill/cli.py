@@ -110,7 +110,8 @@ def edit(
         source: A picture, a film (.mp4, .gif, ...) or a folder with the frames of one.
         instruction: What to do, for example "make it night".
         out: Folder for all that is written, runs/SOURCE-INSTRUCTION by default; preview.png in it shows the edit.
-        method: csd (collaborative), csd_full, csd_paper, uncoupled, random_noise, crops, windows, or per_frame.
+        method: csd (collaborative), csd_full, csd_paper, uncoupled, common_noise, random_noise, crops, windows,
+            per_frame.
         prior: "emoji-edit" (bundled), or a folder or hub name of an InstructPix2Pix pipeline.
         region: A part with an instruction of its own, such as "0-0.5: make it night" (left half), "0.1,0,0.9,0.4: make
             it red" (a box: left, top, right, bottom) or "mask.png: make it snowy"; several may follow each other.
@@ -120,7 +121,7 @@ def edit(
         image_scale: How strongly the source counts.
         sweeps: Over the whole picture; more is finer and slower.
         stride: Between windows, in windows: .5 overlaps by half, 1 not at all.
-        particles: Windows per step; 0 for all.
+        particles: Windows per step at most, which are coupled; 0 for all.
         kernel: Bandwidth scale of the coupling: wider is more consistent.
         lr: Length of the gradient steps.
         scales: Sizes of windows in multiples of the model's picture; larger ones see more and change coarser.
@@ -199,41 +200,53 @@ def toy(
 
 
 def bench(
-    what: Positional[Literal["images"]],
+    what: Positional[Literal["images", "edits"]],
     out: Path | None = None,
-    prior: str = "emoji",
+    prior: str | None = None,
     prompts: Path | None = None,
     methods: tuple[str, ...] = (),
     blocks: tuple[str, ...] = (),
-    seeds: int = 3,
+    seeds: int | None = None,
     clip: str | None = None,
     inception: bool = False,
     quick: bool = False,
     workers: int = 2,
 ) -> None:
-    """Compare all methods, with error bars, at their own settings and at equal cost; truth: DDIM samples.
+    """Compare all methods, with error bars, at their own settings and at equal cost, where the truth is known.
 
     The same command goes on with an interrupted study. Writes results.json, report.html, tables.md and pictures;
     preview.png shows what is there so far.
 
     Args:
-        what: images: text to 2-D, the study of the mean-shift paper.
-        out: Folder for all that is written, runs/bench-images by default.
-        prior: "emoji" (bundled), a folder with a diffusers pipeline, or a hub name.
-        prompts: File with one prompt a line; ten that the bundled prior knows by default.
-        methods: For example ddim sds msd; all by default, and then with gradients and bandwidths.
-        blocks: Settings: mlp, latents, mlp_equal, latents_equal, ideal, ablation; all by default.
-        seeds: Pictures of each prompt; 1 with --quick.
+        what: images: text to 2-D, the study of the mean-shift paper (truth: DDIM samples). edits: pictures and films
+            edited by CSD-Edit and its alternatives (truth: the procedural edit); needs scoredistill[bench].
+        out: Folder for all that is written, runs/bench-WHAT by default.
+        prior: "emoji" or "emoji-edit" (bundled), a folder with a diffusers pipeline, or a hub name.
+        prompts: File with one prompt a line; ten that the bundled prior knows by default. Only for images.
+        methods: For example ddim sds msd, or csd windows; all by default, and then with all that belongs to no method.
+        blocks: Settings of images: mlp, latents, mlp_equal, latents_equal, ideal, ablation; all by default.
+        seeds: Pictures of each prompt, 3 by default; or runs of each edit, 1 by default. 1 with --quick.
         clip: The CLIP that judges: a folder or hub name; the bundled one by default.
         inception: Also the FID of the literature; needs torch-fidelity, which fetches the weights of Inception.
-        quick: Four prompts, ddim, sds and msd, under five minutes.
+        quick: Four prompts, ddim, sds and msd; or two pictures, two instructions and one clip. Some minutes.
         workers: Processes, of one thread each.
     """
+    out = out or Path("runs") / f"bench-{what}"
+    if what == "edits":
+        from scoredistill.tasks.edits.study import Setting as Edits
+        from scoredistill.tasks.edits.study import study as edits
+
+        if prompts is not None or blocks or clip or inception:
+            raise ValueError("--prompts, --blocks, --clip and --inception belong to bench images: leave them out")
+        asked = Edits(prior or "emoji-edit", methods=methods, seeds=seeds or 1, quick=quick)
+        print(f"Open {edits(asked, out, workers)}")
+        return
     from scoredistill.tasks.images.study import Setting, read_prompts, study
 
     texts = () if prompts is None else read_prompts(prompts)
-    setting = Setting(prior, texts, methods, 1 if quick else seeds, blocks, clip, inception, quick)
-    print(f"Open {study(setting, out or Path('runs') / f'bench-{what}', workers)}")
+    n = 1 if quick else 3 if seeds is None else seeds
+    setting = Setting(prior or "emoji", texts, methods, n, blocks, clip, inception, quick)
+    print(f"Open {study(setting, out, workers)}")
 
 
 def prior(

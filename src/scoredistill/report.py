@@ -44,7 +44,7 @@ document.querySelectorAll(".films").forEach(row => {
   const start = () => { align(0); films.forEach(v => v.play().catch(() => {})); };
   const stop = () => { films.forEach(v => v.pause()); align(0); };
   films.forEach(v => v.controls = false);
-  lead.ontimeupdate = () => lead.paused || align(.1);
+  lead.ontimeupdate = () => lead.paused || align(.05);
   lead.onplay = lead.onpause = () => button.textContent = lead.paused ? "Play" : "Pause";
   button.onclick = () => lead.paused ? start() : stop();
   button.hidden = false;
@@ -126,7 +126,7 @@ class Page:
     ) -> Page:
         """Two pictures over each other with a divider that mouse, finger and arrow keys move.
 
-        Without JavaScript the two stand side by side.
+        Without JavaScript the two stand beside each other, or one below the other where the page is narrow.
 
         Args:
             before, after: seen left and right of the divider.
@@ -162,10 +162,11 @@ class Page:
         cells = "".join(
             f"<div>{film_tag(Path(p), label)}<span>{escape(label)}</span></div>" for label, p in films.items()
         )
+        strip = f'<div class="strip" style="--films: {len(films)}">{cells}</div>'
         if "<video" not in cells:
-            return self._figure(f'<div><div class="strip">{cells}</div></div>', caption)
+            return self._figure(strip, caption)
         button = '<button type="button" hidden>Play</button>'
-        return self._script(PLAY)._figure(f'<div class="films"><div class="strip">{cells}</div>{button}</div>', caption)
+        return self._script(PLAY)._figure(f'<div class="films">{strip}{button}</div>', caption)
 
     def curves(
         self,

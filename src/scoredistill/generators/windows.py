@@ -80,7 +80,11 @@ class Windows(Generator):
 
     def steps(self, sweeps: int, n: int | None = None) -> int:
         """How many steps of n windows (or of all) `sweeps` sweeps take; a sweep's last step may have fewer."""
-        return sum(-(-len(self._plan(k)[0]) // n) if n else 1 for k in range(sweeps))
+        return sum(-(-self.count(k) // n) if n else 1 for k in range(sweeps))
+
+    def count(self, sweep: int) -> int:
+        """How many windows a sweep has."""
+        return len(self._plan(sweep)[0])
 
     def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Int[Tensor, "v 5"]:
         """The next n windows of the sweep, or what is left of it; all of it by default. `rng` is not used, see seed."""

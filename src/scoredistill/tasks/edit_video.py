@@ -38,7 +38,7 @@ from scoredistill.tasks.editing.run import Edit, canvas_of, conditions, optimise
 from scoredistill.tasks.editing.video_folder import VideoFolder
 from scoredistill.video import Video, VideoWriter, open_video
 
-WINDOWS = 2  # along the shorter side, at the default working size
+WINDOWS = 1  # along the shorter side, at the default working size
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def edit_video(
         FloatingPointError: if the latents stop being finite.
     """
     name = str(prior) if isinstance(prior, (str, Path)) else getattr(prior, "name", type(prior).__name__)
-    request = EditRequest(instruction, method, name, **settings).complete()
+    request = EditRequest(instruction, method, name, film=True, **settings).complete()
     source = _opened(video)
     for text in request.regions:
         regions.parse(text)

@@ -10,9 +10,9 @@ so a handful of sweeps from large to small t do; the paper takes 200 steps of w 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from scoredistill.estimators import CSDEdit, Estimator, LowPass, Residual, Row, Stein
+from scoredistill.estimators import CSDEdit, Estimator, LowPass, Random, Residual, Row, Stein
 from scoredistill.kernels import RBF
 
 FIXED_POINT = lambda alpha, sigma: sigma / alpha
@@ -32,10 +32,11 @@ class EditRecipe:
         times: t of the first and the last sweep.
         random_times: draw t uniformly between these for each step.
         lr: of plain gradient steps, and the factor on it per step.
-        particles: windows in a step; all of the sweep's if None.
+        particles: windows in a step at most.
         kernel: usual bandwidth scale.
         rows: network rows of a window in a step, with both guidance scales different from 1 and each other.
         same_noise: frames of a video are sampled from the same noise.
+        flow: rounds of sharing gradients along the optical flow of a film (`editing.flow`).
     """
 
     says: str
@@ -48,10 +49,11 @@ class EditRecipe:
     random_times: bool = False
     lr: float = 1.0
     decay: float = 1.0
-    particles: int | None = None
+    particles: int = 256
     kernel: float = 2.0
     rows: int = 5
     same_noise: bool = False
+    flow: int = 0
 
 
 def _shared(scale: float) -> Estimator:
@@ -64,6 +66,11 @@ def _coupled(scale: float) -> Estimator:
 
 def _uncoupled(scale: float) -> Estimator:
     return CSDEdit(weight=FIXED_POINT, coupled=False)
+
+
+def _common_noise(scale: float) -> Estimator:
+    rows = (Row(guided=True), Row(-1.0, "source", cond="null", guided=True))
+    return Residual(FIXED_POINT, rows, reference="zero", noise=Random(shared=True))
 
 
 def _noise(scale: float) -> Estimator:
@@ -92,6 +99,7 @@ EDIT_RECIPES: dict[str, EditRecipe] = {
         kernel=1.0,
     ),
     "uncoupled": EditRecipe("the residual of CSD-Edit alone", _uncoupled),
+    "common_noise": EditRecipe("the residual alone, with one noise for all windows and frames", _common_noise),
     "random_noise": EditRecipe("CSD-Edit against the noise instead of the picture's own prediction", _noise, rows=3),
     "crops": EditRecipe("DDIM on separate crops", None, sweeps=20, stride=1.0, jitter=False, profile="flat", rows=3),
     "windows": EditRecipe(
@@ -112,4 +120,16 @@ EDIT_RECIPES: dict[str, EditRecipe] = {
         rows=3,
     ),
 }
-"""All methods of editing."""
+"""All methods of editing, as they are run on pictures."""
+
+FILM_RECIPES: dict[str, EditRecipe] = {
+    **{name: replace(r, stride=1.0, sweeps=6) if r.estimator and r.jitter else r for name, r in EDIT_RECIPES.items()},
+    "csd": replace(
+        EDIT_RECIPES["csd_full"],
+        says="CSD-Edit, frames share their whole scores, and gradients along the flow",
+        stride=1.0,
+        sweeps=6,
+        flow=2,
+    ),
+}
+"""The same on films: what frames show at one place is comparable, so they share all of it."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scoredistill.priors.pipelines import BUNDLED
-from scoredistill.tasks.editing.recipes import EDIT_RECIPES, EditRecipe
+from scoredistill.tasks.editing.recipes import EDIT_RECIPES, FILM_RECIPES, EditRecipe
 
 BUNDLED_SCALES, USUAL_SCALES = (1.0, 1.0), (7.5, 1.5)  # the bundled editor's dropped text means "no change"
 
@@ -18,14 +18,14 @@ class EditRequest:
         method: a name of `EDIT_RECIPES`.
         prior: name, hub name or folder for `load_prior`; it must be an editor.
         size: shorter side, in pixels, at which the model works; 0 for the source's own. By default four windows for
-            pictures and two for videos, or the source's own if that is less.
+            pictures and one for films, or the source's own if that is less.
         sweeps: over the whole canvas; steps of DDIM for methods that sample.
         stride: between windows, in windows, above 0 and at most 1.
         text_scale: guidance by the instruction.
         image_scale: guidance by the source.
         kernel: bandwidth scale of the coupling; wider is more consistent.
         lr: length of the gradient steps.
-        particles: windows in a step; 0 for all.
+        particles: windows in a step at most, which are coupled; 0 for all.
         wrap: the left border meets the right one (a 360-degree panorama).
         scales: sizes of windows in multiples of the model's picture.
         regions: instructions for parts, "0-0.5: make it night" (from left to right), "x0,y0,x1,y1: ..." (a box) or
@@ -34,8 +34,9 @@ class EditRequest:
         detail: how much of the source's own detail comes back, which autoencoder and working size lose: 0 to 1.
         group: frames of a video that are edited together.
         overlap: frames that successive groups share.
-        flow: rounds of exchanging gradients with the neighbouring frames along the optical flow; 0 for none.
+        flow: rounds of sharing gradients with neighbouring frames of a film along the optical flow; 0 for none.
         seed: of all randomness.
+        film: whether frames of a video are edited, which has settings of its own.
     """
 
     instruction: str
@@ -58,11 +59,12 @@ class EditRequest:
     overlap: int = 4
     flow: int | None = None
     seed: int = 0
+    film: bool = False
 
     @property
     def recipe(self) -> EditRecipe:
         """How the method is run."""
-        return EDIT_RECIPES[self.method]
+        return (FILM_RECIPES if self.film else EDIT_RECIPES)[self.method]
 
     def complete(self) -> "EditRequest":
         """The same request with every setting filled in but the size, which depends on the source.
@@ -85,8 +87,8 @@ class EditRequest:
             "image_scale": image,
             "kernel": recipe.kernel,
             "lr": recipe.lr,
-            "particles": recipe.particles or 0,
-            "flow": 0,
+            "particles": recipe.particles,
+            "flow": recipe.flow,
         }
         full = replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
         full._check()
@@ -94,7 +96,7 @@ class EditRequest:
 
     def _check(self) -> None:
         least = {"sweeps": 1, "text_scale": 0, "image_scale": 0, "lr": 0, "particles": 0, "group": 2, "overlap": 0}
-        least |= {"flow": 0, "seed": 0, "feather": 0, "detail": 0}
+        least |= {"flow": recipe.flow, "seed": 0, "feather": 0, "detail": 0}
         for name, low in least.items():
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")

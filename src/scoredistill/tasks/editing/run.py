@@ -165,6 +165,19 @@ def windows_of(edit: Edit) -> Windows:
     )
 
 
+def rows_of(edit: Edit) -> int:
+    """Network rows of one sweep, or of one step of DDIM."""
+    row = {**{name: rows[:1] for name, rows in edit.text.items()}, "image": edit.canvas.image[:1]}
+    guided, recipe, t = edit.guided, edit.request.recipe, edit.canvas.image.new_zeros(1)
+    rows = len(guided.guide(t, row))
+    if recipe.estimator is None:
+        assert edit.request.stride is not None
+        layout = edit.canvas.layout(edit.request.stride, recipe.profile)
+        return rows * edit.canvas.frames * len(Windowed(edit.prior, layout, maps=edit.maps).boxes)
+    rows += len(guided.guide(t, guided.null(row))) if recipe.rows > 3 else 0
+    return rows * windows_of(edit).count(0)
+
+
 def conditions(prior: TextPrior, regions: Regions) -> Cond:
     """The instructions as the editor reads them, one row per region."""
     return prior.encode_text(list(regions.instructions))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scoredistill.tasks.edits.paper import (
+    KINDS,
     METRICS,
     REFERENCES,
     claims,
@@ -14,7 +15,7 @@ from scoredistill.tasks.edits.paper import (
     tells,
 )
 
-METHODS = ("csd", "csd_full", "csd_paper", "uncoupled", "random_noise", "per_frame", "crops", "windows")
+METHODS = ("csd", "csd_full", "csd_paper", "uncoupled", "common_noise", "random_noise", "per_frame", "crops", "windows")
 EDIT = ("direction", "source", "truth_psnr")
 NEIGHBOURS = ("seam", "consistency", "neighbour_distance", "style", "warp_error")
 COST = ("rows", "update", "seconds")
@@ -26,8 +27,8 @@ NOT_COMPARABLE = (
 )
 JUDGED = (
     "A difference is csd minus the method on the same picture (or clip) and instruction; ± is the standard error of "
-    "its mean. It holds or fails beyond two standard errors. A gain that is paid by directional similarity, or a loss "
-    "that buys it, is not at equal direction and gives no verdict."
+    "its mean, every pair counted as independent. A claim holds or fails beyond two standard errors. A gain that is "
+    "paid by directional similarity, or a loss that buys it, is not at equal direction and gives no verdict."
 )
 
 Row = dict[str, str]
@@ -40,11 +41,12 @@ def markdown(results: Mapping[str, Any]) -> str:
     parts = ["# Tables of the study of edits", ", ".join(said), extent(results), "## Claims", JUDGED]
     parts += [_table(claims(results))]
     for part, title in PARTS.items():
-        found, paired = results.get(part, {}), results.get("paired", {}).get(part, {})
-        if found:
-            parts += [f"## {title}", "± is the standard deviation.", _table(metric_rows(found, EDIT + NEIGHBOURS))]
-        if paired:
-            parts += [f"## {title}: csd minus a method", _table(paired_rows(paired, EDIT + NEIGHBOURS))]
+        for kind, equal in KINDS.items():
+            at = f" at equal {', '.join(equal)}" if equal else ""
+            if rows := metric_rows(results.get(f"{part}{kind}", {}), EDIT + NEIGHBOURS):
+                parts += [f"## {title}{at}", "± is the standard deviation.", _table(rows)]
+            if rows := paired_rows(results.get(f"paired{kind}", {}).get(part, {}), EDIT + NEIGHBOURS):
+                parts += [f"## {title}{at}: csd minus a method", _table(rows)]
     if rows := tradeoff_rows(results.get("tradeoff", {})):
         parts += ["## Trade-off", _table(rows)]
     for name, points in results.get("sweeps", {}).items():
@@ -52,7 +54,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     parts += ["## The paper's numbers for video", NOT_COMPARABLE, _table(paper_rows(results))]
     for part, title in PARTS.items():
         if rows := metric_rows(results.get(part, {}), COST):
-            parts += [f"## Cost: {title.lower()}", *equal_cost(results, part), _table(rows)]
+            parts += [f"## Cost: {title.lower()}", ", ".join(equal_cost(results, part)), _table(rows)]
     if results.get("says"):
         parts += ["## Methods", _table([{"method": method, "is": text} for method, text in results["says"].items()])]
     if results.get("failed"):
@@ -65,8 +67,8 @@ def extent(results: Mapping[str, Any]) -> str:
     setting = results.get("setting", {})
     counts = [f"{len(setting[key])} {key}" for key in ("pictures", "clips", "instructions") if setting.get(key)]
     quick = " This was a quick run, which settles nothing." if setting.get("quick") else ""
-    measured = f"Measured on {', '.join(counts)}; " if counts else ""
-    return f"{measured}the claims ask for at least 8 pictures and 4 instructions.{quick}".capitalize()
+    measured = f"Measured on {', '.join(counts)}. " if counts else ""
+    return f"{measured}The claims ask for at least 8 pictures and 4 instructions.{quick}"
 
 
 def metric_rows(found: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> list[Row]:

@@ -1,5 +1,6 @@
 """The report of the study of edits: claims and verdicts first, then figures, curves, pictures and films."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -26,7 +27,7 @@ from scoredistill.tasks.edits.markdown import (
     sweep_rows,
     tradeoff_rows,
 )
-from scoredistill.tasks.edits.paper import METRICS, REFERENCES, claims, equal_cost, known, paper_rows
+from scoredistill.tasks.edits.paper import KINDS, METRICS, REFERENCES, claims, equal_cost, known, paper_rows
 from scoredistill.tasks.images.blocks import slug
 
 SLIDERS, COLUMNS, FILMS = 3, 4, 12  # at most: comparisons, pictures beside each other in a wall, films
@@ -35,6 +36,10 @@ FILMED = ("source", "csd", "per_frame", "windows", "truth")
 TRADED = ("source", "consistency", "truth_psnr")  # against direction
 SWEPT = ("consistency", "seam", "warp_error", "direction")
 NAMED = ("kernel", "flow")  # sweeps over names, which have no place on an axis
+SCALED = (
+    "The same edits with the change of their latents scaled to the length of the true one, so that none looks better "
+    "for having changed less."
+)
 LOGARITHMIC = 8  # ratio of the ends of an axis from which on it is so
 
 
@@ -50,7 +55,8 @@ def report(results: Mapping[str, Any], out: Path) -> Path:
         page.command(results["command"])
     page.text(extent(results))
     page.heading("Claims").table(_unbroken(claims(results)), JUDGED)
-    page.text("\n\n".join(said for part in PARTS for said in equal_cost(results, part)))
+    if costs := [said for part in PARTS for said in equal_cost(results, part)]:
+        page.text(f"How alike edits were in cost and size, by means of methods: {'; '.join(costs)}.")
     if results.get("says"):
         page.heading("Methods").key_values(results["says"])
     page.heading("Figures").key_values({head(name): metric.says for name, metric in METRICS.items()})
@@ -74,17 +80,19 @@ def report(results: Mapping[str, Any], out: Path) -> Path:
 
 def _part(page: Page, results: Mapping[str, Any], part: str) -> None:
     """Figures of pictures or of videos, and csd against each method."""
-    found, paired = results.get(part, {}), results.get("paired", {}).get(part, {})
     things = "pictures" if part == "images" else "clips"
-    if found or paired:
-        page.heading(PARTS[part])
     deviation = f"± is the standard deviation over {things} and instructions."
-    _table(page, metric_rows(found, EDIT), f"The edit itself. {deviation}")
-    _table(page, metric_rows(found, NEIGHBOURS), f"How well neighbours fit together. {deviation}")
-    below = f"csd minus each method on the same {things} and instructions; ± is the standard error of the mean. Better "
-    below += "and worse: csd is, by more than two standard errors."
-    _table(page, paired_rows(paired, EDIT), below)
-    _table(page, paired_rows(paired, NEIGHBOURS), below)
+    error = f"csd minus each method on the same {things} and instructions; ± is the standard error of the mean. Better "
+    error += "and worse: csd is, by more than two standard errors."
+    for kind, equal in KINDS.items():
+        found, paired = results.get(f"{part}{kind}", {}), results.get(f"paired{kind}", {}).get(part, {})
+        if found or paired:
+            page.heading(f"{PARTS[part]}{' at equal ' if equal else ''}{', '.join(equal)}")
+            page.text(SCALED if equal else "")
+        _table(page, metric_rows(found, EDIT), f"The edit itself. {deviation}")
+        _table(page, metric_rows(found, NEIGHBOURS), f"How well neighbours fit together. {deviation}")
+        _table(page, paired_rows(paired, EDIT), error)
+        _table(page, paired_rows(paired, NEIGHBOURS), error)
 
 
 def _cost(page: Page, results: Mapping[str, Any]) -> None:
@@ -108,8 +116,7 @@ def _tradeoff(page: Page, tradeoff: Mapping[str, Sequence[Mapping[str, Any]]]) -
     for metric in TRADED:
         lines = {m: _line(tradeoff[m], "direction", metric) for m in ordered(tradeoff)}
         if series := {m: line for m, line in lines.items() if line[0]}:
-            title = METRICS[metric].title
-            page.curves(series, f"{_capital(title)} against direction", "direction", title)
+            page.curves(series, f"{_name(metric)} against direction", "direction", METRICS[metric].title)
     _table(page, tradeoff_rows(tradeoff), "± is the standard deviation.")
 
 
@@ -126,8 +133,8 @@ def _sweeps(page: Page, sweeps: Mapping[str, Sequence[Mapping[str, Any]]]) -> No
             for metric in SWEPT:
                 xs, ys = _line(line, "value", metric)
                 if len(xs) > 1:
-                    title = METRICS[metric].title
-                    page.curves({"csd": (xs, ys)}, f"{_capital(title)} against {name}", name, title, log_x=log_x)
+                    title = f"{_name(metric)} against {name}"
+                    page.curves({"csd": (xs, ys)}, title, name, METRICS[metric].title, log_x=log_x)
         _table(page, sweep_rows(points), f"{_capital(name)}. ± is the standard deviation.")
 
 
@@ -217,8 +224,13 @@ def _table(page: Page, rows: Sequence[Row], caption: str) -> None:
 
 
 def _unbroken(rows: Sequence[Mapping[str, str]]) -> list[Row]:
-    """No line breaks before a deviation."""
-    return [{key: text.replace(" ± ", "\u00a0±\u00a0") for key, text in row.items()} for row in rows]
+    """No line breaks beside these signs."""
+    return [{key: re.sub(" ([±=]) ", "\u00a0\\1\u00a0", text) for key, text in row.items()} for row in rows]
+
+
+def _name(metric: str) -> str:
+    """A figure's title without its unit."""
+    return _capital(METRICS[metric].title.partition(",")[0])
 
 
 def _capital(text: str) -> str:

@@ -7,10 +7,10 @@ again by two standard errors, is no verdict but NOT_EQUAL.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 from scoredistill.tasks.images.paper import digits
 
@@ -39,7 +39,7 @@ class Metric:
 
 METRICS: Mapping[str, Metric] = {
     "direction": Metric("direction", 1, "100 times CLIP's directional similarity of edit and instruction"),
-    "source": Metric("source", 1, "100 times CLIP's similarity to the unchanged source"),
+    "source": Metric("source similarity", 1, "100 times CLIP's similarity to the unchanged source"),
     "truth_psnr": Metric("PSNR to truth, dB", 1, "against the true edit, which is known for these instructions"),
     "seam": Metric("seam", -1, "jump across the borders of windows over the jump elsewhere; 1 is no seam"),
     "consistency": Metric("consistency", 1, "100 times CLIP's cosine of neighbouring windows or frames"),
@@ -60,6 +60,7 @@ EQUALLY = {  # part -> methods and figures by which csd is to beat them at equal
     "videos": (("per_frame", "windows", "uncoupled"), ("consistency", "warp_error")),
 }
 REFERENCES = ("source", "truth")  # rows that no method made
+KINDS: Mapping[str, tuple[str, ...]] = {"": (), "_equal_update": ("update",)}  # end of keys -> what is made equal
 WIDER = {"kernel scale": "images", "video kernel scale": "videos"}
 
 Cell = Mapping[str, Any]
@@ -72,38 +73,41 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
     Returns:
         {"claim", "ours" (numbers as text), "verdict"} each; the verdict is HOLDS, FAILS, EVEN, NOT_EQUAL or MISSING.
     """
-    paired = results.get("paired", {})
-    return [
-        *(
-            _beats(paired.get(part, {}).get(method, {}), part, method, metric, equally=True)
+    found = [_rises(results, sweep, part) for sweep, part in WIDER.items()]
+    for kind, equal in KINDS.items():
+        paired = results.get(f"paired{kind}", {})
+        if kind and not paired:
+            continue
+        found += [
+            _beats(paired.get(part, {}).get(method, {}), part, method, metric, ("direction", *equal))
             for part, (methods, metrics) in EQUALLY.items()
             for method in methods
             for metric in metrics
-        ),
-        _beats(paired.get("images", {}).get("random_noise", {}), "images", "random_noise", "source", equally=False),
-        *(_rises(results, sweep, part) for sweep, part in WIDER.items()),
-    ]
+        ]
+        found += [_beats(paired.get("images", {}).get("random_noise", {}), "images", "random_noise", "source", equal)]
+    return found
 
 
 def plus_minus(cell: Cell | None, sign: bool = False) -> str:
-    """Mean and deviation as text with three digits of the larger; a mean alone where there is no deviation."""
+    """Mean and deviation as text, with three digits of the larger and one of the deviation; a mean may stand alone."""
     if not cell or cell.get("mean") is None:
         return ""
     mean, std = cell["mean"], cell.get("std")
     size = max(abs(mean), std) if known(std) else abs(mean)
+    size = min(size, 100 * std) if known(std) and std > 0 else size
     text = digits(mean, size)
-    text = f"+{text}" if sign and mean > 0 else text
+    text = text.lstrip("-") if float(text) == 0 else f"+{text}" if sign and mean > 0 else text
     return f"{text} ± {digits(std, size)}" if known(std) else text
 
 
-def known(value: Any) -> bool:
+def known(value: Any) -> TypeGuard[float]:
     """Whether this is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def tells(cell: Cell | None) -> bool:
     """Whether a difference has a mean, a standard error, and more than the one pair that would have none."""
-    return bool(cell) and known(cell.get("mean")) and known(cell.get("std")) and cell.get("n", 0) > 1
+    return cell is not None and known(cell.get("mean")) and known(cell.get("std")) and cell.get("n", 0) > 1
 
 
 def sign_of(cell: Cell) -> int:
@@ -112,17 +116,20 @@ def sign_of(cell: Cell) -> int:
     return 0 if abs(mean) <= BEYOND * error else int(math.copysign(1, mean))
 
 
-def _beats(found: Mapping[str, Cell], part: str, method: str, metric: str, equally: bool) -> Claim:
-    """Whether csd's figure is better than the method's."""
+def _beats(found: Mapping[str, Cell], part: str, method: str, metric: str, equal: Sequence[str]) -> Claim:
+    """Whether csd's figure is better than the method's, at equal other ones."""
     how = "higher" if METRICS[metric].better > 0 else "lower"
     claim = f"{part}: csd has a {how} {METRICS[metric].title} than {method}"
     named = [metric, "direction"]
     ours = [f"{METRICS[m].title} {plus_minus(found[m], sign=True)}" for m in named if plus_minus(found.get(m))]
-    claim += " at equal direction" if equally else ""
-    needed = named if equally else [metric]
+    claim += f" at equal {' and '.join(equal)}" if equal else ""
+    needed = named if "direction" in equal else [metric]
     if not all(tells(found.get(m)) for m in needed):
         return {"claim": claim, "ours": "; ".join(ours) or MISSING, "verdict": MISSING}
-    gain, direction = sign_of(found[metric]) * METRICS[metric].better, sign_of(found["direction"]) if equally else 0
+    gain, direction = (
+        sign_of(found[metric]) * METRICS[metric].better,
+        sign_of(found["direction"]) if needed == named else 0,
+    )
     verdict = NOT_EQUAL if gain * direction < 0 else {1: HOLDS, 0: EVEN, -1: FAILS}[gain]
     return {"claim": claim, "ours": f"{'; '.join(ours)} (n = {found[metric]['n']})", "verdict": verdict}
 
@@ -132,29 +139,27 @@ def _rises(results: Mapping[str, Any], sweep: str, part: str) -> Claim:
     claim = f"{part}: consistency rises with the kernel scale"
     points = [p for p in results.get("sweeps", {}).get(sweep, []) if known(p.get("value")) and p.get("consistency")]
     points = sorted((p for p in points if known(p["consistency"].get("mean"))), key=lambda p: p["value"])
-    ours = ", ".join(f"{p['value']:g}: {plus_minus(p['consistency'])}" for p in points)
     cells = [p["consistency"] for p in points]
-    counts = [_count(results, sweep, cell) for cell in cells]
-    if len(cells) < 2 or not all(known(cell.get("std")) for cell in cells) or min(counts) < 2:
+    ours = ", ".join(f"{p['value']:g}: {plus_minus(p['consistency'])}" for p in points)
+    if len(cells) < 2:
         return {"claim": claim, "ours": ours or MISSING, "verdict": MISSING}
-    step = _difference(cells[0], cells[-1], counts[0], counts[-1])
+    step = results.get("paired", {}).get("sweeps", {}).get(sweep, {}).get("consistency")
+    paired = tells(step)
+    if not paired:
+        if not (tells(cells[0]) and tells(cells[-1])):
+            return {"claim": claim, "ours": f"{ours}; without a standard error", "verdict": MISSING}
+        step = _unpaired(cells[0], cells[-1])
     means = [cell["mean"] for cell in cells]
     steady = "" if step["mean"] <= 0 or all(a <= b for a, b in pairwise(means)) else ", not at every step"
-    ours += f"; widest - narrowest {plus_minus(step, sign=True)}, unpaired (n = {counts[-1]}){steady}"
+    how = f"n = {step['n']}" if paired else f"n = {step['n']}, unpaired"
+    ours += f"; widest minus narrowest {plus_minus(step, sign=True)} ({how}){steady}"
     return {"claim": claim, "ours": ours, "verdict": {1: HOLDS, 0: EVEN, -1: FAILS}[sign_of(step)]}
 
 
-def _difference(first: Cell, last: Cell, first_count: int, last_count: int) -> dict[str, float]:
-    """last - first of two means, with the standard error as if they were independent."""
-    error = math.sqrt(first["std"] ** 2 / first_count + last["std"] ** 2 / last_count)
-    return {"mean": last["mean"] - first["mean"], "std": error}
-
-
-def _count(results: Mapping[str, Any], sweep: str, cell: Cell) -> int:
-    """Edits behind a mean: as it says itself, else all pictures or clips times instructions."""
-    setting = results.get("setting", {})
-    things = "clips" if sweep.startswith("video") else "pictures"
-    return cell.get("n") or len(setting.get(things, ())) * len(setting.get("instructions", ()))
+def _unpaired(first: Cell, last: Cell) -> dict[str, float]:
+    """last - first of two means over n edits each, with the standard error as if all were independent."""
+    error = math.sqrt(first["std"] ** 2 / first["n"] + last["std"] ** 2 / last["n"])
+    return {"mean": last["mean"] - first["mean"], "std": error, "n": min(first["n"], last["n"])}
 
 
 def paper_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -177,10 +182,10 @@ def _scaled(cell: Cell | None, scale: int) -> str:
 
 
 def equal_cost(results: Mapping[str, Any], part: str) -> Iterable[str]:
-    """Sentences on whether the methods had the same rows and moved as far."""
+    """Between what the methods' rows and updates lie: edits are compared fairly where these are alike."""
     for name in ("rows", "update"):
         cells = {m: f[name] for m, f in results.get(part, {}).items() if m not in REFERENCES and name in f}
         means = {m: c["mean"] for m, c in cells.items() if known(c.get("mean"))}
         if len(means) > 1:
             low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
-            yield f"{part}, {name}: from {digits(means[low])} ({low}) to {digits(means[high])} ({high})."
+            yield f"{name} ({part}) from {digits(means[low])} ({low}) to {digits(means[high])} ({high})"
