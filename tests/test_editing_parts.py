@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_padding_reflects_and_does_not_stretch():
     assert torch.equal(padded[..., :4, :5], ramp)
     lines = (padded[0, 0, 0] * 10).round().int().tolist()
     assert lines[:9] == [0, 1, 2, 3, 4, 3, 2, 1, 0]
-    assert all(abs(a - b) == 1 for a, b in zip(lines, lines[1:], strict=False))
+    assert all(abs(a - b) == 1 for a, b in pairwise(lines))
     one = canvases._reflected(torch.full((1, 3, 1, 1), 0.7), 6, 9)
     assert torch.equal(one, torch.full((1, 3, 7, 10), 0.7))
 
@@ -342,7 +343,7 @@ def test_groups_cover_every_frame_once_and_stay_within_scenes(film):
         assert g.start <= g.fresh < g.stop
         assert g.stop - g.start <= size
         assert not any(g.start < cut < g.stop for cut in cuts)
-    for before, after in zip(groups, groups[1:], strict=False):
+    for before, after in pairwise(groups):
         shared = before.stop - after.start
         assert shared == (0 if after.start in cuts else overlap)
         assert after.fresh - after.start == shared
@@ -379,10 +380,9 @@ def test_what_all_frames_have_stays():
 def test_a_still_film_is_averaged_over_time():
     exchange = FlowExchange(still(), (8, 12), 2)
     g = torch.randn(4, 4, 8, 12, generator=torch.Generator().manual_seed(0))
-    expected = torch.stack(
-        [(g[0] + g[1] / 2) / 1.5, (g[1] + g[0] / 2 + g[2] / 2) / 2, (g[2] + g[1] / 2 + g[3] / 2) / 2]
-        + [(g[3] + g[2] / 2) / 1.5]
-    )
+    ends = (g[0] + g[1] / 2) / 1.5, (g[3] + g[2] / 2) / 1.5
+    middle = (g[1] + g[0] / 2 + g[2] / 2) / 2, (g[2] + g[1] / 2 + g[3] / 2) / 2
+    expected = torch.stack([ends[0], *middle, ends[1]])
     kept = g.clone()
     assert torch.allclose(exchange(g), expected, atol=1e-4)
     assert torch.equal(g, kept)  # what was given is not changed

@@ -311,7 +311,7 @@ def test_edits_of_equal_length_have_their_own_claims_and_tables(results, folder)
     assert found["Pictures at equal update"] == [
         {"method": "csd", "direction ↑": "77.2 ± 0.5", "seam ↓": "1.75 ± 0.25"}
     ]
-    assert found["Pictures at equal update: csd minus a method"][3]["seam ↓"] == "+3.00 ± 1.00 worse"
+    assert found["Pictures at equal update: csd minus a method"][2]["seam ↓"] == "+3.00 ± 1.00 worse"
     html = report(results, folder).read_text()
     assert headings(html)[3:5] == ["Pictures", "Pictures at equal update"]
     assert "77.2\u00a0±\u00a00.5" in html

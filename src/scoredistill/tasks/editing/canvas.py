@@ -85,7 +85,7 @@ class Canvas:
         return Layout(big(self._padded), big(tile), big(stride), self.wrap, "tent")
 
 
-def _through(values: Tensor, before: Layout, after: Layout, scale: float, network) -> Tensor:  # type: ignore[no-untyped-def]
+def _through(values: Tensor, before: Layout, after: Layout, scale: float | int, network) -> Tensor:  # type: ignore[no-untyped-def]
     """Tile by tile through a network that turns sides of `before` into those of `after`, on the CPU."""
     boxes = before.boxes()
     there = (boxes * scale).long()

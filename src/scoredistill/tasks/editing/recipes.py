@@ -43,14 +43,14 @@ class EditRecipe:
     estimator: Callable[[float], Estimator] | None
     sweeps: int = 8
     stride: float = 0.5
-    profile: str = "tent"
+    profile: str = "flat"
     jitter: bool = True
-    times: tuple[float, float] = (0.9, 0.5)
+    times: tuple[float, float] = (0.95, 0.3)
     random_times: bool = False
     lr: float = 1.0
     decay: float = 1.0
     particles: int = 256
-    kernel: float = 2.0
+    kernel: float = 1.0
     rows: int = 5
     same_noise: bool = False
     flow: int = 0
@@ -83,31 +83,28 @@ def _paper(scale: float) -> Estimator:
 
 EDIT_RECIPES: dict[str, EditRecipe] = {
     "csd": EditRecipe("CSD-Edit, windows agree on what is the same everywhere", _shared),
-    "csd_full": EditRecipe("CSD-Edit, windows share their whole scores", _coupled, kernel=1.0),
+    "csd_full": EditRecipe("CSD-Edit, windows share their whole scores", _coupled),
     "csd_paper": EditRecipe(
         "CSD-Edit with the settings of the released code",
         _paper,
         sweeps=16,
         stride=0.25,
-        profile="flat",
         jitter=False,
         times=(0.02, 0.5),
         random_times=True,
         lr=2.0,
         decay=0.9 ** (1 / 20),
         particles=4,
-        kernel=1.0,
     ),
     "uncoupled": EditRecipe("the residual of CSD-Edit alone", _uncoupled),
     "common_noise": EditRecipe("the residual alone, with one noise for all windows and frames", _common_noise),
     "random_noise": EditRecipe("CSD-Edit against the noise instead of the picture's own prediction", _noise, rows=3),
-    "crops": EditRecipe("DDIM on separate crops", None, sweeps=20, stride=1.0, jitter=False, profile="flat", rows=3),
+    "crops": EditRecipe("DDIM on separate crops", None, sweeps=20, stride=1.0, jitter=False, rows=3),
     "windows": EditRecipe(
         "DDIM on overlapping windows, averaged every step (MultiDiffusion)",
         None,
         sweeps=20,
         jitter=False,
-        profile="flat",
         rows=3,
         same_noise=True,
     ),
@@ -116,7 +113,6 @@ EDIT_RECIPES: dict[str, EditRecipe] = {
         None,
         sweeps=20,
         jitter=False,
-        profile="flat",
         rows=3,
     ),
 }

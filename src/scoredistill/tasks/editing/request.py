@@ -96,7 +96,7 @@ class EditRequest:
 
     def _check(self) -> None:
         least = {"sweeps": 1, "text_scale": 0, "image_scale": 0, "lr": 0, "particles": 0, "group": 2, "overlap": 0}
-        least |= {"flow": recipe.flow, "seed": 0, "feather": 0, "detail": 0}
+        least |= {"flow": 0, "seed": 0, "feather": 0, "detail": 0}
         for name, low in least.items():
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")

@@ -73,7 +73,7 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
     Returns:
         {"claim", "ours" (numbers as text), "verdict"} each; the verdict is HOLDS, FAILS, EVEN, NOT_EQUAL or MISSING.
     """
-    found = [_rises(results, sweep, part) for sweep, part in WIDER.items()]
+    found = []
     for kind, equal in KINDS.items():
         paired = results.get(f"paired{kind}", {})
         if kind and not paired:
@@ -85,7 +85,7 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
             for metric in metrics
         ]
         found += [_beats(paired.get("images", {}).get("random_noise", {}), "images", "random_noise", "source", equal)]
-    return found
+    return found + [_rises(results, sweep, part) for sweep, part in WIDER.items()]
 
 
 def plus_minus(cell: Cell | None, sign: bool = False) -> str:

@@ -158,8 +158,15 @@ def swept(setting: Setting) -> tuple[Series, Series]:
             KERNEL_SCALES, few, lambda v: {"kernel": "rbf whole", "settings": (("kernel", v),)}
         ),
         "kernel": [
-            *points([2.0], few, lambda v: {"settings": (("kernel", v),)}, "RBF"),
+            *points([1.0], few, lambda v: {"settings": (("kernel", v),)}, "RBF"),
             *points([1.0], few, lambda v: {"kernel": "imq", "settings": (("kernel", v),)}, "inverse multiquadric"),
+        ],
+        "four windows a step, side by side": [
+            (
+                {"value": k, "label": m},
+                [Case(m, s, text, settings=(("particles", 4), ("stride", 1.0))) for s, text in few],
+            )
+            for k, m in enumerate(("uncoupled", "csd", "csd_full"))
         ],
         "particles": points(PARTICLES, few, lambda v: {"settings": (("particles", v), ("stride", 1.0))}),
     }
@@ -256,13 +263,18 @@ def gather(setting: Setting, parts: Parts, failed: Mapping[str, str]) -> dict[st
         still, moving = swept(setting)
         results["tradeoff"] = _series(read, traded(setting), False)
         results["sweeps"] = {**_series(read, still, False), **_series(read, moving, True)}
+        results["paired"]["sweeps"] = {  # of the last point to the first
+            name: _differences(read, line[-1][1], line[0][1], film, "natural")
+            for series, film in ((still, False), (moving, True))
+            for name, line in series.items()
+        }
     return results
 
 
 def averaged(found: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation of every figure, over those that have it."""
     names = list(dict.fromkeys(name for part in found for name in part))
-    columns = {name: [part[name] for part in found if name in part] for name in names}
+    columns = {name: [float(part[name]) for part in found if name in part] for name in names}
     return {name: {"mean": statistics.fmean(v), "std": spread(v)} for name, v in columns.items()}
 
 
