@@ -7,6 +7,7 @@ true one ("equal"), so that nobody wins by changing less.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -111,7 +112,7 @@ def picture(world: World, case: Case, out: Path) -> dict[str, Any]:
         made[kind] = {**_still(world, case, source, truth, pictures, wrap), **found}
         made[kind]["update"] = float((z - canvas.source).square().mean().sqrt())
         if kind == "natural":
-            to_pil(pictures)[0].save(out / f"{case.name}.png")
+            _save(pictures, out / f"{case.name}.png")
     return made
 
 
@@ -215,7 +216,7 @@ def _reference(world: World, case: Case, source: Tensor, truth: Tensor, out: Pat
     if len(source) > 1:
         _write(shown, out / f"{name}.mp4")
     else:
-        to_pil(shown)[0].save(out / f"{name}.png")
+        _save(shown, out / f"{name}.png")
     return pictures
 
 
@@ -271,6 +272,13 @@ def _apart(pictures: Tensor) -> float:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _save(pictures: Tensor, path: Path) -> None:
+    """The first picture; readers see the old file or the new one, never half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    to_pil(pictures)[0].save(draft, format="PNG")
+    draft.replace(path)
 
 
 def _write(pictures: Tensor, path: Path) -> None:
