@@ -19,7 +19,7 @@ LAYERS = [
     "chart",
     "pictures",
 ]
-LAYERS += ["photograph", "video", "motion", "checkpoint", "report", "metrics", "tasks", "cli"]
+LAYERS += ["photograph", "video", "motion", "checkpoint", "embed", "report", "metrics", "tasks", "cli"]
 ROOT = Path(scoredistill.__file__).parent
 
 

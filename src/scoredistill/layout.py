@@ -57,7 +57,7 @@ class Layout:
         return drawn[0], drawn[1]
 
     def boxes(self, offset: tuple[int, int] | None = None) -> Int[Tensor, "n 2"]:
-        """(top, left) of the windows, row by row; with an offset there is one more along axes that have borders."""
+        """(top, left) of the windows, row by row, each once; the grid is moved up and left by the offset."""
         tops = _starts(self.size[0], self.window[0], self.stride[0], None if offset is None else offset[0])
         if self.wrap:
             n = math.ceil(self.size[1] / self.stride[1])
@@ -65,7 +65,7 @@ class Layout:
             lefts = [(k * self.size[1] // n + shift) % self.size[1] for k in range(n)]
         else:
             lefts = _starts(self.size[1], self.window[1], self.stride[1], None if offset is None else offset[1])
-        return torch.cartesian_prod(torch.tensor(tops), torch.tensor(lefts))
+        return torch.cartesian_prod(torch.tensor(tops), torch.tensor(lefts)).unique(dim=0)
 
     def weight(self) -> Float[Tensor, "h w"]:
         """The profile p of a window, in (0, 1]."""
@@ -121,7 +121,7 @@ def _starts(side: int, window: int, stride: int, offset: int | None) -> list[int
         return [0]
     if offset is None:
         return [min(k * stride, last) for k in range(math.ceil(last / stride) + 1)]
-    return [min(max(k * stride - offset, 0), last) for k in range(math.ceil(last / stride) + 2)]
+    return [min(max(k * stride - offset % stride, 0), last) for k in range(math.ceil(last / stride) + 2)]
 
 
 def _tent(n: int) -> Tensor:

@@ -42,8 +42,8 @@ class Averaged(Estimator):
         if rng is not None and not isinstance(rng, torch.Generator):
             rng = [g for g in rng for _ in range(n)]
         source = None if batch.source is None else rows(batch.source.expand_as(batch.x))
-        wide = replace(
-            batch, x=rows(batch.x), cond=cond_rows(batch.cond), source=source, source_cond=cond_rows(batch.source_cond)
-        )
+        group = None if batch.group is None else rows(batch.group)
+        conds = {"cond": cond_rows(batch.cond), "source_cond": cond_rows(batch.source_cond)}
+        wide = replace(batch, x=rows(batch.x), source=source, group=group, **conds)
         estimate = self.base(prior, wide, rows(t), rng)
-        return replace(estimate, grad=estimate.grad.reshape(b, n, *batch.x.shape[1:]).mean(1))
+        return replace(estimate, grad=estimate.grad.reshape(b, n, *batch.x.shape[1:]).mean(1), x_t=None)

@@ -38,4 +38,4 @@ class Decoded(EstimatorWrapper):
         z = prior.encode_image(batch.x)
         estimate = self.base(prior, replace(batch, x=z, source=source), t, rng)
         after = prior.decode(z - estimate.grad)
-        return replace(estimate, grad=batch.x - after)
+        return replace(estimate, grad=batch.x - after, x_t=None)

@@ -248,12 +248,14 @@ def CSDEdit(
 
     For `ImageGuided` priors, whose condition holds the source picture: five network rows per particle, in one call.
     normalise="paper" is the released code's step: w/N sum_j (K_ij d_j - grad_{x_j} K_ij) with its kernel of noised
-    particles. Kim et al. 2023, https://arxiv.org/abs/2307.04787.
+    particles. coupled=False is the residual alone, share a part of it (see `Stein`). Kim et al. 2023, https://arxiv.org/abs/2307.04787.
     """
     rows = (Row(1.0, guided=True), Row(-1.0, "source", cond="null", guided=True))
     if not coupled:
         return Residual(weight, rows, reference="zero")
     if normalise == "paper":
+        if share is not None:
+            raise ValueError('normalise="paper" shares whole scores, as the released code does: leave out share')
         bare = Residual("uniform", rows, reference="zero")
         return Stein(bare, RBF("paper") if kernel is None else kernel, "paper", noised=True, weight=weight)
     return Stein(Residual(weight, rows, reference="zero"), RBF() if kernel is None else kernel, normalise, share=share)

@@ -119,7 +119,7 @@ class Residual(Estimator):
         grad = per_sample(weight_at(self.weight, prior.schedule, t), grad) * grad
         if self.anchor != 0.0:
             grad = grad + _scaled(self.anchor, prior.schedule, t, _edit(batch))
-        return Estimate(grad, x_t=perturb(prior.schedule, batch.x, t, n_t))
+        return Estimate(grad, x_t=perturb(prior.schedule, batch.x, t, n_t) if self.shift == 0.0 else None)
 
     def state_dict(self) -> dict[str, Any]:
         return self.noise.state_dict()

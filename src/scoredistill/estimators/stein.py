@@ -77,10 +77,12 @@ class Stein(EstimatorWrapper):
         seen = estimate.x_t if self.noised else batch.x
         if seen is None:
             raise ValueError("noised=True needs an estimator that noises its particles, such as a Residual")
+        if batch.group is not None and len(batch.group) != len(batch.x):
+            raise ValueError(f"{len(batch.group)} groups for {len(batch.x)} particles: give one number per particle")
         if batch.group is None:
             grad, mean = self._couple(seen, estimate.grad)
         else:
-            grad, means = torch.empty_like(estimate.grad), []
+            grad, means = torch.zeros_like(estimate.grad), []
             for name in batch.group.unique():
                 here = (batch.group == name).nonzero()[:, 0].to(seen.device)
                 grad[here], mean = self._couple(seen[here], estimate.grad[here])

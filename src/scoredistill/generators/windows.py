@@ -61,9 +61,9 @@ class Windows(Generator):
         size = (canvas.shape[-2], canvas.shape[-1])
         step = stride or (max(1, window[0] // 2), max(1, window[1] // 2))
         self.window, self.jitter, self.seed, self.exchange = window, jitter, seed, exchange
-        fitting = [k for k in scales if k == 1 or (k * window[0] <= size[0] and k * window[1] <= size[1])]
-        if min(scales) < 1 or 1 not in scales:
+        if not scales or 1 not in scales or any(not isinstance(k, int) or k < 1 for k in scales):
             raise ValueError(f"scales must be whole numbers from 1 up and hold 1, not {tuple(scales)}")
+        fitting = [k for k in scales if k == 1 or (k * window[0] <= size[0] and k * window[1] <= size[1])]
         self.layouts = {
             k: Layout(size, (k * window[0], k * window[1]), (k * step[0], k * step[1]), wrap, profile) for k in fitting
         }
@@ -88,6 +88,8 @@ class Windows(Generator):
 
     def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Int[Tensor, "v 5"]:
         """The next n windows of the sweep, or what is left of it; all of it by default. `rng` is not used, see seed."""
+        if n is not None and n < 1:
+            raise ValueError(f"a step needs at least one window, not {n}")
         order, self._coverage = self._plan(int(self.sweep))
         start = int(self.cursor)
         end = len(order) if n is None else min(start + n, len(order))
@@ -110,13 +112,22 @@ class Windows(Generator):
             made[here] = functional.avg_pool2d(seen, k) if k > 1 else seen
         return made
 
-    def spread(self, grads: Float[Tensor, "v c h w"], views: Int[Tensor, "v 5"]) -> Float[Tensor, "f c H W"]:
-        """Gradients of windows as a gradient of the canvas: the mean of the module, of these windows' share."""
+    def spread(
+        self, grads: Float[Tensor, "v c h w"], views: Int[Tensor, "v 5"], coverage: Float[Tensor, "H W"] | None = None
+    ) -> Float[Tensor, "f c H W"]:
+        """Gradients of windows as a gradient of the canvas: the mean of the module, of these windows' share.
+
+        Args:
+            coverage: of the sweep that the views belong to; by default that of the views given last.
+        """
+        coverage = self._coverage if coverage is None else coverage
+        if coverage is None:
+            raise ValueError("gradients come to windows that views() chose: call it first")
         total = torch.zeros_like(self.canvas)
         for k, layout in self.layouts.items():
             here = (views[:, 4] == k).nonzero()[:, 0]
             boxes, frames = views[here, 1:3], views[here, 0]
-            share = self._share(layout, boxes, views[here, 3]).to(grads)
+            share = self._share(layout, boxes, views[here, 3], coverage).to(grads)
             values = grads[here.to(grads.device)]
             values = values.repeat_interleave(k, 2).repeat_interleave(k, 3) if k > 1 else values
             total += layout.put(share[:, None] * values, boxes, frames, len(self.canvas))
@@ -125,12 +136,10 @@ class Windows(Generator):
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
         return decode(self.crops(self.canvas, views))
 
-    def _share(self, layout: Layout, boxes: Tensor, regions: Tensor) -> Tensor:
+    def _share(self, layout: Layout, boxes: Tensor, regions: Tensor, coverage: Tensor) -> Tensor:
         """m p / sum of m p over the sweep, for each window, [n, h, w]."""
-        if self._coverage is None:
-            raise ValueError("gradients come to windows that views() chose: call it first")
         maps = layout.take(self.maps[:, None], boxes, regions)[:, 0]
-        covered = layout.take(self._coverage[None, None], boxes)[:, 0]
+        covered = layout.take(coverage[None, None], boxes)[:, 0]
         return layout.weight() * maps / covered.clamp(min=torch.finfo(covered.dtype).tiny)
 
     def _plan(self, sweep: int) -> tuple[Tensor, Tensor]:
@@ -139,7 +148,7 @@ class Windows(Generator):
             rng = torch.Generator().manual_seed(seed_of(self.seed, sweep))
             places, coverage = [], torch.zeros(self.maps.shape[1:])
             for k, layout in self.layouts.items():
-                boxes = layout.boxes(layout.offsets(rng) if self.jitter else None).unique(dim=0)
+                boxes = layout.boxes(layout.offsets(rng) if self.jitter else None)
                 for region, weights in enumerate(self.maps):
                     seen = layout.take(weights[None, None], boxes)[:, 0]
                     kept = boxes[seen.flatten(1).amax(1) > 0]
@@ -161,9 +170,9 @@ class _Crops(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, canvas: Tensor, windows: Windows, views: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.windows, ctx.views = windows, views
+        ctx.windows, ctx.views, ctx.coverage = windows, views, windows._coverage
         return windows.crops(canvas, views)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
-        return ctx.windows.spread(grad, ctx.views), None, None
+        return ctx.windows.spread(grad, ctx.views, ctx.coverage), None, None

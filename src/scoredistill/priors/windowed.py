@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scoredistill.layout import Layout
 from scoredistill.priors.base import Cond, Prior, PriorWrapper, expand_cond
+from scoredistill.schedule import per_sample
 
 Maps = Float[Tensor, "r H W"]
 
@@ -26,13 +27,16 @@ class Windowed(PriorWrapper):
         layout: where they lie.
         offset: of their grid, see `Layout.boxes`.
         maps: weights of several conditions, [regions, H, W]; a condition then has a row per region, or frames x regions
-            rows frame by frame, and windows where a region has no weight are not asked for it.
+            rows frame by frame, and windows where a region has no weight are not asked for it. Such conditions are for
+            samplers: put guidance inside, Windowed(Guided(...)). Where no region has weight, no noise is predicted.
     """
 
     def __init__(self, prior: Prior, layout: Layout, offset: tuple[int, int] | None = None, maps: Maps | None = None):
         super().__init__(prior)
         self.layout = layout
-        whole = torch.ones(1, *layout.size) if maps is None else maps
+        whole = torch.ones(1, *layout.size) if maps is None else maps.detach().to("cpu", torch.float32)
+        if tuple(whole.shape[1:]) != tuple(layout.size) or bool((whole < 0).any()):
+            raise ValueError(f"maps must be [regions, {layout.size[0]}, {layout.size[1]}] and at least 0")
         boxes, self.maps = layout.boxes(offset), whole
         seen = torch.cat([layout.take(weights[None, None], boxes) for weights in whole], 1)  # [n, regions, h, w]
         where = (seen.flatten(2).amax(2) > 0).nonzero()
@@ -45,14 +49,15 @@ class Windowed(PriorWrapper):
         self.covered = covered[0, 0]
 
     def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
-        return self._mean(self.prior.eps, x_t, t, cond)
+        return self._mean(self.prior.eps, x_t, t, cond, torch.zeros_like(x_t))
 
     def denoise(
         self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
     ) -> Float[Tensor, "b *d"]:
-        return self._mean(self.prior.denoise, x_t, t, cond)
+        alpha, _ = self.schedule(t)
+        return self._mean(self.prior.denoise, x_t, t, cond, x_t / per_sample(alpha, x_t))
 
-    def _mean(self, predict, x_t: Tensor, t: Tensor, cond: Cond | None) -> Tensor:  # type: ignore[no-untyped-def]
+    def _mean(self, predict, x_t: Tensor, t: Tensor, cond: Cond | None, elsewhere: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         count, n = len(x_t), len(self.boxes)
         frames = torch.arange(count).repeat_interleave(n)
         boxes, regions = self.boxes.repeat(count, 1), self.regions.repeat(count)
@@ -61,7 +66,7 @@ class Windowed(PriorWrapper):
         share = self._share.to(seen).repeat(count, 1, 1)[:, None]
         covered = self.covered.to(seen)
         total = self.layout.put(share * seen, boxes, frames, count)
-        return torch.where(covered > 0, total / covered.clamp(min=torch.finfo(covered.dtype).tiny), x_t)
+        return torch.where(covered > 0, total / covered.clamp(min=torch.finfo(covered.dtype).tiny), elsewhere)
 
     def _cut(self, cond: Cond, x_t: Tensor, frames: Tensor, boxes: Tensor, regions: Tensor) -> dict[str, Tensor]:
         made, k = {}, len(self.maps)
@@ -69,6 +74,11 @@ class Windowed(PriorWrapper):
             if value.shape[1:] == x_t.shape[1:]:
                 made[name] = self.layout.take(value.expand_as(x_t), boxes, frames)
             else:
+                if len(value) not in (1, k, len(x_t) * k):
+                    raise ValueError(
+                        f"condition {name!r} has {len(value)} rows for {k} regions of {len(x_t)} frames: give 1, {k} "
+                        f"or {len(x_t) * k}"
+                    )
                 rows = expand_cond({name: value}, k)[name] if len(value) in (1, k) else value
                 which = regions if len(rows) == k else frames * k + regions
                 made[name] = rows[which.to(rows.device)]

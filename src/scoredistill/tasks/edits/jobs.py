@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scoredistill.edits import EDITS, Edit
 from scoredistill.estimators import CSDEdit, Estimator, LowPass
-from scoredistill.kernels import RBF, InverseMultiquadric
+from scoredistill.kernels import InverseMultiquadric
 from scoredistill.metrics import edits as figures
 from scoredistill.pictures import to_pil
 from scoredistill.priors.counted import Counted
@@ -68,7 +68,7 @@ class Case:
         subject: picture or clip.
         instruction: the first one of an edit of `EDITS`.
         text_scale, image_scale: guidance.
-        kernel: "rbf", "imq" (heavy tails), "rbf whole" (all of the scores shared) or "" for the method's own.
+        kernel: "rbf", "imq" (heavy tails), or "" for the method's own.
         settings: other fields of `EditRequest`, as pairs.
         seed: of the run.
     """
@@ -178,9 +178,7 @@ def estimator(case: Case, request: EditRequest) -> Estimator | None:
         return None
     if case.kernel == "imq":
         return CSDEdit(InverseMultiquadric(scale=scale), weight=FIXED_POINT, share=LowPass())
-    if case.kernel == "rbf whole":
-        return CSDEdit(RBF(scale=scale), weight=FIXED_POINT)
-    raise ValueError(f"unknown kernel {case.kernel!r}: use rbf, imq or rbf whole")
+    raise ValueError(f"unknown kernel {case.kernel!r}: use rbf or imq")
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial
@@ -33,8 +33,8 @@ QUICK_METHODS, QUICK_FILM_METHODS = ("csd", "uncoupled", "crops", "windows"), ("
 TRADED = ("csd", "uncoupled", "random_noise", "crops", "windows")
 TEXT_SCALES = (1.0, 1.5, 3.0)
 FEW = 2  # instructions of the trade-off and the sweeps
-KERNEL_SCALES = (0.5, 1.0, 2.0, 4.0, 8.0)
-PARTICLES = (2, 4, 8, 16)
+KERNEL_SCALES = (0.5, 1.0, 2.0, 8.0)
+PARTICLES = (2, 4, 16)
 FLOWS = (0, 1, 2, 4)
 REFERENCES = ("source", "truth")
 
@@ -142,37 +142,37 @@ def swept(setting: Setting) -> tuple[Series, Series]:
     films = [(s, text) for s in setting.clips for text in setting.instructions[:FEW]]
 
     def points(
-        values: Iterable[Any],
-        pairs: Sequence[tuple[str, str]],
-        case: Callable[[Any], Mapping[str, Any]],
-        label: str = "",
-    ):  # type: ignore[no-untyped-def]
-        return [
-            ({"value": v, "label": label or str(v)}, [Case("csd", s, text, **case(v)) for s, text in pairs])
-            for v in values
-        ]
+        method: str, name: str, values: Iterable[Any], pairs: Sequence[tuple[str, str]], **fixed: Any
+    ) -> list[tuple[dict[str, Any], list[Case]]]:
+        """One setting varied; where it is the method's own, the runs are those of the main table."""
+        recipe = (FILM_RECIPES if pairs is films else EDIT_RECIPES)[method]
+        made = []
+        for v in values:
+            settings = {**fixed, **({} if v == getattr(recipe, name) else {name: v})}
+            cases = [Case(method, s, text, settings=tuple(settings.items())) for s, text in pairs]
+            made.append(({"value": v, "label": str(v)}, cases))
+        return made
 
+    apart = {"stride": 1.0}
     stills: Series = {
-        "kernel scale": points(KERNEL_SCALES, few, lambda v: {"settings": (("kernel", v),)}),
-        "kernel scale, whole scores": points(
-            KERNEL_SCALES, few, lambda v: {"kernel": "rbf whole", "settings": (("kernel", v),)}
-        ),
+        "kernel scale": points("csd", "kernel", KERNEL_SCALES, few),
+        "kernel scale, whole scores": points("csd_full", "kernel", KERNEL_SCALES, few),
         "kernel": [
-            *points([1.0], few, lambda v: {"settings": (("kernel", v),)}, "RBF"),
-            *points([1.0], few, lambda v: {"kernel": "imq", "settings": (("kernel", v),)}, "inverse multiquadric"),
+            ({"value": 0, "label": "RBF"}, [Case("csd", s, text) for s, text in few]),
+            ({"value": 1, "label": "inverse multiquadric"}, [Case("csd", s, text, kernel="imq") for s, text in few]),
         ],
         "four windows a step, side by side": [
             (
                 {"value": k, "label": m},
-                [Case(m, s, text, settings=(("particles", 4), ("stride", 1.0))) for s, text in few],
+                [Case(m, s, text, settings=(("stride", 1.0), ("particles", 4))) for s, text in few],
             )
             for k, m in enumerate(("uncoupled", "csd", "csd_full"))
         ],
-        "particles": points(PARTICLES, few, lambda v: {"settings": (("particles", v), ("stride", 1.0))}),
+        "particles": points("csd", "particles", PARTICLES, few, **apart),
     }
     moving: Series = {
-        "video kernel scale": points(KERNEL_SCALES, films, lambda v: {"settings": (("kernel", v),)}),
-        "flow": points(FLOWS, films, lambda v: {"settings": (("flow", v),)}),
+        "video kernel scale": points("csd", "kernel", KERNEL_SCALES, films),
+        "flow": points("csd", "flow", FLOWS, films),
     }
     return stills, moving
 
