@@ -15,6 +15,7 @@ from PIL import Image
 
 import tiny_unets
 from scoredistill import cli, load_prior
+from scoredistill.edits import EDITS
 from scoredistill.metrics.edits import psnr, wrap_seam
 from scoredistill.pictures import to_tensor
 from scoredistill.priors import GaussianMixture
@@ -179,6 +180,17 @@ def test_rows_of_a_call_do_not_change_the_edit(prior, monkeypatch, method):
         assert made[rows].counts == made[None].counts  # which count what is asked for
 
 
+def test_sweeps_go_from_the_first_time_to_the_last(prior):
+    first, last = EDIT_RECIPES["csd"].times
+    rows = small(picture(16, 64), prior, "csd", sweeps=3, particles=4).history
+    middle = (first + last) / 2
+    assert [row["t"] for row in rows] == pytest.approx([first, first, middle, middle, last, last])
+    times = [row["t"] for row in small(picture(16, 16), prior, "csd_paper", sweeps=6).history]
+    low, high = EDIT_RECIPES["csd_paper"].times
+    assert low <= min(times) < max(times) <= high
+    assert times != sorted(times)
+
+
 def test_the_number_of_rows_at_once_is_bounded(folder):
     prior = load_prior(folder)
     assert prior.max_rows is None
@@ -248,6 +260,8 @@ def test_only_windows_of_a_region_are_asked(prior, method):
     quarter = small(image, prior, method, instruction="", regions=("0-0.25: make it night",), feather=0.0)
     assert quarter.counts["calls"] == whole.counts["calls"]
     assert 0.2 * whole.counts["rows"] <= quarter.counts["rows"] <= 0.4 * whole.counts["rows"]
+    soft = small(image, prior, method, instruction="", regions=("0-0.25: make it night",), feather=1.0)
+    assert quarter.counts["rows"] <= soft.counts["rows"] <= 0.5 * whole.counts["rows"]
     full = small(image, prior, method, instruction="", regions=("0-1: make it night",), feather=0.0)
     assert full.counts["rows"] == whole.counts["rows"]
     assert full.image.tobytes() == whole.image.tobytes()
@@ -586,11 +600,10 @@ def test_the_command_edits_a_picture(folder, tmp_path, capsys):
     assert config["request"]["regions"] == ["0-0.5: x", "0.6,0,1,1: y"]
 
 
-def test_the_bundled_editor_makes_it_night(bundled):
+@pytest.mark.parametrize("method", ["csd", "windows"])
+def test_the_bundled_editor_makes_it_night(bundled, method):
     """Colours of the true edit, which is known, within 20 dB."""
-    from scoredistill.edits import EDITS
-
     image = panorama(64, 96)
-    made = to_tensor(edit_image(image, "make it night", bundled, size=64, sweeps=4).image)
+    made = to_tensor(edit_image(image, "make it night", bundled, method, size=64, sweeps=4).image)
     truth = EDITS["night"](to_tensor(image))
     assert float(psnr(made, truth)) > 20

@@ -32,6 +32,7 @@ class EditRecipe:
         times: t of the first and the last sweep.
         random_times: draw t uniformly between these for each step.
         lr: of plain gradient steps, and the factor on it per step.
+        averaged: share of the sweeps, the last ones, of whose results the edit is the mean (`run.averaging`).
         particles: windows in a step at most.
         kernel: usual bandwidth scale.
         rows: network rows of a window in a step, with both guidance scales different from 1 and each other.
@@ -49,6 +50,7 @@ class EditRecipe:
     random_times: bool = False
     lr: float = 1.0
     decay: float = 1.0
+    averaged: float = 0.5
     particles: int = 256
     kernel: float = 1.0
     rows: int = 5
@@ -94,6 +96,7 @@ EDIT_RECIPES: dict[str, EditRecipe] = {
         random_times=True,
         lr=2.0,
         decay=0.9 ** (1 / 20),
+        averaged=0.0,
         particles=4,
     ),
     "uncoupled": EditRecipe("the residual of CSD-Edit alone", _uncoupled),

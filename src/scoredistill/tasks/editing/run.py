@@ -107,22 +107,26 @@ def optimised(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]
         text = {name: rows[which.to(rows.device)] for name, rows in edit.text.items()}
         return {**text, "image": windows.crops(canvas.image, views)}
 
+    sweep, taken = 0, 0 if state is None else int(state["next"])
+
     def clock(index: int, steps: int) -> float:
+        nonlocal sweep
+        sweep = int(windows.sweep)
         first, last = recipe.times
         if recipe.random_times:
             drawn = torch.Generator().manual_seed(seed_of(edit.seed, index))
             return first + (last - first) * float(torch.rand((), generator=drawn))
-        return first + (last - first) * min(1.0, int(windows.sweep) / max(1, sweeps - 1))
+        return first + (last - first) * min(1.0, sweep / max(1, sweeps - 1))
 
     def optimizer(parameters: Any) -> torch.optim.Optimizer:
         made = torch.optim.SGD(parameters, lr=lr)
-        if recipe.decay != 1:
 
-            def decay(o: torch.optim.Optimizer, *_: Any) -> None:
-                for group in o.param_groups:
-                    group["lr"] *= recipe.decay
+        def length(o: torch.optim.Optimizer, *_: Any) -> None:
+            nonlocal taken
+            o.param_groups[0]["lr"] = lr * averaging(sweep, sweeps, recipe.averaged) * recipe.decay**taken
+            taken += 1
 
-            made.register_step_post_hook(decay)
+        made.register_step_pre_hook(length)
         return made
 
     return distill(
@@ -139,6 +143,20 @@ def optimised(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]
         rng=torch.Generator().manual_seed(edit.seed),
         state=state,
     )
+
+
+def averaging(sweep: int, sweeps: int, share: float) -> float:
+    """Length of the steps of a sweep, so that the result is the mean of what the last sweeps find.
+
+    With x <- x - l_k d_k and targets x - d_k, lengths 1, 1/2, 1/3, ... leave the mean of the targets.
+
+    Args:
+        sweep: from 0.
+        sweeps: how many there are.
+        share: of them that are averaged.
+    """
+    first = sweeps - max(1, round(share * sweeps))
+    return 1.0 if sweep < first else 1 / (sweep - first + 1)
 
 
 def canvas_of(step: Step) -> Tensor:
