@@ -30,8 +30,9 @@ QUICK_PICTURES, QUICK_INSTRUCTIONS, QUICK_CLIPS = ("venice", "cat"), INSTRUCTION
 METHODS = ("csd", "csd_full", "csd_paper", "uncoupled", "random_noise", "crops", "windows")
 FILM_METHODS = ("csd", "csd_full", "common_noise", "uncoupled", "random_noise", "windows", "per_frame")
 QUICK_METHODS, QUICK_FILM_METHODS = ("csd", "uncoupled", "crops", "windows"), ("csd", "uncoupled", "per_frame")
-TRADED = ("csd", "uncoupled", "random_noise", "crops", "windows")
 TEXT_SCALES = (1.0, 1.5, 3.0)
+TRADED = {m: TEXT_SCALES for m in ("csd", "uncoupled", "random_noise", "crops", "windows")}
+TRADED["csd_paper"] = (1.0, 3.0, 7.5)  # whose own scale is 7.5
 FEW = 2  # instructions of the trade-off and the sweeps
 KERNEL_SCALES = (0.5, 1.0, 2.0, 8.0)
 PARTICLES = (2, 4, 16)
@@ -131,8 +132,8 @@ def traded(setting: Setting) -> Series:
     """Each method at several text scales."""
     few = [(s, text) for s in setting.pictures for text in setting.instructions[:FEW]]
     return {
-        m: [({"text_scale": scale}, [Case(m, s, text, scale) for s, text in few]) for scale in TEXT_SCALES]
-        for m in TRADED
+        m: [({"text_scale": scale}, [Case(m, s, text, scale) for s, text in few]) for scale in scales]
+        for m, scales in TRADED.items()
     }
 
 
@@ -257,7 +258,10 @@ def gather(setting: Setting, parts: Parts, failed: Mapping[str, str]) -> dict[st
         "paired": {"images": against(stills, False, "natural"), "videos": against(films, True, "natural")},
         "paired_equal_update": {"images": against(stills, False, "equal"), "videos": against(films, True, "equal")},
         "by_instruction": _by_instruction(read, stills),
-        "says": {m: (FILM_RECIPES if m not in METHODS else EDIT_RECIPES)[m].says for m in {*METHODS, *FILM_METHODS}},
+        "says": {
+            m: (FILM_RECIPES if m not in METHODS else EDIT_RECIPES)[m].says
+            for m in dict.fromkeys((*METHODS, *FILM_METHODS))
+        },
     }
     if setting.whole:
         still, moving = swept(setting)
