@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
+EDITING = (ROOT / "docs" / "editing.md").read_text()
 
 
 def run_example(text, folder):
@@ -32,7 +33,17 @@ def test_the_guides_own_estimator_finds_modes(tmp_path):
     assert ours > samples
 
 
-@pytest.mark.parametrize(("text", "folder"), [(README, ROOT), (GUIDE, ROOT / "docs")], ids=["README", "guide"])
+def test_the_editing_page_edits_a_picture(tmp_path):
+    _, output = run_example(EDITING, tmp_path)
+    assert output.startswith("(150, 90) ")
+    assert int(output.split()[-1]) > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "folder"),
+    [(README, ROOT), (GUIDE, ROOT / "docs"), (EDITING, ROOT / "docs")],
+    ids=["README", "guide", "editing"],
+)
 def test_links_exist(text, folder):
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert link.startswith("https://arxiv.org/abs/") or (folder / link).exists(), link

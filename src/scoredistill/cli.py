@@ -93,7 +93,7 @@ def edit(
     feather: float = 0.1,
     detail: float = 1.0,
     group: int = 24,
-    overlap: int = 4,
+    overlap: int | None = None,
     flow: int | None = None,
     file: str = "edited.mp4",
     seed: int = 0,
@@ -128,7 +128,7 @@ def edit(
         feather: Width of the blend between regions, in parts of the shorter side.
         detail: How much of the source's own detail comes back, 0 to 1.
         group: Frames of a film that are edited together.
-        overlap: Frames that successive groups share.
+        overlap: Frames that successive groups share; 4 by default.
         flow: Rounds of sharing gradients with neighbouring frames along the optical flow; 0 for none.
         file: Name of the film: .mp4, .webm, .gif, or without a suffix a folder of frames.
         seed: Of all randomness.

@@ -37,7 +37,8 @@ def optical_flow(first: Float[Tensor, "3 h w"], second: Float[Tensor, "3 _ _"]) 
     """Displacement (dx, dy) in pixels of every pixel of `first`: second(p + flow(p)) ~ first(p).
 
     TV-L1 on brightness, coarse to fine, by halves down to 16 pixels. Both pictures are first brought to one contrast
-    with a common factor, so that a dark film has the flow of a bright one. 0 where neither picture has any contrast.
+    with a common factor, so that a dark film has the flow of a bright one. 0 where neither picture has any contrast,
+    and in films one pixel high or wide.
 
     Args:
         first, second: frames of one size.
@@ -54,7 +55,7 @@ def optical_flow(first: Float[Tensor, "3 h w"], second: Float[Tensor, "3 _ _"]) 
     light = torch.einsum("c,bchw->bhw", pair.new_tensor([0.299, 0.587, 0.114]), pair)
     light = light - light.mean()
     spread = light.square().mean().sqrt()
-    if spread < 1e-6:
+    if spread < 1e-6 or min(first.shape[1:]) < 2:
         return torch.zeros_like(first[:2])
     a, b = (light * (CONTRAST / spread)).float().numpy()
     dy, dx = method(a, b, attachment=ATTACHMENT)

@@ -99,7 +99,7 @@ def edit_image(
     request = EditRequest(instruction, method, name, **settings).complete()
     picture = read_picture(image)
     for text in request.regions:
-        regions.parse(text)
+        regions.parse(text, request.wrap)
     if isinstance(prior, (str, Path)):
         prior_folder(prior)
     folder = None if out is None else EditFolder(Path(out), request, resume)
@@ -158,7 +158,7 @@ def _finished(full: Tensor, edit: Edit, work: Tensor) -> Tensor:
     """The edit at full size: with the source's detail, and where no region lies the source itself."""
     request = edit.request
     before = edit.canvas.decode(edit.canvas.source)
-    made = with_detail(full, before, work, request.detail)
+    made = with_detail(full, before, work, request.detail, request.wrap)
     if edit.regions.everywhere:
         return made
     size = (full.shape[-2], full.shape[-1])

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -104,7 +105,7 @@ def edit_video(
     request = EditRequest(instruction, method, name, film=True, **settings).complete()
     source = _opened(video)
     for text in request.regions:
-        regions.parse(text)
+        regions.parse(text, request.wrap)
     if isinstance(prior, (str, Path)):
         prior_folder(prior)
     folder = None if out is None else VideoFolder(Path(out), request, file, resume)
@@ -145,7 +146,7 @@ class _Film:
         self.shown: Tensor | None = None if self.regions.everywhere else make(full).shown
         self.text: Cond = conditions(prior, self.regions)
         self.cuts = tuple(scene_cuts(source.frames()))
-        self.groups = tuple(groups_of(len(source), request.group, request.overlap, self.cuts))
+        self.groups = tuple(groups_of(len(source), request.group, request.overlap or 0, self.cuts))
         self.encoded = self.decoded = 0
         self._change: list[float] = []
 
@@ -156,14 +157,32 @@ class _Film:
         with tqdm(total=len(self.source), desc=self.request.method, disable=not progress, unit="frame") as bar:
             for index, group in enumerate(self.groups):
                 file = self.kept / f"{index:05d}.safetensors"
-                if not file.is_file():
+                if file.is_file():
+                    self._recall(file)
+                else:
+                    before = self._cost()
                     latents = self._edited(index, group)
                     draft = file.with_suffix(".part")
-                    save_file({"latents": latents.cpu().contiguous()}, draft)
+                    spent = {"change": self._change[-1], **self._spent(before)}
+                    save_file({"latents": latents.cpu().contiguous()}, draft, {k: str(v) for k, v in spent.items()})
                     draft.replace(file)
                     if folder is not None:
                         folder.preview(self._shown(group, latents))
                 bar.update(group.stop - group.fresh)
+
+    def _cost(self) -> dict[str, int]:
+        return {"rows": self.counted.rows, "calls": self.counted.calls, "encoded": self.encoded}
+
+    def _spent(self, before: dict[str, int]) -> dict[str, int]:
+        return {name: value - before[name] for name, value in self._cost().items()}
+
+    def _recall(self, file: Path) -> None:
+        """Count what a group took that an interrupted run had finished."""
+        with safe_open(file, "pt") as kept:
+            spent = kept.metadata() or {}
+        self._change.append(float(spent["change"]))
+        self.counted.add({name: int(spent[name]) for name in ("rows", "calls")})
+        self.encoded += int(spent["encoded"])
 
     def _edited(self, index: int, group: Group) -> Tensor:
         pictures = self._work(group.start, group.stop)
@@ -224,7 +243,7 @@ class _Film:
                     yield self._composed(one[None], r[None], e[None])
 
     def _composed(self, full: Tensor, before: Tensor, after: Tensor) -> np.ndarray:
-        made = with_detail(full, before, after, self.request.detail)
+        made = with_detail(full, before, after, self.request.detail, self.request.wrap)
         if self.shown is not None:
             made = full + self.shown * (made - full)
         return (made[0].permute(1, 2, 0).clamp(0, 1) * 255).round().to(torch.uint8).numpy()

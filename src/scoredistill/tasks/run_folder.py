@@ -35,7 +35,7 @@ class RunFolder:
             raise ValueError(f"{path} is a file: give a folder for --out")
         if resume:
             self._check_same_run()
-        elif path.is_dir() and any(path.iterdir()) and not self._config.is_file():
+        elif path.is_dir() and any(path.iterdir()) and not self._is_ours():
             raise ValueError(f"{path} holds other files: give a new folder, or an earlier run's, for --out")
 
     def _begin(self, continued: bool, facts: Mapping[str, Any] | None = None) -> None:
@@ -56,6 +56,14 @@ class RunFolder:
             return False
         self._saved = time.monotonic()
         return True
+
+    def _is_ours(self) -> bool:
+        """Whether the folder holds a run: many a model's folder has a config.json too."""
+        try:
+            config = json.loads(self._config.read_text())
+        except (OSError, ValueError):
+            return False
+        return isinstance(config, dict) and {"request", "version", "command"} <= set(config)
 
     def _check_same_run(self) -> None:
         try:

@@ -88,7 +88,7 @@ class Canvas:
 def _through(values: Tensor, before: Layout, after: Layout, scale: float | int, network) -> Tensor:  # type: ignore[no-untyped-def]
     """Tile by tile through a network that turns sides of `before` into those of `after`, on the CPU."""
     boxes = before.boxes()
-    there = (boxes * scale).long()
+    there = (boxes * scale).round().long()
     covered = after.coverage(there)
     made = []
     for frames in values.split(FRAMES):

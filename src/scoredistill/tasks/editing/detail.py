@@ -26,6 +26,7 @@ def with_detail(
     before: Float[Tensor, "b 3 p q"],
     after: Float[Tensor, "b 3 p q"],
     strength: float = 1.0,
+    wrap: bool = False,
 ) -> Float[Tensor, "b 3 h w"]:
     """The edit at the source's size, with the source's detail.
 
@@ -34,7 +35,10 @@ def with_detail(
         before: R, the source at the working size through the autoencoder.
         after: E, the edit at the working size.
         strength: of the detail; 0 enlarges the edit only.
+        wrap: the left border meets the right one.
     """
+    if wrap:
+        return _around(source, before, after, strength)
     size = (source.shape[-2], source.shape[-1])
     if strength == 0:
         return _enlarged(after, size, 0, size[0]).clamp(0, 1)
@@ -47,6 +51,18 @@ def with_detail(
         shown = torch.einsum("boihw,bihw->bohw", a, lost)
         result[..., top:end, :] = (_enlarged(after, size, top, end) + strength * shown).clamp(0, 1)
     return result
+
+
+def _around(source: Tensor, before: Tensor, after: Tensor, strength: float) -> Tensor:
+    """The same of a panorama: some of each side is laid on the other and cut off again."""
+    small = min(before.shape[-1], 4 * RADIUS)
+    width, full = before.shape[-1], source.shape[-1]
+    while full * small % width and small < width:  # as wide on both, so that nothing shifts
+        small += 1
+    large = full * small // width
+    sides = lambda p, n: torch.cat([p[..., -n:], p, p[..., :n]], -1)
+    made = with_detail(sides(source, large), sides(before, small), sides(after, small), strength)
+    return made[..., large:-large]
 
 
 def local_gain(before: Float[Tensor, "b 3 h w"], after: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 3 h w"]:

@@ -43,7 +43,8 @@ class FlowExchange:
     def __call__(self, grad: Float[Tensor, "f c H W"]) -> Float[Tensor, "f c H W"]:
         for _ in range(self.rounds):
             total, weight = grad.clone(), torch.ones_like(grad[:, :1])
-            for k, ((onward, seen), (back, was)) in enumerate(zip(self.onward, self.back, strict=True)):
+            for k, (to_next, to_last) in enumerate(zip(self.onward, self.back, strict=True)):
+                onward, seen, back, was = (value.to(grad) for value in (*to_next, *to_last))
                 total[k] += 0.5 * seen * warp(grad[k + 1], onward)
                 weight[k] += 0.5 * seen
                 total[k + 1] += 0.5 * was * warp(grad[k], back)

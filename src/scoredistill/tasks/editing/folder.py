@@ -6,6 +6,7 @@ report.html   before and after, to look at              result.json     cost and
 checkpoint.safetensors exists while the run is unfinished.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -44,15 +45,15 @@ class EditFolder(RunFolder):
         """Begin writing; (state for `distill`, rows of metrics so far, seconds spent), empty for a new run.
 
         Raises:
-            ValueError: if the run to go on with was of a picture of another size.
+            ValueError: if the run to go on with was of another picture.
         """
-        state, rows, size = None, [], list(picture.size)
+        state, rows, shown = None, [], hashlib.sha256(picture.tobytes()).hexdigest()
         if self.resume and self._checkpoint.is_file():
-            if json.loads(self._config.read_text()).get("picture") != size:
-                raise ValueError(f"the run in {self.path} edits a picture of another size: give the same to resume")
+            if json.loads(self._config.read_text()).get("picture") != shown:
+                raise ValueError(f"the run in {self.path} edits another picture: give the same to resume")
             state = load_state(self._checkpoint)
             rows = [json.loads(line) for line in self._metrics.read_text().splitlines()[: state["next"]]]
-        self._begin(state is not None, {"picture": size})
+        self._begin(state is not None, {"picture": shown})
         self._metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
         picture.save(self.path / "source.png")
         return state, rows, state["seconds"] if state else 0.0
@@ -65,7 +66,9 @@ class EditFolder(RunFolder):
             file.write(json.dumps(history[-1]) + "\n")
         if step.index + 1 < step.steps and self._due():
             save_state({**step.state_dict(), "counts": counts, "seconds": seconds}, self._checkpoint)
+            decoded = canvas.decoded
             to_pil(canvas.decode(canvas_of(step)))[0].save(self.path / "preview.png")
+            canvas.decoded = decoded  # looking costs nothing that should be counted
 
     def finish(self, result: "EditResult") -> None:
         """Write the picture and the report; remove what was needed to resume."""

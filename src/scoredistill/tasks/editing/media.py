@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".jp2"}
+FILMS = ("GIF", "WEBP", "PNG")  # formats of Pillow that can move; pages of others are no frames
 
 
 def is_film(path: Path) -> bool:
@@ -19,6 +20,6 @@ def is_film(path: Path) -> bool:
         raise ValueError(f"there is no file {path}: check the name and the folder")
     try:
         with Image.open(path) as picture:
-            return bool(getattr(picture, "is_animated", False))
+            return picture.format in FILMS and bool(getattr(picture, "is_animated", False))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return path.suffix.lower() not in PICTURES

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -45,8 +46,8 @@ class Regions:
         return len(self.instructions) == 1 and bool((self.shown == 1).all())
 
 
-def parse(text: str) -> tuple[str, str]:
-    """(where, instruction) of a region.
+def parse(text: str, wrap: bool = False) -> tuple[str, str]:
+    """(where, instruction) of a region; with `wrap` a span may pass the seam.
 
     Raises:
         ValueError: in one sentence, if it is neither a span nor a box nor the name of a mask's file.
@@ -63,6 +64,8 @@ def parse(text: str) -> tuple[str, str]:
         start, end = map(float, match.groups())
         if not (0 <= start <= 1 and 0 <= end <= 1 and start != end):
             raise ValueError(f"the span {where} must be start-end in parts of the width, from 0 to 1")
+        if start > end and not wrap:
+            raise ValueError(f"the span {where} runs backwards: swap its ends, or use --wrap for a panorama")
     elif not Path(where).is_file():
         raise ValueError(f"{where} is no span (0-0.5), no box (0,0,0.5,1) and no file: cannot tell the region's place")
     return where, instruction.strip()
@@ -82,10 +85,7 @@ def make(
     """
     if not texts:
         return Regions((instruction,), torch.ones(1, *size), torch.ones(size))
-    pairs = [parse(text) for text in texts]
-    for where, _ in pairs:
-        if (match := SPAN.match(where)) and float(match[1]) > float(match[2]) and not wrap:
-            raise ValueError(f"the span {where} runs backwards: swap its ends, or use --wrap for a panorama")
+    pairs = [parse(text, wrap) for text in texts]
     masks = torch.stack([_soft(_mask(where, size), feather * min(size), wrap) for where, _ in pairs])
     instructions = [text for _, text in pairs]
     if instruction.strip():
@@ -108,7 +108,7 @@ def _mask(where: str, size: tuple[int, int]) -> Tensor:
         left, top, right, bottom = map(float, match.groups())
         return (((y >= top) & (y < bottom)).float()[:, None]) * ((x >= left) & (x < right)).float()
     grey = read_picture(where).convert("L").resize((width, height), Image.Resampling.BILINEAR)
-    return torch.tensor(list(grey.getdata()), dtype=torch.float32).view(height, width) / 255
+    return torch.from_numpy(np.array(grey, dtype=np.float32)) / 255
 
 
 def _soft(mask: Float[Tensor, "h w"], width: float, wrap: bool) -> Float[Tensor, "h w"]:

@@ -1,5 +1,6 @@
 """What an edit is asked to be, and its usual settings."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +34,7 @@ class EditRequest:
         feather: width of the blend between regions, as a part of the shorter side.
         detail: how much of the source's own detail comes back, which autoencoder and working size lose: 0 to 1.
         group: frames of a video that are edited together.
-        overlap: frames that successive groups share.
+        overlap: frames that successive groups share, less than the group.
         flow: rounds of sharing gradients with neighbouring frames of a film along the optical flow; 0 for none.
         seed: of all randomness.
         film: whether frames of a video are edited, which has settings of its own.
@@ -56,7 +57,7 @@ class EditRequest:
     feather: float = 0.1
     detail: float = 1.0
     group: int = 24
-    overlap: int = 4
+    overlap: int | None = None
     flow: int | None = None
     seed: int = 0
     film: bool = False
@@ -89,12 +90,21 @@ class EditRequest:
             "lr": recipe.lr,
             "particles": recipe.particles,
             "flow": recipe.flow,
+            "overlap": min(4, self.group - 1),
         }
         full = replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
         full._check()
         return full
 
     def _check(self) -> None:
+        for name in ("text_scale", "image_scale", "lr", "kernel", "feather", "detail", "stride"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, not {getattr(self, name)}")
+        for name in ("sweeps", "particles", "group", "overlap", "flow", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} must be a whole number, not {getattr(self, name)}")
+        if not isinstance(self.regions, tuple):
+            raise ValueError("regions must be a tuple of texts, one per region")
         least = {"sweeps": 1, "text_scale": 0, "image_scale": 0, "lr": 0, "particles": 0, "group": 2, "overlap": 0}
         least |= {"flow": 0, "seed": 0, "feather": 0, "detail": 0}
         for name, low in least.items():
@@ -108,9 +118,9 @@ class EditRequest:
             raise ValueError(f"kernel must be positive, not {self.kernel}")
         if self.detail > 1 or self.feather > 1:
             raise ValueError("detail and feather must be at most 1")
-        if self.size is not None and self.size < 0:
-            raise ValueError(f"size must be positive, or 0 for the source's own, not {self.size}")
-        if self.overlap >= self.group:
+        if self.size is not None and not (isinstance(self.size, int) and self.size >= 0):
+            raise ValueError(f"size must be a whole number of pixels, or 0 for the source's own, not {self.size}")
+        if (self.overlap or 0) >= self.group:
             raise ValueError(f"overlap must be less than the group of {self.group} frames, not {self.overlap}")
         if 1 not in self.scales or min(self.scales) < 1:
             raise ValueError(f"scales must be whole numbers from 1 up and hold 1, not {self.scales}")

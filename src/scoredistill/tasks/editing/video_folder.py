@@ -3,7 +3,9 @@
 Latents of finished groups wait in .groups/ until the film is whole; a stopped run goes on from them.
 """
 
+import hashlib
 import json
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from scoredistill.tasks.edit_video import VideoResult
 
 SIDE = 480  # pixels of the films in a report
+FRAME = re.compile(r"\d{6,}\.png$|times\.txt$")  # what a folder of frames holds
 FILM_FRAMES = 150  # in a report, at most
 
 
@@ -38,10 +41,12 @@ class VideoFolder(RunFolder):
     request: EditRequest
 
     def __init__(self, path: Path, request: EditRequest, file: str, resume: bool = False):
-        if Path(file).name != file:
+        if file.startswith(".") or Path(file).name != file:
             raise ValueError(f"{file!r} must be a name without a folder, such as edited.mp4")
         self.film = path / file
         super().__init__(path, request, resume)
+        if self.film.is_dir() and any(not FRAME.match(p.name) for p in self.film.iterdir()):
+            raise ValueError(f"{self.film} holds other files: give another name for --file")
         VideoWriter(self.film if not self.film.is_dir() else path / "new", 2, 2, times=[0.0])  # refuses what it cannot
 
     def open(self, source: Video) -> Path:
@@ -50,14 +55,16 @@ class VideoFolder(RunFolder):
         Raises:
             ValueError: if the run to go on with was of another film.
         """
-        facts = {"frames": len(source), "height": source.height, "width": source.width}
+        first = hashlib.sha256(next(iter(source.frames(0, 1))).tobytes()).hexdigest()
+        facts = {"frames": len(source), "height": source.height, "width": source.width, "first frame": first}
         continued = self.resume and self._checkpoint.is_dir()
         if continued and any(json.loads(self._config.read_text()).get(k) != v for k, v in facts.items()):
             raise ValueError(f"the run in {self.path} edits another film: give the same to resume")
         self._begin(continued, facts)
-        if not continued and self.film.is_dir():
+        if self.film.is_dir():
             shutil.rmtree(self.film)
-        self.film.unlink(missing_ok=True)
+        else:
+            self.film.unlink(missing_ok=True)
         self._checkpoint.mkdir(exist_ok=True)
         return self._checkpoint
 
