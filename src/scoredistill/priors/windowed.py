@@ -15,6 +15,7 @@ from scoredistill.priors.base import Cond, Prior, PriorWrapper, expand_cond
 from scoredistill.schedule import per_sample
 
 Maps = Float[Tensor, "r H W"]
+TINY = 1e-6
 
 
 class Windowed(PriorWrapper):
@@ -28,7 +29,7 @@ class Windowed(PriorWrapper):
         offset: of their grid, see `Layout.boxes`.
         maps: weights of several conditions, [regions, H, W]; a condition then has a row per region, or frames x regions
             rows frame by frame, and windows where a region has no weight are not asked for it. Such conditions are for
-            samplers: put guidance inside, Windowed(Guided(...)). Where no region has weight, no noise is predicted.
+            samplers: put guidance inside, Windowed(Guided(...)). Where no region has weight, clean samples are 0.
     """
 
     def __init__(self, prior: Prior, layout: Layout, offset: tuple[int, int] | None = None, maps: Maps | None = None):
@@ -49,13 +50,13 @@ class Windowed(PriorWrapper):
         self.covered = covered[0, 0]
 
     def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
-        return self._mean(self.prior.eps, x_t, t, cond, torch.zeros_like(x_t))
+        _, sigma = self.schedule(t)
+        return self._mean(self.prior.eps, x_t, t, cond, x_t / per_sample(sigma, x_t).clamp(min=TINY))
 
     def denoise(
         self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
     ) -> Float[Tensor, "b *d"]:
-        alpha, _ = self.schedule(t)
-        return self._mean(self.prior.denoise, x_t, t, cond, x_t / per_sample(alpha, x_t))
+        return self._mean(self.prior.denoise, x_t, t, cond, torch.zeros_like(x_t))
 
     def _mean(self, predict, x_t: Tensor, t: Tensor, cond: Cond | None, elsewhere: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         count, n = len(x_t), len(self.boxes)

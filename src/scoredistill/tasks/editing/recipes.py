@@ -123,12 +123,6 @@ EDIT_RECIPES: dict[str, EditRecipe] = {
 
 FILM_RECIPES: dict[str, EditRecipe] = {
     **{name: replace(r, stride=1.0, sweeps=6) if r.estimator and r.jitter else r for name, r in EDIT_RECIPES.items()},
-    "csd": replace(
-        EDIT_RECIPES["csd_full"],
-        says="CSD-Edit, frames share their whole scores, and gradients along the flow",
-        stride=1.0,
-        sweeps=6,
-        flow=2,
-    ),
+    "csd": replace(EDIT_RECIPES["csd_full"], says="CSD-Edit, frames share their whole scores", stride=1.0, sweeps=6),
 }
 """The same on films: what frames show at one place is comparable, so they share all of it."""

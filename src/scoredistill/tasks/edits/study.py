@@ -28,7 +28,7 @@ from scoredistill.tasks.run_folder import command_line
 INSTRUCTIONS = ("make it night", "make it snowy", "turn it into a pencil sketch", "make it green")
 QUICK_PICTURES, QUICK_INSTRUCTIONS, QUICK_CLIPS = ("venice", "cat"), INSTRUCTIONS[:2], ("bikes",)
 METHODS = ("csd", "csd_full", "csd_paper", "uncoupled", "random_noise", "crops", "windows")
-FILM_METHODS = ("csd", "csd_full", "common_noise", "uncoupled", "random_noise", "windows", "per_frame")
+FILM_METHODS = ("csd", "common_noise", "uncoupled", "random_noise", "windows", "per_frame")
 QUICK_METHODS, QUICK_FILM_METHODS = ("csd", "uncoupled", "crops", "windows"), ("csd", "uncoupled", "per_frame")
 TEXT_SCALES = (1.0, 1.5, 3.0)
 TRADED = dict.fromkeys(("csd", "uncoupled", "random_noise", "crops", "windows"), TEXT_SCALES)
