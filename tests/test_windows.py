@@ -237,8 +237,10 @@ class TestWrap:
         layout = Layout((6, 15), (4, 6), (3, 4), wrap=True, profile="tent")
         canvas = torch.randn(2, 3, 6, 15, generator=seeded(), dtype=F64)
         for shift in (1, 7, 14):
-            there = layout.boxes((1, shift))
-            here = layout.boxes((1, 0))
+            there, here = layout.boxes((1, shift)), layout.boxes((1, 0))
+            follows = torch.stack([here[:, 0], (here[:, 1] + shift) % 15], 1)  # where each of them goes
+            assert sorted(there.tolist()) == sorted(follows.tolist())
+            there = follows
             moved = canvas.roll(shift, -1)
             assert torch.equal(layout.take(moved, there), layout.take(canvas, here))
             values = torch.randn(len(here), 3, 4, 6, generator=seeded(shift), dtype=F64)
