@@ -87,9 +87,20 @@ class Layout:
         count: int = 1,
     ) -> Float[Tensor, "f c H W"]:
         """The sum of windows on an empty canvas of `count` frames."""
-        canvas = values.new_zeros(count, *self.size, values.shape[1])
-        canvas.index_put_(self._where(boxes.to(values.device), frames), values.movedim(1, -1), accumulate=True)
-        return canvas.movedim(-1, 1)
+        canvas = values.new_zeros(count, *self.size, values.shape[1]).movedim(-1, 1)
+        return self.add(canvas, values, boxes, frames)
+
+    def add(
+        self,
+        canvas: Float[Tensor, "f c H W"],
+        values: Float[Tensor, "n c h w"],
+        boxes: Int[Tensor, "n 2"],
+        frames: Int[Tensor, "n"] | None = None,
+    ) -> Float[Tensor, "f c H W"]:
+        """Windows added to a canvas, in place."""
+        where = self._where(boxes.to(values.device), frames)
+        canvas.movedim(1, -1).index_put_(where, values.movedim(1, -1), accumulate=True)
+        return canvas
 
     def coverage(self, boxes: Int[Tensor, "n 2"]) -> Float[Tensor, "H W"]:
         """sum_i p(q - s_i) at every pixel; 0 where there is no window."""

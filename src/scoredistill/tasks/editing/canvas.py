@@ -62,7 +62,7 @@ class Canvas:
         tiles, pixels = self._tiles(1), self._tiles(self.factor)
         self.decoded += len(tiles.boxes()) * len(latents)
         made = _through(latents, tiles, pixels, self.factor, self.prior.decode)
-        return made[..., : self.size[0], : self.size[1]].clamp(0, 1)
+        return made[..., : self.size[0], : self.size[1]].clamp_(0, 1)
 
     @torch.no_grad()
     def _encode(self, padded: Tensor, encode) -> Tensor:  # type: ignore[no-untyped-def]
@@ -99,11 +99,11 @@ def _through(values: Tensor, before: Layout, after: Layout, scale: float | int, 
             if len(boxes) == 1:
                 total = tile * covered
                 continue
-            placed = after.put(tile * after.weight(), other.expand(n, 2), which, n)
-            total = placed if total is None else total.add_(placed)
+            total = tile.new_zeros(n, tile.shape[1], *after.size) if total is None else total
+            after.add(total, tile * after.weight(), other.expand(n, 2), which)
         assert total is not None
-        made.append(total / covered)
-    return torch.cat(made)
+        made.append(total.div_(covered))
+    return made[0] if len(made) == 1 else torch.cat(made)
 
 
 def _reflected(pictures: Tensor, down: int, across: int) -> Tensor:

@@ -19,6 +19,7 @@ from torch.nn import functional
 RADIUS = 4  # pixels of the working size
 RIDGE = 2e-3  # variance of colour below which the whole picture's A counts
 STRIP = 256  # rows of the full picture at once
+MARGIN = 2 * RADIUS + 2  # small rows around a strip that its gains depend on
 
 
 def with_detail(
@@ -40,16 +41,20 @@ def with_detail(
     if wrap:
         return _around(source, before, after, strength)
     size = (source.shape[-2], source.shape[-1])
-    if strength == 0:
-        return _enlarged(after, size, 0, size[0]).clamp(0, 1)
-    gain = local_gain(before, after).flatten(1, 2)
+    small = (before.shape[-2], before.shape[-1])
+    whole = _overall(before, after)
     result = torch.empty_like(source)
     for top in range(0, size[0], STRIP):
         end = min(top + STRIP, size[0])
-        lost = source[..., top:end, :] - _enlarged(before, size, top, end)
-        a = _enlarged(gain, size, top, end).unflatten(1, (3, 3))
-        shown = torch.einsum("boihw,bihw->bohw", a, lost)
-        result[..., top:end, :] = (_enlarged(after, size, top, end) + strength * shown).clamp(0, 1)
+        made = _enlarged(after, size, top, end)
+        if strength:
+            first = max(0, top * small[0] // size[0] - MARGIN)  # of the small rows that these and their windows look at
+            last = min(small[0], -(-end * small[0] // size[0]) + MARGIN)
+            gain = _local(before[..., first:last, :], after[..., first:last, :], whole).flatten(1, 2)
+            a = _enlarged(gain, size, top, end, first, small[0]).unflatten(1, (3, 3))
+            lost = source[..., top:end, :] - _enlarged(before, size, top, end)
+            made = made + strength * torch.einsum("boihw,bihw->bohw", a, lost)
+        result[..., top:end, :] = made.clamp(0, 1)
     return result
 
 
@@ -67,11 +72,22 @@ def _around(source: Tensor, before: Tensor, after: Tensor, strength: float) -> T
 
 def local_gain(before: Float[Tensor, "b 3 h w"], after: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 3 h w"]:
     """A of the module at every pixel, [edited colour, colour]."""
+    return _local(before, after, _overall(before, after))
+
+
+def _overall(before: Tensor, after: Tensor) -> Float[Tensor, "b 3 3"]:
+    """A of the whole picture, from at most about a million of its pixels."""
+    step = max(1, round((before[0, 0].numel() / 1e6) ** 0.5))
+    eye = 1e-6 * torch.eye(3, dtype=before.dtype)
+    x, y = (p[..., ::step, ::step] - p[..., ::step, ::step].mean((2, 3), keepdim=True) for p in (before, after))
+    var = torch.einsum("bihw,bjhw->bij", x, x) / x[0, 0].numel() + eye
+    cov = torch.einsum("bohw,bihw->boi", y, x) / x[0, 0].numel() + eye
+    return torch.linalg.solve(var, cov, left=False)  # A var = cov
+
+
+def _local(before: Tensor, after: Tensor, whole: Tensor) -> Float[Tensor, "b 3 3 h w"]:
+    """A in windows around every pixel, drawn towards `whole`."""
     eye = torch.eye(3, dtype=before.dtype)
-    x, y = (p - p.mean((2, 3), keepdim=True) for p in (before, after))
-    var = torch.einsum("bihw,bjhw->bij", x, x) / x[0, 0].numel() + 1e-6 * eye
-    cov = torch.einsum("bohw,bihw->boi", y, x) / x[0, 0].numel() + 1e-6 * eye
-    whole = torch.linalg.solve(var, cov, left=False)  # A var = cov
     mean_x, mean_y = _mean(before), _mean(after)
     outer = lambda p, q: _mean((p[:, :, None] * q[:, None]).flatten(1, 2)).unflatten(1, (3, 3))
     local_var = outer(before, before) - mean_x[:, :, None] * mean_x[:, None]
@@ -88,13 +104,19 @@ def _mean(values: Tensor) -> Tensor:
     return functional.avg_pool2d(values, side, 1, RADIUS, count_include_pad=False)
 
 
-def _enlarged(values: Tensor, size: tuple[int, int], top: int, end: int) -> Tensor:
-    """Rows top to end of the values at another size, bilinear between pixel centres."""
-    height, width = values.shape[-2:]
+def _enlarged(
+    values: Tensor, size: tuple[int, int], top: int, end: int, first: int = 0, height: int | None = None
+) -> Tensor:
+    """Rows top to end of the values at another size, bilinear between pixel centres.
+
+    Args:
+        first, height: where `values` are rows of a taller picture: its height and the first of them.
+    """
+    height, width = height or values.shape[-2], values.shape[-1]
     if (height, width) == size:
-        return values[..., top:end, :]
+        return values[..., top - first : end - first, :]
     rows = (((torch.arange(top, end) + 0.5) * height / size[0]) - 0.5).clamp(0, height - 1)
     low = rows.floor().long()
     high, share = (low + 1).clamp(max=height - 1), (rows - low).to(values)[:, None]
-    lines = values[..., low, :] * (1 - share) + values[..., high, :] * share
+    lines = values[..., low - first, :] * (1 - share) + values[..., high - first, :] * share
     return functional.interpolate(lines, (end - top, size[1]), mode="bilinear", align_corners=False)
