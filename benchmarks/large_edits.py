@@ -28,7 +28,7 @@ from scoredistill.tasks.edit_image import editor
 from scoredistill.tasks.edits.data import PICTURES, path_of
 from scoredistill.video import Video
 
-BOUND = {"picture": 2048, "film": 700}  # MiB above the loaded model that this script holds the cases to
+BOUND = {"picture": 3072, "film": 700}  # MiB above the loaded model that this script holds the cases to
 
 
 def panorama(width: int, height: int) -> Image.Image:
