@@ -520,3 +520,13 @@ def test_the_last_sweeps_are_averaged():
     assert x == pytest.approx(5.0)  # of 2, 9 and 4
     assert [averaging(k, 3, 0.0) for k in range(3)] == [1.0, 1.0, 1.0]
     assert averaging(0, 1, 0.5) == 1.0
+
+
+def test_overlapping_regions_share_a_pixel():
+    """Where two boxes lie the update is half of each; where none lies there is none."""
+    made = regions.make("", ("0,0,0.75,1: make it night", "0.25,0,1,0.5: make it red"), (8, 8), feather=0.0)
+    assert torch.allclose(made.maps[:, 0, 4], torch.tensor([0.5, 0.5]))
+    assert torch.allclose(made.maps[:, 7, 0], torch.tensor([1.0, 0.0]))
+    assert torch.equal(made.maps[:, 7, 7], torch.zeros(2))
+    assert float(made.shown[0, 4]) == 1.0
+    assert float(made.shown[7, 7]) == 0.0
