@@ -324,11 +324,11 @@ def killed_before(monkeypatch, index):
     """Editing stops before group `index`; returns the groups that were begun."""
     begun, edited = [], MODULE._Film._edited
 
-    def edit(self, k, group):
+    def edit(self, k, group, folder):
         if k == index:
             raise Killed
         begun.append(k)
-        return edited(self, k, group)
+        return edited(self, k, group, folder)
 
     monkeypatch.setattr(MODULE._Film, "_edited", edit)
     return begun

@@ -29,7 +29,7 @@ from scoredistill.tasks.editing.canvas import Canvas, resized, work_size
 from scoredistill.tasks.editing.detail import with_detail
 from scoredistill.tasks.editing.folder import EditFolder
 from scoredistill.tasks.editing.request import EditRequest
-from scoredistill.tasks.editing.run import Edit, canvas_of, conditions, optimised, sampled
+from scoredistill.tasks.editing.run import Edit, canvas_of, conditions, finite, optimised, sampled
 from scoredistill.tasks.text_to_image import measure
 
 WINDOWS = 4  # along the shorter side, at the default working size
@@ -110,9 +110,7 @@ def edit_image(
     counted.add(state["counts"] if state else {})
     full = to_tensor(picture)
     edit = _prepared(full, request, model, counted)
-    latents = _run(edit, state, history, counted, folder, start, progress, callback)
-    if not bool(latents.isfinite().all()):
-        raise FloatingPointError("the edit is not finite: use smaller guidance scales, or float32 networks")
+    latents = finite(_run(edit, state, history, counted, folder, start, progress, callback))
     work = edit.canvas.decode(latents)
     update = float((latents - edit.canvas.source).square().mean().sqrt())
     finished = to_pil(_finished(full, edit, work))[0]
@@ -157,7 +155,7 @@ def _prepared(full: Tensor, request: EditRequest, prior: Any, counted: Counted) 
 def _finished(full: Tensor, edit: Edit, work: Tensor) -> Tensor:
     """The edit at full size: with the source's detail, and where no region lies the source itself."""
     request = edit.request
-    before = edit.canvas.decode(edit.canvas.source)
+    before = edit.canvas.decode(edit.canvas.source) if request.detail else work
     made = with_detail(full, before, work, request.detail, request.wrap)
     if edit.regions.everywhere:
         return made

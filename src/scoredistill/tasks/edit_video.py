@@ -31,11 +31,10 @@ from scoredistill.tasks.edit_image import editor, with_size
 from scoredistill.tasks.editing import regions
 from scoredistill.tasks.editing.canvas import FRAMES, Canvas, resized, work_size
 from scoredistill.tasks.editing.detail import with_detail
-from scoredistill.tasks.editing.flow import FlowExchange
 from scoredistill.tasks.editing.groups import Group, faded, groups_of
 from scoredistill.tasks.editing.regions import Regions
 from scoredistill.tasks.editing.request import EditRequest
-from scoredistill.tasks.editing.run import Edit, canvas_of, conditions, optimised, sampled
+from scoredistill.tasks.editing.run import Edit, conditions, edited, exchange_of
 from scoredistill.tasks.editing.video_folder import VideoFolder
 from scoredistill.video import Video, VideoWriter, open_video
 
@@ -161,13 +160,11 @@ class _Film:
                     self._recall(file)
                 else:
                     before = self._cost()
-                    latents = self._edited(index, group)
+                    latents = self._edited(index, group, folder)
                     draft = file.with_suffix(".part")
                     spent = {"change": self._change[-1], **self._spent(before)}
                     save_file({"latents": latents.cpu().contiguous()}, draft, {k: str(v) for k, v in spent.items()})
                     draft.replace(file)
-                    if folder is not None:
-                        folder.preview(self._shown(group, latents))
                 bar.update(group.stop - group.fresh)
 
     def _cost(self) -> dict[str, int]:
@@ -184,32 +181,19 @@ class _Film:
         self.counted.add({name: int(spent[name]) for name in ("rows", "calls")})
         self.encoded += int(spent["encoded"])
 
-    def _edited(self, index: int, group: Group) -> Tensor:
+    def _edited(self, index: int, group: Group, folder: VideoFolder | None) -> Tensor:
         pictures = self._work(group.start, group.stop)
         canvas = Canvas(self.prior, pictures, self.request.wrap)
         self.encoded += canvas.encoded
-        exchange = None
-        if self.request.flow and len(pictures) > 1:
-            size = (canvas.source.shape[-2], canvas.source.shape[-1])
-            exchange = FlowExchange(pictures, size, canvas.factor, self.request.flow)
+        exchange = exchange_of(self.request, canvas, pictures)
         salt = 0 if self.request.recipe.same_noise else index
         edit = Edit(self.request, canvas, self.counted, self.text, self.regions, exchange, salt=salt)
-        if self.request.recipe.estimator is None:
-            latents = sampled(edit)
-        else:
-            latents = canvas.source
-            for step in optimised(edit):
-                latents = canvas_of(step)
-        if not bool(latents.isfinite().all()):
-            raise FloatingPointError("the edit is not finite: use smaller guidance scales, or float32 networks")
+        latents = edited(edit)
         self._change.append(float((latents - canvas.source).square().mean().sqrt()))
+        if folder is not None:
+            middle = len(latents) // 2
+            folder.preview(to_pil(canvas.decode(latents[middle : middle + 1]))[0])
         return latents
-
-    def _shown(self, group: Group, latents: Tensor) -> Image.Image:
-        """The middle frame of a group, as it is now."""
-        middle = (group.stop - group.start) // 2
-        canvas = Canvas(self.prior, self._work(group.start + middle, group.start + middle + 1), self.request.wrap)
-        return to_pil(canvas.decode(latents[middle : middle + 1]))[0]
 
     def write(self, path: Path | None, progress: bool) -> list[Image.Image]:
         """Decode the frames in order and write them; they are returned only if there is no path."""
@@ -236,7 +220,7 @@ class _Film:
                 full = _tensor(self.source.frames(begin, begin + len(part)))
                 canvas = Canvas(self.prior, resized(full, self.size), self.request.wrap)
                 after = canvas.decode(part.to(canvas.source))
-                before = canvas.decode(canvas.source)
+                before = canvas.decode(canvas.source) if self.request.detail else after
                 self.encoded += canvas.encoded
                 self.decoded += canvas.decoded
                 for one, r, e in zip(full, before, after, strict=True):

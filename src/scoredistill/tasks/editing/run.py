@@ -18,6 +18,7 @@ from scoredistill.priors.guidance import ImageGuided
 from scoredistill.priors.windowed import Windowed
 from scoredistill.sampling import ddim
 from scoredistill.tasks.editing.canvas import Canvas
+from scoredistill.tasks.editing.flow import FlowExchange
 from scoredistill.tasks.editing.regions import Regions
 from scoredistill.tasks.editing.request import EditRequest
 
@@ -143,6 +144,38 @@ def optimised(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]
         rng=torch.Generator().manual_seed(edit.seed),
         state=state,
     )
+
+
+def edited(edit: Edit) -> Tensor:
+    """The edited latents by whatever method the request names.
+
+    Raises:
+        FloatingPointError: if they are not finite.
+    """
+    if edit.request.recipe.estimator is None:
+        return finite(sampled(edit))
+    latents = edit.canvas.source
+    for step in optimised(edit):
+        latents = canvas_of(step)
+    return finite(latents)
+
+
+def finite(latents: Tensor) -> Tensor:
+    """The latents, if they are finite.
+
+    Raises:
+        FloatingPointError: if not.
+    """
+    if not bool(latents.isfinite().all()):
+        raise FloatingPointError("the edit is not finite: use smaller guidance scales, or float32 networks")
+    return latents
+
+
+def exchange_of(request: EditRequest, canvas: Canvas, pictures: Float[Tensor, "f 3 h w"]) -> Exchange | None:
+    """The exchange along the flow of these frames that a request asks for, if it does."""
+    if not request.flow or len(pictures) < 2:
+        return None
+    return FlowExchange(pictures, (canvas.source.shape[-2], canvas.source.shape[-1]), canvas.factor, request.flow)
 
 
 def averaging(sweep: int, sweeps: int, share: float) -> float:

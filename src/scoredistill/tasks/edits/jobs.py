@@ -27,7 +27,6 @@ from scoredistill.priors.counted import Counted
 from scoredistill.tasks.edit_image import MAX_ROWS
 from scoredistill.tasks.editing import regions, run
 from scoredistill.tasks.editing.canvas import Canvas
-from scoredistill.tasks.editing.flow import FlowExchange
 from scoredistill.tasks.editing.recipes import FIXED_POINT
 from scoredistill.tasks.editing.request import EditRequest
 from scoredistill.tasks.edits import data
@@ -149,24 +148,14 @@ def _run(world: World, case: Case, canvas: Canvas, source: Tensor, sweeps: int) 
         wrap=canvas.wrap, film=moving,
     ).complete()  # fmt: skip
     where = regions.make(case.instruction, (), canvas.size)
-    counted, exchange = Counted(prior), None
-    if asked.flow and moving:
-        size = (canvas.source.shape[-2], canvas.source.shape[-1])
-        exchange = FlowExchange(source, size, canvas.factor, asked.flow)
+    counted, exchange = Counted(prior), run.exchange_of(asked, canvas, source)
     text = run.conditions(prior, where)
     salt = 0 if asked.recipe.same_noise else 1
     of = lambda request: run.Edit(request, canvas, counted, text, where, exchange, estimator(case, request), salt=salt)
     budget = sweeps * run.rows_of(of(usual))
     edit = of(replace(asked, sweeps=max(1, round(budget / run.rows_of(of(asked))))))
     start = time.perf_counter()
-    if edit.request.recipe.estimator is None:
-        latents = run.sampled(edit)
-    else:
-        latents = canvas.source
-        for step in run.optimised(edit):
-            latents = run.canvas_of(step)
-    if not bool(latents.isfinite().all()):
-        raise FloatingPointError(f"{case.name} is not finite")
+    latents = run.edited(edit)
     found = {"rows": counted.rows, "calls": counted.calls, "sweeps": edit.request.sweeps}
     return latents, {**found, "seconds": time.perf_counter() - start}
 
