@@ -8,18 +8,23 @@ import scoredistill
 LAYERS = [
     "schedule",
     "clock",
+    "camera",
+    "volume",
     "edits",
     "layout",
     "priors",
     "sampling",
     "kernels",
+    "encodings",
+    "splat",
     "estimators",
     "generators",
     "loop",
     "chart",
     "pictures",
 ]
-LAYERS += ["photograph", "video", "motion", "checkpoint", "embed", "report", "metrics", "tasks", "cli"]
+LAYERS += ["photograph", "capture", "studio", "mesh", "video", "turntable", "viewer", "motion"]
+LAYERS += ["checkpoint", "embed", "report", "metrics", "fitting", "tasks", "cli"]
 ROOT = Path(scoredistill.__file__).parent
 
 

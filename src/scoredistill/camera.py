@@ -6,7 +6,8 @@ World: right-handed, z up, the thing at the origin; its front looks along -y. A 
 
 so azimuth 0 looks at the front and azimuth 90 at the side that faces +x (Blender's front and right views).
 Camera: x right, y up, looking along -z, as in OpenGL, Blender and the transforms.json of nerfstudio; `poses` take
-camera coordinates to the world. Pictures: rows downwards, the centre of pixel (row i, column j) is at (j + 1/2, i + 1/2),
+camera coordinates to the world. Pictures: rows downwards; the centre of pixel (row i, column j) is at
+(j + 1/2, i + 1/2),
 
     direction = R ( (j + 1/2 - cx) / fx,  -(i + 1/2 - cy) / fy,  -1 )
 
@@ -68,8 +69,7 @@ class Cameras:
 
     def to(self, device: torch.device | str) -> "Cameras":
         """The same on another device."""
-        moved = (v.to(device) for v in (self.poses, self.focal, self.centre))
-        return Cameras(*moved, self.size)
+        return Cameras(self.poses.to(device), self.focal.to(device), self.centre.to(device), self.size)
 
     @property
     def eyes(self) -> Float[Tensor, "n 3"]:
@@ -85,7 +85,8 @@ class Cameras:
     def azimuth(self) -> Float[Tensor, "n"]:
         """Degrees in [0, 360), seen from the origin."""
         x, y, _ = self.eyes.unbind(-1)
-        return torch.rad2deg(torch.atan2(x, -y)) % 360
+        degrees = torch.rad2deg(torch.atan2(x, -y)) % 360
+        return torch.where(degrees >= 360, torch.zeros_like(degrees), degrees)  # -1e-6 % 360 rounds to 360
 
     @property
     def elevation(self) -> Float[Tensor, "n"]:
@@ -144,8 +145,8 @@ class Cameras:
         """
         if not cameras or len({c.size for c in cameras}) > 1:
             raise ValueError("cameras to be joined must be at least one, and of one picture size")
-        parts = (torch.cat([getattr(c, name) for c in cameras]) for name in ("poses", "focal", "centre"))
-        return cls(*parts, cameras[0].size)
+        joined = {name: torch.cat([getattr(c, name) for c in cameras]) for name in ("poses", "focal", "centre")}
+        return cls(**joined, size=cameras[0].size)
 
 
 def look_at(
@@ -196,6 +197,7 @@ def around(
     Raises:
         ValueError: for a radius or field of view out of range.
     """
+    azimuth = azimuth if azimuth.is_floating_point() else azimuth.float()
     e, r, angle = (torch.as_tensor(v, dtype=azimuth.dtype).expand_as(azimuth) for v in (elevation, radius, fov))
     if bool((r <= 0).any()):
         raise ValueError("radius must be positive")

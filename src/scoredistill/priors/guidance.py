@@ -130,22 +130,24 @@ class PerpNeg(PriorWrapper):
         prior: the prior to guide.
         scale: s.
         negatives: (condition, weight) of each negative; weights are negative to lead away. A condition has 1 or b rows
-            and replaces the entries that it names, as in `Guided`.
+            and replaces the entries that it names, as in `Guided`; or it is a function of the positive condition, for
+            negatives that depend on the sample.
     """
 
-    def __init__(self, prior: Prior, scale: float, negatives: Sequence[tuple[Cond, float]]):
+    def __init__(self, prior: Prior, scale: float, negatives: Sequence[tuple[Cond | Callable[[Cond], Cond], float]]):
         super().__init__(prior)
         self.scale, self.negatives = float(scale), tuple(negatives)
 
     def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
         if cond is None:
             raise ValueError("a guided prior needs a condition: pass cond=, or use the prior without PerpNeg")
-        conds = [self.prior.null(cond), cond, *({**cond, **c} for c, _ in self.negatives)]
-        base, positive, *others = _rows(self.prior.eps, x_t, t, conds)
+        others = [c(cond) if callable(c) else c for c, _ in self.negatives]
+        conds = [self.prior.null(cond), cond, *({**cond, **c} for c in others)]
+        base, positive, *led = _rows(self.prior.eps, x_t, t, conds)
         d = positive - base
         flat, total = d.flatten(1), d
         norm = flat.square().sum(1).clamp(min=torch.finfo(flat.dtype).tiny)
-        for e, (_, weight) in zip(others, self.negatives, strict=True):
+        for e, (_, weight) in zip(led, self.negatives, strict=True):
             other = e - base
             along = (other.flatten(1) * flat).sum(1) / norm
             total = total + weight * (other - per_sample(along, d) * d)

@@ -1,0 +1,67 @@
+"""The command line. Each command is a function; what it says in its docstring is its --help.
+
+Wrong input ends with one sentence and exit code 2, before any work; an interrupted run can be resumed.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+
+from scoredistill import __version__
+from scoredistill.cli.objects import object_, scene
+from scoredistill.cli.pictures import demo, edit, image
+from scoredistill.cli.priors import prior
+from scoredistill.cli.studies import bench, toy
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `scoredistill`."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice on torchvision is not for our users
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        print(f"scoredistill {__version__}")
+        return
+    try:
+        _dispatch(arguments)
+    except KeyboardInterrupt:
+        on, resumed = "the same command goes on", "the same command with --resume goes on"
+        again = {"image": resumed, "object": resumed, "edit": resumed, "toy": on, "bench": on}.get(arguments[0])
+        hint = f"; what is finished is kept, and {again}" if again else ""
+        _stop(f"interrupted{hint}", 130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except (ValueError, FloatingPointError, OSError, ImportError) as error:
+        if os.environ.get("SCOREDISTILL_TRACEBACK"):
+            raise
+        _stop(" ".join(str(error).split()), 2 if isinstance(error, ValueError) else 1)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        _stop(
+            "the device is out of memory: use fewer --particles or --views, --image latents, or a smaller --size",
+            1,
+        )
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if arguments[:2] == ["prior", "train"]:
+        from scoredistill.priors.train.__main__ import main as train
+
+        train(arguments[2:])
+        return
+    commands: dict[str, Any] = {"image": image, "object": object_, "edit": edit, "scene": scene}
+    commands |= {"demo": demo, "toy": toy, "bench": bench, "prior": prior}
+    tyro.extras.subcommand_cli_from_dict(
+        commands,
+        prog="scoredistill",
+        description="Score distillation: a diffusion model, used as a critic, shapes anything that can be rendered.",
+        args=arguments or ["--help"],
+    )
+
+
+def _stop(sentence: str, code: int) -> None:
+    print(f"scoredistill: {sentence}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,159 @@
+"""Commands that make and edit: `image`, `edit` and `demo`."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+
+def image(
+    prompt: Positional[str],
+    out: Path | None = None,
+    method: str = "msd",
+    prior: str = "emoji",
+    image: str = "mlp",
+    steps: int | None = None,
+    particles: int | None = None,
+    guidance: float | None = None,
+    lr: float | None = None,
+    through: str | None = None,
+    follow: int | None = None,
+    negative_prompt: str = "",
+    seed: int = 0,
+    resume: bool = False,
+    dtype: str | None = None,
+    device: str | None = None,
+) -> None:
+    """Make pictures of a prompt by distillation: PNGs, a film of it, metrics and a report.
+
+    Args:
+        prompt: What the picture shows, for example "a hamburger".
+        out: Folder for all that is written, runs/PROMPT-METHOD by default; preview.png in it shows the run as it goes.
+        method: msd (mean shift), sds (score distillation sampling), csd (collaborative), or ddim (ordinary sampling).
+        prior: "emoji" (bundled), a folder with a diffusers pipeline, or a hub name.
+        image: What is optimised: mlp (a coordinate network), latents or pixels.
+        steps: Optimisation steps; the method's own number by default.
+        particles: Pictures at once; 1 by default, 4 for csd.
+        guidance: Classifier-free guidance scale, 1 is none.
+        lr: Learning rate of Adam; 0 for plain gradient steps of length 1.
+        through: How gradients on latents come back to pictures: encoder (chain rule) or decoder.
+        follow: Optimiser steps per gradient; more lets slow images keep up with few network calls.
+        negative_prompt: What the picture should not show.
+        seed: Of all randomness; the same seed gives the same picture.
+        resume: Go on with the interrupted run in --out.
+        dtype: Of the networks: float32 (default), float16 or bfloat16.
+        device: For example cpu, cuda or cuda:1; a GPU if there is one by default.
+    """
+    from scoredistill.tasks import text_to_image
+
+    out = out or Path("runs") / f"{re.sub(r'[^a-z0-9]+', '_', prompt.lower())[:60].strip('_') or 'image'}-{method}"
+    settings: dict[str, Any] = {"image": image, "steps": steps, "particles": particles, "guidance": guidance, "lr": lr}
+    settings |= {
+        "negative_prompt": negative_prompt,
+        "seed": seed,
+        "through": through,
+        "follow": follow,
+        "dtype": dtype,
+        "device": device,
+    }
+    result = text_to_image(prompt, prior, method, out=out, resume=resume, progress=True, **settings)
+    rows, seconds = result.counts["rows"], result.seconds
+    print(f"{len(result.images)} picture(s), {rows} network rows, {seconds:.1f} s: {out / 'report.html'}")
+
+
+def edit(
+    source: Positional[Path],
+    instruction: Positional[str] = "",
+    out: Path | None = None,
+    method: str = "csd",
+    prior: str = "emoji-edit",
+    region: tuple[str, ...] = (),
+    wrap: bool = False,
+    size: int | None = None,
+    text_scale: float | None = None,
+    image_scale: float | None = None,
+    sweeps: int | None = None,
+    stride: float | None = None,
+    particles: int | None = None,
+    kernel: float | None = None,
+    lr: float | None = None,
+    scales: tuple[int, ...] = (1,),
+    feather: float = 0.1,
+    detail: float = 1.0,
+    group: int = 24,
+    overlap: int | None = None,
+    flow: int | None = None,
+    file: str = "edited.mp4",
+    seed: int = 0,
+    resume: bool = False,
+    dtype: str | None = None,
+    device: str | None = None,
+) -> None:
+    """Edit a photograph of any size, a 360-degree panorama or a film by an instruction, consistently.
+
+    The bundled editor knows "make it night | sunset | snowy | sepia | black and white | red ...", "turn it into a
+    pencil sketch", "invert the colors" and the like; it changes looks, not things.
+
+    Args:
+        source: A picture, a film (.mp4, .gif, ...) or a folder with the frames of one.
+        instruction: What to do, for example "make it night".
+        out: Folder for all that is written, runs/SOURCE-INSTRUCTION by default; preview.png in it shows the edit.
+        method: csd (collaborative), csd_full, csd_paper, uncoupled, common_noise, random_noise, crops, windows,
+            per_frame.
+        prior: "emoji-edit" (bundled), or a folder or hub name of an InstructPix2Pix pipeline.
+        region: A part with an instruction of its own, such as "0-0.5: make it night" (left half), "0.1,0,0.9,0.4: make
+            it red" (a box: left, top, right, bottom) or "mask.png: make it snowy"; several may follow each other.
+        wrap: The left border meets the right one: a 360-degree panorama.
+        size: Shorter side in pixels at which the model works (the result has the source's size); 0 for its own.
+        text_scale: How strongly the instruction counts: for the bundled editor 1 is the edit, 1.5 a stronger one.
+        image_scale: How strongly the source counts.
+        sweeps: Over the whole picture; more is finer and slower.
+        stride: Between windows, in windows: .5 overlaps by half, 1 not at all.
+        particles: Windows per step at most, which are coupled; 0 for all.
+        kernel: Bandwidth scale of the coupling: wider is more consistent.
+        lr: Length of the gradient steps.
+        scales: Sizes of windows in multiples of the model's picture; larger ones see more and change coarser.
+        feather: Width of the blend between regions, in parts of the shorter side.
+        detail: How much of the source's own detail comes back, 0 to 1.
+        group: Frames of a film that are edited together.
+        overlap: Frames that successive groups share; 4 by default.
+        flow: Rounds of sharing gradients with neighbouring frames along the optical flow; 0 for none.
+        file: Name of the film: .mp4, .webm, .gif, or without a suffix a folder of frames.
+        seed: Of all randomness.
+        resume: Go on with the interrupted run in --out.
+        dtype: Of the networks: float32 (default), float16 or bfloat16.
+        device: For example cpu, cuda or cuda:1; a GPU if there is one by default.
+    """
+    from scoredistill.tasks import edit_image, edit_video
+    from scoredistill.tasks.editing.media import is_film
+
+    name = re.sub(r"[^a-z0-9]+", "_", f"{source.stem} {instruction or ' '.join(region)}".lower())[:60].strip("_")
+    out = out or Path("runs") / (name or "edit")
+    settings: dict[str, Any] = {
+        "regions": region, "wrap": wrap, "size": size, "text_scale": text_scale, "image_scale": image_scale,
+        "sweeps": sweeps, "stride": stride, "particles": particles, "kernel": kernel, "lr": lr, "scales": scales,
+        "feather": feather, "detail": detail, "group": group, "overlap": overlap, "flow": flow, "seed": seed,
+        "dtype": dtype, "device": device,
+    }  # fmt: skip
+    if is_film(source):
+        film = edit_video(
+            source, instruction, prior, method, out=out, file=file, resume=resume, progress=True, **settings
+        )
+        what, rows, seconds = f"{len(film.source)} frames", film.counts["rows"], film.seconds
+    else:
+        made = edit_image(source, instruction, prior, method, out=out, resume=resume, progress=True, **settings)
+        what, rows, seconds = f"{made.image.width}x{made.image.height} pixels", made.counts["rows"], made.seconds
+    print(f"{what}, {rows} network rows, {seconds:.1f} s: {out / 'report.html'}")
+
+
+def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
+    """Two prompts by every method, with DDIM samples beside them, on one page; a few minutes on two cores.
+
+    Args:
+        out: Folder for the page and the single runs.
+        seed: Of all randomness.
+    """
+    from scoredistill.tasks.demo import demo as run
+
+    print(f"Open {run(out, seed)}")

@@ -1,0 +1,108 @@
+r"""A set of coloured Gaussians in space: 3D Gaussian splatting, Kerbl et al. 2023, https://arxiv.org/abs/2308.04079.
+
+    Sigma = R S S^T R^T,    R = rotation(quaternion / |quaternion|),    S = diag(exp(scales))
+
+Opacities are sigmoid(opacities). Colours are spherical harmonics of degree 0 or 1 (the paper goes up to 3) of the unit
+direction d = (x, y, z) from the eye to the mean,
+
+    rgb = max(0, 1/2 + c_0 Y_0 + Y_1 (-c_1 y + c_2 z - c_3 x)),    Y_0 = 1 / (2 sqrt(pi)),  Y_1 = sqrt(3 / (4 pi)).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+Y0 = 1 / (2 * math.sqrt(math.pi))
+Y1 = math.sqrt(3 / (4 * math.pi))
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """g Gaussians, in the numbers that are optimised.
+
+    Args:
+        means: [g, 3] in world coordinates.
+        scales: logarithms of the standard deviations along the Gaussian's own axes, [g, 3].
+        quaternions: (w, x, y, z), of any length but 0, [g, 4].
+        opacities: logits, [g].
+        colours: coefficients of spherical harmonics, [g, k, 3], k = 1 (degree 0) or 4 (degree 1).
+
+    Raises:
+        ValueError: for shapes that do not fit together.
+    """
+
+    means: Float[Tensor, "g 3"]
+    scales: Float[Tensor, "g 3"]
+    quaternions: Float[Tensor, "g 4"]
+    opacities: Float[Tensor, "g"]
+    colours: Float[Tensor, "g k 3"]
+
+    def __post_init__(self) -> None:
+        if self.colours.shape[1] not in (1, 4):
+            raise ValueError(f"colours need 1 or 4 coefficients (degree 0 or 1), not {self.colours.shape[1]}")
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    def rotations(self) -> Float[Tensor, "g 3 3"]:
+        """R; its columns are the axes of the Gaussians."""
+        w, x, y, z = normalize(self.quaternions, dim=1).unbind(1)
+        rows = [
+            1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+        ]  # fmt: skip
+        return torch.stack(rows, 1).reshape(-1, 3, 3)
+
+    def roots(self) -> Float[Tensor, "g 3 3"]:
+        """R S, so that Sigma = (R S) (R S)^T."""
+        return self.rotations() * self.scales.exp()[:, None]
+
+    def rgb(self, eyes: Float[Tensor, "n 3"]) -> Float[Tensor, "n g 3"]:
+        """Colours as seen from each eye, at least 0."""
+        flat = 0.5 + Y0 * self.colours[:, 0].expand(len(eyes), -1, -1)
+        if self.colours.shape[1] > 1:
+            x, y, z = normalize(self.means - eyes[:, None], dim=-1).unsqueeze(-1).unbind(-2)
+            flat = flat + Y1 * (z * self.colours[:, 2] - y * self.colours[:, 1] - x * self.colours[:, 3])
+        return flat.clamp(min=0)
+
+    def normals(self, eyes: Float[Tensor, "n 3"]) -> Float[Tensor, "n g 3"]:
+        """The shortest axis of each Gaussian, turned towards each eye; unit vectors."""
+        shortest = self.scales.detach().argmin(1)
+        axes = self.rotations().gather(2, shortest[:, None, None].expand(-1, 3, 1))[..., 0]
+        away = ((self.means - eyes[:, None]) * axes).sum(-1, keepdim=True) > 0
+        return torch.where(away, -axes, axes)
+
+    @classmethod
+    def of_points(
+        cls,
+        points: Float[Tensor, "g 3"],
+        rgb: Float[Tensor, "g 3"],
+        opacity: float = 0.1,
+        degree: int = 0,
+        neighbours: int = 3,
+    ) -> "Gaussians":
+        """Round Gaussians at points, as wide as the mean distance (squared mean's root) to the nearest neighbours.
+
+        Raises:
+            ValueError: fewer points than neighbours and one; opacity not between 0 and 1; degree not 0 or 1.
+        """
+        if len(points) <= neighbours:
+            raise ValueError(f"at least {neighbours + 1} points are needed, not {len(points)}")
+        if not 0 < opacity < 1 or degree not in (0, 1):
+            raise ValueError(f"opacity must lie between 0 and 1 and degree be 0 or 1, not {opacity} and {degree}")
+        near = [torch.cdist(part, points).topk(neighbours + 1, largest=False).values for part in points.split(1024)]
+        width = torch.cat(near)[:, 1:].square().mean(1).clamp(min=1e-7).log() / 2
+        colours = points.new_zeros(len(points), (degree + 1) ** 2, 3)
+        colours[:, 0] = (rgb - 0.5) / Y0
+        return cls(
+            points.clone(),
+            width[:, None].repeat(1, 3),
+            points.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(len(points), 1),
+            points.new_full((len(points),), math.log(opacity / (1 - opacity))),
+            colours,
+        )

@@ -1,0 +1,171 @@
+"""The output folder of a run in three dimensions.
+
+config.json      every setting and the exact command        metrics.jsonl     one line per step
+preview.png      the thing now, from four sides             film.gif          the optimisation
+turntable.mp4, turntable.gif                                sheet.png         colours, depths and normals
+mesh.glb         of radiance fields, with a texture         splats.ply        of Gaussians
+scene.safetensors  all parameters                           result.json       similarity, consistency, cost
+report.html      all of it, to look at
+checkpoint.safetensors and .frames/ exist while the run is unfinished.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from scoredistill import __version__
+from scoredistill.checkpoint import load_state, save_state
+from scoredistill.generators.nerf import NeRF
+from scoredistill.generators.scene import Scene
+from scoredistill.generators.splats import Splats
+from scoredistill.loop import Step
+from scoredistill.mesh import extract, write_glb
+from scoredistill.metrics import clip_similarity
+from scoredistill.metrics.edits import neighbour_consistency
+from scoredistill.pictures import grid, save_gif, to_tensor
+from scoredistill.priors.pipelines import BUNDLED
+from scoredistill.report import Page
+from scoredistill.splat import write_ply
+from scoredistill.tasks.folder import TITLES
+from scoredistill.tasks.run_folder import RunFolder
+from scoredistill.turntable import contact_sheet, write_turntable
+
+if TYPE_CHECKING:
+    from scoredistill.tasks.text_to_3d import ObjectResult
+
+FRAMES = 40  # of the film of a run
+FILM_SIZE, FILM_FPS, FILM_SECONDS = 192, 24, 3
+LEVELS = (0.5, 0.2, 0.05)  # opacities at which a mesh is tried, one after the other
+
+
+class ObjectFolder(RunFolder):
+    """Writes a run to disk as it goes. Making the object checks, `open` begins."""
+
+    leftovers = (
+        "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "film.gif", "preview.png",
+        "turntable.*", "sheet.png", "mesh.glb", "splats.ply", "scene.safetensors", ".frames/*",
+    )  # fmt: skip
+
+    def open(self) -> tuple[dict[str, Any] | None, list[dict[str, float]], float]:
+        """Begin writing; (state to go on from, rows of metrics so far, seconds spent), empty for a new run."""
+        state, rows = None, []
+        if self.resume and self._checkpoint.is_file():
+            state = load_state(self._checkpoint)
+            rows = [json.loads(line) for line in self._metrics.read_text().splitlines()[: state["next"]]]
+        self._begin(continued=state is not None)
+        try:
+            self._frames.mkdir(exist_ok=True)
+            self._metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        except OSError as error:
+            raise ValueError(f"cannot write to {self.path}: {error.strerror}") from error
+        return state, rows, state["seconds"] if state else 0.0
+
+    def after(
+        self, step: Step, scene: Scene, history: Sequence[dict[str, float]], counts: dict[str, int], seconds: float
+    ) -> None:
+        """Record a finished step; pictures and checkpoints now and then."""
+        from scoredistill.tasks.text_to_3d import views_of
+
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(history[-1]) + "\n")
+        last = step.index + 1 == step.steps
+        if last or step.index % max(1, step.steps // FRAMES) == 0:
+            frame = grid([large(view) for view in views_of(scene, 4)], columns=4, pad=2)
+            frame.save(self._frames / f"{step.index:06d}.png")
+            frame.save(self.path / "preview.png")
+        if not last and self._due():
+            save_state({**step.state_dict(), "counts": counts, "seconds": seconds}, self._checkpoint)
+
+    def finish(self, result: "ObjectResult") -> None:
+        """Write films, mesh or splats, and the report; remove what was needed to resume."""
+        scene = result.scene
+        device = next(scene.parameters()).device
+        save_state(scene.state_dict(), self.path / "scene.safetensors")
+        frames = [Image.open(p) for p in sorted(self._frames.glob("*.png"))]
+        if frames:
+            still = [frames[-1]] * (len(frames) // 4)
+            save_gif([*frames, *still], self.path / "film.gif", size=min(max(frames[0].size), 800))
+        sheet = contact_sheet(scene.render, 8, 128, device=device)
+        sheet.save(self.path / "sheet.png")
+        shown: dict[str, Any] = {"seconds": FILM_SECONDS, "fps": FILM_FPS, "size": FILM_SIZE, "device": device}
+        films = [write_turntable(scene.render, self.path / f"turntable.{kind}", **shown) for kind in _films()]
+        lacks = self._export(scene, device)
+        summary = {**judged(result), **result.counts, "seconds": round(result.seconds, 2), "missing": lacks}
+        (self.path / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
+        self._report(result, sheet, films[0], summary).save(self.path / "report.html")
+        shutil.rmtree(self._frames)
+        self._checkpoint.unlink(missing_ok=True)
+
+    def _export(self, scene: Scene, device: torch.device) -> str:
+        """Mesh or splats; what could not be written, in a sentence, or nothing."""
+        if isinstance(scene, Splats):
+            write_ply(self.path / "splats.ply", scene.gaussians())
+            return ""
+        assert isinstance(scene, NeRF)
+        field, said = scene.field, ""
+        for level in LEVELS:
+            try:
+                mesh = extract(field, 64, level, device=device)
+            except ValueError as error:
+                said = str(error)
+                continue
+            write_glb(mesh, self.path / "mesh.glb", field, 512, unlit=True, device=device)
+            return ""
+        return f"no mesh: {said}"
+
+    def _report(self, result: "ObjectResult", sheet: Image.Image, film: Path, summary: dict[str, Any]) -> Page:
+        request = result.request
+        page = Page(request.prompt, f"{request.method} on {request.prior}, a {request.shape}")
+        page.command(self.command)
+        if film.suffix == ".gif":
+            page.figure(film, "All sides.")
+        else:
+            page.videos({"all sides": film})
+        page.figure(sheet, "Colours, depths (near is bright) and normals (right, away and up are red, green and blue).")
+        page.figure(self.path / "film.gif", "The optimisation, from four sides.")
+        rows = result.history
+        page.curves({"gradient": [r["grad_norm"] for r in rows]}, "Gradient on the views", "step", "RMS", log_y=True)
+        for name in sorted(set(rows[0]) - {"grad_norm"}):
+            page.curves({name: [r[name] for r in rows]}, TITLES.get(name, name), "step", name, name == "bandwidth")
+        page.heading("Result").key_values(summary)
+        return page.heading("Settings").key_values({**asdict(request), "version": __version__})
+
+    @property
+    def _frames(self) -> Path:
+        return self.path / ".frames"
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+
+def judged(result: "ObjectResult") -> dict[str, float]:
+    """Similarity to the prompt and likeness of neighbouring views, by the bundled CLIP; empty for other priors."""
+    if result.request.prior not in BUNDLED:
+        return {}
+    views = to_tensor(result.images)
+    similarity = clip_similarity(views, result.request.prompt)
+    return {
+        "clip_sim": float(similarity.mean()),
+        "clip_sim_worst_view": float(similarity.min()),
+        "view_consistency": 100 * neighbour_consistency(torch.cat([views, views[:1]])),
+    }
+
+
+def large(view: Image.Image) -> Image.Image:
+    """A small view enlarged."""
+    factor = max(1, round(128 / max(view.size)))
+    return view.resize((view.width * factor, view.height * factor), Image.Resampling.LANCZOS)
+
+
+def _films() -> tuple[str, ...]:
+    """Kinds of film that can be written here, the one for the report first."""
+    from importlib.util import find_spec
+
+    return ("mp4", "gif") if find_spec("av") else ("gif",)
