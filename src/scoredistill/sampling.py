@@ -53,6 +53,7 @@ def ddim(
     cond: Cond | None = None,
     eta: float = 0.0,
     rng: Rng = None,
+    start: float | None = None,
 ) -> Float[Tensor, "b *d"]:
     """Sample by DDIM from the noise x_T, at the prior's own times (a diffusers prior's are its scheduler's).
 
@@ -61,13 +62,15 @@ def ddim(
         steps: network calls, at least 1.
         eta: 0 deterministic, 1 ancestral.
         rng: source of the noise when eta > 0.
+        start: time that x_T is noised to, if it is a noised sample to go on from; then in equal steps of t to 0.
 
     Returns:
         Clean samples x_0.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
-    times = prior.times(steps)
+    grid = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    times = prior.times(steps) if start is None else start * torch.stack([grid[:-1], grid[1:]], 1)
     alphas, sigmas = (level.to(x_T) for level in prior.schedule(times))
     times = times.to(x_T.device, torch.promote_types(x_T.dtype, torch.float32))
     x = x_T

@@ -13,6 +13,7 @@ from the viewer of the front, up). With cameras it is in theirs (right, up, towa
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,26 @@ def write_turntable(
     Raises:
         ValueError: no frame, no round, or what `turntable` and `VideoWriter` refuse.
     """
+    return write_turntables(
+        render, [path], seconds, fps, size, elevation, radius, fov, loops, batch, modes, device
+    )[0]  # fmt: skip
+
+
+def write_turntables(
+    render: Render,
+    paths: Sequence[str | Path],
+    seconds: float | int = 4.0,
+    fps: int = 24,
+    size: int | tuple[int, int] = 256,
+    elevation: float | int = 15.0,
+    radius: float | int = 3.0,
+    fov: float | int = 40.0,
+    loops: int = 1,
+    batch: int = 4,
+    modes: Sequence[str] = ("rgb",),
+    device: torch.device | str = "cpu",
+) -> list[Path]:
+    """The film of `write_turntable` in several files, such as a .mp4 and a .gif; every frame is rendered once."""
     n = round(seconds * fps)
     if n < 1 or loops < 1:
         raise ValueError(f"a film needs at least one frame and one round, not {seconds} s at {fps} per second, {loops}")
@@ -104,15 +125,19 @@ def write_turntable(
     cameras = orbit(n, elevation, radius, fov, (height, width))
     frames = turntable(render, cameras, batch, modes, device)
     times, end = [k / fps for k in range(n * loops)], n * loops / fps
-    with VideoWriter(path, height, width * len(modes), times=times, duration=end) as out:
+    with ExitStack() as stack:
+        writers = [VideoWriter(p, height, width * len(modes), times=times, duration=end) for p in paths]
+        outs = [stack.enter_context(writer) for writer in writers]
         kept = []
         for frame in frames:
             pixels = np.asarray(to_pil(frame[None])[0])
             kept += [pixels] if loops > 1 else []
-            out.write(pixels)
+            for out in outs:
+                out.write(pixels)
         for pixels in kept * (loops - 1):
-            out.write(pixels)
-    return Path(path)
+            for out in outs:
+                out.write(pixels)
+    return [Path(p) for p in paths]
 
 
 def contact_sheet(

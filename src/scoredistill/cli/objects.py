@@ -41,7 +41,7 @@ def object_(
     Args:
         prompt: What it is, for example "a hamburger".
         out: Folder for all that is written, runs/PROMPT-3d-METHOD by default; preview.png in it shows the thing.
-        method: msd (mean shift), sds, annealed_sds, sdi, vsd, csd (views share scores), msd_own_noise, msd_mean or
+        method: msd (mean shift), sds, annealed_sds, sdi, vsd, csd (views share scores), msd_same_noise, msd_mean or
             collaborative.
         prior: "emoji" (bundled), a folder with a diffusers pipeline, or a hub name.
         shape: nerf (a radiance field) or splats (Gaussians).

@@ -36,7 +36,7 @@ def toy(
 
 
 def bench(
-    what: Positional[Literal["images", "edits"]],
+    what: Positional[Literal["images", "edits", "objects", "scenes"]],
     out: Path | None = None,
     prior: str | None = None,
     prompts: Path | None = None,
@@ -55,31 +55,50 @@ def bench(
 
     Args:
         what: images: text to 2-D, the study of the mean-shift paper (truth: DDIM samples). edits: pictures and films
-            edited by CSD-Edit and its alternatives (truth: the procedural edit); needs scoredistill[bench].
+            edited by CSD-Edit and its alternatives (truth: the procedural edit); needs scoredistill[bench]. objects:
+            text to 3-D. scenes: posed scenes edited by instruction (truth: the procedural edit of true views); needs
+            scoredistill[scenes].
         out: Folder for all that is written, runs/bench-WHAT by default.
         prior: "emoji" or "emoji-edit" (bundled), a folder with a diffusers pipeline, or a hub name.
-        prompts: File with one prompt a line; ten that the bundled prior knows by default. Only for images.
-        methods: For example ddim sds msd, or csd windows; all by default, and then with all that belongs to no method.
+        prompts: File with one prompt a line; some that the bundled prior knows by default. For images
+            and objects.
+        methods: For example ddim sds msd, or csd windows; all (objects: sds sdi msd csd) by default, and then with all
+            that belongs to no method.
         blocks: Settings of images: mlp, latents, mlp_equal, latents_equal, ideal, ablation; all by default.
-        seeds: Pictures of each prompt, 3 by default; or runs of each edit, 1 by default. 1 with --quick.
+        seeds: Pictures or things of each prompt, 3 by default; or runs of each edit, 1 by default. 1 with --quick.
         clip: The CLIP that judges: a folder or hub name; the bundled one by default.
         inception: Also the FID of the literature; needs torch-fidelity, which fetches the weights of Inception.
-        quick: Four prompts, ddim, sds and msd; or two pictures, two instructions and one clip. Some minutes.
+        quick: Four prompts, ddim, sds and msd; or two pictures, two instructions and one clip; or two things by sds and
+            msd; or one scene by csd and one_view. Some minutes.
         workers: Processes, of one thread each.
     """
     out = out or Path("runs") / f"bench-{what}"
+    if what != "images" and (blocks or clip or inception):
+        raise ValueError("--blocks, --clip and --inception belong to bench images: leave them out")
+    if what in ("edits", "scenes") and prompts is not None:
+        raise ValueError("--prompts belongs to bench images and bench objects: leave it out")
     if what == "edits":
         from scoredistill.tasks.edits.study import Setting as Edits
         from scoredistill.tasks.edits.study import study as edits
 
-        if prompts is not None or blocks or clip or inception:
-            raise ValueError("--prompts, --blocks, --clip and --inception belong to bench images: leave them out")
-        asked = Edits(prior or "emoji-edit", methods=methods, seeds=seeds or 1, quick=quick)
-        print(f"Open {edits(asked, out, workers)}")
-        return
-    from scoredistill.tasks.images.study import Setting, read_prompts, study
+        page = edits(Edits(prior or "emoji-edit", methods=methods, seeds=seeds or 1, quick=quick), out, workers)
+    elif what == "scenes":
+        from scoredistill.tasks.scene_study.study import Setting as Scenes
+        from scoredistill.tasks.scene_study.study import study as scenes
 
-    texts = () if prompts is None else read_prompts(prompts)
-    n = 1 if quick else 3 if seeds is None else seeds
-    setting = Setting(prior or "emoji", texts, methods, n, blocks, clip, inception, quick)
-    print(f"Open {study(setting, out, workers)}")
+        n = 1 if seeds is None else seeds
+        page = scenes(Scenes(prior or "emoji-edit", methods=methods, seeds=n, quick=quick), out, workers)
+    elif what == "objects":
+        from scoredistill.tasks.images.study import read_prompts
+        from scoredistill.tasks.object_study.study import Setting as Objects
+        from scoredistill.tasks.object_study.study import study as objects
+
+        texts = () if prompts is None else read_prompts(prompts)
+        page = objects(Objects(prior or "emoji", texts, methods, seeds, quick), out, workers)
+    else:
+        from scoredistill.tasks.images.study import Setting, read_prompts, study
+
+        texts = () if prompts is None else read_prompts(prompts)
+        n = 1 if quick else 3 if seeds is None else seeds
+        page = study(Setting(prior or "emoji", texts, methods, n, blocks, clip, inception, quick), out, workers)
+    print(f"Open {page}")

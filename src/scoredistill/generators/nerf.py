@@ -3,7 +3,7 @@ r"""Radiance fields: a network from position to density and colour, rendered by 
     features = encoding(x),    (a, b) = MLP(features),    s = exp(a + blob(x)),    c = sigmoid(b)
 
 The blob is DreamFusion's density bias, strength (1 - |x| / width) (https://arxiv.org/abs/2209.14988, appendix A.2):
-what is to become a thing starts as a ball in the middle. Encodings: `encodings`. Background by direction: `BackgroundMLP`.
+what is to become a thing starts as a ball in the middle. Behind it is a colour, or one by direction: `BackgroundMLP`.
 
 Empty space costs nothing: a coarse grid remembers the densities it has seen (Mueller et al. 2022, section E,
 https://arxiv.org/abs/2201.05989), and samples that it calls empty, or hidden behind matter, are not asked. Normals are
@@ -28,7 +28,7 @@ from scoredistill.volume import ball_hits, composite, over, scattered, stratifie
 
 LARGEST = 12.0  # log of the largest density
 CELLS = 32  # of the grid of occupied space, along each side
-REFRESH = 16  # renders between looks at all of space
+REFRESH = 4  # renders between looks at all of space
 EMPTY = 1e-2  # optical depth of a whole ray through densities that count as empty
 HIDDEN = 1e-4  # what is behind matter that lets less light through is not looked at
 
@@ -136,8 +136,10 @@ class Occupancy(nn.Module):
         super().__init__()
         self.cells, self.seed = cells, seed
         self.memory: Tensor
+        self.last: Tensor
         self.count: Tensor
         self.register_buffer("memory", torch.full((cells,) * 3, math.inf))
+        self.register_buffer("last", torch.zeros((cells,) * 3))
         self.register_buffer("count", torch.tensor(0))
 
     @torch.no_grad()
@@ -150,20 +152,22 @@ class Occupancy(nn.Module):
         found = density(places.reshape(-1, 3).to(self.memory)).reshape(self.memory.shape)
         before = torch.where(self.memory.isinf(), torch.zeros_like(found), self.memory)
         self.memory.copy_(torch.maximum(found, decay * before))
+        self.last.copy_(found)
         self.count += 1
 
-    def near(self, points: Float[Tensor, "*m 3"]) -> Float[Tensor, "*m"]:
-        """The largest density remembered in a point's cell and those around it; infinite where nothing is known."""
-        wide = functional.max_pool3d(self.memory[None, None], 3, 1, 1)[0, 0]
-        return self._at(wide, points)
+    def extremes(self) -> Float[Tensor, "2 c c c"]:
+        """The largest density remembered in each cell and those around it, and the smallest of the last look, copied.
 
-    def inside(self, points: Float[Tensor, "*m 3"]) -> Float[Tensor, "*m"]:
-        """The smallest of them."""
-        return self._at(-functional.max_pool3d(-self.memory[None, None], 3, 1, 1)[0, 0], points)
+        The smallest is not remembered for longer: what has gone must hide nothing, or holes stay open.
+        """
+        both = torch.stack([self.memory, -self.last])
+        wide = functional.max_pool3d(both[:, None], 3, 1, 1)[:, 0]
+        return torch.stack([wide[0], -wide[1]])
 
-    def _at(self, values: Tensor, points: Tensor) -> Tensor:
+    def at(self, values: Float[Tensor, "k c c c"], points: Float[Tensor, "*m 3"]) -> Float[Tensor, "k *m"]:
+        """Values of the cells that points lie in."""
         place = ((points + 1) * (self.cells / 2)).long().clamp(0, self.cells - 1)
-        return values.reshape(-1)[(place[..., 0] * self.cells + place[..., 1]) * self.cells + place[..., 2]]
+        return values.flatten(1)[:, (place[..., 0] * self.cells + place[..., 1]) * self.cells + place[..., 2]]
 
 
 class NeRF(Scene):
@@ -257,25 +261,26 @@ class NeRF(Scene):
         shading = origins.new_zeros(r) if shading is None else shading
         backdrop = self._backdrop(r).to(origins) if backdrop is None else backdrop
         rays = (origins, directions, offset, light, shading, backdrop)
+        known = self.occupancy.extremes()  # a copy: chunks are rendered again after space has been looked at again
         per = max(1, self.chunk // self.samples)
         if r <= per:
-            return self._trace(rays, normals)
+            return self._trace(rays, normals, known)
         parts = []
         for start in range(0, r, per):
             piece = [v[start : start + per] for v in rays]
             if training:
-                parts.append(checkpoint(self._trace, piece, normals, use_reentrant=False))
+                parts.append(checkpoint(self._trace, piece, normals, known, use_reentrant=False))
             else:
-                parts.append(self._trace(piece, normals))
+                parts.append(self._trace(piece, normals, known))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def _trace(self, rays: Sequence[Tensor], normals: bool) -> dict[str, Tensor]:
-        """What rays see: origins, directions, offsets, lights, shadings and backdrops of them."""
+    def _trace(self, rays: Sequence[Tensor], normals: bool, known: Tensor) -> dict[str, Tensor]:
+        """What rays see: origins, directions, offsets, lights, shadings and backdrops; `known` are the `extremes`."""
         origins, directions, offset, light, shading, backdrop = rays
         near, far = ball_hits(origins, directions)
         places, length = stratified(near, far, self.samples, offset)
         points = origins[:, None] + places[..., None] * directions[:, None]
-        seen = self._worth_asking(points, length)
+        seen = self._worth_asking(points, length, known)
         asked = points[seen]
         density, rgb = self.field(asked)
         shaded = bool((shading > 0).any())
@@ -301,11 +306,11 @@ class NeRF(Scene):
         return made
 
     @torch.no_grad()
-    def _worth_asking(self, points: Tensor, length: Tensor) -> Bool[Tensor, "r k"]:
+    def _worth_asking(self, points: Tensor, length: Tensor, known: Tensor) -> Bool[Tensor, "r k"]:
         """Samples that are neither in empty space nor hidden behind matter, as far as is remembered."""
-        close = self.occupancy.near(points)
-        matter = (close * length * self.samples > EMPTY) & (length > 0)
-        depth = self.occupancy.inside(points).clamp(max=1e6) * length
+        most, least = self.occupancy.at(known, points)
+        matter = (most * length * self.samples > EMPTY) & (length > 0)
+        depth = least.clamp(max=1e6) * length
         return matter & (torch.cumsum(depth, -1) - depth < -math.log(HIDDEN))
 
     def _refresh(self, training: bool) -> None:

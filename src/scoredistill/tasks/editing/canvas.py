@@ -5,8 +5,10 @@ stretched. Large ones pass the autoencoder in overlapping tiles, averaged under 
 a canvas that wraps around, tiles go on across the seam and it closes.
 """
 
+import copy
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,11 +42,19 @@ class Canvas:
         self.window: tuple[int, int] = tuple(prior.latent_shape[1:])  # type: ignore[attr-defined]
         self.size = (pictures.shape[-2], pictures.shape[-1])
         down, across = padding(self.size, self.factor, [n * self.factor for n in self.window], wrap)
+        self._padding = down, across
         padded = _reflected(pictures, down, across)
-        self.source = self._encode(padded, prior.encode_image)
+        self.source = self.encode(pictures)
         self.image = self._encode(padded, lambda tile: prior.encode_source(tile)["image"])  # type: ignore[attr-defined]
         if self.image.shape != self.source.shape:
             raise ValueError("editing by windows needs an editor that sees the source as latents: use InstructPix2Pix")
+
+    def some(self, which: Int[Tensor, "k"]) -> "Canvas":
+        """The canvas of some of the pictures, without another pass of the autoencoder; what it costs counts here."""
+        made = copy.copy(self)
+        made.source, made.image = (v[which.to(v.device)] for v in (self.source, self.image))
+        made.encoded = made.decoded = 0
+        return made
 
     @property
     def frames(self) -> int:
@@ -55,6 +65,10 @@ class Canvas:
         """Windows at a stride given in windows."""
         step = (max(1, round(self.window[0] * stride)), max(1, round(self.window[1] * stride)))
         return Layout((self.source.shape[-2], self.source.shape[-1]), self.window, step, self.wrap, profile)
+
+    def encode(self, pictures: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f c H W"]:
+        """Latents of other pictures of the source's size, padded as the source is."""
+        return self._encode(_reflected(pictures, *self._padding), self.prior.encode_image)  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "f c H W"]) -> Float[Tensor, "f 3 h w"]:

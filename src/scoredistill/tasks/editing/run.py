@@ -38,6 +38,7 @@ class Edit:
         exchange: what happens to a gradient of the whole canvas before it is used, such as exchange along the flow.
         estimator: another one than the method's.
         start: latents to start at; the source by default.
+        times: t of the first and the last sweep; the method's own by default.
         salt: makes noise and order of this edit other than those of another with the same seed.
     """
 
@@ -49,6 +50,7 @@ class Edit:
     exchange: Exchange | None = None
     estimator: Estimator | None = None
     start: Tensor | None = None
+    times: tuple[float, float] | None = None
     salt: int = 0
 
     @property
@@ -113,7 +115,7 @@ def optimised(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]
     def clock(index: int, steps: int) -> float:
         nonlocal sweep
         sweep = int(windows.sweep)
-        first, last = recipe.times
+        first, last = edit.times or recipe.times
         if recipe.random_times:
             drawn = torch.Generator().manual_seed(seed_of(edit.seed, index))
             return first + (last - first) * float(torch.rand((), generator=drawn))

@@ -34,13 +34,13 @@ from scoredistill.report import Page
 from scoredistill.splat import write_ply
 from scoredistill.tasks.folder import TITLES
 from scoredistill.tasks.run_folder import RunFolder
-from scoredistill.turntable import contact_sheet, write_turntable
+from scoredistill.turntable import contact_sheet, write_turntables
 
 if TYPE_CHECKING:
     from scoredistill.tasks.text_to_3d import ObjectResult
 
 FRAMES = 40  # of the film of a run
-FILM_SIZE, FILM_FPS, FILM_SECONDS = 192, 24, 3
+FILM_SIZE, FILM_FPS, FILM_SECONDS = 128, 16, 3
 LEVELS = (0.5, 0.2, 0.05)  # opacities at which a mesh is tried, one after the other
 
 
@@ -93,8 +93,7 @@ class ObjectFolder(RunFolder):
             save_gif([*frames, *still], self.path / "film.gif", size=min(max(frames[0].size), 800))
         sheet = contact_sheet(scene.render, 8, 128, device=device)
         sheet.save(self.path / "sheet.png")
-        shown: dict[str, Any] = {"seconds": FILM_SECONDS, "fps": FILM_FPS, "size": FILM_SIZE, "device": device}
-        films = [write_turntable(scene.render, self.path / f"turntable.{kind}", **shown) for kind in _films()]
+        films = films_of(scene.render, self.path / "turntable", device)
         lacks = self._export(scene, device)
         summary = {**judged(result), **result.counts, "seconds": round(result.seconds, 2), "missing": lacks}
         (self.path / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -164,8 +163,12 @@ def large(view: Image.Image) -> Image.Image:
     return view.resize((view.width * factor, view.height * factor), Image.Resampling.LANCZOS)
 
 
-def _films() -> tuple[str, ...]:
-    """Kinds of film that can be written here, the one for the report first."""
+def films_of(render: Any, path: Path, device: torch.device, elevation: float = 15.0) -> list[Path]:
+    """Films of one turn, path.mp4 if that can be written here, and path.gif; every frame is rendered once."""
     from importlib.util import find_spec
 
-    return ("mp4", "gif") if find_spec("av") else ("gif",)
+    kinds = ("mp4", "gif") if find_spec("av") else ("gif",)
+    return write_turntables(
+        render, [path.with_suffix(f".{kind}") for kind in kinds], FILM_SECONDS, FILM_FPS, FILM_SIZE, elevation,
+        device=device,
+    )  # fmt: skip

@@ -1,7 +1,7 @@
 """Settings that work in three dimensions: for each method its estimator, clock, optimiser and length.
 
-Numbers were chosen on the bundled prior (docs/results/objects.md) so that all methods ask the network as many rows; they
-are a start, not a law, for others. Guidance scales count as in `Guided`.
+Numbers were chosen on the bundled prior (docs/results/objects.md), so that all methods ask the network as many rows;
+they are a start, not a law, for others. Guidance scales count as in `Guided`.
 """
 
 from collections.abc import Callable, Mapping
@@ -60,19 +60,18 @@ def _shrinking(start: float, end: float) -> Callable[[Schedule, int], Clock]:
 
 
 SDS_RECIPE = ObjectRecipe(
-    "score distillation sampling, random t", lambda scale, features: SDS(), _uniform, 200, 4, 7.5, 1e-2
+    "score distillation sampling, random t", lambda scale, features: SDS(), _uniform, 144, 4, 7.5, 1e-2
 )
 MSD_RECIPE = ObjectRecipe(
     "mean shift to draws of the product density",
-    lambda scale, features: MSD(sampler="product", steps=16, levels="prior"),
+    lambda scale, features: MSD(sampler="product", steps=12, levels="prior"),
     _shrinking(12.0, 1.0),
     4,
     12,
-    5.0,
-    4e-2,
+    7.5,
+    5e-2,
     through="decoder",
-    follow=15,
-    same_noise=True,
+    follow=12,
 )
 
 OBJECT_RECIPES: Mapping[str, ObjectRecipe] = {
@@ -82,12 +81,12 @@ OBJECT_RECIPES: Mapping[str, ObjectRecipe] = {
         "score distillation via inversion",
         lambda scale, features: SDI(scale, -scale),
         _falling(0.25),
-        18,
+        13,
         4,
         3.0,
-        4e-2,
+        2e-2,
         through="decoder",
-        follow=12,
+        follow=10,
     ),
     "vsd": replace(
         SDS_RECIPE, says="variational score distillation, a student that learns along", estimator=lambda s, f: VSD()
@@ -98,20 +97,19 @@ OBJECT_RECIPES: Mapping[str, ObjectRecipe] = {
         estimator=lambda scale, features: CSD(RBF(features=features)),
     ),
     "msd": MSD_RECIPE,
-    "msd_own_noise": replace(MSD_RECIPE, says="the same, each view with noise of its own", same_noise=False),
+    "msd_same_noise": replace(MSD_RECIPE, says="the same, all views with one noise", same_noise=True),
     "msd_mean": replace(
         MSD_RECIPE,
         says="mean shift by one call per gradient",
         estimator=lambda scale, features: MSD(),
-        steps=64,
+        steps=48,
         follow=1,
     ),
     "collaborative": replace(
         MSD_RECIPE,
         says="collaborative mean shift: views that keep apart",
         estimator=lambda scale, features: CollaborativeMSD(beta=0.3, law="gaussian"),
-        steps=64,
+        steps=48,
         follow=1,
-        same_noise=False,
     ),
 }

@@ -29,7 +29,7 @@ class ObjectRequest:
         guidance: classifier-free guidance scale.
         lr: learning rate of Adam.
         follow: optimiser steps per gradient.
-        size: height and width of the renders in pixels; the first three quarters of the steps see half of it. The
+        size: height and width of the renders in pixels; most of the steps see half of it. The
             prior's own, but at most 64, by default.
         elevation: (lowest, highest) of the cameras, degrees.
         view_prompts: say from where a view is seen ("front view"); not by default for the bundled prior, which has
