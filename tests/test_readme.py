@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "docs" / "guide.md").read_text()
+THREE_D = (ROOT / "docs" / "three_d.md").read_text()
 EDITING = (ROOT / "docs" / "editing.md").read_text()
 
 
@@ -39,10 +41,18 @@ def test_the_editing_page_edits_a_picture(tmp_path):
     assert int(output.split()[-1]) > 0
 
 
+def test_the_page_on_three_dimensions_makes_a_red_thing(tmp_path):
+    run_example(THREE_D, tmp_path)
+    with Image.open(tmp_path / "apple.png") as picture:
+        red, green, blue = picture.getpixel((16, 16))
+    assert red > green + 50
+    assert red > blue + 50
+
+
 @pytest.mark.parametrize(
     ("text", "folder"),
-    [(README, ROOT), (GUIDE, ROOT / "docs"), (EDITING, ROOT / "docs")],
-    ids=["README", "guide", "editing"],
+    [(README, ROOT), (GUIDE, ROOT / "docs"), (EDITING, ROOT / "docs"), (THREE_D, ROOT / "docs")],
+    ids=["README", "guide", "editing", "three_d"],
 )
 def test_links_exist(text, folder):
     for link in re.findall(r"\]\(([^)#]+)\)", text):

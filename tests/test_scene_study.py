@@ -57,7 +57,7 @@ def test_claims_say_what_the_gain_costs_in_direction():
 def test_the_plan_has_every_case_once():
     setting = Setting().complete()
     names = [job.name for job in study.plan(setting)]
-    assert len(set(names)) == len(names) == 3 * 3 * (2 + 5) + 2 * len(study.VIEWS)
+    assert len(set(names)) == len(names) == 3 * 3 * (2 + 3) + 2 * len(study.VIEWS)
     assert [job.name for job in study.fits(setting)] == ["fit-duck", "fit-toys", "fit-table"]
     quick = Setting(quick=True).complete()
     assert len(study.plan(quick)) == 2 + 2

@@ -62,13 +62,19 @@ def ddim(
         steps: network calls, at least 1.
         eta: 0 deterministic, 1 ancestral.
         rng: source of the noise when eta > 0.
-        start: time that x_T is noised to, if it is a noised sample to go on from; then in equal steps of t to 0.
+        start: time in (0, 1] that x_T is noised to, if it is a noised sample to go on from; then in equal steps of t
+            to 0.
 
     Returns:
         Clean samples x_0.
+
+    Raises:
+        ValueError: for fewer than 1 step, a start out of range, or a prior of noise predictions at alpha = 0.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
+    if start is not None and not 0 < start <= 1:
+        raise ValueError(f"start must be above 0 and at most 1, not {start}")
     grid = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     times = prior.times(steps) if start is None else start * torch.stack([grid[:-1], grid[1:]], 1)
     alphas, sigmas = (level.to(x_T) for level in prior.schedule(times))

@@ -71,36 +71,9 @@ def _frames(
         yield from torch.cat([shown(seen, mode, bounds) for mode in modes], -1).cpu()
 
 
-def write_turntable(
-    render: Render,
-    path: str | Path,
-    seconds: float | int = 4.0,
-    fps: int = 24,
-    size: int | tuple[int, int] = 256,
-    elevation: float | int = 15.0,
-    radius: float | int = 3.0,
-    fov: float | int = 40.0,
-    loops: int = 1,
-    batch: int = 4,
-    modes: Sequence[str] = ("rgb",),
-    device: torch.device | str = "cpu",
-) -> Path:
-    """Write a film of one round, or of several, as .mp4, .webm or .gif (see `VideoWriter`).
-
-    Args:
-        seconds: per round.
-        fps: frames per second; each of a round is rendered once.
-        size: pixels of each picture, (height, width) or one number for both.
-        elevation, radius, fov: of the cameras, see `camera.around`.
-        loops: rounds in the file; players of films stop at the end, a GIF goes on.
-        batch, modes, device: see `turntable`.
-
-    Raises:
-        ValueError: no frame, no round, or what `turntable` and `VideoWriter` refuse.
-    """
-    return write_turntables(
-        render, [path], seconds, fps, size, elevation, radius, fov, loops, batch, modes, device
-    )[0]  # fmt: skip
+def write_turntable(render: Render, path: str | Path, **film: Any) -> Path:
+    """Write a film of one round, or of several, as .mp4, .webm or .gif; settings: see `write_turntables`."""
+    return write_turntables(render, [path], **film)[0]
 
 
 def write_turntables(
@@ -117,7 +90,19 @@ def write_turntables(
     modes: Sequence[str] = ("rgb",),
     device: torch.device | str = "cpu",
 ) -> list[Path]:
-    """The film of `write_turntable` in several files, such as a .mp4 and a .gif; every frame is rendered once."""
+    """Write a film in several files, such as a .mp4 and a .gif (see `VideoWriter`); every frame is rendered once.
+
+    Args:
+        seconds: per round.
+        fps: frames per second; each of a round is rendered once.
+        size: pixels of each picture, (height, width) or one number for both.
+        elevation, radius, fov: of the cameras, see `camera.around`.
+        loops: rounds in the file; players of films stop at the end, a GIF goes on.
+        batch, modes, device: see `turntable`.
+
+    Raises:
+        ValueError: no frame, no round, or what `turntable` and `VideoWriter` refuse.
+    """
     n = round(seconds * fps)
     if n < 1 or loops < 1:
         raise ValueError(f"a film needs at least one frame and one round, not {seconds} s at {fps} per second, {loops}")

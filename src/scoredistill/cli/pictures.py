@@ -85,22 +85,30 @@ def edit(
     overlap: int | None = None,
     flow: int | None = None,
     file: str = "edited.mp4",
+    views: int | None = None,
+    use: int | None = None,
+    rounds: int | None = None,
+    fit_steps: int | None = None,
+    edit_steps: int | None = None,
+    view: bool = False,
+    port: int = 8080,
     seed: int = 0,
     resume: bool = False,
     dtype: str | None = None,
     device: str | None = None,
 ) -> None:
-    """Edit a photograph of any size, a 360-degree panorama or a film by an instruction, consistently.
+    """Edit a photograph of any size, a 360-degree panorama, a film or a 3-D scene by an instruction, consistently.
 
     The bundled editor knows "make it night | sunset | snowy | sepia | black and white | red ...", "turn it into a
     pencil sketch", "invert the colors" and the like; it changes looks, not things.
 
     Args:
-        source: A picture, a film (.mp4, .gif, ...) or a folder with the frames of one.
+        source: A picture, a film (.mp4, .gif, ...), a folder with the frames of one, or the folder of a scene:
+            photographs with transforms.json or COLMAP's text files.
         instruction: What to do, for example "make it night".
         out: Folder for all that is written, runs/SOURCE-INSTRUCTION by default; preview.png in it shows the edit.
         method: csd (collaborative), csd_full, csd_paper, uncoupled, common_noise, random_noise, crops, windows,
-            per_frame.
+            per_frame; scenes: csd, uncoupled, common_noise, random_noise, one_view.
         prior: "emoji-edit" (bundled), or a folder or hub name of an InstructPix2Pix pipeline.
         region: A part with an instruction of its own, such as "0-0.5: make it night" (left half), "0.1,0,0.9,0.4: make
             it red" (a box: left, top, right, bottom) or "mask.png: make it snowy"; several may follow each other.
@@ -120,16 +128,35 @@ def edit(
         overlap: Frames that successive groups share; 4 by default.
         flow: Rounds of sharing gradients with neighbouring frames along the optical flow; 0 for none.
         file: Name of the film: .mp4, .webm, .gif, or without a suffix a folder of frames.
+        views: Of a scene: views edited together.
+        use: Of a scene: how many of its views are edited and fitted to; all by default.
+        rounds: Of a scene: how often every view is edited.
+        fit_steps: Of a scene: steps of the fit to its photographs.
+        edit_steps: Of a scene: steps of the fit to the edited views.
+        view: Of a scene: watch and turn it in a browser while it is edited, and afterwards until Ctrl-C.
+        port: Of that page.
         seed: Of all randomness.
         resume: Go on with the interrupted run in --out.
         dtype: Of the networks: float32 (default), float16 or bfloat16.
         device: For example cpu, cuda or cuda:1; a GPU if there is one by default.
     """
+    from scoredistill.capture import is_capture
     from scoredistill.tasks import edit_image, edit_video
     from scoredistill.tasks.editing.media import is_film
 
     name = re.sub(r"[^a-z0-9]+", "_", f"{source.stem} {instruction or ' '.join(region)}".lower())[:60].strip("_")
     out = out or Path("runs") / (name or "edit")
+    if source.is_dir() and is_capture(source):
+        given = {
+            "views": views, "use": use, "rounds": rounds, "fit_steps": fit_steps, "edit_steps": edit_steps,
+            "size": size, "sweeps": sweeps, "text_scale": text_scale, "image_scale": image_scale, "kernel": kernel,
+        }  # fmt: skip
+        chosen = {key: value for key, value in given.items() if value is not None}
+        _edit_scene(
+            source, instruction, prior, method, out, view, port,
+            resume=resume, seed=seed, dtype=dtype, device=device, **chosen,
+        )  # fmt: skip
+        return
     settings: dict[str, Any] = {
         "regions": region, "wrap": wrap, "size": size, "text_scale": text_scale, "image_scale": image_scale,
         "sweeps": sweeps, "stride": stride, "particles": particles, "kernel": kernel, "lr": lr, "scales": scales,
@@ -145,6 +172,19 @@ def edit(
         made = edit_image(source, instruction, prior, method, out=out, resume=resume, progress=True, **settings)
         what, rows, seconds = f"{made.image.width}x{made.image.height} pixels", made.counts["rows"], made.seconds
     print(f"{what}, {rows} network rows, {seconds:.1f} s: {out / 'report.html'}")
+
+
+def _edit_scene(
+    source: Path, instruction: str, prior: str, method: str, out: Path, view: bool, port: int, **given: Any
+) -> None:
+    from scoredistill.tasks import edit_scene
+    from scoredistill.tasks.objects.watch import Watch
+
+    with Watch(port if view else None, instruction) as watch:
+        made = edit_scene(source, instruction, prior, method, out=out, progress=True, callback=watch, **given)
+        rows, seconds = made.counts["rows"], made.seconds
+        print(f"{len(made.views)} views, {rows} network rows, {seconds:.1f} s: {out / 'report.html'}")
+        watch.stay(made.scene)
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:

@@ -25,7 +25,7 @@ from scoredistill.priors.base import Prior
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.pipelines import prior_folder
 from scoredistill.tasks.edit_image import editor
-from scoredistill.tasks.editing.canvas import Canvas
+from scoredistill.tasks.editing.canvas import Canvas, resized, work_size
 from scoredistill.tasks.scenes.folder import SceneFolder
 from scoredistill.tasks.scenes.request import SceneRequest
 from scoredistill.tasks.scenes.run import SceneEditing, spread_over, started
@@ -82,7 +82,8 @@ def edit_scene(
         instruction: what to do.
         prior: for `load_prior`, or a loaded prior; it must be an instruction editor.
         method: a name of `SCENE_METHODS`.
-        fitted: a scene that was fitted to the photographs before (`fit_scene`); it is not changed.
+        fitted: a scene that was fitted to the photographs before (`fit_scene`), in the world of `normalised(capture)`;
+            it is not changed.
         out: folder for films, mesh, pictures, settings and report; nothing is written without it.
         resume: go on with an interrupted run in `out`: a finished fit is kept.
         progress: show progress bars.
@@ -106,10 +107,12 @@ def edit_scene(
         request = replace(request, size=min(*model.picture_size, *given.cameras.size))
         if not isinstance(capture, Capture):
             given = read_capture(Path(capture), request.size)
-    world, _ = normalised(given)
+    assert request.size is not None
+    world, _ = normalised(_reduced(given, request.size))
     start, counted = time.perf_counter(), Counted(model)
     kept = None if folder is None else folder.open(world)
-    before = fitted if fitted is not None else fit_scene(world, request, progress, kept, model.device)
+    before = fit_scene(world, request, progress, kept, model.device) if fitted is None else copy.deepcopy(fitted)
+    before = before.to(model.device)
     if folder is not None:
         folder.fitted(before)
     psnr = held_out_psnr(before, world) if world.held_out else None
@@ -137,8 +140,11 @@ def fit_scene(
     """A radiance field fitted to the training views of a capture, with a background of its own.
 
     Args:
+        capture: with its thing in the unit ball, see `normalised`.
         request: whose settings of the fit count; the usual ones by default.
+        progress: show a progress bar.
         state: parameters of an earlier fit, which is then not repeated.
+        device: of the scene.
     """
     from tqdm.auto import tqdm
 
@@ -150,11 +156,19 @@ def fit_scene(
         return scene
     rng = torch.Generator().manual_seed(request.seed)
     steps = fit(scene, photographs, steps=request.fit_steps, rays=request.rays, rng=rng)
-    for step in tqdm(steps, "fit", request.fit_steps, disable=not progress, unit="step"):
-        if not progress:
-            continue
-        del step
+    for _ in tqdm(steps, "fit", request.fit_steps, disable=not progress, unit="step"):
+        pass
     return scene
+
+
+def _reduced(capture: Capture, shorter: int) -> Capture:
+    """The capture with pictures whose shorter side is so many pixels at most; smaller ones stay."""
+    size = work_size(capture.cameras.size, shorter, 1, False)
+    if size == capture.cameras.size:
+        return capture
+    alpha = None if capture.alpha is None else resized(capture.alpha, size)
+    images, cameras = resized(capture.images, size), capture.cameras.resized(size)
+    return replace(capture, images=images, cameras=cameras, alpha=alpha, depth=None)
 
 
 def _prepared(

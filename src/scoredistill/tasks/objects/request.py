@@ -36,9 +36,9 @@ class ObjectRequest:
             seen fronts alone.
         perp_neg: guide views away from the front (or, fronts, from the back) by Perp-Neg. Needs view_prompts.
         shading: "albedo", or "mixed" with DreamFusion's textureless and lambertian views.
-        background: "white", "random" colours, or "learned" with the thing.
-        negative_prompt: what it should not be.
-        sparsity, entropy, orientation: weights of penalties, see `Penalties`.
+        background: "white", "random" colours, or "learned" with the thing (radiance fields only).
+        negative_prompt: what it should not be; not for sdi, which guides by itself.
+        sparsity, entropy, orientation: weights of penalties, see `Penalties`; orientation is for radiance fields only.
         seed: of all randomness.
     """
 
@@ -112,5 +112,11 @@ class ObjectRequest:
             raise ValueError("Perp-Neg leads views away from other views: it needs view prompts, leave them on")
         if self.perp_neg and self.method == "sdi":
             raise ValueError("sdi guides by itself: leave out Perp-Neg, or use another method")
+        if self.negative_prompt and self.method == "sdi":
+            raise ValueError("sdi guides by itself: leave out the negative prompt, or use another method")
+        if self.shape == "splats" and self.background == "learned":
+            raise ValueError("splats learn no background: use white or random, or the shape nerf")
+        if self.shape == "splats" and self.orientation:
+            raise ValueError("no splat faces away: leave out the penalty orientation, or use the shape nerf")
         if self.seed >= 2**62:
             raise ValueError(f"seed must be below 2^62, not {self.seed}")

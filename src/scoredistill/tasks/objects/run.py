@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.camera import RandomViews
+from scoredistill.clock import seed_of
 from scoredistill.encodings import DenseGrid, Encoding, HashGrid, TriPlane
 from scoredistill.estimators import Decoded
 from scoredistill.generators import Encoded, Generator
@@ -115,14 +116,21 @@ def guided(request: ObjectRequest, prior: TextPrior, counted: Counted, texts: Vi
 
 
 class Watched(Generator):
-    """A generator whose last pictures are remembered, for kernels that look at them: nothing is rendered twice."""
+    """A generator whose last pictures are remembered, for kernels that look at them: nothing is rendered twice.
 
-    def __init__(self, generator: Generator):
+    Args:
+        generator: makes pictures in [0, 1].
+        seed: views depend on it too, for runs with one noise per particle, whose views `distill` chooses from none.
+    """
+
+    def __init__(self, generator: Generator, seed: int = 0):
         super().__init__()
-        self.generator = generator
+        self.generator, self.seed = generator, seed
         self.seen: Tensor | None = None
 
     def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Tensor:
+        if self.seed and rng is not None:
+            rng = torch.Generator().manual_seed(seed_of(self.seed, rng.initial_seed()))
         return self.generator.views(n, rng)
 
     def forward(self, views: Tensor) -> Tensor:
@@ -156,7 +164,7 @@ def shaped(
     assert request.guidance is not None
     assert request.follow is not None
     assert request.lr is not None
-    watched = Watched(scene)
+    watched = Watched(scene, request.seed if recipe.same_noise else 0)
     generator: Generator = watched
     estimator = recipe.estimator(request.guidance, watched.features)
     if recipe.through == "decoder":

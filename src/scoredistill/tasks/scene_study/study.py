@@ -24,7 +24,7 @@ from scoredistill.tasks.scenes.request import SCENE_METHODS, SceneRequest
 
 SCENES = ("duck", "toys", "table")
 INSTRUCTIONS = ("make it night", "make it snowy", "turn it into a pencil sketch")
-METHODS = ("one_view", "uncoupled", "csd", "random_noise", "common_noise")
+METHODS = ("one_view", "uncoupled", "csd")
 QUICK_METHODS = ("one_view", "csd")
 REFERENCES = ("source", "truth")
 VIEWS, FEW = (3, 6, 12, 24), 2  # edited views besides all of them, and scenes of that sweep
@@ -38,7 +38,7 @@ class Setting:
         prior: name or folder of the editor.
         scenes: of `studio.SCENES`.
         instructions: first instructions of exact edits.
-        methods: of `SCENE_METHODS`; all by default, and then with the sweep over views.
+        methods: of `SCENE_METHODS`; `METHODS` by default, and then with the sweep over views.
         seeds: edits of each scene by each instruction.
         quick: one scene of fewer photographs, one instruction, two methods.
     """

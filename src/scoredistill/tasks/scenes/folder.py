@@ -88,8 +88,8 @@ class SceneFolder(RunFolder):
         said = self._export(result.scene, device)
         summary: dict[str, Any] = {"fit_psnr": result.fit_psnr, **result.counts, "seconds": round(result.seconds, 2)}
         summary["missing"] = said
-        (self.path / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
         self._report(result, films, summary).save(self.path / "report.html")
+        (self.path / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
 
     def _write_views(self, result: "SceneResult") -> None:
         """The edited views as a capture of their own, for other programs."""

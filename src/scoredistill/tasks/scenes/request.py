@@ -69,16 +69,20 @@ class SceneRequest:
         text, image = BUNDLED_SCALES if self.prior in BUNDLED else USUAL_SCALES
         usual: dict[str, Any] = {"text_scale": text, "image_scale": image}
         full = replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
-        for name in ("views", "rounds", "sweeps", "fit_steps", "edit_steps", "rays", "samples"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {getattr(self, name)}")
-        for name, low in (("text_scale", 0), ("image_scale", 0), ("kernel", 1e-6), ("seed", 0)):
-            if not (math.isfinite(getattr(full, name)) and getattr(full, name) >= low):
-                raise ValueError(f"{name} must be at least {low:g} and finite, not {getattr(full, name)}")
-        if self.use is not None and self.use < 2:
-            raise ValueError(f"use must be at least 2 views, not {self.use}")
-        if self.size is not None and self.size < 8:
-            raise ValueError(f"size must be at least 8 pixels, not {self.size}")
+        full._check()
+        return full
+
+    def _check(self) -> None:
+        least = dict.fromkeys(("views", "rounds", "sweeps", "fit_steps", "edit_steps", "rays", "samples"), 1)
+        for name, low in {**least, "seed": 0, "use": 2, "size": 8}.items():
+            value = getattr(self, name)
+            if value is None and name in ("use", "size"):
+                continue
+            if not isinstance(value, int) or value < low:
+                raise ValueError(f"{name} must be a whole number of at least {low}, not {value}")
+        for name, bound in (("text_scale", 0), ("image_scale", 0), ("kernel", 1e-6)):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= bound):
+                raise ValueError(f"{name} must be at least {bound:g} and finite, not {value}")
         if self.seed >= 2**62:
             raise ValueError(f"seed must be below 2^62, not {self.seed}")
-        return full

@@ -26,7 +26,7 @@ from scoredistill.tasks.editing import regions
 from scoredistill.tasks.editing.canvas import Canvas
 from scoredistill.tasks.editing.recipes import FILM_RECIPES
 from scoredistill.tasks.editing.request import EditRequest
-from scoredistill.tasks.editing.run import Edit, edited, rows_of
+from scoredistill.tasks.editing.run import Edit, edited, rows_of, windows_of
 from scoredistill.tasks.scenes.request import ONE_VIEW, SceneRequest
 
 RATES, LAST = (0.1, 0.01), 0.1  # learning rates of encoding and network while views change, and the factor at the end
@@ -58,8 +58,9 @@ class SceneEditing:
     def steps(self) -> Iterator[FitStep]:
         """Steps of fitting, with edits between them; the scene ends edited."""
         request = self.request
-        plan = self._one_by_one() if request.method == ONE_VIEW else self._rounds()
-        due = dict(plan)
+        due: dict[int, list[Update]] = {}
+        for index, updates in self._one_by_one() if request.method == ONE_VIEW else self._rounds():
+            due.setdefault(index, []).extend(updates)
         fitting = fit(
             self.scene, self.photographs, steps=request.edit_steps, rays=request.rays, decay=LAST,
             optimizer=adam(self.scene, RATES), rng=torch.Generator().manual_seed(seed_of(request.seed, 1)),
@@ -71,9 +72,15 @@ class SceneEditing:
 
     @cached_property
     def rows(self) -> int:
-        """Network rows of the whole run of a collaborative method, which one view at a time gets as well."""
-        per = rows_of(self._edit(torch.arange(1), "csd", 1, (0.5, 0.5), None, 0))
-        return per * len(self.photographs) * sum(self._sweeps(r) for r in range(self.request.rounds))
+        """Network rows of the whole run of csd, which one view at a time gets as well."""
+        total = 0
+        for _, updates in self._rounds():
+            for update in updates:
+                sweeps = self._sweeps(update.turn)
+                edit = self._edit(update.which, "csd", sweeps, LATER, None, update.salt)
+                windows = windows_of(edit)  # their number changes from sweep to sweep
+                total += rows_of(edit) // windows.count(0) * sum(windows.count(k) for k in range(sweeps))
+        return total
 
     def _sweeps(self, turn: int) -> int:
         return self.request.sweeps if turn == 0 else max(1, self.request.sweeps // 3)
@@ -97,10 +104,7 @@ class SceneEditing:
         count = max(1, round(self.rows / per))
         rng = torch.Generator().manual_seed(seed_of(request.seed, 100))
         order = torch.cat([torch.randperm(n, generator=rng) for _ in range(-(-count // n))])[:count]
-        made: dict[int, list[Update]] = {}
-        for k, view in enumerate(order):
-            made.setdefault(k * request.edit_steps // count, []).append(Update(view[None], 1, 1000 + k))
-        return list(made.items())
+        return [(k * request.edit_steps // count, [Update(v[None], 1, 1000 + k)]) for k, v in enumerate(order)]
 
     def _update(self, update: "Update") -> None:
         """Edit some views and put them where the scene is fitted."""
