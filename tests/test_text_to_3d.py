@@ -1,4 +1,4 @@
-"""Things from text: the request, the recipes' cost, the texts of views, what a run does, its folder, and the command."""
+"""Things from text: the request, the recipes' cost, texts of views, what a run does, its folder, and the command."""
 
 import importlib
 import json
