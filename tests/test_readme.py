@@ -44,7 +44,7 @@ def test_the_editing_page_edits_a_picture(tmp_path):
 def test_the_page_on_three_dimensions_makes_a_red_thing(tmp_path):
     run_example(THREE_D, tmp_path)
     with Image.open(tmp_path / "apple.png") as picture:
-        red, green, blue = picture.getpixel((16, 16))
+        red, green, blue = picture.getpixel((32, 32))
     assert red > green + 50
     assert red > blue + 50
 

@@ -13,19 +13,18 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from scoredistill import __version__
-from scoredistill.checkpoint import load_state, save_state
+from scoredistill.checkpoint import save_state
 from scoredistill.loop import Step
 from scoredistill.metrics import clip_similarity
 from scoredistill.pictures import grid, save_gif, to_pil, to_tensor
 from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.report import Page
-from scoredistill.tasks.run_folder import RunFolder
+from scoredistill.tasks.run_folder import StepFolder
 
 if TYPE_CHECKING:
     from scoredistill.tasks.text_to_image import Request, Result
@@ -34,7 +33,7 @@ FRAMES = 60  # of a film
 TITLES = {"t": "Diffusion time", "bandwidth": "Bandwidth", "kernel": "Mean of the kernel"}
 
 
-class Folder(RunFolder):
+class Folder(StepFolder):
     """Writes a run to disk as it goes. Making the object checks, `open` begins."""
 
     leftovers = (
@@ -43,20 +42,6 @@ class Folder(RunFolder):
     )  # fmt: skip
 
     request: "Request"
-
-    def open(self) -> tuple[dict[str, Any] | None, list[dict[str, float]], float]:
-        """Begin writing; (state for `distill`, rows of metrics so far, seconds spent), empty for a new run."""
-        state, rows = None, []
-        if self.resume and self._checkpoint.is_file():
-            state = load_state(self._checkpoint)
-            rows = [json.loads(line) for line in self._metrics.read_text().splitlines()[: state["next"]]]
-        self._begin(continued=state is not None)
-        try:
-            self._frames.mkdir(exist_ok=True)
-            self._metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        except OSError as error:
-            raise ValueError(f"cannot write to {self.path}: {error.strerror}") from error
-        return state, rows, state["seconds"] if state else 0.0
 
     def after(self, step: Step, history: Sequence[dict[str, float]], counts: dict[str, int], seconds: float) -> None:
         """Record a finished step; pictures and checkpoints now and then."""
@@ -123,14 +108,6 @@ class Folder(RunFolder):
         if self.request.prior not in BUNDLED:
             return []
         return clip_similarity(to_tensor(result.images), self.request.prompt).tolist()
-
-    @property
-    def _frames(self) -> Path:
-        return self.path / ".frames"
-
-    @property
-    def _metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
 
 
 def wall(images: Sequence[Image.Image]) -> Image.Image:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scoredistill import __version__
+from scoredistill.checkpoint import load_state
 
 CHECKPOINT_SECONDS = 5.0
 
@@ -90,6 +91,32 @@ class RunFolder:
     def command(self) -> str:
         """That of the run."""
         return json.loads(self._config.read_text())["command"]
+
+
+class StepFolder(RunFolder):
+    """Abstract base of folders of runs made of steps: metrics line by line, frames of a film, a checkpoint."""
+
+    def open(self) -> tuple[dict[str, Any] | None, list[dict[str, float]], float]:
+        """Begin writing; (state to go on from, rows of metrics so far, seconds spent), empty for a new run."""
+        state, rows = None, []
+        if self.resume and self._checkpoint.is_file():
+            state = load_state(self._checkpoint)
+            rows = [json.loads(line) for line in self._metrics.read_text().splitlines()[: state["next"]]]
+        self._begin(continued=state is not None)
+        try:
+            self._frames.mkdir(exist_ok=True)
+            self._metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        except OSError as error:
+            raise ValueError(f"cannot write to {self.path}: {error.strerror}") from error
+        return state, rows, state["seconds"] if state else 0.0
+
+    @property
+    def _frames(self) -> Path:
+        return self.path / ".frames"
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
 
 
 def command_line() -> str:

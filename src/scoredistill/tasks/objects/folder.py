@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from scoredistill import __version__
-from scoredistill.checkpoint import load_state, save_state
+from scoredistill.checkpoint import save_state
 from scoredistill.generators.nerf import NeRF
 from scoredistill.generators.scene import Scene
 from scoredistill.generators.splats import Splats
@@ -33,7 +33,7 @@ from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.report import Page
 from scoredistill.splat import write_ply
 from scoredistill.tasks.folder import TITLES
-from scoredistill.tasks.run_folder import RunFolder
+from scoredistill.tasks.run_folder import StepFolder
 from scoredistill.turntable import contact_sheet, write_turntables
 
 if TYPE_CHECKING:
@@ -44,27 +44,13 @@ FILM_SIZE, FILM_FPS, FILM_SECONDS = 128, 16, 3
 LEVELS = (0.5, 0.2, 0.05)  # opacities at which a mesh is tried, one after the other
 
 
-class ObjectFolder(RunFolder):
+class ObjectFolder(StepFolder):
     """Writes a run to disk as it goes. Making the object checks, `open` begins."""
 
     leftovers = (
         "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "film.gif", "preview.png",
         "turntable.*", "sheet.png", "mesh.glb", "splats.ply", "scene.safetensors", ".frames/*",
     )  # fmt: skip
-
-    def open(self) -> tuple[dict[str, Any] | None, list[dict[str, float]], float]:
-        """Begin writing; (state to go on from, rows of metrics so far, seconds spent), empty for a new run."""
-        state, rows = None, []
-        if self.resume and self._checkpoint.is_file():
-            state = load_state(self._checkpoint)
-            rows = [json.loads(line) for line in self._metrics.read_text().splitlines()[: state["next"]]]
-        self._begin(continued=state is not None)
-        try:
-            self._frames.mkdir(exist_ok=True)
-            self._metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        except OSError as error:
-            raise ValueError(f"cannot write to {self.path}: {error.strerror}") from error
-        return state, rows, state["seconds"] if state else 0.0
 
     def after(
         self, step: Step, scene: Scene, history: Sequence[dict[str, float]], counts: dict[str, int], seconds: float
@@ -134,14 +120,6 @@ class ObjectFolder(RunFolder):
             page.curves({name: [r[name] for r in rows]}, TITLES.get(name, name), "step", name, name == "bandwidth")
         page.heading("Result").key_values(summary)
         return page.heading("Settings").key_values({**asdict(request), "version": __version__})
-
-    @property
-    def _frames(self) -> Path:
-        return self.path / ".frames"
-
-    @property
-    def _metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
 
 
 def judged(result: "ObjectResult") -> dict[str, float]:

@@ -103,6 +103,7 @@ OBJECT_RECIPES: Mapping[str, ObjectRecipe] = {
         says="mean shift by one call per gradient",
         estimator=lambda scale, features: MSD(),
         steps=48,
+        views=12,
         follow=1,
     ),
     "collaborative": replace(
@@ -110,6 +111,7 @@ OBJECT_RECIPES: Mapping[str, ObjectRecipe] = {
         says="collaborative mean shift: views that keep apart",
         estimator=lambda scale, features: CollaborativeMSD(beta=0.3, law="gaussian"),
         steps=48,
+        views=12,
         follow=1,
     ),
 }
