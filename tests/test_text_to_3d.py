@@ -12,6 +12,7 @@ from PIL import Image
 import tiny
 from scoredistill import cli, load_prior
 from scoredistill.camera import around, orbit
+from scoredistill.checkpoint import load_state
 from scoredistill.encodings import DenseGrid
 from scoredistill.generators.nerf import Field, NeRF
 from scoredistill.generators.scene import Viewpoint
@@ -491,7 +492,7 @@ def test_the_folder_of_a_radiance_field_holds_all_of_it(tmp_path, short):
     assert "<red>" not in report
     assert json.loads((tmp_path / "config.json").read_text())["request"]["prompt"] == "a <red> ball"
     again = ball()
-    again.load_state_dict(folders.load_state(tmp_path / "scene.safetensors"))
+    again.load_state_dict(load_state(tmp_path / "scene.safetensors"))
     assert_same(state_of(again), state_of(scene))
     assert Image.open(tmp_path / "preview.png").width >= 4 * 128
 
