@@ -11,6 +11,7 @@ import tiny_unets
 from scoredistill import load_prior
 from scoredistill.camera import around
 from scoredistill.capture import Capture, normalised, read_capture, write_colmap, write_transforms
+from scoredistill.checkpoint import load_state
 from scoredistill.encodings import DenseGrid
 from scoredistill.fitting import held_out_psnr
 from scoredistill.generators.nerf import Field, NeRF
@@ -384,7 +385,7 @@ def test_the_folder_holds_all_of_it(prior, tmp_path, short):
     torch.testing.assert_close(back.cameras.focal, capture.cameras[[0, 2, 3]].focal)
     for name, scene in (("before", result.before), ("scene", result.scene)):
         again = ball()
-        again.load_state_dict(folders.load_state(out / f"{name}.safetensors"))
+        again.load_state_dict(load_state(out / f"{name}.safetensors"))
         assert all(torch.equal(a, b) for a, b in zip(again.parameters(), scene.parameters(), strict=True))
     with pytest.raises(ValueError, match="already finished"):
         small(capture, prior, instruction="make it <night>", rounds=1, edit_steps=1, out=out, resume=True)

@@ -143,7 +143,9 @@ def test_rounds_are_rendered_once_and_repeated(tmp_path):
     from scoredistill.video import open_video
 
     render = Counted()
-    path = write_turntable(render, tmp_path / "ball.gif", 0.5, 10, 24, loops=3, batch=5, modes=("rgb", "normals"))
+    path = write_turntable(
+        render, tmp_path / "ball.gif", seconds=0.5, fps=10, size=24, loops=3, batch=5, modes=("rgb", "normals")
+    )
     assert render.asked == [(5, True)]
     film = open_video(path)
     assert (len(film), film.height, film.width) == (15, 24, 48)

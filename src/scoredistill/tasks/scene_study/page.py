@@ -52,7 +52,7 @@ def report(results: Mapping[str, Any], out: Path) -> Path:
     _pictures(page, results, folder)
     for section in parts[1:]:
         add_section(page, section)
-        if section.title == "Views of an update":
+        if section.title == "Edited views":
             _curves(page, results)
     page.heading("Usual settings of an edit").key_values(
         {k: v for k, v in results["usual"].items() if k != "instruction"}
