@@ -2,12 +2,15 @@
 
     python benchmarks/renders.py --out docs/results/renders.json [--device cuda]
 
-Times are medians of several runs after one that is not counted, on one machine; compare them within a run.
+Times are medians of several runs after one that is not counted, on one machine; compare them within a run. The thing
+is that of the first step: a ball in an empty space.
 """
 
 import argparse
 import json
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -20,7 +23,6 @@ from scoredistill.camera import orbit
 from scoredistill.priors import Guided
 from scoredistill.tasks.objects.request import ObjectRequest
 from scoredistill.tasks.objects.run import make_scene
-from scoredistill.tasks.run_folder import command_line
 
 SIZES = (64, 512)
 VIEWS = 4
@@ -84,7 +86,12 @@ def main() -> None:
     given = parser.parse_args()
     name = torch.cuda.get_device_name() if given.device.startswith("cuda") else "CPU"
     found = {shape: measured(given.device, shape, given.prior) for shape in ("nerf", "splats")}
-    head = {"command": command_line(), "date": str(date.today()), "version": __version__, "views": VIEWS}
+    head = {
+        "command": shlex.join(["python", "benchmarks/renders.py", *sys.argv[1:]]),
+        "date": str(date.today()),
+        "version": __version__,
+        "views": VIEWS,
+    }
     text = json.dumps({**head, "device": name, "threads": torch.get_num_threads(), **found}, indent=1)
     print(text)
     if given.out is not None:
