@@ -34,12 +34,11 @@ def capture(rng):
 
 
 def close(found, expected, atol=1e-6):
-    torch.testing.assert_close(found, expected, atol=atol, rtol=0)
+    return found.shape == expected.shape and torch.allclose(found, expected, atol=atol, rtol=0)
 
 
 def same_cameras(found, expected):
-    for name in ("poses", "focal", "centre"):
-        close(getattr(found, name), getattr(expected, name))
+    return all(close(getattr(found, name), getattr(expected, name)) for name in ("poses", "focal", "centre"))
 
 
 def gray(folder, names, size=(8, 6), value=100):
@@ -75,10 +74,10 @@ def model(folder, cameras, images, names):
 def test_transforms_come_back(capture, tmp_path):
     write_transforms(capture, tmp_path)
     found = read_capture(tmp_path)
-    same_cameras(found.cameras, capture.cameras)
-    close(found.images, capture.images)
-    close(found.alpha, capture.alpha)
-    close(found.depth, capture.depth, 1e-5)
+    assert same_cameras(found.cameras, capture.cameras)
+    assert close(found.images, capture.images)
+    assert close(found.alpha, capture.alpha)
+    assert close(found.depth, capture.depth, 1e-5)
     assert (found.names, found.held_out) == (capture.names, capture.held_out)
     assert found.training == (0, 2, 3, 4, 6, 7, 8)
 
@@ -87,8 +86,8 @@ def test_colmap_comes_back_sorted_by_name(capture, tmp_path):
     write_colmap(capture, tmp_path)
     found = read_capture(tmp_path, held_out=3)
     order = sorted(range(9), key=capture.names.__getitem__)
-    same_cameras(found.cameras, capture.cameras[order])
-    close(found.images, capture.images[order])
+    assert same_cameras(found.cameras, capture.cameras[order])
+    assert close(found.images, capture.images[order])
     assert found.names == tuple(sorted(capture.names))
     assert found.held_out == (0, 3, 6)
 
@@ -116,11 +115,11 @@ def test_a_model_of_colmap_by_hand(tmp_path):
     found = read_capture(folder, held_out=0)
     assert found.names == ("a.png", "b c.png")
     where, depth = found.cameras.project(torch.tensor([[1.0, 2.0, -3.0], [1.0, 2.0, 3.0]]))
-    close(where[1, 0], torch.tensor([6.0, 6.25]), 1e-5)
-    close(where[0, 1], torch.tensor([5.0, 5.0]), 1e-5)
-    close(depth[:, 0], torch.tensor([-1.0, 6.0]), 1e-5)
-    close(found.cameras.eyes[0], torch.tensor([0.0, 0.0, -2.0]))
-    close(found.cameras.forward[0], torch.tensor([0.0, 0.0, 1.0]))
+    assert close(where[1, 0], torch.tensor([6.0, 6.25]), 1e-5)
+    assert close(where[0, 1], torch.tensor([5.0, 5.0]), 1e-5)
+    assert close(depth[:, 0], torch.tensor([-1.0, 6.0]), 1e-5)
+    assert close(found.cameras.eyes[0], torch.tensor([0.0, 0.0, -2.0]))
+    assert close(found.cameras.forward[0], torch.tensor([0.0, 0.0, 1.0]))
 
 
 def test_quaternions_of_half_turns_come_back(tmp_path):
@@ -131,7 +130,7 @@ def test_quaternions_of_half_turns_come_back(tmp_path):
     cameras = Cameras(turns, torch.full((4, 2), 9.0), torch.full((4, 2), 4.0), (8, 8))
     capture = Capture(torch.zeros(4, 3, 8, 8), cameras, ("a", "b", "c", "d"))
     write_colmap(capture, tmp_path)
-    same_cameras(read_capture(tmp_path).cameras, cameras)
+    assert same_cameras(read_capture(tmp_path).cameras, cameras)
 
 
 def test_the_original_form(tmp_path):
@@ -144,16 +143,16 @@ def test_the_original_form(tmp_path):
     found = read_capture(tmp_path)
     assert found.names == ("train/r_0.png", "train/r_1.png", "val/r_0.png", "test/r_0.png", "test/r_1.png")
     assert found.held_out == (2, 3, 4)
-    close(found.cameras.focal, torch.full((5, 2), 8.0), 1e-5)
-    close(found.cameras.centre, torch.tensor([[4.0, 3.0]]).expand(5, 2))
-    close(found.cameras.azimuth, torch.tensor([0.0, 10.0, 0.0, 0.0, 10.0]), 1e-4)
+    assert close(found.cameras.focal, torch.full((5, 2), 8.0), 1e-5)
+    assert close(found.cameras.centre, torch.tensor([[4.0, 3.0]]).expand(5, 2))
+    assert close(found.cameras.azimuth, torch.tensor([0.0, 10.0, 0.0, 0.0, 10.0]), 1e-4)
 
 
 def test_lenses_may_differ_by_frame_and_follow_the_picture(tmp_path):
     folder = scene(tmp_path, {"fl_x": 18.0, "w": 16, "h": 12, "cx": 9.0})
     found = read_capture(folder, held_out=0)
-    close(found.cameras.focal, torch.tensor([[9.0, 4.0], [9.0, 8.0], [9.0, 8.0]]))  # of a picture half as large
-    close(found.cameras.centre[:2], torch.tensor([[4.5, 1.5], [4.0, 3.0]]))
+    assert close(found.cameras.focal, torch.tensor([[9.0, 4.0], [9.0, 8.0], [9.0, 8.0]]))  # of a picture half as large
+    assert close(found.cameras.centre[:2], torch.tensor([[4.5, 1.5], [4.0, 3.0]]))
 
 
 def test_transparency_lies_over_the_background(tmp_path):
@@ -161,27 +160,27 @@ def test_transparency_lies_over_the_background(tmp_path):
     for i in range(3):
         Image.new("RGBA", (8, 6), (255, 0, 0, 51)).save(folder / f"images/{i}.png")
     white, blue = read_capture(folder), read_capture(folder, background=(0.0, 0.0, 1.0))
-    close(white.images[0, :, 0, 0], torch.tensor([1.0, 0.8, 0.8]))
-    close(blue.images[0, :, 0, 0], torch.tensor([0.2, 0.0, 0.8]))
-    close(white.alpha, torch.full((3, 1, 6, 8), 0.2))
+    assert close(white.images[0, :, 0, 0], torch.tensor([1.0, 0.8, 0.8]))
+    assert close(blue.images[0, :, 0, 0], torch.tensor([0.2, 0.0, 0.8]))
+    assert close(white.alpha, torch.full((3, 1, 6, 8), 0.2))
 
 
 def test_size_averages_by_area_and_keeps_the_rays(capture, tmp_path):
     write_transforms(capture, tmp_path)
     half = read_capture(tmp_path, size=5)
     assert half.images.shape == (9, 3, 5, 7)
-    close(half.images, torch.nn.functional.avg_pool2d(capture.images, 2))
-    close(half.alpha, torch.nn.functional.avg_pool2d(capture.alpha, 2))
-    same_cameras(half.cameras, capture.cameras.resized((5, 7)))
+    assert close(half.images, torch.nn.functional.avg_pool2d(capture.images, 2))
+    assert close(half.alpha, torch.nn.functional.avg_pool2d(capture.alpha, 2))
+    assert same_cameras(half.cameras, capture.cameras.resized((5, 7)))
     points = torch.randn(5, 3)
-    close(half.cameras.project(points)[0], capture.cameras.project(points)[0] / 2, 1e-3)
+    assert close(half.cameras.project(points)[0], capture.cameras.project(points)[0] / 2, 1e-3)
     # 10 rows to 4, 14 columns to 6 (5.6 rounded): new rows cover 2.5 old ones. Means stay.
     odd = read_capture(tmp_path, size=4)
     assert odd.images.shape == (9, 3, 4, 6)
-    same_cameras(odd.cameras, capture.cameras.resized((4, 6)))
-    close(odd.images.mean((2, 3)), capture.images.mean((2, 3)), 1e-5)
+    assert same_cameras(odd.cameras, capture.cameras.resized((4, 6)))
+    assert close(odd.images.mean((2, 3)), capture.images.mean((2, 3)), 1e-5)
     rows = capture.images.mean(3)
-    close(odd.images.mean(3)[:, :, 0], (rows[:, :, 0] + rows[:, :, 1] + rows[:, :, 2] / 2) / 2.5, 1e-5)
+    assert close(odd.images.mean(3)[:, :, 0], (rows[:, :, 0] + rows[:, :, 1] + rows[:, :, 2] / 2) / 2.5, 1e-5)
     assert read_capture(tmp_path, size=400).images.shape == capture.images.shape  # never enlarged
 
 
@@ -189,7 +188,7 @@ def test_depth_is_averaged_over_what_is_known(tmp_path):
     cameras = around(torch.tensor([0.0, 90.0]), size=(2, 2))
     depth = torch.tensor([[[[2.0, 0.0], [4.0, 0.0]]], [[[0.0, 0.0], [0.0, 0.0]]]])
     write_transforms(Capture(torch.zeros(2, 3, 2, 2), cameras, ("a.png", "b.png"), depth=depth), tmp_path)
-    close(read_capture(tmp_path, size=1, held_out=0).depth.flatten(), torch.tensor([3.0, 0.0]))
+    assert close(read_capture(tmp_path, size=1, held_out=0).depth.flatten(), torch.tensor([3.0, 0.0]))
 
 
 def test_normalised_undoes_a_similarity(rng):
@@ -202,26 +201,26 @@ def test_normalised_undoes_a_similarity(rng):
     pictures = torch.rand(8, 3, 64, 64, generator=rng)
     far = Capture(pictures, replace(cameras, poses=moved), tuple("abcdefgh"), depth=torch.full((8, 1, 64, 64), 21.0))
     found, similarity = normalised(far)
-    close(found.cameras.eyes.norm(dim=-1), torch.full((8,), 3.0), 1e-5)
-    close(found.cameras.elevation, torch.full((8,), 20.0), 1e-3)
-    close((found.cameras.azimuth - found.cameras.azimuth[0]) % 360 % 359.999, cameras.azimuth, 1e-2)
-    close(found.depth, torch.full((8, 1, 64, 64), 3.0), 1e-5)
+    assert close(found.cameras.eyes.norm(dim=-1), torch.full((8,), 3.0), 1e-5)
+    assert close(found.cameras.elevation, torch.full((8,), 20.0), 1e-3)
+    assert close((found.cameras.azimuth - found.cameras.azimuth[0]) % 360 % 359.999, cameras.azimuth, 1e-2)
+    assert close(found.depth, torch.full((8, 1, 64, 64), 3.0), 1e-5)
     assert similarity.scale == pytest.approx(1 / 7, rel=1e-5)
-    close(similarity(torch.tensor([[5.0, -6.0, 2.0]])), torch.zeros(1, 3), 1e-5)
+    assert close(similarity(torch.tensor([[5.0, -6.0, 2.0]])), torch.zeros(1, 3), 1e-5)
     back = similarity.inverse().capture(found)
-    close(back.cameras.poses, far.cameras.poses, 1e-5)
-    close(back.depth, far.depth, 1e-5)
+    assert close(back.cameras.poses, far.cameras.poses, 1e-5)
+    assert close(back.depth, far.depth, 1e-5)
     points = torch.randn(6, 3, generator=rng) + 2
-    close(found.cameras.project(similarity(points))[0], far.cameras.project(points)[0], 2e-2)
-    close(similarity.inverse()(similarity(points)), points, 1e-5)
+    assert close(found.cameras.project(similarity(points))[0], far.cameras.project(points)[0], 2e-2)
+    assert close(similarity.inverse()(similarity(points)), points, 1e-5)
     other, _ = normalised(far, distance=1.5)
-    close(other.cameras.eyes.norm(dim=-1), torch.full((8,), 1.5), 1e-5)
+    assert close(other.cameras.eyes.norm(dim=-1), torch.full((8,), 1.5), 1e-5)
 
 
 def test_normalised_leaves_a_world_that_stands_right(capture):
     found, similarity = normalised(capture)
     assert found is capture
-    close(similarity(torch.eye(3)), torch.eye(3), 0)
+    assert close(similarity(torch.eye(3)), torch.eye(3), 0)
     moved, _ = normalised(capture, always=True)
     assert moved.cameras.eyes.norm(dim=-1).mean().item() == pytest.approx(3.0, abs=1e-5)
     assert not moved.cameras.poses.equal(capture.cameras.poses)
@@ -232,8 +231,8 @@ def test_normalised_turns_an_upside_down_world():
     flipped = cameras.poses.clone()
     flipped[:, 1:3] *= -1  # half a turn about x
     found, _ = normalised(Capture(torch.zeros(4, 3, 64, 64), replace(cameras, poses=flipped), tuple("abcd")))
-    close(found.cameras.elevation, torch.full((4,), 10.0), 1e-3)
-    close(torch.linalg.det(found.cameras.poses[:, :3, :3]), torch.ones(4), 1e-5)
+    assert close(found.cameras.elevation, torch.full((4,), 10.0), 1e-3)
+    assert close(torch.linalg.det(found.cameras.poses[:, :3, :3]), torch.ones(4), 1e-5)
 
 
 def test_normalised_refuses_what_says_nothing():

@@ -6,12 +6,14 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 
 import tiny_unets
 from scoredistill import load_prior
 from scoredistill.camera import around
 from scoredistill.capture import Capture, normalised, read_capture, write_colmap, write_transforms
 from scoredistill.checkpoint import load_state
+from scoredistill.cli import main
 from scoredistill.encodings import DenseGrid
 from scoredistill.fitting import held_out_psnr
 from scoredistill.generators.nerf import Field, NeRF
@@ -440,3 +442,26 @@ def test_other_pictures_are_encoded_as_a_canvas_of_theirs(prior):
     torch.testing.assert_close(canvas.encode(other), Canvas(prior, other).source, rtol=1e-4, atol=1e-5)
     assert canvas.encoded == 4 + 3
     torch.testing.assert_close(canvas.source, Canvas(prior, pictures(2)).source, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--wrap"], "a scene has no --wrap"),
+        (["--region", "0-0.5: make it night", "--flow", "2"], "a scene has no --region, --flow"),
+    ],
+)
+def test_options_of_pictures_are_refused_for_scenes(options, said, tmp_path, capsys):
+    (tmp_path / "transforms.json").write_text('{"frames": []}')
+    with pytest.raises(SystemExit) as stopped:
+        main(["edit", str(tmp_path), "make it night", *options])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_options_of_scenes_are_refused_for_pictures(tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(SystemExit) as stopped:
+        main(["edit", str(tmp_path / "a.png"), "make it night", "--use", "3", "--view"])
+    assert stopped.value.code == 2
+    assert "have --view, --use: leave it out" in capsys.readouterr().err

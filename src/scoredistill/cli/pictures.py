@@ -1,5 +1,6 @@
 """Commands that make and edit: `image`, `edit` and `demo`."""
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -140,48 +141,55 @@ def edit(
         dtype: Of the networks: float32 (default), float16 or bfloat16.
         device: For example cpu, cuda or cuda:1; a GPU if there is one by default.
     """
+    _edit(**locals())
+
+
+SCENE_ONLY = ("views", "use", "rounds", "fit_steps", "edit_steps")
+FLAT_ONLY = ("stride", "particles", "lr", "scales", "feather", "detail", "group", "overlap", "flow")
+SHARED = ("size", "text_scale", "image_scale", "sweeps", "kernel", "seed", "dtype", "device")
+
+
+def _edit(source: Path, instruction: str, out: Path | None, **options: Any) -> None:
+    """Edit by what the source is; options of other kinds of source are refused, not ignored."""
     from scoredistill.capture import is_capture
+
+    region = options["region"]
+    name = re.sub(r"[^a-z0-9]+", "_", f"{source.stem} {instruction or ' '.join(region)}".lower())[:60].strip("_")
+    out = out or Path("runs") / (name or "edit")
+    scene = source.is_dir() and is_capture(source)
+    usual = {p.name: p.default for p in inspect.signature(edit).parameters.values()}
+    others = ("region", "wrap", "file", *FLAT_ONLY) if scene else ("view", "port", *SCENE_ONLY)
+    if given := [f"--{o.replace('_', '-')}" for o in others if options[o] != usual[o]]:
+        what = "a scene has no" if scene else "only scenes (folders with transforms.json or COLMAP's files) have"
+        raise ValueError(f"{what} {', '.join(given)}: leave it out")
+    (_edit_scene if scene else _edit_flat)(source, instruction, out, **options)
+
+
+def _edit_flat(source: Path, instruction: str, out: Path, **options: Any) -> None:
+    """A picture or a film."""
     from scoredistill.tasks import edit_image, edit_video
     from scoredistill.tasks.editing.media import is_film
 
-    name = re.sub(r"[^a-z0-9]+", "_", f"{source.stem} {instruction or ' '.join(region)}".lower())[:60].strip("_")
-    out = out or Path("runs") / (name or "edit")
-    if source.is_dir() and is_capture(source):
-        given = {
-            "views": views, "use": use, "rounds": rounds, "fit_steps": fit_steps, "edit_steps": edit_steps,
-            "size": size, "sweeps": sweeps, "text_scale": text_scale, "image_scale": image_scale, "kernel": kernel,
-        }  # fmt: skip
-        chosen = {key: value for key, value in given.items() if value is not None}
-        _edit_scene(
-            source, instruction, prior, method, out, view, port,
-            resume=resume, seed=seed, dtype=dtype, device=device, **chosen,
-        )  # fmt: skip
-        return
-    settings: dict[str, Any] = {
-        "regions": region, "wrap": wrap, "size": size, "text_scale": text_scale, "image_scale": image_scale,
-        "sweeps": sweeps, "stride": stride, "particles": particles, "kernel": kernel, "lr": lr, "scales": scales,
-        "feather": feather, "detail": detail, "group": group, "overlap": overlap, "flow": flow, "seed": seed,
-        "dtype": dtype, "device": device,
-    }  # fmt: skip
+    settings = {name: options[name] for name in ("wrap", "prior", "method", "resume", *SHARED, *FLAT_ONLY)}
+    settings |= {"regions": options["region"], "out": out, "progress": True}
     if is_film(source):
-        film = edit_video(
-            source, instruction, prior, method, out=out, file=file, resume=resume, progress=True, **settings
-        )
+        film = edit_video(source, instruction, file=options["file"], **settings)
         what, rows, seconds = f"{len(film.source)} frames", film.counts["rows"], film.seconds
     else:
-        made = edit_image(source, instruction, prior, method, out=out, resume=resume, progress=True, **settings)
+        made = edit_image(source, instruction, **settings)
         what, rows, seconds = f"{made.image.width}x{made.image.height} pixels", made.counts["rows"], made.seconds
     print(f"{what}, {rows} network rows, {seconds:.1f} s: {out / 'report.html'}")
 
 
-def _edit_scene(
-    source: Path, instruction: str, prior: str, method: str, out: Path, view: bool, port: int, **given: Any
-) -> None:
+def _edit_scene(source: Path, instruction: str, out: Path, **options: Any) -> None:
+    """A scene, watched if that is asked for."""
     from scoredistill.tasks import edit_scene
     from scoredistill.tasks.objects.watch import Watch
 
-    with Watch(port if view else None, instruction) as watch:
-        made = edit_scene(source, instruction, prior, method, out=out, progress=True, callback=watch, **given)
+    names = ("prior", "method", "resume", *SHARED, *SCENE_ONLY)
+    settings = {name: options[name] for name in names if options[name] is not None}
+    with Watch(options["port"] if options["view"] else None, instruction) as watch:
+        made = edit_scene(source, instruction, out=out, progress=True, callback=watch, **settings)
         rows, seconds = made.counts["rows"], made.seconds
         print(f"{len(made.views)} views, {rows} network rows, {seconds:.1f} s: {out / 'report.html'}")
         watch.stay(made.scene)
