@@ -50,6 +50,7 @@ class DenseGrid(Encoding):
         )
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
+        """Features of points, levels side by side, coarsest first."""
         where = points[None, None, None]
         levels = []
         for values, fade in zip(self.values, self.fades(), strict=True):
@@ -85,6 +86,7 @@ class TriPlane(Encoding):
         )
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
+        """Features of points, levels side by side, coarsest first."""
         x, y, z = points.unbind(1)
         where = torch.stack([torch.stack(pair, 1) for pair in ((x, y), (y, z), (z, x))])[:, None]  # [3, 1, n, 2]
         levels = []

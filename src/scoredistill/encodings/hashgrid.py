@@ -151,6 +151,7 @@ class HashGrid(Encoding):
             self.values = nn.Parameter((bound * start).to(device))
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
+        """Features of points, levels side by side, coarsest first."""
         unit = ((points + 1) / 2).clamp(0, INSIDE)
         fades = [fade for fade in self.fades() if fade > 0]
         width = self.layout.features

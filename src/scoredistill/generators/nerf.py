@@ -11,8 +11,9 @@ https://arxiv.org/abs/2201.05989), and samples that it calls empty, or hidden be
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from scoredistill.camera import Cameras, RandomViews
+from scoredistill.camera import Cameras
 from scoredistill.clock import seed_of
 from scoredistill.encodings import DenseGrid, Encoding
-from scoredistill.generators.scene import WHITE, Colour, Penalties, Rendering, Scene
+from scoredistill.generators.scene import Rendering, Scene
 from scoredistill.volume import ball_hits, composite, over, scattered, stratified, weights
 
 LARGEST = 12.0  # log of the largest density
@@ -187,21 +188,16 @@ class NeRF(Scene):
         field: Field | None = None,
         samples: int = 64,
         chunk: int = 2**21,
-        size: tuple[int, int] = (64, 64),
-        picture: tuple[int, int] | None = None,
-        law: RandomViews | Cameras | None = None,
-        background: Colour | str | None = WHITE,
-        shading: Mapping[str, float] | None = None,
-        penalties: Penalties | None = None,
         backdrop: nn.Module | None = None,
         seed: int = 0,
+        **scene: Any,
     ):
-        super().__init__(size, picture, law, background, shading, penalties)
+        super().__init__(**scene)
         if samples < 1 or chunk < samples:
             raise ValueError("samples must be at least 1, and chunk at least as many")
         rng = torch.Generator().manual_seed(seed)
         self.field = field or Field(DenseGrid(), rng=rng)
-        self.backdrop = BackgroundMLP(rng=rng) if backdrop is None and background is None else backdrop
+        self.backdrop = BackgroundMLP(rng=rng) if backdrop is None and self.background is None else backdrop
         self.samples, self.chunk, self.seed = samples, chunk, seed
         self.occupancy = Occupancy(seed=seed)
         self.count: Tensor
@@ -218,6 +214,7 @@ class NeRF(Scene):
         backdrop: Float[Tensor, "n 3"] | None = None,
         normals: bool = False,
     ) -> Rendering:
+        """Pictures of the cameras, see `Scene.render`: one ray through the centre of each pixel."""
         n, (height, width) = len(cameras), cameras.size
         origins, directions = cameras.rays()
         light = cameras.eyes if light is None else light

@@ -175,6 +175,7 @@ class Scene(Generator):
         return Viewpoint(cameras, light, shading, backdrop).rows()
 
     def forward(self, views: Float[Tensor, "n 23"]) -> Float[Tensor, "n 3 h w"]:
+        """Render views, scaled to `picture`; penalties come back with their gradient."""
         where = Viewpoint.of(views, self.size)
         device = next(self.parameters()).device
         light, shading, backdrop = (v.to(device) for v in (where.light, where.shading, where.backdrop))

@@ -1,14 +1,14 @@
 """Gaussian splats as a generator: 3D Gaussian splatting, Kerbl et al. 2023, https://arxiv.org/abs/2308.04079."""
 
-from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scoredistill.camera import Cameras, RandomViews
-from scoredistill.generators.scene import WHITE, Colour, Penalties, Rendering, Scene
+from scoredistill.camera import Cameras
+from scoredistill.generators.scene import Rendering, Scene
 from scoredistill.sampling import draw_noise
 from scoredistill.splat.gaussians import Gaussians
 from scoredistill.splat.rasterise import SEEN, rasterise
@@ -30,7 +30,7 @@ class Splats(Scene):
         backend: see `rasterise`.
         chunk: see `rasterise`.
         rng: draws positions and colours (grey, with a deviation of .1).
-        size, picture, law, background, shading, penalties: see `Scene`.
+        **scene: see `Scene`.
 
     Raises:
         ValueError: for fewer than 4 random Gaussians, or a radius, opacity or degree out of range.
@@ -46,14 +46,9 @@ class Splats(Scene):
         backend: str = "auto",
         chunk: int | None = None,
         rng: torch.Generator | None = None,
-        size: tuple[int, int] = (64, 64),
-        picture: tuple[int, int] | None = None,
-        law: RandomViews | Cameras | None = None,
-        background: Colour | str | None = WHITE,
-        shading: Mapping[str, float] | None = None,
-        penalties: Penalties | None = None,
+        **scene: Any,
     ):
-        super().__init__(size, picture, law, background, shading, penalties)
+        super().__init__(**scene)
         if not radius > 0:
             raise ValueError(f"radius must be positive, not {radius}")
         if gaussians is None:
@@ -80,6 +75,7 @@ class Splats(Scene):
         backdrop: Float[Tensor, "n 3"] | None = None,
         normals: bool = False,
     ) -> Rendering:
+        """Pictures of the cameras, see `Scene.render`."""
         n = len(cameras)
         gaussians = self.gaussians()
         carried = gaussians.rgb(cameras.eyes)
