@@ -9,7 +9,7 @@ Every pair counts as independent.
 """
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ from scoredistill.report import Page
 from scoredistill.tasks.edits.markdown import _table as markdown_table
 from scoredistill.tasks.edits.paper import Metric, plus_minus, sign_of, tells
 from scoredistill.tasks.edits.study import averaged
-from scoredistill.tasks.parts import spread
+from scoredistill.tasks.parts import spread, write_json
 
 HOLDS, WITHIN, FAILS, MISSING = "holds", "within the bars", "fails", "not measured"
 WORDS = {1: HOLDS, 0: WITHIN, -1: FAILS}
@@ -186,6 +186,26 @@ def line_of(points: Iterable[Mapping[str, Any]], x: str, metric: str) -> tuple[l
     """Places and means of the points that have both, for a curve."""
     pairs = [(float(p[x]), float(p[metric]["mean"])) for p in points if metric in p]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def published(
+    results: Mapping[str, Any],
+    out: Path,
+    tables: Callable[[Mapping[str, Any]], str],
+    report: Callable[[Mapping[str, Any], Path], Path],
+) -> Path:
+    """Write results.json, tables.md and the report; the last is returned."""
+    write_json(out / "results.json", results)
+    (out / "tables.md").write_text(tables(results))
+    return report(results, out)
+
+
+def opening(page: Page, results: Mapping[str, Any], says: str, claims: Section, metrics: Mapping[str, Any]) -> None:
+    """How reports begin: the command, what was measured, the claims, and what methods and figures are."""
+    page.command(results["command"]).text(says)
+    add_section(page, claims)
+    page.heading("Methods").key_values(results["says"])
+    page.heading("Figures").key_values({metric.title: metric.says for metric in metrics.values()})
 
 
 def opened(path: Path, width: int = 96) -> Image.Image:

@@ -16,6 +16,7 @@ from scoredistill.tasks.comparing import (
     line_of,
     markdown,
     opened,
+    opening,
 )
 from scoredistill.tasks.images.blocks import slug
 from scoredistill.tasks.object_study.paper import COST, JUDGES, METRICS, NOT_COMPARABLE, claims, paper_rows
@@ -38,11 +39,8 @@ def report(results: Mapping[str, Any], out: Path) -> Path:
         "Each method makes the same things with the same seeds. Which of them look most like their prompts, from all "
         "sides?"
     )
-    page.command(results["command"]).text(extent(results))
     parts = sections(results)
-    add_section(page, parts[0])
-    page.heading("Methods").key_values(results["says"])
-    page.heading("Figures").key_values({metric.title: metric.says for metric in METRICS.values()})
+    opening(page, results, extent(results), parts[0], METRICS)
     _turntables(page, results, out / "pictures")
     for section in parts[1:]:
         add_section(page, section)

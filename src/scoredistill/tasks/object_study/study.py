@@ -9,7 +9,7 @@ from typing import Any
 
 from scoredistill import __version__
 from scoredistill.pictures import grid
-from scoredistill.tasks.comparing import differences, figures_of, opened, over_seeds, refuse
+from scoredistill.tasks.comparing import differences, figures_of, opened, over_seeds, published, refuse
 from scoredistill.tasks.edits.study import averaged
 from scoredistill.tasks.images.blocks import slug
 from scoredistill.tasks.images.jobs import loaded
@@ -18,7 +18,7 @@ from scoredistill.tasks.object_study.jobs import Case
 from scoredistill.tasks.object_study.page import report, tables
 from scoredistill.tasks.object_study.paper import PAIRS
 from scoredistill.tasks.objects.recipes import OBJECT_RECIPES
-from scoredistill.tasks.parts import Job, Parts, write_json
+from scoredistill.tasks.parts import Job, Parts
 from scoredistill.tasks.run_folder import command_line
 
 PROMPTS = ("a hamburger", "a red apple", "a tulip", "a cactus", "a castle")
@@ -130,10 +130,7 @@ def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) 
         raise ValueError(f"{setting.prior} edits pictures: to make things from text use a model such as emoji")
     parts = Parts(out, {"prior": setting.prior})
     failed = parts.measure(plan(setting), workers, progress, after=lambda name: _preview(setting, parts))
-    results = gather(setting, parts.read(), failed, parts.seconds)
-    write_json(out / "results.json", results)
-    (out / "tables.md").write_text(tables(results))
-    return report(results, out)
+    return published(gather(setting, parts.read(), failed, parts.seconds), out, tables, report)
 
 
 def gather(

@@ -18,6 +18,7 @@ from scoredistill.tasks.comparing import (
     line_of,
     markdown,
     opened,
+    opening,
 )
 from scoredistill.tasks.images.blocks import slug
 from scoredistill.tasks.object_study.jobs import SIDE
@@ -43,11 +44,8 @@ def report(results: Mapping[str, Any], out: Path) -> Path:
         "A field is fitted to photographs of a scene, once. Each method edits them and fits the field to its edits, at "
         "equal network rows. Whose scene is most like the true edit, seen from new sides?"
     )
-    page.command(results["command"]).text(extent(results))
     parts, folder = sections(results), out / "pictures"
-    add_section(page, parts[0])
-    page.heading("Methods").key_values(results["says"])
-    page.heading("Figures").key_values({metric.title: metric.says for metric in METRICS.values()})
+    opening(page, results, extent(results), parts[0], METRICS)
     _films(page, results, folder)
     _pictures(page, results, folder)
     for section in parts[1:]:

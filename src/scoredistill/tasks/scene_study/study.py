@@ -10,11 +10,11 @@ from typing import Any
 
 from scoredistill import __version__, studio
 from scoredistill.pictures import grid
-from scoredistill.tasks.comparing import differences, figures_of, opened, over_cases, refuse
+from scoredistill.tasks.comparing import differences, figures_of, opened, over_cases, published, refuse
 from scoredistill.tasks.images.blocks import slug
 from scoredistill.tasks.images.jobs import loaded
 from scoredistill.tasks.object_study.jobs import SIDE
-from scoredistill.tasks.parts import Job, Parts, write_json
+from scoredistill.tasks.parts import Job, Parts
 from scoredistill.tasks.run_folder import command_line
 from scoredistill.tasks.scene_study import jobs
 from scoredistill.tasks.scene_study.jobs import Case, World
@@ -147,10 +147,7 @@ def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) 
     (out / "scenes").mkdir(exist_ok=True)
     failed = parts.measure(fits(setting), workers, progress)
     failed |= parts.measure(plan(setting), workers, progress, after=lambda name: _preview(setting, parts))
-    results = gather(setting, parts.read(), failed, parts.seconds)
-    write_json(out / "results.json", results)
-    (out / "tables.md").write_text(tables(results))
-    return report(results, out)
+    return published(gather(setting, parts.read(), failed, parts.seconds), out, tables, report)
 
 
 def gather(
