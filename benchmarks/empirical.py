@@ -24,11 +24,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from scoredistill import load_prior
+from scoredistill.datasets.emoji import Emoji, load_emoji
 from scoredistill.estimators import MSD, Batch
 from scoredistill.priors import Empirical, Prior
-from scoredistill.priors.train.compose import over, premultiplied
-from scoredistill.priors.train.data import Emoji, load_emoji
 from scoredistill.sampling import ddim
+from scoredistill.training.compose import over, premultiplied
 
 ROOT = Path(__file__).resolve().parents[1]
 RATIOS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 157.0)

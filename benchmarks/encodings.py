@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from scoredistill.encodings import DenseGrid, Encoding, HashGrid, TriPlane
-from scoredistill.encodings.foreign import drjit_usable
+from scoredistill.three_d.encodings import DenseGrid, Encoding, HashGrid, TriPlane
+from scoredistill.three_d.encodings.backends import drjit_usable
 
 POINTS = 65_536
 

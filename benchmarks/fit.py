@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from scoredistill.capture import Capture
-from scoredistill.encodings import DenseGrid, Encoding, HashGrid, TriPlane
-from scoredistill.encodings.foreign import drjit_usable
-from scoredistill.fitting import Photographs, adam, fit, held_out_psnr, scene_of
-from scoredistill.generators.nerf import Field
-from scoredistill.studio import make
+from scoredistill.datasets.synthetic_scenes import make
+from scoredistill.three_d.capture import Capture
+from scoredistill.three_d.encodings import DenseGrid, Encoding, HashGrid, TriPlane
+from scoredistill.three_d.encodings.backends import drjit_usable
+from scoredistill.three_d.fitting import Photographs, adam, fit, held_out_psnr, scene_of
+from scoredistill.three_d.scenes.nerf import Field
 
 ROOT = Path(__file__).resolve().parents[1]
 Make = Callable[[torch.Generator], Encoding]

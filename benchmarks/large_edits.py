@@ -19,14 +19,14 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scoredistill import __version__
+from scoredistill.datasets.packaged_media import PICTURES, path_of
 from scoredistill.estimators import Batch, Stein
 from scoredistill.estimators.base import Estimate, Estimator
+from scoredistill.media.video import Video
 from scoredistill.priors import Counted, ImageGuided, Prior
 from scoredistill.priors.pipelines import load_prior
 from scoredistill.tasks import edit_image, edit_video
-from scoredistill.tasks.edit_image import editor
-from scoredistill.tasks.edits.data import PICTURES, path_of
-from scoredistill.video import Video
+from scoredistill.tasks.session import editor
 
 BOUND = {"picture": 3072, "film": 700}  # MiB above the loaded model that this script holds the cases to
 

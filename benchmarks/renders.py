@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 from scoredistill import __version__, load_prior
-from scoredistill.camera import orbit
 from scoredistill.priors import Guided
-from scoredistill.tasks.objects.request import ObjectRequest
-from scoredistill.tasks.objects.run import make_scene
+from scoredistill.tasks.object_generation.request import ObjectRequest
+from scoredistill.tasks.object_generation.run import make_scene
+from scoredistill.three_d.camera import orbit
 
 SIZES = (64, 512)
 VIEWS = 4

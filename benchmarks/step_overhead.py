@@ -21,8 +21,8 @@ from scoredistill import load_prior
 from scoredistill.loop import distill
 from scoredistill.priors import Guided
 from scoredistill.tasks import Request
-from scoredistill.tasks.recipes import RECIPES
-from scoredistill.tasks.text_to_image import make_generator
+from scoredistill.tasks.image_generation.recipes import RECIPES
+from scoredistill.tasks.image_generation.text_to_image import make_generator
 
 ROOT = Path(__file__).resolve().parents[1]
 

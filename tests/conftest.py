@@ -32,8 +32,3 @@ def mixture() -> GaussianMixture:
     covs = roots @ roots.mT + 0.02 * torch.eye(2, dtype=torch.float64)
     weights = torch.rand(5, generator=g, dtype=torch.float64) + 0.2
     return GaussianMixture(means, covs, weights, VP(), labels=[0, 0, 1, 1, 1])
-
-
-def gaussian(mean: torch.Tensor, variance: float, schedule=None) -> GaussianMixture:
-    """One isotropic Gaussian as a prior."""
-    return GaussianMixture(mean[None], torch.tensor([variance], dtype=mean.dtype), schedule=schedule)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scoredistill.estimators import named
-from test_zoo import BUDGETS, IDENTITIES
+from estimators.test_methods import BUDGETS, IDENTITIES
+from scoredistill.estimators import methods as named
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

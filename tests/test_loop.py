@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from conftest import gaussian
+from oracles import gaussian
 from scoredistill import distill
 from scoredistill.checkpoint import load_state, save_state
-from scoredistill.clock import Bandwidth, Linear, Uniform
 from scoredistill.estimators import CSD, MSD, SDS, Batch, Decoded, FixedNoise, Stein
 from scoredistill.generators import CoordinateMLP, Encoded, Latents, Pixels
 from scoredistill.priors import Counted, Empirical, GaussianMixture, Guided, Prior
 from scoredistill.schedule import VP
+from scoredistill.times import Bandwidth, Linear, Uniform
 
 F64 = torch.float64
 

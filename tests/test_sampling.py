@@ -5,14 +5,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from conftest import gaussian
-from scoredistill.clock import Bandwidth
+from oracles import gaussian
 from scoredistill.priors import Counted, Prior
+from scoredistill.rng import draw_noise
 from scoredistill.sampling import (
     ddim,
     ddim_invert,
     ddim_step,
-    draw_noise,
     ode_sample,
     paper_sample,
     posterior_sample,
@@ -20,6 +19,7 @@ from scoredistill.sampling import (
     product_sample,
 )
 from scoredistill.schedule import VE, VP, Flow
+from scoredistill.times import Bandwidth
 
 F64 = torch.float64
 MEAN, VARIANCE = torch.tensor([0.5, -0.2], dtype=F64), 0.25

@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scoredistill import metrics, tasks
     from scoredistill.loop import Step, distill
     from scoredistill.priors.pipelines import load_prior
 
@@ -16,7 +15,18 @@ __version__ = "0.1.0"
 __all__ = ["Step", "__version__", "distill", "load_prior", "metrics", "tasks"]
 
 _HOME = {"distill": "loop", "Step": "loop", "load_prior": "priors.pipelines"}
-_MODULES = {"metrics", "tasks", "schedule", "priors", "estimators", "kernels", "sampling", "generators", "clock"}
+_MODULES = {
+    "metrics",
+    "tasks",
+    "schedule",
+    "priors",
+    "estimators",
+    "kernels",
+    "sampling",
+    "generators",
+    "three_d",
+    "times",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoredistill.clock import Clock, Uniform, seed_of
 from scoredistill.estimators import Batch, Estimate, Estimator
 from scoredistill.generators import Generator
 from scoredistill.priors import Cond, Prior
-from scoredistill.sampling import Rng
+from scoredistill.rng import Rng, seed_of
+from scoredistill.times import Clock, Uniform
 
 Optimizer = torch.optim.Optimizer | Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 

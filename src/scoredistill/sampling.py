@@ -10,16 +10,17 @@ References: Song et al. 2021, https://arxiv.org/abs/2010.02502; ancestral sampli
 https://arxiv.org/abs/2006.11239.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.priors.base import Cond, Prior
+from scoredistill.priors.base import Prior
+from scoredistill.priors.conditions import Cond
+from scoredistill.rng import Rng, draw_noise
 from scoredistill.schedule import per_sample
 
-Rng = torch.Generator | Sequence[torch.Generator] | None
 LARGEST = 1e4  # noise-to-signal ratio at which the whole distribution is one point
 FIRST = 1e-4  # a time at which samples are clean and predictions of the noise still finite
 LEVELS = ("kernel", "prior")
@@ -28,21 +29,6 @@ STEP_VARIABLES: dict[str, Callable[[Tensor], Tensor]] = {
     "sigma": lambda r: r,
     "index": lambda r: torch.linspace(1, 0, len(r), dtype=r.dtype, device=r.device),
 }
-
-
-def draw_noise(x: Float[Tensor, "b *d"], rng: Rng) -> Float[Tensor, "b *d"]:
-    """Standard normal noise in the shape, dtype and device of x.
-
-    Args:
-        rng: one generator for the batch, or a list with one per sample; then a sample's noise does not depend on which
-            others it is batched with. A CPU generator gives the same noise on every device.
-    """
-    if rng is None or isinstance(rng, torch.Generator):
-        device = x.device if rng is None else rng.device
-        return torch.randn(x.shape, generator=rng, dtype=x.dtype, device=device).to(x.device)
-    if len(rng) != len(x):
-        raise ValueError(f"rng lists {len(rng)} generators for {len(x)} samples: give one, or one per sample")
-    return torch.cat([draw_noise(x[i : i + 1], g) for i, g in enumerate(rng)])
 
 
 @torch.no_grad()

@@ -11,10 +11,13 @@ from typing import Any
 import tyro
 
 from scoredistill import __version__
-from scoredistill.cli.objects import object_, scene
-from scoredistill.cli.pictures import demo, edit, image
-from scoredistill.cli.priors import prior
-from scoredistill.cli.studies import bench, toy
+from scoredistill.cli.demo import demo
+from scoredistill.cli.edit import edit
+from scoredistill.cli.image import image
+from scoredistill.cli.object import object_
+from scoredistill.cli.prior import prior
+from scoredistill.cli.scene import scene
+from scoredistill.cli.study import bench, toy
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _dispatch(arguments: list[str]) -> None:
     if arguments[:2] == ["prior", "train"]:
-        from scoredistill.priors.train.__main__ import main as train
+        from scoredistill.training.__main__ import main as train
 
         train(arguments[2:])
         return

@@ -5,7 +5,7 @@ from scoredistill.estimators.base import Batch, Estimate, Estimator
 from scoredistill.estimators.collaborative import CollaborativeMeanShift, annealing
 from scoredistill.estimators.decoded import Decoded
 from scoredistill.estimators.mean_shift import MeanShift
-from scoredistill.estimators.named import (
+from scoredistill.estimators.methods import (
     CSD,
     DDS,
     DVRF,
@@ -32,10 +32,10 @@ from scoredistill.estimators.named import (
     SDSBridge,
 )
 from scoredistill.estimators.noise import Fixed, Inverted, Noise, Predicted, Random, Recycled
+from scoredistill.estimators.ode_target import OdeTarget
 from scoredistill.estimators.residual import Residual, Row, guided
 from scoredistill.estimators.stein import LowPass, Stein
 from scoredistill.estimators.student import Student
-from scoredistill.estimators.target import OdeTarget
 
 __all__ = [
     "CSD",

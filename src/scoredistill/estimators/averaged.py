@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.estimators.base import Batch, Estimate, Estimator
-from scoredistill.priors.base import Cond, Prior, expand_cond
-from scoredistill.sampling import Rng
+from scoredistill.priors.base import Prior
+from scoredistill.priors.conditions import Cond, expand_cond
+from scoredistill.rng import Rng
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scoredistill.priors.base import Cond, Prior
-from scoredistill.sampling import Rng
+from scoredistill.priors.base import Prior
+from scoredistill.priors.conditions import Cond
+from scoredistill.rng import Rng
 
 
 @dataclass(frozen=True)

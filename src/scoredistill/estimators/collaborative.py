@@ -39,13 +39,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.clock import Bandwidth
 from scoredistill.estimators.base import Batch, Estimate, Estimator
 from scoredistill.estimators.mean_shift import MeanShift
 from scoredistill.kernels import RBF, Kernel
-from scoredistill.priors.base import Cond, Prior
-from scoredistill.sampling import LARGEST, Rng, draw_noise
+from scoredistill.priors.base import Prior
+from scoredistill.priors.conditions import Cond
+from scoredistill.rng import Rng, draw_noise
+from scoredistill.sampling import LARGEST
 from scoredistill.schedule import per_sample
+from scoredistill.times import Bandwidth
 
 FALL = 250.0  # how much narrower the bandwidth is at the end of a run; from 100 to 500 the results hardly differ
 LAWS = ("kernel", "gaussian")

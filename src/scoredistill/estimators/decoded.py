@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scoredistill.estimators.base import Batch, Estimate, Estimator, EstimatorWrapper
 from scoredistill.priors.base import Prior
-from scoredistill.sampling import Rng
+from scoredistill.rng import Rng
 
 
 @dataclass(frozen=True)

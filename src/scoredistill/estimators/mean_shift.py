@@ -27,17 +27,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.estimators.base import Batch, Estimate, Estimator
-from scoredistill.priors.base import Cond, Prior, expand_cond
-from scoredistill.sampling import (
-    LARGEST,
-    LEVELS,
-    STEP_VARIABLES,
-    Rng,
-    draw_noise,
-    paper_sample,
-    posterior_sample,
-    product_sample,
-)
+from scoredistill.priors.base import Prior
+from scoredistill.priors.conditions import Cond, expand_cond
+from scoredistill.rng import Rng, draw_noise
+from scoredistill.sampling import LARGEST, LEVELS, STEP_VARIABLES, paper_sample, posterior_sample, product_sample
 
 SAMPLERS = ("mean", "product", "ancestral", "paper")
 ANCHORS = ("x", "inverted")

@@ -10,7 +10,7 @@ by asking the prior which noise belongs to x; that choice is most of what distin
     Predicted   what the prior predicts for x under random noise: RFDS-Rev (https://arxiv.org/abs/2406.03293)
 
 With a fixed noise, a descending time and steps of length lr w = r_k - r_{k+1}, r = sigma / alpha, score distillation
-*is* DDIM sampling; so it is with recycled noise and x <- E[x | x_t] (tests/test_zoo.py).
+*is* DDIM sampling; so it is with recycled noise and x <- E[x | x_t] (tests/estimators/test_methods.py).
 """
 
 from abc import ABC, abstractmethod
@@ -23,9 +23,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.estimators.base import Batch
-from scoredistill.priors.base import Cond, Prior
+from scoredistill.priors.base import Prior
+from scoredistill.priors.conditions import Cond
 from scoredistill.priors.guidance import Guided, plain
-from scoredistill.sampling import Rng, ddim_step, draw_noise
+from scoredistill.rng import Rng, draw_noise
+from scoredistill.sampling import ddim_step
 from scoredistill.schedule import perturb
 
 

@@ -29,9 +29,10 @@ from torch import Tensor
 
 from scoredistill.estimators.base import Batch, Estimate, Estimator
 from scoredistill.estimators.noise import Noise, Random
-from scoredistill.priors.base import Cond, Prior, Terms, cat_conds, expand_cond
+from scoredistill.priors.base import Prior, Terms
+from scoredistill.priors.conditions import Cond, cat_conds, expand_cond
 from scoredistill.priors.guidance import plain
-from scoredistill.sampling import Rng
+from scoredistill.rng import Rng
 from scoredistill.schedule import Schedule, Weight, per_sample, perturb, weight_at
 
 Coefficient = float | Callable[[Schedule, Tensor], Tensor]  # a number, or (schedule, t[b]) -> [b]

@@ -30,7 +30,7 @@ from torch import Tensor
 from scoredistill.estimators.base import Batch, Estimate, Estimator, EstimatorWrapper
 from scoredistill.kernels import RBF
 from scoredistill.priors.base import Prior
-from scoredistill.sampling import Rng
+from scoredistill.rng import Rng
 from scoredistill.schedule import Weight, per_sample, weight_at
 
 NORMALISE = ("row", "paper")

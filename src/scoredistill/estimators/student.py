@@ -22,8 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.estimators.base import Batch, Estimate, Estimator
-from scoredistill.priors.base import Cond, Prior, expand_cond
-from scoredistill.sampling import Rng, draw_noise
+from scoredistill.priors.base import Prior
+from scoredistill.priors.conditions import Cond, expand_cond
+from scoredistill.rng import Rng, draw_noise
 from scoredistill.schedule import Weight, per_sample, perturb, weight_at
 
 VIEW_DROPOUT = 0.1  # share of the student's training without its view

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scoredistill.generators.base import Generator
-from scoredistill.sampling import draw_noise
+from scoredistill.rng import draw_noise
 
 
 class _Images(Generator):

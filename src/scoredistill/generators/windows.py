@@ -21,9 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scoredistill.clock import seed_of
 from scoredistill.generators.base import Generator
-from scoredistill.layout import Layout
+from scoredistill.rng import seed_of
+from scoredistill.window_grid import Layout
 
 
 class Windows(Generator):

@@ -21,9 +21,9 @@ from scoredistill.metrics.edits import (
     wrap_seam,
 )
 from scoredistill.metrics.efficientnet import EfficientNet, efficientnet
+from scoredistill.metrics.image_sets import PictureFeatures, diversity, frechet_distance, kernel_distance
 from scoredistill.metrics.inception import Inception, inception
-from scoredistill.metrics.pictures import PictureFeatures, diversity, frechet_distance, kernel_distance
-from scoredistill.metrics.samples import (
+from scoredistill.metrics.point_sets import (
     ModeCoverage,
     Nll,
     bias,

@@ -27,8 +27,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate, normalize
 
+from scoredistill.media.motion import optical_flow, visible, warp
 from scoredistill.metrics.clip import Clip, bundled_clip
-from scoredistill.motion import optical_flow, visible, warp
 
 Images = Float[Tensor, "b 3 h w"]
 Others = Float[Tensor, "_ 3 _ _"]  # shapes are compared in a sentence

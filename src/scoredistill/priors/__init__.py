@@ -1,6 +1,7 @@
 """Diffusion models as score functions, and what wraps them. For diffusers pipelines see `scoredistill.load_prior`."""
 
-from scoredistill.priors.base import Cond, Prior
+from scoredistill.priors.base import Prior
+from scoredistill.priors.conditions import Cond
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.empirical import Empirical
 from scoredistill.priors.guidance import Guided, ImageGuided, PerpNeg

@@ -12,17 +12,17 @@ share), for example {"text": [b, 77, 768]}. What the names mean is the prior's b
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoredistill.priors.conditions import Cond
+from scoredistill.priors.predictions import check_prediction, from_prediction
 from scoredistill.schedule import Schedule, per_sample
 
-Cond = Mapping[str, Tensor]
 Terms = list[tuple[Tensor | float, Cond | None]]  # (coefficient [b] or one number, condition)
-PREDICTIONS = ("eps", "x0", "v", "flow", "score")
 
 
 class Prior(ABC):
@@ -177,57 +177,3 @@ class PriorWrapper(Prior):
 
     def decode(self, x: Float[Tensor, "b *d"]) -> Tensor:
         return self.prior.decode(x)
-
-
-def check_prediction(kind: str) -> None:
-    """Raise ValueError unless `kind` names a prediction."""
-    if kind not in PREDICTIONS:
-        raise ValueError(f"unknown prediction {kind!r}: use one of {', '.join(PREDICTIONS)}")
-
-
-def from_prediction(kind: str, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """(x0, eps) from a network's output.
-
-    Args:
-        kind: "eps" (noise), "x0" (clean sample), "v" (alpha n - sigma x, Salimans & Ho 2022), "flow" (n - x),
-            "score" (-n / sigma).
-    """
-    if kind == "v":
-        # alpha^2 + sigma^2 = 1 for VP; the general form divides by it
-        norm = alpha**2 + sigma**2
-        return (alpha * x_t - sigma * out) / norm, (sigma * x_t + alpha * out) / norm
-    if kind == "flow":
-        total = alpha + sigma
-        return (x_t - sigma * out) / total, (x_t + alpha * out) / total
-    if kind == "x0":
-        return out, (x_t - alpha * out) / sigma
-    noise = -sigma * out if kind == "score" else out
-    return (x_t - sigma * noise) / alpha, noise
-
-
-def to_prediction(kind: str, x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """What a network of the given kind predicts for the pair (x0, noise): the inverse of `from_prediction`."""
-    check_prediction(kind)
-    return {
-        "eps": lambda: noise,
-        "x0": lambda: x0,
-        "v": lambda: alpha * noise - sigma * x0,
-        "flow": lambda: noise - x0,
-        "score": lambda: -noise / sigma,
-    }[kind]()
-
-
-def expand_cond(cond: Cond, rows: int) -> dict[str, Tensor]:
-    """The condition with `rows` rows: conditions of one row are repeated, others must have that many."""
-    for name, value in cond.items():
-        if len(value) not in (1, rows):
-            raise ValueError(f"condition {name!r} has {len(value)} rows for {rows} samples: give 1 or {rows}")
-    return {name: value.expand(rows, *value.shape[1:]) for name, value in cond.items()}
-
-
-def cat_conds(*conds: Cond) -> dict[str, Tensor]:
-    """Stack conditions along the batch axis."""
-    names = set(conds[0])
-    if any(set(c) != names for c in conds):
-        raise ValueError(f"conditions name different things: {', '.join(str(sorted(c)) for c in conds)}")
-    return {name: torch.cat([c[name] for c in conds]) for name in sorted(names)}

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.priors.base import Cond, Prior, PriorWrapper
+from scoredistill.priors.base import Prior, PriorWrapper
+from scoredistill.priors.conditions import Cond
 
 
 class Counted(PriorWrapper):

@@ -24,7 +24,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from scoredistill.priors.base import Cond, Prior, expand_cond
+from scoredistill.priors.base import Prior
+from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.schedule import VP, Schedule, per_sample
 
 CHUNK = 2**19  # pairs of sample and datum held at once: 4 MiB in float64, so that they stay in a processor's cache

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.priors.base import Cond, Prior, PriorWrapper, Terms, cat_conds, expand_cond
+from scoredistill.priors.base import Prior, PriorWrapper, Terms
+from scoredistill.priors.conditions import Cond, cat_conds, expand_cond
 from scoredistill.schedule import per_sample
 
 

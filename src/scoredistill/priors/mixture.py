@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.priors.base import Cond, Prior, expand_cond
+from scoredistill.priors.base import Prior
+from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.schedule import VP, Schedule
 
 GATHER = 2**22  # entries of axes, one matrix per sample, that are gathered at once

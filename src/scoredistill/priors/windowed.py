@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.layout import Layout
-from scoredistill.priors.base import Cond, Prior, PriorWrapper, expand_cond
+from scoredistill.priors.base import Prior, PriorWrapper
+from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.schedule import per_sample
+from scoredistill.window_grid import Layout
 
 Maps = Float[Tensor, "r H W"]
 TINY = 1e-6

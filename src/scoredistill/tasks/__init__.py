@@ -1,12 +1,18 @@
 """Finished jobs, each one call: a prompt becomes a picture. The command line is a thin caller of these."""
 
-from scoredistill.tasks.edit_image import EditResult, edit_image
-from scoredistill.tasks.edit_scene import SceneResult, edit_scene
-from scoredistill.tasks.edit_video import VideoResult, edit_video
-from scoredistill.tasks.editing.recipes import EDIT_RECIPES
-from scoredistill.tasks.objects.recipes import OBJECT_RECIPES
-from scoredistill.tasks.text_to_3d import ObjectResult, text_to_3d
-from scoredistill.tasks.text_to_image import METHODS, Request, Result, text_to_image
+from scoredistill.tasks.image_editing.edit_image import edit_image
+from scoredistill.tasks.image_editing.output import EditResult
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
+from scoredistill.tasks.image_generation.output import Result
+from scoredistill.tasks.image_generation.request import METHODS, Request
+from scoredistill.tasks.image_generation.text_to_image import text_to_image
+from scoredistill.tasks.object_generation.output import ObjectResult
+from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES
+from scoredistill.tasks.object_generation.text_to_3d import text_to_3d
+from scoredistill.tasks.scene_editing.edit_scene import edit_scene
+from scoredistill.tasks.scene_editing.output import SceneResult
+from scoredistill.tasks.video_editing.edit_video import edit_video
+from scoredistill.tasks.video_editing.output import VideoResult
 
 __all__ = [
     "EDIT_RECIPES",

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from scoredistill.media.images import grid, to_tensor
 from scoredistill.metrics import clip_similarity
-from scoredistill.pictures import grid, to_tensor
 from scoredistill.priors.pipelines import load_prior
-from scoredistill.report import Page
-from scoredistill.tasks.run_folder import command_line
-from scoredistill.tasks.text_to_image import Result, text_to_image
+from scoredistill.reports.page import Page
+from scoredistill.tasks.image_generation.output import Result
+from scoredistill.tasks.image_generation.text_to_image import text_to_image
+from scoredistill.tasks.run_directory import command_line
 
 PROMPTS = ("a hamburger", "a castle")
 METHODS = ("ddim", "msd", "sds", "csd")

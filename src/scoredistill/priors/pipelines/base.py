@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scoredistill.priors.base import Cond, Prior, TextPrior, expand_cond, from_prediction
+from scoredistill.priors.base import Prior, TextPrior
+from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.priors.pipelines.codec import Codec, PixelCodec
+from scoredistill.priors.predictions import from_prediction
 from scoredistill.schedule import Tabulated, per_sample
 
 TABLED = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
@@ -119,7 +121,7 @@ class PipelinePrior(TextPrior):
 
     def student(self, x: Float[Tensor, "b *d"]) -> Prior:
         """A copy of this prior that learns through LoRA and shares its weights, see `lora.LoraStudent`."""
-        from scoredistill.priors.lora import LoraStudent  # imported late: it stands on this module
+        from scoredistill.priors.pipelines.lora import LoraStudent  # imported late: it stands on this module
 
         return LoraStudent(self)
 

@@ -50,7 +50,9 @@ class Codec:
     @window.setter
     def window(self, window: int | None) -> None:
         if window is not None:
-            from scoredistill.priors.pipelines import windows  # imported late: it needs diffusers, which takes seconds
+            from scoredistill.priors.pipelines import (
+                tiled_autoencoder as windows,  # imported late: it needs diffusers, which takes seconds
+            )
 
             windows.check(self.vae, window, self.factor)
         self._window = window
@@ -68,7 +70,7 @@ class Codec:
             raise ValueError(f"picture sides must be multiples of {self.factor}, not {size}")
         pictures = self._place(2 * images - 1)
         if self._window is not None and max(images.shape[-2:]) > self._window:
-            from scoredistill.priors.pipelines import windows
+            from scoredistill.priors.pipelines import tiled_autoencoder as windows
 
             latents = windows.encode(self.vae, pictures, self._window, self.factor)[:, : self.channels]
         elif self._recomputed and torch.is_grad_enabled():
@@ -83,7 +85,7 @@ class Codec:
         scale, shift = self._affine(x)
         latents = self._place(x / scale + shift)
         if self._window is not None and max(x.shape[-2:]) * self.factor > self._window:
-            from scoredistill.priors.pipelines import windows
+            from scoredistill.priors.pipelines import tiled_autoencoder as windows
 
             pictures = windows.decode(self.vae, latents, self._window, self.factor)
         else:

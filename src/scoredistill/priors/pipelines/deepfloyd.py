@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scoredistill.priors.base import Cond
+from scoredistill.priors.conditions import Cond
 from scoredistill.priors.pipelines.base import TabledPrior, require, side_of
 from scoredistill.priors.pipelines.codec import PixelCodec
 

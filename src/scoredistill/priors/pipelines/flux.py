@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.priors.base import Cond
+from scoredistill.priors.conditions import Cond
 from scoredistill.priors.pipelines.base import require
 from scoredistill.priors.pipelines.codec import Codec
 from scoredistill.priors.pipelines.flow import FlowPrior, check_patches

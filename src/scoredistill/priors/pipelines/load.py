@@ -10,15 +10,14 @@ Pipelines are known by their class (`KINDS`); each family has a file of its own 
 
 import os
 import shutil
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from importlib.resources import files
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from scoredistill.pretrained import BUNDLED, bundled_folder, quietly
 from scoredistill.priors.pipelines.base import PipelinePrior
 from scoredistill.priors.pipelines.deepfloyd import DeepFloydPrior
 from scoredistill.priors.pipelines.flux import FluxKontextPrior, FluxPrior
@@ -29,7 +28,6 @@ from scoredistill.priors.pipelines.stable_diffusion_xl import (
     StableDiffusionXLPrior,
 )
 
-BUNDLED = ("emoji", "emoji-edit")
 KINDS: dict[str, type[PipelinePrior]] = {
     "StableDiffusionPipeline": StableDiffusionPrior,
     "StableDiffusionImg2ImgPipeline": StableDiffusionPrior,
@@ -122,11 +120,6 @@ def load_prior(
     return prior
 
 
-def bundled_folder(name: str) -> Path:
-    """Where the package keeps a bundled model."""
-    return Path(str(files("scoredistill.priors"))) / "bundled" / name
-
-
 def prior_folder(source: str | Path) -> str:
     """The folder or hub name that `load_prior(source)` reads, after checking what can be checked without reading it."""
     if str(source) in BUNDLED:
@@ -142,31 +135,6 @@ def prior_folder(source: str | Path) -> str:
             "pipeline, or a hub name such as 'stable-diffusion-v1-5/stable-diffusion-v1-5'"
         )
     return str(source)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Load models without the libraries' progress bars, and their advice that does not concern our users.
-
-    (torchvision is left out on purpose, and `torch_dtype` is the one spelling that all admitted versions take.)
-    """
-    import diffusers
-    import transformers
-
-    libraries = (diffusers.utils.logging, transformers.utils.logging)
-    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
-    for library in libraries:
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        for library, (level, bars) in zip(libraries, before, strict=True):
-            library.set_verbosity(level)
-            if bars:
-                library.enable_progress_bar()
 
 
 def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str, Any]) -> Any:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.priors.base import Cond
+from scoredistill.priors.conditions import Cond
 from scoredistill.priors.pipelines.base import TabledPrior, require, side_of
 from scoredistill.priors.pipelines.codec import Codec
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scoredistill.priors.base import Cond
+from scoredistill.priors.conditions import Cond
 from scoredistill.priors.pipelines.base import require, side_of
 from scoredistill.priors.pipelines.codec import Codec
 from scoredistill.priors.pipelines.flow import FlowPrior, check_patches

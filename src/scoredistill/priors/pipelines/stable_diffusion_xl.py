@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.priors.base import Cond
+from scoredistill.priors.conditions import Cond
 from scoredistill.priors.pipelines.stable_diffusion import UNetPrior, beside
 
 AESTHETICS = 6.0  # diffusers' defaults: of what is wanted,

@@ -1,0 +1,326 @@
+"""The methods by name: short expressions in the algebra of this folder, each with its reference.
+
+Names are spelled out where acronyms clash: CSD is *Collaborative* score distillation, `ClassifierScore` the classifier
+score distillation that others abbreviate in the same way. Methods with a `scale` guide by themselves and ask the
+network behind a guided prior; the others use the prior as it is given. Each method's usual clock is in docs/estimators.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from scoredistill.estimators.collaborative import CollaborativeMeanShift
+from scoredistill.estimators.mean_shift import MeanShift
+from scoredistill.estimators.noise import Fixed, Inverted, Predicted, Recycled
+from scoredistill.estimators.ode_target import OdeTarget
+from scoredistill.estimators.residual import Coefficient, Residual, Row, guided
+from scoredistill.estimators.stein import Stein
+from scoredistill.estimators.student import Student
+from scoredistill.kernels import RBF, Kernel
+from scoredistill.priors.base import Prior
+from scoredistill.priors.conditions import Cond
+from scoredistill.rng import Rng, draw_noise
+from scoredistill.sampling import FIRST
+from scoredistill.schedule import Schedule, Weight
+
+
+def ratio(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The weight sigma / alpha: x - grad is then a clean sample."""
+    return sigma / alpha
+
+
+def inverse_alpha(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The weight 1 / alpha, of velocities on straight paths."""
+    return 1 / alpha
+
+
+def SDS(weight: Weight = "sigma2") -> Residual:
+    """Score distillation sampling, w(t) (eps(x_t) - n). Poole et al. 2022, https://arxiv.org/abs/2209.14988."""
+    return Residual(weight)
+
+
+def SJC(reduced: bool = True) -> Residual:
+    """Score Jacobian chaining: SDS with w = 1; not `reduced`, without the reference n: the same mean.
+
+    On a Gaussian of variance v it varies by the factor (r^2 / v)^2, r = sigma / alpha: more at large t, less at small.
+
+    Wang et al. 2022, https://arxiv.org/abs/2212.00774.
+    """
+    return Residual("uniform", reference="noise" if reduced else "zero")
+
+
+def FixedNoise(refresh: float = 0.0, weight: Weight = ratio) -> Residual:
+    """SDS with one noise for the whole run, of which a share is `refresh`ed per step (consistent flow distillation).
+
+    Yan et al. 2025, https://arxiv.org/abs/2501.05445. With a descending clock it is DDIM.
+    """
+    return Residual(weight, noise=Fixed(refresh))
+
+
+def RecycledNoise(refresh: float = 0.0, weight: Weight = ratio) -> Residual:
+    """SDS whose noise is what was predicted at the step before (StochSync, Yeo et al. 2025)."""
+    return Residual(weight, noise=Recycled(refresh))
+
+
+def SDI(scale: float = 7.5, inversion_scale: float = -7.5, steps: int = 10, eta: float = 0.3) -> Residual:
+    """Score distillation via inversion: the noise is found by DDIM inversion of x, at a negative guidance scale.
+
+    x - grad is the denoised sample. Lukoianov et al. 2024, https://arxiv.org/abs/2405.15891.
+    """
+    return Residual(ratio, guided(scale), Inverted(steps, inversion_scale, eta))
+
+
+def ISM(scale: float = 7.5, delta: float = 0.05, steps: int = 4, weight: Weight = ratio) -> Residual:
+    """Interval score matching: w [e_s(x_t, t) - e_0(x_s, s)] on one path of unconditional inversion, s = t - delta.
+
+    Liang et al. 2023 (LucidDreamer), https://arxiv.org/abs/2311.11284.
+    """
+    earlier = lambda t, rng: (t - delta).clamp(min=FIRST)
+    return Residual(weight, guided(scale), Inverted(steps, 0.0), "slope", second=earlier)
+
+
+def ClassifierScore(negative: Cond | None = None, scale: float = 1.0, weight: Weight = "sigma2") -> Residual:
+    """Classifier score distillation: w s (e_c - e_0), the limit of SDS / s for large s; away from `negative` if given.
+
+    It has no fixed point on a Gaussian. Yu et al. 2023, https://arxiv.org/abs/2310.19415.
+    """
+    rows = (Row(scale), Row(-scale, cond="null" if negative is None else negative))
+    return Residual(weight, rows, reference="zero")
+
+
+def NFSD(negative: Cond | None = None, scale: float = 7.5, weight: Weight = "sigma2", split: float = 0.2) -> Residual:
+    """Noise-free score distillation: w [s (e_c - e_0) + e_0 - (e_negative where t >= split)].
+
+    Without a `negative`, the null condition takes its place. Below the split it has SDS's mean on a Gaussian of
+    variance v, and (r^2 / v)^2 times its variance, r = sigma / alpha. Katzir et al. 2023,
+    https://arxiv.org/abs/2310.17590.
+    """
+    late = lambda schedule, t: -(t >= split).to(t.dtype)
+    rows = (Row(scale), Row(1 - scale, cond="null"), Row(late, cond="null" if negative is None else negative))
+    return Residual(weight, rows, reference="zero")
+
+
+def SDSBridge(source: Cond | str = "null", scale: float = 40.0, weight: Weight = "sigma2") -> Residual:
+    """Second stage of the SDS bridge: w s (e_c - e_source), `source` describing what is wrong with the picture.
+
+    The first stage is SDS. McAllister et al. 2024, https://arxiv.org/abs/2406.09417.
+    """
+    return Residual(weight, (Row(scale), Row(-scale, cond=source)), reference="zero")
+
+
+def Asynchronous(scale: float = 7.5, spread: float = 0.1, start: float = 0.02, weight: Weight = "sigma2") -> Residual:
+    """Asynchronous score distillation: w [e_s(x_t, t) - e_c(x_t', t')], same noise, a later time t'.
+
+    t' - t is uniform in [0, spread (t - start)]. On a Gaussian of variance S it repels where sigma < alpha sqrt(S).
+    Ma et al. 2024 (ScaleDreamer), https://arxiv.org/abs/2407.02040.
+    """
+
+    def later(t: Tensor, rng: Rng) -> Tensor:
+        share = 0.5 * (1 + torch.erf(draw_noise(t[:, None], rng)[:, 0] / math.sqrt(2)))
+        return (t + share * spread * (t - start).clamp(min=0)).clamp(max=1)
+
+    return Residual(weight, (*guided(scale), Row(-1.0, later=True)), reference="zero", second=later)
+
+
+def PFD(scale: float = 7.5, steps: int = 4, inversion_steps: int = 10) -> OdeTarget:
+    """Probability-flow distillation: up at guidance 1 - scale, down at `scale`, x minus where that ends.
+
+    https://arxiv.org/abs/2605.09071; one step down is SDI without eta.
+    """
+    return OdeTarget(Inverted(inversion_steps, 1 - scale), steps, scale)
+
+
+def RFDS() -> Residual:
+    """Rectified-flow distillation: v - (n - x), which is SDS with w = 1 / alpha.
+
+    Yang et al. 2024, https://arxiv.org/abs/2406.03293.
+    """
+    return Residual(inverse_alpha)
+
+
+def RFDSRev(scale: float = 1.0) -> Residual:
+    """RFDS whose noise is replaced by the prediction of it (same paper as `RFDS`).
+
+    `scale` guides that prediction alone; the residual has the guidance of the prior it is given.
+    """
+    return Residual(inverse_alpha, noise=Predicted(1, scale))
+
+
+def UCM(steps: int = 3, scale: float = 1.0) -> Residual:
+    """RFDS with the noise that inverting x to t = 1 finds (FlowDreamer).
+
+    Li et al. 2024, https://arxiv.org/abs/2408.05008. For flow models: other schedules hold no noise-only end.
+    """
+    return Residual(inverse_alpha, noise=Inverted(steps, scale, to=1.0))
+
+
+def DDS(weight: Weight = "uniform") -> Residual:
+    """Delta denoising score: w (eps(x_t; y) - eps(source_t; y_source)), the same noise in both.
+
+    Hertz et al. 2023, https://arxiv.org/abs/2304.07090.
+    """
+    return Residual(weight, _delta_rows(), reference="zero")
+
+
+def PDS(stride: float = 2 / 999, tick: float | None = None) -> Residual:
+    """Posterior distillation sampling: chi(t) DDS + psi(t) (x - source), from matching DDPM posteriors t -> t - stride.
+
+    With coefficients of that stride psi is 0: PDS is a weighted DDS. The released code combines the step variance of
+    one `tick` (1 / 999) with a stride of two; give tick to have its anchor. Koo et al. 2023,
+    https://arxiv.org/abs/2311.13831.
+    """
+    chi = lambda schedule, t: _posterior(schedule, t, stride, tick)[0]
+    psi = 0.0 if tick is None else (lambda schedule, t: _posterior(schedule, t, stride, tick)[1])
+    return Residual("uniform", _delta_rows(chi), reference="zero", anchor=psi)
+
+
+def DVRF(shift: float = 1.0, slope: float | None = None) -> Residual:
+    """Delta velocity of rectified flows: v(x_t + c (x - source); y) - v(source_t; y_source) + (1 - c') (x - source).
+
+    c = shift * t and c' its slope (or `slope`); 0 is DDS with w = 1 / alpha. For flow models. Beaudouin et al. 2025,
+    https://arxiv.org/abs/2509.05342.
+    """
+    rate = shift if slope is None else slope
+    c = (lambda schedule, t: shift * t) if shift else 0.0
+    kappa = lambda schedule, t: -(shift * t / schedule(t)[0] + rate)
+    return Residual(inverse_alpha, _delta_rows(), reference="zero", anchor=kappa if shift or rate else 0.0, shift=c)
+
+
+def FlowEdit() -> Residual:
+    """Editing along the path between two flows: DVRF with c = t; steps of length t_k - t_{k+1}, t descending.
+
+    Kulikov et al. 2024, https://arxiv.org/abs/2412.08629.
+    """
+    return DVRF(1.0)
+
+
+def VSD(student: Prior | None = None, weight: Weight = "sigma2", lr: float = 1e-3, updates: int = 1) -> Student:
+    """Variational score distillation, see `Student`. Wang et al. 2023, https://arxiv.org/abs/2305.16213."""
+    return Student(student, weight, lr, updates)
+
+
+def ESD(
+    student: Prior | None = None, eta: float = 0.5, weight: Weight = "sigma2", lr: float = 1e-3, updates: int = 1
+) -> Student:
+    """Entropic score distillation: VSD with a share eta of the student blind to the view; eta = 0 is VSD.
+
+    Wang et al. 2024, https://arxiv.org/abs/2401.00909.
+    """
+    return Student(student, weight, lr, updates, eta=eta)
+
+
+def MSD(
+    bandwidth: float | None = None,
+    sampler: str = "mean",
+    steps: int = 8,
+    samples: int = 1,
+    antithetic: bool = False,
+    lambda_: float | None = None,
+    dt: str = "sigma2",
+    anchor: str = "x",
+    interval: tuple[float, float] | None = None,
+    levels: str = "kernel",
+) -> MeanShift:
+    """Mean-shift distillation, see `MeanShift`. Thamizharasan et al. 2025, https://arxiv.org/abs/2502.15989.
+
+    `lambda_` is the bandwidth as the paper writes it, lambda = sqrt(2) bandwidth; give one of the two.
+    """
+    if lambda_ is not None:
+        if bandwidth is not None:
+            raise ValueError("give bandwidth or lambda_, not both")
+        bandwidth = lambda_ / math.sqrt(2)
+    return MeanShift(bandwidth, sampler, steps, samples, antithetic, dt, anchor, interval, levels)
+
+
+def CSD(kernel: Kernel | None = None, normalise: str = "row", weight: Weight = "sigma2") -> Stein:
+    """Collaborative score distillation: Stein-coupled SDS. Kim et al. 2023, https://arxiv.org/abs/2307.04787."""
+    return Stein(SDS(weight), RBF() if kernel is None else kernel, normalise)
+
+
+def CSDEdit(
+    kernel: Kernel | None = None,
+    normalise: str = "row",
+    weight: Weight = "sigma2",
+    coupled: bool = True,
+    share: Callable[[Tensor], Tensor] | None = None,
+) -> Stein | Residual:
+    """Editing by collaborative score distillation: w (eps(x_t; picture, y) - eps(source_t; picture, no text)), coupled.
+
+    For `ImageGuided` priors, whose condition holds the source picture: five network rows per particle, in one call.
+    normalise="paper" is the released code's step: w/N sum_j (K_ij d_j - grad_{x_j} K_ij) with its kernel of noised
+    particles. coupled=False is the residual alone, share a part of it (see `Stein`). Kim et al. 2023, https://arxiv.org/abs/2307.04787.
+    """
+    rows = (Row(1.0, guided=True), Row(-1.0, "source", cond="null", guided=True))
+    if not coupled:
+        return Residual(weight, rows, reference="zero")
+    if normalise == "paper":
+        if share is not None:
+            raise ValueError('normalise="paper" shares whole scores, as the released code does: leave out share')
+        bare = Residual("uniform", rows, reference="zero")
+        return Stein(bare, RBF("paper") if kernel is None else kernel, "paper", noised=True, weight=weight)
+    return Stein(Residual(weight, rows, reference="zero"), RBF() if kernel is None else kernel, normalise, share=share)
+
+
+def CollaborativeMSD(
+    beta: float = 1.0,
+    bandwidth: float | None = None,
+    sampler: str = "mean",
+    steps: int = 8,
+    samples: int = 1,
+    antithetic: bool = False,
+    kernel: Kernel | None = None,
+    denoised: bool = False,
+    law: str = "kernel",
+) -> CollaborativeMeanShift:
+    """Collaborative mean shift: MSD of particles that keep apart, the two papers united (see `collaborative`)."""
+    return CollaborativeMeanShift(MSD(bandwidth, sampler, steps, samples, antithetic), beta, kernel, denoised, law)
+
+
+def _delta_rows(coefficient: Coefficient = 1.0) -> tuple[Row, Row]:
+    """The batch's prediction minus the source's."""
+    minus = (lambda schedule, t: -coefficient(schedule, t)) if callable(coefficient) else -coefficient
+    return Row(coefficient, guided=True), Row(minus, "source", cond="source", guided=True)
+
+
+def _posterior(schedule: Schedule, t: Tensor, stride: float, tick: float | None) -> tuple[Tensor, Tensor]:
+    r"""(chi, psi): of the DDPM posterior N(a x_0 + b x_t, post^2) of x_s, s = t - stride, given x_0 and x_t.
+
+    a = alpha_s beta / sigma_t^2, b = sqrt(1 - beta) sigma_s^2 / sigma_t^2, post^2 = beta sigma_s^2 / sigma_t^2,
+    with beta = 1 - alpha_t^2 / alpha_s^2, or that of one tick.
+    """
+    (alpha, sigma), (alpha_s, sigma_s) = schedule(t), schedule(t - stride)
+    before = alpha_s if tick is None else schedule(t - tick)[0]
+    beta = 1 - (alpha / before) ** 2
+    a, b = alpha_s * beta / sigma**2, (1 - beta).sqrt() * (sigma_s / sigma) ** 2
+    post = beta.sqrt() * sigma_s / sigma
+    return a * sigma / alpha / post, (alpha_s - a - b * alpha) / post
+
+
+__all__ = [
+    "CSD",
+    "DDS",
+    "DVRF",
+    "ESD",
+    "ISM",
+    "MSD",
+    "NFSD",
+    "PDS",
+    "PFD",
+    "RFDS",
+    "SDI",
+    "SDS",
+    "SJC",
+    "UCM",
+    "VSD",
+    "Asynchronous",
+    "CSDEdit",
+    "ClassifierScore",
+    "CollaborativeMSD",
+    "FixedNoise",
+    "FlowEdit",
+    "RFDSRev",
+    "RecycledNoise",
+    "SDSBridge",
+]

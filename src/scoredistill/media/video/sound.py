@@ -1,0 +1,89 @@
+"""The sound of a written film: audio streams of another one, in step with the pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from scoredistill.media.video.source import Video, pyav, spans
+
+
+def stretch(video: Video, times: Sequence[float | int]) -> Video:
+    """The part of a video's clock that `times` cover: its `origin` and `times` bound the sound; inf: to the end."""
+    end = math.inf if times[-1] >= video.times[-1] else spans(times)
+    return replace(video, origin=video.origin + times[0], times=(times[0] - video.times[0], end - times[0]))
+
+
+class Sound:
+    """The audio streams of a video, shifted to its first frame and passed on up to a given time."""
+
+    def __init__(self, video: Video, out: Any, copied: Sequence[str], otherwise: str) -> None:
+        av = pyav()
+        self.origin, (cut, self.end) = video.origin, video.times
+        self.begin = 0.0 if cut > 0 else -math.inf
+        self.source, self.out = av.open(str(video.path), metadata_errors="replace"), out
+        self.copied: dict[int, bool] = {}
+        self.targets: dict[int, Any] = {}
+        for stream in self.source.streams.audio:
+            self.copied[stream.index] = stream.codec_context.name.removesuffix("float") in copied
+            self.targets[stream.index] = (
+                out.add_stream_from_template(stream) if self.copied[stream.index] else _coder(out, otherwise, stream)
+            )
+        self.packets = self._run()
+        self.next = next(self.packets, None)
+
+    def until(self, seconds: float) -> None:
+        while self.next is not None and self.next[0] <= seconds:
+            self.out.mux(self.next[1])
+            self.next = next(self.packets, None)
+
+    def _run(self) -> Iterator[tuple[float, Any]]:
+        """(seconds on the clock of the written film, packets)"""
+        for packet in self.source.demux(list(self.source.streams.audio)):
+            target, copied = self.targets[packet.stream.index], self.copied[packet.stream.index]
+            if copied and packet.pts is not None:
+                time = self._shift(packet)
+                if self.begin <= time < self.end:
+                    packet.stream = target
+                    yield time, packet
+            elif not copied:
+                for sound in packet.decode():
+                    part = _cut(sound, self._shift(sound), self.begin, self.end)
+                    if part is not None:
+                        yield part.time, target.encode(part)
+        for index, target in self.targets.items():
+            if not self.copied[index]:
+                yield 0.0, target.encode(None)
+
+    def _shift(self, item: Any) -> float:
+        ticks = round(self.origin / item.time_base)
+        item.pts = item.pts - ticks
+        if item.dts is not None and hasattr(item, "is_keyframe"):
+            item.dts = item.dts - ticks
+        return float(item.pts * item.time_base)
+
+
+def _cut(sound: Any, time: float, begin: float, end: float) -> Any:
+    """The samples of an audio frame from `begin` up to `end`, on a clock where it starts at `time`; or None."""
+    rate, n = sound.sample_rate, sound.samples
+    first, last = (round(min(max((at - time) * rate, 0), n)) for at in (begin, end))
+    if (first, last) == (0, n) or first == last:
+        return sound if first < last else None
+    width = 1 if sound.format.is_planar else len(sound.layout.channels)
+    samples = np.ascontiguousarray(sound.to_ndarray()[:, first * width : last * width])
+    part = pyav().AudioFrame.from_ndarray(samples, format=sound.format.name, layout=sound.layout.name)
+    part.sample_rate, part.time_base = rate, sound.time_base
+    part.pts = sound.pts + round(first / rate / sound.time_base)
+    return part
+
+
+def _coder(out: Any, codec: str, stream: Any) -> Any:
+    layout = stream.codec_context.layout.name
+    layout = layout if layout in ("mono", "stereo", "5.1", "7.1") else "stereo"
+    rate = stream.codec_context.sample_rate
+    rate = rate if codec == "aac" and rate in (16000, 22050, 24000, 32000, 44100, 48000) else 48000
+    return out.add_stream(codec, rate=rate, layout=layout)

@@ -1,0 +1,231 @@
+"""Videos written as their frames come: films by PyAV, GIFs, and folders of pictures."""
+
+from __future__ import annotations
+
+import errno
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from scoredistill.media.video.sound import Sound, stretch
+from scoredistill.media.video.source import TIMES, Video, increase, pyav, spans
+
+TICKS = 90_000  # per second in written films; a GIF has 100
+SHORTEST = 2  # hundredths of a second that a browser shows one picture of a GIF
+Coding = tuple[str, dict[str, str], tuple[str, ...], str]  # of pictures, with options; of sound: copied, else coded as
+FILMS: dict[str, Coding] = {
+    ".mp4": ("libx264", {"crf": "18"}, ("aac", "mp3", "opus", "flac", "alac", "ac3", "eac3"), "aac"),
+    ".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0", "cpu-used": "4", "row-mt": "1"}, ("opus", "vorbis"), "libopus"),
+    # Where a palette equals that of the first frame, FFmpeg would compare its indices with those of another palette.
+    ".gif": ("gif", {"gifflags": "-offsetting-transdiff"}, (), ""),
+}
+BT709, LIMITED = 1, 1  # as FFmpeg numbers matrix, primaries and transfer, and the range
+
+
+class VideoWriter:
+    """Writes frames as they come: `with VideoWriter(path, h, w, times=video.times) as out: out.write(frame)`.
+
+    The suffix says what is written: .mp4 (H.264), .webm (VP9), .gif, or without one a folder of 000000.png, ... and
+    times.txt. Each frame keeps its time; the first is shown at 0. An odd side of an .mp4 or .webm is padded by one
+    repeated row or column. A GIF counts in hundredths of a second, has 256 colours per frame and leaves out frames that
+    follow sooner than 0.02 s; it and a folder have no sound. Nothing is at `path` before the video is whole;
+    a run that is killed leaves a hidden folder .draft-... beside it.
+
+    Args:
+        height, width: pixels of the frames to come.
+        times: seconds, strictly increasing, one per frame.
+        sound_from: a video whose audio streams all come along, as they are where the file can hold them, otherwise
+            coded again. If `times` are a stretch of the times of that video, it is the sound of that stretch.
+        duration: seconds from the first time to the end of the last frame; without it, that stays for the median time.
+
+    Raises:
+        ValueError: a suffix that cannot be written, times that do not increase, a folder in use; frames of another size
+            or number than announced; a full disk.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        height: int,
+        width: int,
+        *,
+        times: Sequence[float | int],
+        sound_from: Video | None = None,
+        duration: float | int | None = None,
+    ) -> None:
+        self.path, self.height, self.width = Path(path), height, width
+        self.times = [float(t - times[0]) for t in times]
+        if not self.times or height < 1 or width < 1:
+            raise ValueError(f"expected frames and pixels, got {len(self.times)} times and {width} x {height} pixels")
+        if not increase(self.times):
+            raise ValueError("the times of the frames must be finite and increase strictly")
+        if self.path.suffix.lower() not in ("", *FILMS):
+            raise ValueError(
+                f"cannot write {self.path.suffix}: name a file {', '.join(FILMS)}, or a folder without suffix"
+            )
+        if self.path.is_dir() and (self.path.suffix or any(self.path.iterdir())):
+            raise ValueError(f"{self.path} is a folder that is already there: choose a new name")
+        self.duration = max(float(duration), self.times[-1]) if duration else spans(self.times)
+        self.sound = stretch(sound_from, times) if sound_from is not None and sound_from.sound else None
+        self.count = 0
+
+    def __enter__(self) -> VideoWriter:
+        with self._told():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.path.parent))
+        try:
+            with self._told():
+                self.sink = _Film(self) if self.path.suffix else _Folder(self)
+        except BaseException:
+            shutil.rmtree(self.draft, ignore_errors=True)
+            raise
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Append one frame, uint8 [h, w, 3]."""
+        if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
+            raise ValueError(
+                f"expected a uint8 frame [{self.height}, {self.width}, 3], got {frame.dtype} {list(frame.shape)}"
+            )
+        if self.count == len(self.times):
+            raise ValueError(f"more frames than the {len(self.times)} times")
+        with self._told():
+            self.sink.write(np.ascontiguousarray(frame), self.count)
+        self.count += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            if kind is None and self.count < len(self.times):
+                raise ValueError(f"only {self.count} frames for {len(self.times)} times: write one frame per time")
+            if kind is None:
+                with self._told():
+                    self.sink.close()
+                    if self.path.is_dir():
+                        self.path.rmdir()
+                    (self.draft / self.path.name).replace(self.path)
+        finally:
+            self.sink.abandon()
+            shutil.rmtree(self.draft, ignore_errors=True)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors of the disk and of the encoder in one sentence."""
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+            advice = "free some space" if full else "choose another folder"
+            raise ValueError(f"cannot write {self.path}: {error.strerror or error}; {advice} and try again") from error
+        except Exception as error:
+            if type(error).__module__.startswith("av."):
+                raise ValueError(f"cannot write {self.path}: the encoder says {error}; try another suffix") from error
+            raise
+
+
+class _Folder:
+    """Numbered pictures and the list of their times."""
+
+    def __init__(self, writer: VideoWriter) -> None:
+        self.folder = writer.draft / writer.path.name
+        self.times = writer.times
+        self.folder.mkdir()
+
+    def write(self, frame: np.ndarray, i: int) -> None:
+        Image.fromarray(frame).save(self.folder / f"{i:06d}.png")
+
+    def close(self) -> None:
+        (self.folder / TIMES).write_text("".join(f"{t:.9f}\n" for t in self.times))
+
+    def abandon(self) -> None:
+        pass
+
+
+class _Film:
+    """One file by PyAV: pictures at their ticks, and sound in step with them."""
+
+    def __init__(self, writer: VideoWriter) -> None:
+        av, suffix = pyav(), writer.path.suffix.lower()
+        codec, options, copied, otherwise = FILMS[suffix]
+        self.gif, per_second = suffix == ".gif", 100 if suffix == ".gif" else TICKS
+        self.base = Fraction(1, per_second)
+        self.ends = [round(per_second * t) for t in (*writer.times, writer.duration)]
+        self.kept = _spaced(self.ends[:-1], SHORTEST if self.gif else 1)
+        if not self.gif and len(self.kept) < len(writer.times):
+            raise ValueError(f"two frames are less than 1/{TICKS} s apart: leave one of them out")
+        final = max(SHORTEST, self.ends[-1] - self.ends[max(self.kept)])
+        muxing = {".gif": {"loop": "0", "final_delay": str(final)}, ".mp4": {"movflags": "+faststart"}}
+        self.out = av.open(str(writer.draft / writer.path.name), "w", options=muxing.get(suffix, {}))
+        rate = Fraction(len(writer.times) / writer.duration).limit_denominator(1001)
+        self.stream = self.out.add_stream(codec, rate=max(rate, Fraction(1, 1001)), options=options)
+        even = 1 if self.gif else 2
+        self.pad = ((0, -writer.height % even), (0, -writer.width % even), (0, 0))
+        self.stream.height, self.stream.width = writer.height + self.pad[0][1], writer.width + self.pad[1][1]
+        self.stream.pix_fmt = "pal8" if self.gif else "yuv420p"
+        context = self.stream.codec_context
+        context.time_base = self.base
+        if not self.gif:
+            context.colorspace = context.color_primaries = context.color_trc = BT709
+            context.color_range = LIMITED
+        self.sound = Sound(writer.sound, self.out, copied, otherwise) if writer.sound and otherwise else None
+
+    def write(self, frame: np.ndarray, i: int) -> None:
+        if i not in self.kept:
+            return
+        picture = _paletted(frame) if self.gif else _in_yuv(np.pad(frame, self.pad, mode="edge"))
+        picture.pts, picture.time_base = self.ends[i], self.base
+        if hasattr(picture, "duration"):
+            picture.duration = self.ends[i + 1] - self.ends[i]
+        self._mux(self.stream.encode(picture))
+
+    def _mux(self, packets: Sequence[Any]) -> None:
+        for packet in packets:
+            if self.sound:
+                self.sound.until(float(packet.dts * packet.time_base))
+            self.out.mux(packet)
+
+    def close(self) -> None:
+        self._mux(self.stream.encode(None))
+        if self.sound:
+            self.sound.until(math.inf)
+        self.out.close()
+
+    def abandon(self) -> None:
+        with suppress(Exception):
+            self.out.close()
+        if self.sound:
+            self.sound.source.close()
+
+
+def _spaced(ticks: Sequence[int], apart: int) -> frozenset[int]:
+    """Indices of frames that follow the last one kept by at least `apart`."""
+    kept = [0]
+    for i, tick in enumerate(ticks):
+        if tick - ticks[kept[-1]] >= apart:
+            kept.append(i)
+    return frozenset(kept)
+
+
+def _in_yuv(frame: np.ndarray) -> Any:
+    picture = pyav().VideoFrame.from_ndarray(frame, format="rgb24")
+    return picture.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED)
+
+
+def _paletted(frame: np.ndarray) -> Any:
+    """256 colours of its own for each picture, by median cut, with the errors diffused as by Floyd and Steinberg."""
+    image = Image.fromarray(frame)
+    palette_of = image.quantize(256, Image.Quantize.MEDIANCUT)
+    picture = image.quantize(palette=palette_of, dither=Image.Dither.FLOYDSTEINBERG)
+    colors = np.array(picture.getpalette(), np.uint8).reshape(-1, 3)
+    palette = np.zeros((256, 4), np.uint8)
+    palette[:, 0] = 255
+    palette[: len(colors), 1:] = colors
+    return pyav().VideoFrame.from_ndarray((np.asarray(picture), palette), format="pal8")

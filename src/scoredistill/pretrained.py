@@ -1,0 +1,39 @@
+"""The networks that come with the package."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+BUNDLED = ("emoji", "emoji-edit")
+
+
+def bundled_folder(name: str) -> Path:
+    """Where the package keeps a bundled model."""
+    return Path(str(files("scoredistill.priors"))) / "bundled" / name
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Load models without the libraries' progress bars, and their advice that does not concern our users.
+
+    (torchvision is left out on purpose, and `torch_dtype` is the one spelling that all admitted versions take.)
+    """
+    import diffusers
+    import transformers
+
+    libraries = (diffusers.utils.logging, transformers.utils.logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        for library, (level, bars) in zip(libraries, before, strict=True):
+            library.set_verbosity(level)
+            if bars:
+                library.enable_progress_bar()

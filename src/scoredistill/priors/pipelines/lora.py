@@ -1,0 +1,170 @@
+r"""A student that adapts a pipeline's network by low-rank updates: the q of variational score distillation.
+
+    y = W h + B A h,    A [rank, in],    B [out, rank],    B = 0 at first
+
+Only A and B are new; W is the teacher's own tensor. So the student starts equal to the teacher, costs little memory,
+and learning cannot touch the teacher. The updated layers are the attention's projections to queries, keys, values and
+its output. The student may see what the teacher must not: a view (a camera, [b, k]), of which a linear map V, 0 at
+first and without an offset, is added to the time embedding. A view of zeros therefore means no view.
+
+References: LoRA: Hu et al. 2021, https://arxiv.org/abs/2106.09685; as a student, with the camera in the time embedding:
+Wang et al. 2023 (VSD), https://arxiv.org/abs/2305.16213.
+"""
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from scoredistill.priors.base import PriorWrapper
+from scoredistill.priors.conditions import Cond, expand_cond
+from scoredistill.priors.pipelines import PipelinePrior
+
+ADAPTER = "scoredistill-student"
+ADAPTED = ["to_q", "to_k", "to_v", "to_out.0"]
+SCALE = 2.0**12  # of gradients inside float16 networks, where those of a mean over many pixels would vanish
+
+
+class LoraStudent(PriorWrapper):
+    """A prior with `parameters()`, equal to the given one until they are trained. Needs the extra `lora` (peft).
+
+    What is trained is float32 even where the network is of half precision. Predictions are differentiable in the
+    parameters alone: x_t and the condition count as constants. LoRA adapters that are active in the pipeline when the
+    student is made are part of both; those loaded or switched later are the pipeline's alone.
+
+    Args:
+        prior: the teacher, without guidance.
+        rank: of the updates, at least 1.
+        view_dim: k of the condition `view`; 0 for a student that has none.
+        view: name of that entry of the condition, [1 or b, k]. Without it, or with zeros, there is no view.
+        rng: draws A; a generator seeded with 0 by default.
+
+    Raises:
+        ValueError: if peft is not installed, the network has no attention, a view is not of `view_dim` numbers, or the
+            network is a transformer, which takes none.
+    """
+
+    prior: PipelinePrior
+
+    def __init__(
+        self,
+        prior: PipelinePrior,
+        rank: int = 4,
+        view_dim: int = 0,
+        view: str = "view",
+        rng: torch.Generator | None = None,
+    ):
+        if rank < 1 or view_dim < 0:
+            raise ValueError(f"rank must be at least 1 and view_dim at least 0, not {rank} and {view_dim}")
+        if view_dim and getattr(prior.network, "time_embedding", None) is None:
+            raise ValueError("a view is added to the time embedding of a UNet: use view_dim=0 for a transformer")
+        super().__init__(prior)
+        self.view_dim, self.view = view_dim, view
+        self.unet = _twin(prior.network)
+        _adapt(self.unet, rank)
+        self._trained = _materialise(self.unet, prior.device, rng or torch.Generator().manual_seed(0))
+        if view_dim:
+            self.unet.time_embedding = _Viewed(self.unet.time_embedding, view_dim).to(prior.device)
+            self._trained.append(self.unet.time_embedding.view.weight)
+        self._scale = scale = SCALE if prior.network.dtype == torch.float16 else 1.0
+        for parameter in self._trained:
+            parameter.register_hook(lambda grad: grad / scale)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is trained, float32: A and B of each layer in the network's order, then V."""
+        return iter(self._trained)
+
+    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+        return self._predict(x_t, t, cond)[1]
+
+    def denoise(
+        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
+    ) -> Float[Tensor, "b *d"]:
+        return self._predict(x_t, t, cond)[0]
+
+    def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
+        seen = {} if cond is None else {name: value.detach() for name, value in expand_cond(cond, len(x_t)).items()}
+        view = seen.pop(self.view, None)
+        if view is not None and view.shape[1:] != (self.view_dim,):
+            raise ValueError(
+                f"condition {self.view!r} has shape {list(view.shape)}, but this student was made for [b, "
+                f"{self.view_dim}]: give the estimator student=LoraStudent(prior, view_dim=...)"
+            )
+        return self.prior.predict(partial(self._network, view), x_t.detach(), t, seen or None)
+
+    def _network(self, view: Tensor | None, *inputs: Tensor, **options: Any) -> tuple[Tensor]:
+        if view is not None:
+            options["timestep_cond"] = view.to(self.prior.device, torch.float32)
+        out = self.unet(*inputs, **options)[0]
+        out = out.to(torch.promote_types(out.dtype, torch.float32))  # scaled before float16 rounds it to 0
+        if out.requires_grad:
+            out.register_hook(lambda grad: grad * self._scale)
+        return (out,)
+
+
+class _Viewed(nn.Module):
+    """A time embedding plus a linear map of the view, which the network passes on as its `timestep_cond`."""
+
+    def __init__(self, embedding: Any, view_dim: int):
+        super().__init__()
+        self.embedding = embedding
+        self.view = nn.utils.skip_init(nn.Linear, view_dim, embedding.linear_2.out_features, bias=False)
+        nn.init.zeros_(self.view.weight)
+
+    def forward(self, step: Tensor, view: Tensor | None = None) -> Tensor:
+        embedded = self.embedding(step)
+        return embedded if view is None else embedded + self.view(view).to(embedded.dtype)
+
+
+def _twin(network: Any) -> Any:
+    """A network of its own modules that hold the very tensors of the given one."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+
+
+def _adapt(unet: Any, rank: int) -> None:
+    """Add adapter layers without weights (on the meta device) to the attention, beside adapters in use there."""
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.tuners_utils import BaseTunerLayer
+    except ImportError as error:
+        raise ValueError(f"a LoRA student needs peft ({error}): pip install 'scoredistill[lora]'") from error
+    used = {}
+    for name, layer in list(unet.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            if layer.merged or layer.disable_adapters:  # it acts as its base layer, whatever is added to it
+                _replace(unet, name, layer.get_base_layer())
+            else:
+                used[name] = list(layer.active_adapters)
+    vars(unet).pop("peft_config", None)  # peft warns of more than one
+    given = list(unet.parameters())
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=ADAPTED)
+    inject_adapter_in_model(config, unet, ADAPTER, low_cpu_mem_usage=True)
+    for name, layer in unet.named_modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.set_adapter([*used.get(name, []), ADAPTER])
+    for parameter in given:
+        parameter.requires_grad_(False)
+    unet.eval()
+
+
+def _materialise(unet: Any, device: torch.device, rng: torch.Generator) -> list[nn.Parameter]:
+    """Give weights to layers without: A uniform in +-1 / sqrt(in), as those of linear layers, and B = 0."""
+    made = []
+    for name, empty in list(unet.named_parameters()):
+        if empty.is_meta:
+            value = torch.zeros(empty.shape)
+            if "lora_A" in name:
+                value = (2 * torch.rand(empty.shape, generator=rng) - 1) / empty.shape[1] ** 0.5
+            made.append(nn.Parameter(value.to(device)))
+            _replace(unet, name, made[-1])
+    return made
+
+
+def _replace(network: Any, name: str, value: Any) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(network.get_submodule(parent), last, value)

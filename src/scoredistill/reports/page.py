@@ -1,0 +1,266 @@
+"""Reports as single HTML files: text, commands, tables, walls of pictures, comparisons, films and line charts.
+
+    Page("Fractal").command("scoredistill toy").curves({"MSD": losses}, "Loss", log_y=True).save("a.html")
+
+A page needs nothing beside itself: pictures are embedded, charts are SVG, and nothing is loaded from a network. It
+follows the light or dark mode of the reader, fits a phone, and the same content always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from scoredistill.reports.chart import color_of, dash_of, line_chart
+from scoredistill.reports.embed import LARGE, Picture, film_tag, image_tag, opened
+
+__all__ = ["Page", "color_of"]
+
+COPY = """
+document.querySelectorAll(".command button").forEach(b => b.onclick = () =>
+  navigator.clipboard.writeText(b.parentNode.querySelector("code").textContent)
+    .then(() => { b.textContent = "Copied"; setTimeout(() => b.textContent = "Copy", 1500); }));
+"""
+SLIDE = """
+document.querySelectorAll(".slider").forEach(box => {
+  const input = box.querySelector("input");
+  (input.oninput = () => box.style.setProperty("--at", input.value + "%"))();
+  box.classList.add("live");
+});
+"""
+PLAY = """
+document.querySelectorAll(".films").forEach(row => {
+  const button = row.querySelector("button"), films = [...row.querySelectorAll("video")], lead = films[0];
+  const place = v => lead.currentTime % v.duration || 0, off = v => Math.abs(v.currentTime - place(v));
+  const align = least => films.forEach(v => {
+    if (!v.seeking && Math.min(off(v), v.duration - off(v)) > least) v.currentTime = place(v);
+  });
+  const start = () => { align(0); films.forEach(v => v.play().catch(() => {})); };
+  const stop = () => { films.forEach(v => v.pause()); align(0); };
+  films.forEach(v => v.controls = false);
+  lead.ontimeupdate = () => lead.paused || align(.05);
+  lead.onplay = lead.onpause = () => button.textContent = lead.paused ? "Play" : "Pause";
+  button.onclick = () => lead.paused ? start() : stop();
+  button.hidden = false;
+});
+"""
+
+
+class Page:
+    """A page that grows by one section per call; every method but `html` and `save` returns the page itself.
+
+    All text is escaped: it is shown as written, never read as HTML.
+    """
+
+    def __init__(self, title: str, subtitle: str = "") -> None:
+        self.title = title
+        self.subtitle = subtitle
+        self._parts: list[str] = []
+        self._scripts = [COPY]
+
+    def heading(self, text: str) -> Page:
+        """The title of what follows."""
+        return self._add(f"<h2>{escape(text)}</h2>")
+
+    def text(self, text: str) -> Page:
+        """Paragraphs, separated by blank lines."""
+        return self._add("".join(f"<p>{escape(part.strip())}</p>" for part in text.split("\n\n") if part.strip()))
+
+    def command(self, command: str) -> Page:
+        """The exact command that made a result, with a button that copies it."""
+        code = re.sub(r"(?<!\S)-\S+", r"<span>\g<0></span>", escape(command))  # no line break within an option
+        button = '<button type="button">Copy</button>'
+        return self._add(f'<div class="command"><pre><code>{code}</code></pre>{button}</div>')
+
+    def key_values(self, values: Mapping[str, object]) -> Page:
+        """Settings or results, one per line."""
+        items = (f"<dt>{escape(str(key))}</dt><dd>{escape(_cell(value))}</dd>" for key, value in values.items())
+        return self._add(f"<dl>{''.join(items)}</dl>")
+
+    def table(self, rows: Sequence[Mapping[str, object]], caption: str = "") -> Page:
+        """One line per row, one column per key in the order of first appearance; a missing key leaves its cell empty.
+
+        Numbers stand right-aligned with about four significant digits. Numpy scalars and 0-d tensors count as numbers.
+        """
+        columns = {key: [_plain(row.get(key, "")) for row in rows] for row in rows for key in row}
+        kind = {key: ' class="number"' if _is_numeric(column) else "" for key, column in columns.items()}
+        head = "".join(f"<th{kind[key]}>{escape(str(key))}</th>" for key in columns)
+        texts = {key: _column(column) for key, column in columns.items()}
+        lines = ("".join(f"<td{kind[key]}>{escape(texts[key][i])}</td>" for key in columns) for i in range(len(rows)))
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        table = f'<table class="rows"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        return self._figure(f'<div class="scroll">{table}</div>', caption)
+
+    def wall(self, rows: Mapping[str, Sequence[Picture]], columns: Sequence[str], caption: str = "") -> Page:
+        """A grid of pictures: a label left of each row and above each column.
+
+        Args:
+            rows: label -> pictures, in memory or as paths. Rows may be ragged; a GIF keeps playing.
+            columns: labels, fewer or more than a row has pictures; may be empty.
+        """
+        width = max([len(columns), *(len(pictures) for pictures in rows.values())])
+        names = [*columns, *[""] * (width - len(columns))]
+        head = f"<thead><tr><th></th>{''.join(f'<th>{escape(name)}</th>' for name in names)}</tr></thead>"
+        body = []
+        for label, pictures in rows.items():
+            cells = [
+                image_tag(picture, f"{label} {name}", LARGE) for picture, name in zip(pictures, names, strict=False)
+            ]
+            cells += [""] * (width - len(cells))
+            body.append(f"<tr><th>{escape(label)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+        wall = f'<table class="wall">{head if columns else ""}<tbody>{"".join(body)}</tbody></table>'
+        return self._figure(f'<div class="scroll">{wall}</div>', caption)
+
+    def figure(self, image: Picture, caption: str = "") -> Page:
+        """One picture at its own size, or enlarged if it is small; a film is embedded as it is, so that it plays."""
+        return self._figure(image_tag(image, caption), caption)
+
+    def slider(
+        self, before: Picture, after: Picture, caption: str = "", labels: tuple[str, str] = ("before", "after")
+    ) -> Page:
+        """Two pictures over each other with a divider that mouse, finger and arrow keys move.
+
+        Without JavaScript the two stand beside each other, or one below the other where the page is narrow.
+
+        Args:
+            before, after: seen left and right of the divider.
+            labels: their names.
+
+        Raises:
+            ValueError: the pictures differ in size.
+        """
+        (width, height), (other_width, other_height) = (opened(picture)[1].size for picture in (before, after))
+        if (width, height) != (other_width, other_height):
+            raise ValueError(f"cannot compare pictures of {width}x{height} and {other_width}x{other_height} pixels")
+        sides = "".join(
+            f'<div class="{side}">{image_tag(picture, label)}<span>{escape(label)}</span></div>'
+            for side, picture, label in zip(("before", "after"), (before, after), labels, strict=True)
+        )
+        name = escape(f"divider between {labels[0]} and {labels[1]}")
+        divider = f'<input type="range" min="0" max="100" step="0.5" value="50" aria-label="{name}">'
+        return self._script(SLIDE)._figure(f'<div class="slider">{sides}{divider}</div>', caption)
+
+    def videos(self, films: Mapping[str, str | Path], caption: str = "") -> Page:
+        """Films side by side with a button that plays and pauses them all at the same time of each.
+
+        They are silent and loop with the first one. A GIF moves by itself and heeds no button. Without JavaScript each
+        film has its own controls.
+
+        Args:
+            films: label -> file of type mp4, webm or gif, which is embedded as it is.
+
+        Raises:
+            ValueError: a file of another type.
+            FileNotFoundError: there is no such file.
+        """
+        cells = "".join(
+            f"<div>{film_tag(Path(p), label)}<span>{escape(label)}</span></div>" for label, p in films.items()
+        )
+        strip = f'<div class="strip" style="--films: {len(films)}">{cells}</div>'
+        if "<video" not in cells:
+            return self._figure(strip, caption)
+        button = '<button type="button" hidden>Play</button>'
+        return self._script(PLAY)._figure(f'<div class="films">{strip}{button}</div>', caption)
+
+    def curves(
+        self,
+        series: Mapping[str, Any],
+        title: str = "",
+        x_label: str = "",
+        y_label: str = "",
+        log_y: bool = False,
+        log_x: bool = False,
+    ) -> Page:
+        """A line chart of name -> values, or name -> tuple (xs, ys); see `chart.line_chart`."""
+        keys = "".join(f"<li>{_swatch(i)}{escape(name)}</li>" for i, name in enumerate(series))
+        legend = f'<ul class="legend">{keys}</ul>' if len(series) > 1 else ""
+        head = f'<figcaption class="title">{escape(title)}</figcaption>' if title else ""
+        return self._figure(head + legend + line_chart(series, x_label, y_label, log_y, log_x))
+
+    def html(self) -> str:
+        """The whole page."""
+        style = resources.files("scoredistill.reports").joinpath("style.css").read_text(encoding="utf-8")
+        subtitle = f"<p>{escape(self.subtitle)}</p>" if self.subtitle else ""
+        return (
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{escape(self.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+            f"<header><h1>{escape(self.title)}</h1>{subtitle}</header>\n<main>\n"
+            + "\n".join(self._parts)
+            + f"\n</main>\n<script>{''.join(self._scripts)}</script>\n</body>\n</html>\n"
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page and return its path. Readers see the old file or the new one, never half of it."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            draft.write_text(self.html(), encoding="utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+        return path
+
+    def _add(self, part: str) -> Page:
+        self._parts.append(part)
+        return self
+
+    def _script(self, script: str) -> Page:
+        """Have a script in the page, once."""
+        self._scripts += [] if script in self._scripts else [script]
+        return self
+
+    def _figure(self, content: str, caption: str = "") -> Page:
+        below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+        return self._add(f"<figure>{content}{below}</figure>")
+
+
+def _swatch(i: int) -> str:
+    line = f'<path d="M1 4H21" stroke="{color_of(i)}" stroke-dasharray="{dash_of(i)}"/>'
+    return f'<svg viewBox="0 0 22 8" aria-hidden="true">{line}</svg>'
+
+
+def _plain(value: Any) -> Any:
+    """A Python number from a numpy scalar or a 0-d tensor; anything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_numeric(column: Sequence[Any]) -> bool:
+    """Whether a column holds numbers, besides empty cells."""
+    return all(_is_number(value) or value in ("", None) for value in column) and any(map(_is_number, column))
+
+
+def _cell(value: Any) -> str:
+    """A value as text; floats with four significant digits, large numbers with thousands separated."""
+    value = _plain(value)
+    if value is None or isinstance(value, bool):
+        return {None: "–", True: "yes", False: "no"}[value]
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
+
+
+def _column(column: Sequence[Any]) -> list[str]:
+    """The cells of a column; where floats are among its numbers, all share their decimals unless that hides one."""
+    numbers = [value for value in column if _is_number(value) and math.isfinite(value)]
+    sizes = [abs(value) for value in numbers if value != 0]
+    mixed = not _is_numeric(column) or not any(isinstance(value, float) for value in numbers)
+    if mixed or not sizes or max(sizes) >= 1e4 or max(sizes) / min(sizes) > 1e3 or min(sizes) < 1e-4:
+        return [_cell(value) for value in column]
+    written = [f"{size:.4g}".partition(".")[2] for size in sizes]
+    decimals = min(max(map(len, written)), max(0, 3 - math.floor(math.log10(max(sizes)))))
+    decimals = max(decimals, -math.floor(math.log10(min(sizes))))
+    return [f"{v:.{decimals}f}" if _is_number(v) and math.isfinite(v) else _cell(v) for v in column]

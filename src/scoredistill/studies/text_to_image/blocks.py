@@ -1,0 +1,153 @@
+"""What is compared with what: prompts, methods and settings of the study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from scoredistill.estimators import MSD
+from scoredistill.studies.harness.setting import slug
+from scoredistill.tasks.image_generation.recipes import KERNEL_TERM, RECIPES, Recipe, every, shrinking
+
+PROMPTS = (
+    "a hamburger",
+    "a tulip",
+    "a bird",
+    "a lizard",
+    "a chipmunk",
+    "an automobile",
+    "a crown",
+    "a jack-o-lantern",
+    "a moai",
+    "a doughnut",
+)
+"""Those of the mean-shift paper's appendix B, or what is nearest among the things the bundled prior knows."""
+
+QUICK_PROMPTS, QUICK_METHODS = PROMPTS[:3] + PROMPTS[5:6], ("ddim", "sds", "msd")
+METHODS: Mapping[str, Recipe | None] = {"ddim": None, **RECIPES}
+ROWS = 48  # network rows for a picture where they are equal
+
+
+@dataclass(frozen=True)
+class Block:
+    """A setting in which methods are compared.
+
+    Args:
+        name: of its files.
+        says: what it is, for readers.
+        image: what is optimised, see `Request`.
+        rows: network rows for a picture, the same for all; each method's own number of steps by default.
+        pictures: of each prompt; the study's number of seeds by default.
+        ideal: ask the ideal denoiser of the references instead of the network, without guidance.
+        methods: what is run, by name; all of `METHODS` by default. Of them, those the study asks for.
+        without: methods that are left out.
+        settings: of `Request`, by method, where they are not the recipe's.
+        base, shared: methods whose runs are those of another block, where they are the same.
+    """
+
+    name: str
+    says: str
+    image: str
+    rows: int | None = None
+    pictures: int | None = None
+    ideal: bool = False
+    methods: Mapping[str, Recipe | None] = field(default_factory=lambda: METHODS)
+    without: tuple[str, ...] = ()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    base: str | None = None
+    shared: tuple[str, ...] = ()
+
+    def stem(self, method: str, n: int) -> str:
+        """What the files of a method's runs begin with, n pictures of each prompt."""
+        return f"{self.base if method in self.shared else self.name}-{slug(method)}-{n}"
+
+    def cost(self, method: str) -> float:
+        """About how many network rows a picture takes in time, encoders and networks that render included."""
+        recipe = self.methods[method]
+        if recipe is None:
+            return 60.0
+        steps = recipe.steps[self.image]
+        gradients = {"sdi": 22, "vsd": 6}.get(method, 2 if recipe.follow < 100 else 24)
+        rows = float(self.rows or gradients * steps)
+        if self.image == "latents":
+            return 0.05 * rows if self.ideal else rows
+        return rows + 2.5 * min(steps, rows) * recipe.follow
+
+
+def _short(**settings: Any) -> dict[str, dict[str, Any]]:
+    """Learning rates at which a residual method gets somewhere in so few steps."""
+    return dict.fromkeys(("sds", "annealed_sds", "vsd", "csd"), settings)
+
+
+def _draws(calls: int, gradients: int, start: float = 12.0, end: float = 0.45, **mean_shift: Any) -> Recipe:
+    """The default with other draws and bandwidths."""
+    estimator = lambda scale: MSD(**{"sampler": "product", "steps": calls, **mean_shift})
+    clock = shrinking(start, end)
+    return replace(
+        RECIPES["msd"], says=f"{calls} calls x {gradients}", estimator=estimator, steps=every(gradients), clock=clock
+    )
+
+
+def _anchored(interval: tuple[float, float] | None = None) -> Recipe:
+    """The paper's recipe at the usual number of calls, half of which its anchor takes."""
+    estimator = lambda scale: MSD(sampler="paper", steps=6, anchor="inverted", interval=interval)
+    return replace(RECIPES["msd_paper_anchor"], estimator=estimator)
+
+
+MSD_48 = ("msd", "msd_mean", "msd_ancestral", "msd_paper", "msd_paper_interval", "collaborative")
+EQUAL = {**METHODS, "msd_paper_anchor": _anchored(), "msd_paper_both": _anchored(KERNEL_TERM)}
+_MSD, _MEAN = RECIPES["msd"], RECIPES["msd_mean"]
+ABLATIONS: Mapping[str, Recipe | None] = {
+    "msd": _MSD,
+    "start 19": _draws(12, 2, 19.0),
+    "start 6": _draws(12, 2, 6.0),
+    "start 2": _draws(12, 2, 2.0),
+    "end 1": _draws(12, 2, end=1.0),
+    "end .2": _draws(12, 2, end=0.2),
+    "prior's levels, 40 to .3": _draws(12, 2, 40.0, 0.3, levels="prior"),
+    "prior's levels, 40, one draw": _draws(24, 1, 40.0, 40.0, levels="prior"),
+    "8 calls x 3": _draws(8, 3),
+    "6 calls x 4": _draws(6, 4),
+    "3 calls x 8": _draws(3, 8),
+    "2 samples": _draws(6, 2, samples=2),
+    "2 antithetic samples": _draws(6, 2, samples=2, antithetic=True),
+    "guidance 3": replace(_MSD, guidance=3.0),
+    "guidance 7.5": replace(_MSD, guidance=7.5),
+    "guidance 7.5, t in [.2, .9]": replace(_MSD, guidance=7.5, interval=(0.2, 0.9)),
+    "guidance 5, t in [.2, .9]": replace(_MSD, interval=(0.2, 0.9)),
+    "mean, guidance 5": replace(_MEAN, guidance=5.0),
+    "mean, end .2": replace(_MEAN, clock=shrinking(12.0, 0.2)),
+    "mean, end 2": replace(_MEAN, clock=shrinking(12.0, 2.0)),
+    "mean, 10 calls": replace(_MEAN, steps=every(10)),
+    "mean, 96 calls": replace(_MEAN, steps=every(96)),
+}
+MLP_ABLATIONS: Mapping[str, Recipe | None] = {
+    "follow 45": replace(_MSD, follow=45),
+    "through the encoder": replace(_MSD, through="encoder", follow=90),
+    "sds through the decoder": replace(RECIPES["sds"], through="decoder"),
+    "sdi as published": replace(
+        RECIPES["sdi"], steps=every(50), guidance=7.5, lr=RECIPES["sds"].lr, through="encoder", follow=1
+    ),
+}
+BLOCKS: Mapping[str, Block] = {
+    block.name: block
+    for block in (
+        Block("mlp", "Coordinate networks, each method at its own number of steps", "mlp"),
+        Block("latents", "Latents, each method at its own number of steps", "latents"),
+        Block(
+            "mlp_equal", f"Coordinate networks, {ROWS} network rows a picture", "mlp", ROWS,
+            methods=EQUAL, settings=_short(lr=2e-2), base="mlp", shared=MSD_48,
+        ),
+        Block(
+            "latents_equal", f"Latents, {ROWS} network rows a picture", "latents", ROWS, 8,
+            methods=EQUAL, settings=_short(lr=0.3),
+        ),
+        Block(
+            "ideal", "Latents, the ideal denoiser of the DDIM samples, without guidance", "latents", pictures=8,
+            ideal=True, without=("vsd",),
+        ),
+        Block("ablation", "What the default is made of, latents", "latents", pictures=4, methods=ABLATIONS),
+        Block("mlp_ablation", "What the default is made of, coordinate networks", "mlp", methods=MLP_ABLATIONS),
+    )
+}  # fmt: skip

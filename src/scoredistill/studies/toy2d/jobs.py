@@ -1,0 +1,247 @@
+"""The laboratory's measurements: each job makes one block of numbers, and pictures where they are wanted.
+
+Truth is known: densities are exact whatever denoiser was used, and the true mean shift of a point is the exact
+denoiser's, D(x; sqrt s) - x.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from scoredistill import metrics
+from scoredistill.datasets.toy2d import density_level, grid_start, modes
+from scoredistill.estimators import MSD, SDS, Batch, Estimator
+from scoredistill.priors import Counted, Guided, Prior
+from scoredistill.priors.conditions import Cond
+from scoredistill.sampling import posterior_sample, product_sample
+from scoredistill.studies.toy2d.denoisers import denoiser, exact
+from scoredistill.studies.toy2d.drawings import animation, density_picture, landscape_picture, scatter
+from scoredistill.studies.toy2d.landscape import landscape
+from scoredistill.studies.toy2d.methods import EXPLODING, LAMBDA, TABLE, VARIANCE_PRESERVING, ZOO, Method
+from scoredistill.studies.toy2d.run import Run, run, seen_through
+
+TRUTH, TRUTH_SEED = 4096, 123
+MMD_BANDWIDTH = 0.1
+MODE_RADIUS = 0.1
+CLASS, SCALE = {"label": torch.zeros(1, dtype=torch.long)}, 4.0  # of the guided experiments
+LAMBDAS = (0.316, 0.1, 0.0316)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the experiments are."""
+
+    particles: int = 1024
+    draws: int = 64
+    points: int = 100
+    side: int = 80
+    rows: int = 600
+    picture: int = 300
+
+
+FULL = Scale()
+QUICK = Scale(particles=256, draws=16, points=36, side=40, rows=100, picture=220)
+
+
+def table2(name: str, kind: str, method: str, seed: int, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
+    """Table 2: the quality of a method's samples, and what they cost."""
+    truth = exact(name)
+    done = run(TABLE[method], denoiser(kind, name, quick), scale.particles, seed)
+    if seed == 0:
+        picture(truth, done.points, scale).save(out / f"{name}-{kind}-{method}.png")
+    return quality(done, name, seed)
+
+
+def quality(done: Run, name: str, seed: int, cond: Cond | None = None) -> dict[str, Any]:
+    """NLL, precision, recall, MMD and mode coverage of a run against the exact set (or its class 0)."""
+    mixture = exact(name)
+    truth = mixture.sample(TRUTH, torch.Generator().manual_seed(TRUTH_SEED + seed))
+    nll = metrics.nll(done.points, mixture)
+    precision, recall = metrics.precision_recall(done.points, truth)
+    covered = metrics.mode_coverage(done.points, modes(mixture), MODE_RADIUS)
+    return {
+        "nll": nll.mean,
+        "nll_median": nll.median,
+        "precision": precision,
+        "recall": recall,
+        "mmd": metrics.mmd(done.points, truth, MMD_BANDWIDTH),
+        "modes": covered.modes,
+        "nfe": done.rows,
+    }
+
+
+def picture(mixture: Any, points: Tensor, scale: Scale, cond: Cond | None = None) -> Image.Image:
+    """Particles over the density; those outside of the frame are not seen."""
+    inside = points[(points.abs() < 1.5).all(1)]
+    return scatter(density_picture(mixture, scale.picture, cond=cond), inside)
+
+
+# Gradients: Table 1 and the bias table
+
+
+def gradient_methods(lam: float) -> dict[str, tuple[Estimator, Any]]:
+    """Estimators of the mean shift at one lambda, with the schedule they are run on."""
+    mean_shift: Callable[..., Estimator] = lambda **how: MSD(lambda_=lam, **how)
+    return {
+        "sds": (SDS(), VARIANCE_PRESERVING),
+        "sds_w1": (SDS("uniform"), VARIANCE_PRESERVING),
+        "paper_sigma2": (mean_shift(sampler="paper", steps=32), EXPLODING),
+        "paper_sigma": (mean_shift(sampler="paper", steps=32, dt="sigma"), EXPLODING),
+        "paper_index": (mean_shift(sampler="paper", steps=32, dt="index"), EXPLODING),
+        "paper_inverted": (mean_shift(sampler="paper", steps=32, anchor="inverted"), EXPLODING),
+        "product_4": (mean_shift(sampler="product", steps=4), EXPLODING),
+        "product_16": (mean_shift(sampler="product", steps=16), EXPLODING),
+        "ancestral_4": (mean_shift(sampler="ancestral", steps=4), EXPLODING),
+        "ancestral_8": (mean_shift(sampler="ancestral", steps=8), EXPLODING),
+        "ancestral_4_pair": (mean_shift(sampler="ancestral", steps=4, samples=2, antithetic=True), EXPLODING),
+        "msd": (mean_shift(), EXPLODING),
+    }
+
+
+def gradients(name: str, kind: str, lam: float, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
+    """Bias, variance and efficiency of every estimator of the mean shift, on a grid of points."""
+    prior, x = denoiser(kind, name, quick), grid_start(scale.points)
+    s = torch.full((len(x),), lam / math.sqrt(2), dtype=x.dtype)
+    target = x - exact(name).denoise_at(x, s)
+    found = {}
+    for method, (estimator, schedule) in gradient_methods(lam).items():
+        rng = torch.Generator().manual_seed(0)
+        counted = Counted(seen_through(prior, schedule))
+        random = method.startswith(("sds", "product", "ancestral"))
+        count = scale.draws * (8 if method.startswith("sds") else 1) if random else 2
+        draws = []
+        for _ in range(count):
+            t = 0.02 + 0.96 * torch.rand(1, generator=rng, dtype=x.dtype)
+            draws.append(estimator(counted, Batch(x), t.expand(len(x)), rng).grad)
+        grads, cost = torch.stack(draws), counted.rows / len(x) / count
+        found[method] = {
+            "rows": cost,
+            "bias": metrics.bias(grads, target, scale=method.startswith("sds")),
+            "std": float(grads.var(0).mean().sqrt() / target.square().mean().sqrt()),
+            "efficiency_paper": metrics.efficiency(grads, cost),
+            "efficiency_true": metrics.efficiency(grads, cost, target),
+        }
+    return found
+
+
+def heights(name: str, method: str, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
+    """Figure 3: the landscape that a method climbs, and which of its peaks lie off the distribution."""
+    mixture = exact(name)
+    kind, _, lam = method.partition("_")
+
+    def field(points: Tensor) -> Tensor:
+        t = torch.full((len(points),), 0.5, dtype=points.dtype)
+        if kind == "sds":
+            return -mean_sds(seen_through(mixture, VARIANCE_PRESERVING), points, 16 if quick else 48)
+        how: dict[str, Any] = {"sampler": "paper", "steps": 32} if kind == "paper" else {}
+        estimator = MSD(lambda_=float(lam or "0.1"), **how)
+        return -estimator(mixture, Batch(points), t, torch.Generator().manual_seed(0)).grad
+
+    found = landscape(field, mixture, scale.side, level=density_level(mixture))
+    landscape_picture(found, mixture, scale.picture).save(out / f"landscape-{name}-{method}.png")
+    return {
+        "peaks": len(found.peaks),
+        "off_distribution": int(found.off.sum()),
+        "at": [[round(c, 4) for c in point] for point in found.peaks.tolist()],
+    }
+
+
+def mean_sds(prior: Prior, x: Tensor, times: int) -> Tensor:
+    """The expected SDS gradient, w = 1, over stratified t and antithetic noise that all points share."""
+    rng, total = torch.Generator().manual_seed(0), torch.zeros_like(x)
+    for k in range(times):
+        t = torch.full((len(x),), 0.02 + 0.96 * (k + 0.5) / times, dtype=x.dtype)
+        noise = torch.randn(1, x.shape[1], generator=rng, dtype=x.dtype)
+        for sign in (1, -1):
+            total += residual(prior, x, t, sign * noise)
+    return total / (2 * times)
+
+
+def residual(prior: Prior, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    """eps(x_t) - n for given noise."""
+    alpha, sigma = (c[:, None] for c in prior.schedule(t))
+    return prior.eps(alpha * x + sigma * noise, t) - noise
+
+
+# Figures
+
+
+def guided(method: str, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
+    """Figure 1: one class of the two-class fractal, guidance 4."""
+    mixture = exact("fractal", 2)
+    done = run(ZOO[method], mixture, scale.particles, 0, CLASS, SCALE)
+    picture(mixture, done.points, scale).save(out / f"guided-{method}.png")
+    return quality(done, "fractal", 0)
+
+
+def product_density(name: str, lam: float, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
+    """Figure 2, bottom row: samples y of the product density around a point x, and the mean shift they average to."""
+    mixture = exact(name)
+    x = torch.tensor([[-0.35, 0.55]], dtype=torch.float64)
+    n, s = 400, lam / math.sqrt(2)
+    rng = torch.Generator().manual_seed(0)
+    rows, h = x.expand(n, 2), torch.full((n,), s, dtype=x.dtype)
+    draw = lambda z: torch.randn(z.shape, generator=rng, dtype=z.dtype)
+    y = posterior_sample(mixture, rows, h, 16, draw=draw)
+    z = product_sample(mixture, rows, h, 16, draw=draw)
+    target = mixture.denoise_at(x, h[:1])
+    paper = rows[:1] - MSD(lambda_=lam, sampler="paper", steps=32)(mixture, Batch(x), h[:1], rng).grad
+    base = density_picture(mixture, scale.picture)
+    shown = scatter(scatter(base, y, colour="#0072B2", opacity=0.6), z, colour="#009E73", opacity=0.4)
+    shown = scatter(scatter(shown, x, radius=5.0, colour="#1d1d24"), target, radius=5.0, colour="#d3102f")
+    scatter(shown, paper, radius=5.0, colour="#CC79A7").save(out / f"product-{name}-{lam}.png")
+    return {
+        "ancestral_mean_error": float((y.mean(0) - target).norm() / (x - target).norm()),
+        "product_mean_error": float((z.mean(0) - target).norm() / (x - target).norm()),
+        "paper_error": float((paper - target).norm() / (x - target).norm()),
+    }
+
+
+def ranked(method: str, seed: int, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
+    """The zoo at equal network rows: one class of the two-class fractal, guidance 4; with an animation."""
+    mixture, how = exact("fractal", 2), ZOO[method]
+    done = run(how, mixture, scale.particles // 2, seed, CLASS, SCALE, scale.rows, decay=True)
+    if seed == 0:
+        background = density_picture(mixture, scale.picture)
+        frames = [frame.clamp(-1.49, 1.49) for frame in done.frames]
+        if len(frames) > 1:
+            animation(frames, background, out / f"zoo-{method}.gif")
+        else:
+            picture(mixture, done.points, scale).save(out / f"zoo-{method}.png")
+    return {**quality(done, "fractal", seed), **({"gradient": spread(how, scale)} if seed == 0 else {})}
+
+
+def spread(method: Method, scale: Scale) -> dict[str, float]:
+    """Bias and standard deviation of a method's gradient, relative to the guided mean shift at lambda .316.
+
+    Averaged over the method's own clock; the gradient's units are the step size's business, so both are scaled to the
+    best fit of the mean gradient.
+    """
+    if method.make is None:
+        return {}
+    mixture, x = exact("fractal", 2), grid_start(scale.points)
+    s = torch.full((len(x),), LAMBDA / math.sqrt(2), dtype=x.dtype)
+    target = x - Guided(seen_through(mixture, EXPLODING), SCALE).denoise_at(x, s, CLASS)
+    prior: Prior = seen_through(mixture, method.schedule)
+    prior = prior if method.own_scale else Guided(prior, SCALE)
+    rng, draws, count = torch.Generator().manual_seed(0), [], 2 * scale.draws
+    for k in range(count):
+        estimator = method.make(scale=SCALE) if method.own_scale else method.make()
+        t = 0.0 if method.clock is None else method.clock(k, count)
+        if method.schedule is EXPLODING:
+            t = float(EXPLODING.time_of(LAMBDA / math.sqrt(2)))
+        draws.append(estimator(prior, Batch(x, CLASS), torch.full((len(x),), t, dtype=x.dtype), rng).grad)
+    grads = torch.stack(draws)
+    mean = grads.mean(0)
+    fit = float((mean * target).sum() / mean.square().sum().clamp(min=1e-30))
+    size = target.square().mean().sqrt()
+    return {
+        "bias": float((fit * mean - target).square().mean().sqrt() / size),
+        "std": float(abs(fit) * grads.var(0).mean().sqrt() / size),
+    }

@@ -1,0 +1,134 @@
+"""Settings that work: for each method its estimator, clock, optimiser and length.
+
+Guidance scales count as in `Guided`. Numbers were chosen on the bundled prior (docs/results/text_to_2d.md) and are a
+start, not a law, for others; those of SDS, SDI, VSD and CSD are the published ones where the bundled prior bears them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from scoredistill.estimators import CSD, MSD, SDI, SDS, VSD, CollaborativeMSD, Estimator
+from scoredistill.schedule import Schedule
+from scoredistill.times import Bandwidth, Clock, Linear, Uniform
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a method is run.
+
+    Attributes:
+        says: what it is, in a few words.
+        estimator: makes the estimator from the guidance scale, which only those that guide by themselves heed.
+        clock: makes the clock from the prior's schedule and a seed.
+        steps: optimisation steps, by kind of image ("mlp", "latents", "pixels").
+        guidance: classifier-free guidance scale.
+        lr: learning rate by kind of image, for Adam; 0 means plain steps of length one, x <- x - grad.
+        particles: pictures made at once.
+        through: how the gradient on latents comes back to pictures, through the "encoder" or the "decoder" (`Decoded`).
+        follow: optimiser steps per gradient, where pictures are optimised (see `distill`).
+        interval: of times in which guidance acts, see `Guided`; all by default.
+    """
+
+    says: str
+    estimator: Callable[[float], Estimator]
+    clock: Callable[[Schedule, int], Clock]
+    steps: Mapping[str, int]
+    guidance: float
+    lr: Mapping[str, float]
+    particles: int = 1
+    through: str = "encoder"
+    follow: int = 1
+    interval: tuple[float, float] | None = None
+
+
+def every(value: int) -> dict[str, int]:
+    """The same number of steps for all kinds of image."""
+    return {"mlp": value, "latents": value, "pixels": value}
+
+
+def shrinking(start: float, end: float) -> Callable[[Schedule, int], Clock]:
+    """A bandwidth that shrinks geometrically, in the units of latents of standard deviation one."""
+    return lambda schedule, seed: Bandwidth(schedule, start, end)
+
+
+def _uniform(schedule: Schedule, seed: int) -> Clock:
+    return Uniform(0.02, 0.98, seed)
+
+
+def _falling(end: float) -> Callable[[Schedule, int], Clock]:
+    return lambda schedule, seed: Linear(0.98, end)
+
+
+SDS_LR = {"mlp": 5e-3, "latents": 3e-2, "pixels": 1e-2}
+MSD_LR = {"mlp": 1e-2, "latents": 0.0, "pixels": 5e-2}
+
+
+def _residual(says: str, estimator: Callable[[float], Estimator], clock: Callable[[Schedule, int], Clock]) -> Recipe:
+    return Recipe(says, estimator, clock, every(400), 7.5, SDS_LR)
+
+
+def _mean_shift(says: str, estimator: Callable[[float], Estimator]) -> Recipe:
+    """Two gradients of twelve calls. The first y keeps noise of .05 x 12, about what the second bandwidth is for."""
+    return Recipe(says, estimator, shrinking(12.0, 0.45), every(2), 5.0, MSD_LR, through="decoder", follow=180)
+
+
+def _paper(anchor: str = "x", interval: tuple[float, float] | None = None) -> Callable[[float], Estimator]:
+    return lambda scale: MSD(sampler="paper", steps=12, anchor=anchor, interval=interval)
+
+
+KERNEL_TERM = (0.0, 0.7)  # times in which the paper's kernel term acts, where it is limited
+
+MSD_RECIPE = _mean_shift("mean shift to a draw of the product density", lambda scale: MSD(sampler="product", steps=12))
+
+RECIPES: Mapping[str, Recipe] = {
+    "sds": _residual("score distillation sampling, random t", lambda scale: SDS(), _uniform),
+    "annealed_sds": _residual("SDS with descending t", lambda scale: SDS(), _falling(0.02)),
+    "sdi": Recipe(
+        "score distillation via inversion",
+        lambda scale: SDI(scale, -scale),
+        _falling(0.25),
+        every(20),
+        3.0,
+        {"mlp": 1e-2, "latents": 0.0, "pixels": 5e-2},
+        through="decoder",
+        follow=18,
+    ),
+    "vsd": replace(
+        _residual("variational score distillation, a student that learns along", lambda scale: VSD(), _uniform),
+        steps=every(200),
+        particles=4,
+    ),
+    "csd": replace(_residual("collaborative score distillation", lambda scale: CSD(), _uniform), particles=4),
+    "msd": MSD_RECIPE,
+    "msd_mean": replace(
+        MSD_RECIPE,
+        says="mean shift by one call per gradient",
+        estimator=lambda scale: MSD(),
+        clock=shrinking(12.0, 0.7),
+        steps=every(24),
+        follow=15,
+        guidance=7.5,
+    ),
+    "msd_ancestral": replace(
+        MSD_RECIPE,
+        says="mean shift to an ancestral draw",
+        estimator=lambda scale: MSD(sampler="ancestral", steps=12),
+    ),
+    "msd_paper": replace(MSD_RECIPE, says="the mean-shift paper's sampler", estimator=_paper()),
+    "msd_paper_anchor": replace(MSD_RECIPE, says="the same with its noise-scaled anchor", estimator=_paper("inverted")),
+    "msd_paper_interval": replace(
+        MSD_RECIPE, says="the same with its kernel term in an interval", estimator=_paper(interval=KERNEL_TERM)
+    ),
+    "msd_paper_both": replace(
+        MSD_RECIPE, says="the same with both heuristics", estimator=_paper("inverted", KERNEL_TERM)
+    ),
+    "collaborative": replace(
+        MSD_RECIPE,
+        says="collaborative mean shift: particles that keep apart",
+        estimator=lambda scale: CollaborativeMSD(beta=0.5, law="gaussian"),
+        clock=shrinking(12.0, 0.7),
+        steps=every(24),
+        follow=15,
+        particles=4,
+    ),
+}

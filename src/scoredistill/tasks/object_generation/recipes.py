@@ -1,0 +1,117 @@
+"""Settings that work in three dimensions: for each method its estimator, clock, optimiser and length.
+
+Numbers were chosen on the bundled prior (docs/results/objects.md), so that all methods ask the network as many rows;
+they are a start, not a law, for others. Guidance scales count as in `Guided`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from scoredistill.estimators import CSD, MSD, SDI, SDS, VSD, CollaborativeMSD, Estimator
+from scoredistill.kernels import RBF
+from scoredistill.schedule import Schedule
+from scoredistill.times import Bandwidth, Clock, Linear, Uniform
+
+Features = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class ObjectRecipe:
+    """How a method makes a thing.
+
+    Attributes:
+        says: what it is, in a few words.
+        estimator: makes the estimator from the guidance scale, which only those that guide by themselves heed, and
+            from features of the views' pictures, which only kernels use.
+        clock: makes the clock from the prior's schedule and a seed.
+        steps: gradients of a run.
+        views: rendered per step; they are the particles.
+        guidance: classifier-free guidance scale.
+        lr: learning rate of Adam.
+        through: how the gradient on latents comes back to pictures, through the "encoder" or the "decoder".
+        follow: optimiser steps per gradient, see `distill`.
+        same_noise: all views of a step get the same noise, so that what is drawn for them agrees.
+    """
+
+    says: str
+    estimator: Callable[[float, Features], Estimator]
+    clock: Callable[[Schedule, int], Clock]
+    steps: int
+    views: int
+    guidance: float
+    lr: float
+    through: str = "encoder"
+    follow: int = 1
+    same_noise: bool = False
+
+
+def _uniform(schedule: Schedule, seed: int) -> Clock:
+    return Uniform(0.02, 0.98, seed)
+
+
+def _falling(end: float) -> Callable[[Schedule, int], Clock]:
+    return lambda schedule, seed: Linear(0.98, end)
+
+
+def _shrinking(start: float, end: float) -> Callable[[Schedule, int], Clock]:
+    return lambda schedule, seed: Bandwidth(schedule, start, end)
+
+
+SDS_RECIPE = ObjectRecipe(
+    "score distillation sampling, random t", lambda scale, features: SDS(), _uniform, 144, 4, 7.5, 1e-2
+)
+MSD_RECIPE = ObjectRecipe(
+    "mean shift to draws of the product density",
+    lambda scale, features: MSD(sampler="product", steps=12, levels="prior"),
+    _shrinking(12.0, 1.0),
+    12,
+    4,
+    7.5,
+    5e-2,
+    through="decoder",
+    follow=12,
+)
+
+OBJECT_RECIPES: Mapping[str, ObjectRecipe] = {
+    "sds": SDS_RECIPE,
+    "annealed_sds": replace(SDS_RECIPE, says="SDS with descending t", clock=_falling(0.02)),
+    "sdi": ObjectRecipe(
+        "score distillation via inversion",
+        lambda scale, features: SDI(scale, -scale),
+        _falling(0.25),
+        13,
+        4,
+        3.0,
+        2e-2,
+        through="decoder",
+        follow=10,
+    ),
+    "vsd": replace(
+        SDS_RECIPE, says="variational score distillation, a student that learns along", estimator=lambda s, f: VSD()
+    ),
+    "csd": replace(
+        SDS_RECIPE,
+        says="collaborative score distillation, views share scores by how alike they look",
+        estimator=lambda scale, features: CSD(RBF(features=features)),
+    ),
+    "msd": MSD_RECIPE,
+    "msd_same_noise": replace(MSD_RECIPE, says="the same, all views with one noise", same_noise=True),
+    "msd_mean": replace(
+        MSD_RECIPE,
+        says="mean shift by one call per gradient",
+        estimator=lambda scale, features: MSD(),
+        steps=48,
+        views=12,
+        follow=1,
+    ),
+    "collaborative": replace(
+        MSD_RECIPE,
+        says="collaborative mean shift: views that keep apart",
+        estimator=lambda scale, features: CollaborativeMSD(beta=0.3, law="gaussian"),
+        steps=48,
+        views=12,
+        follow=1,
+    ),
+}

@@ -1,0 +1,73 @@
+"""Posed pictures of real or made scenes: read, written, and put upright.
+
+    capture, similarity = normalised(read_capture("folder", size=96))
+
+Folders of nerfstudio (transforms.json), of the original NeRF (transforms_train.json) and of COLMAP (text) are read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scoredistill.three_d.capture.colmap import find_model, read_colmap, write_colmap
+from scoredistill.three_d.capture.frames import load
+from scoredistill.three_d.capture.scene import Capture, Similarity, normalised
+from scoredistill.three_d.capture.transforms import BLENDER, NERFSTUDIO, read_transforms, write_transforms
+
+__all__ = [
+    "Capture",
+    "Similarity",
+    "is_capture",
+    "normalised",
+    "read_capture",
+    "write_colmap",
+    "write_transforms",
+]
+
+
+def is_capture(path: str | Path) -> bool:
+    """Whether a folder is a posed scene, not just a folder of pictures; it may still be broken."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return False
+    return any((folder / name).is_file() for name in (NERFSTUDIO, *BLENDER)) or find_model(folder) is not None
+
+
+def read_capture(
+    folder: str | Path,
+    size: int | None = None,
+    held_out: int | None = None,
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Capture:
+    """Read a posed scene; of several forms in one folder, transforms.json counts first and COLMAP last.
+
+    The world stays that of the file (see `normalised`). EXIF rotation is ignored, as COLMAP ignores it.
+
+    Args:
+        folder: with transforms.json, transforms_train.json, or COLMAP's cameras.txt and images.txt, which may lie in
+            sparse/0, sparse or colmap/sparse/0.
+        size: shorter side in pixels to which larger pictures are averaged down; the intrinsics follow.
+        held_out: keep every k-th picture for testing, from the first on; 0 keeps none. By default the split of the
+            file counts, and without one every 8th is kept, as is usual for LLFF's scenes.
+        background: RGB in [0, 1] under transparent pictures.
+
+    Raises:
+        ValueError: there is no scene, or it cannot be read; one sentence says why.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder: name one with transforms.json or a model of COLMAP")
+    if size is not None and size < 1:
+        raise ValueError(f"size must be at least 1, not {size}")
+    if held_out is not None and (held_out < 0 or held_out == 1):
+        raise ValueError(f"held_out must be 0, or at least 2 to leave pictures for training, not {held_out}")
+    if any((folder / name).is_file() for name in (NERFSTUDIO, *BLENDER)):
+        frames, split = read_transforms(folder)
+    elif find_model(folder) is not None:
+        frames, split = read_colmap(folder), None
+    else:
+        raise ValueError(f"{folder} is no posed scene: it has neither transforms.json nor COLMAP's sparse/0/images.txt")
+    if held_out is not None or split is None:
+        step = 8 if held_out is None else held_out
+        split = tuple(range(0, len(frames), step)) if step else ()
+    return load(frames, split, size, background)

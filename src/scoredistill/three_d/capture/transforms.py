@@ -1,0 +1,208 @@
+"""transforms.json: the form of nerfstudio, and that of the original NeRF (Blender).
+
+Poses take camera coordinates to the world, x right, y up, looking along -z: the convention of `camera`. In the
+original form one angle stands for the lens, and there is one file for each part of the split.
+
+Two keys of a frame are our own choice. `alpha_path` is a gray picture of the covered part of each pixel (nerfstudio's
+`mask_path` says which pixels to train on and is not read). `depth_file_path` is nerfstudio's; depths are 16 bits in
+1/1000 of the world's unit, along the axis of the camera.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from scoredistill.media.images import to_pil
+from scoredistill.three_d.capture.frames import DEPTH_UNITS, Frame
+from scoredistill.three_d.capture.scene import Capture
+
+NERFSTUDIO = "transforms.json"
+BLENDER = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
+DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")  # straight lines if undistorted
+SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".webp")
+LARGEST = 65535 / DEPTH_UNITS
+
+
+def read_transforms(folder: Path) -> tuple[list[Frame], tuple[int, ...] | None]:
+    """Frames of a folder, and the indices of those that its files keep for testing (None: they do not say).
+
+    Raises:
+        ValueError: a file cannot be read, lacks what it needs, or its pictures are distorted.
+    """
+    if (folder / NERFSTUDIO).is_file():
+        content = _json(folder / NERFSTUDIO)
+        frames = [_frame(folder, content, entry, i, NERFSTUDIO) for i, entry in enumerate(content["frames"])]
+        paths = [os.path.normpath(str(entry["file_path"])) for entry in content["frames"]]
+        return frames, _split(content, paths)
+    frames, kept = [], []
+    for name in BLENDER:
+        if not (folder / name).is_file():
+            continue
+        content = _json(folder / name)
+        for i, entry in enumerate(content["frames"]):
+            if name != BLENDER[0]:
+                kept.append(len(frames))
+            frames.append(_frame(folder, content, entry, i, name))
+    if len(kept) == len(frames):
+        raise ValueError(f"{folder} has no frames for training: {BLENDER[0]} is missing or empty")
+    return frames, tuple(kept) or None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.name} is not JSON that can be read: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
+        raise ValueError(f"{path.name} has no list of frames")
+    for entry in content["frames"]:
+        if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
+            raise ValueError(f"{path.name} has a frame without file_path")
+    return content
+
+
+def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: int, source: str) -> Frame:
+    where = f"frame {index} of {source}"
+    both = {**content, **entry}
+    bent = [key for key in DISTORTION if both.get(key)]
+    if bent or both.get("camera_model", "PINHOLE") not in PINHOLES:
+        what = both["camera_model"] if not bent else ", ".join(bent)
+        raise ValueError(f"{where} is distorted ({what}): undistort the pictures first")
+    try:
+        pose = np.array(entry.get("transform_matrix"), np.float64)
+        lens, size = _intrinsics(both)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"{where} needs transform_matrix, and fl_x or camera_angle_x, as numbers") from error
+    if pose.shape not in ((3, 4), (4, 4)):
+        raise ValueError(f"{where} needs a transform_matrix of 4x4 numbers")
+    pose = np.concatenate([pose[:3], [[0.0, 0.0, 0.0, 1.0]]])
+    path = _picture(folder, entry["file_path"])
+    extra = {
+        key: folder / both[name]
+        for key, name in (("alpha", "alpha_path"), ("depth", "depth_file_path"))
+        if entry.get(name)
+    }
+    return Frame(_name(entry["file_path"], path), path, pose, lens, size, **extra)
+
+
+def _intrinsics(both: dict[str, Any]) -> tuple[tuple[float, float, float, float] | float, tuple[int, int] | None]:
+    """The lens of a frame, and the (width, height) for which it holds."""
+    size = (int(both["w"]), int(both["h"])) if "w" in both and "h" in both else None
+    if "fl_x" not in both and "fl_y" not in both:
+        angle = float(both["camera_angle_x"])
+        if not 0 < angle < math.pi:
+            raise ValueError("camera_angle_x must be between 0 and pi")
+        return angle, size
+    fx = float(both["fl_x"] if "fl_x" in both else both["fl_y"])
+    fy = float(both.get("fl_y", fx))
+    if size is None and not ("cx" in both and "cy" in both):
+        raise KeyError("cx")
+    cx = float(both["cx"]) if "cx" in both else size[0] / 2  # type: ignore[index]
+    cy = float(both["cy"]) if "cy" in both else size[1] / 2  # type: ignore[index]
+    if not all(math.isfinite(v) for v in (fx, fy, cx, cy)) or min(fx, fy) <= 0:
+        raise ValueError("focal lengths must be positive")
+    return (fx, fy, cx, cy), size
+
+
+def _picture(folder: Path, name: str) -> Path:
+    """The picture of a frame; names of the original form have no suffix."""
+    path = folder / name
+    if path.is_file():
+        return path
+    for suffix in SUFFIXES:
+        if (longer := path.with_name(path.name + suffix)).is_file():
+            return longer
+    return path
+
+
+def _name(written: str, path: Path) -> str:
+    """The written name without leading "./" and "images/", with the suffix of the picture."""
+    parts = [part for part in PurePosixPath(written.replace("\\", "/")).parts if part not in (".", "..", "/")]
+    if len(parts) > 1 and parts[0] == "images":
+        parts = parts[1:]
+    return "/".join([*parts[:-1], path.name])
+
+
+def _split(content: dict[str, Any], paths: Sequence[str]) -> tuple[int, ...] | None:
+    """Indices outside `train_filenames`, or in the lists for validation and testing if only these are there."""
+    lists = {key: content.get(f"{key}_filenames") for key in ("train", "val", "test")}
+    if not any(lists.values()):
+        return None
+    named = {key: {os.path.normpath(str(name)) for name in names or ()} for key, names in lists.items()}
+    unknown = sorted(set.union(*named.values()) - set(paths))
+    if unknown:
+        raise ValueError(f"the split of {NERFSTUDIO} names {unknown[0]}, which is none of its frames")
+    if named["train"]:
+        return tuple(i for i, path in enumerate(paths) if path not in named["train"])
+    return tuple(i for i, path in enumerate(paths) if path in named["val"] | named["test"])
+
+
+def write_transforms(capture: Capture, folder: str | Path) -> Path:
+    """Write a scene in nerfstudio's form, with its split; pictures of 8 bits as PNG.
+
+    Writes transforms.json, images/NAME.png and, where they are known, masks/NAME.png (alpha, 8 bits) and
+    depth/NAME.png (16 bits in 1/1000 of the world's unit, 0 for empty). Files of the same name are replaced.
+
+    Returns:
+        The path of transforms.json.
+
+    Raises:
+        ValueError: two pictures would get one name, or a depth exceeds 65.535.
+    """
+    folder = Path(folder)
+    if capture.depth is not None and float(capture.depth.max()) > LARGEST:
+        raise ValueError(f"depths beyond {LARGEST} do not fit 16 bits: normalise the scene first")
+    names = write_images(capture, folder, ".png")
+    height, width = capture.cameras.size
+    frames = []
+    for i, name in enumerate(names):
+        entry: dict[str, Any] = {"file_path": f"images/{name}"}
+        if capture.alpha is not None:
+            entry["alpha_path"] = f"masks/{name}"
+            _save((capture.alpha[i, 0].clamp(0, 1) * 255).round().numpy().astype(np.uint8), folder / "masks" / name)
+        if capture.depth is not None:
+            entry["depth_file_path"] = f"depth/{name}"
+            _save((capture.depth[i, 0] * DEPTH_UNITS).round().numpy().astype(np.uint16), folder / "depth" / name)
+        values = (*capture.cameras.focal[i].tolist(), *capture.cameras.centre[i].tolist())
+        entry |= dict(zip(("fl_x", "fl_y", "cx", "cy"), values, strict=True))
+        frames.append({**entry, "transform_matrix": capture.cameras.poses[i].tolist()})
+    content: dict[str, Any] = {"camera_model": "OPENCV", "w": width, "h": height, "frames": frames}
+    if capture.held_out:
+        kept = [f"images/{names[i]}" for i in capture.held_out]
+        content["train_filenames"] = [f"images/{names[i]}" for i in capture.training]
+        content["val_filenames"], content["test_filenames"] = kept, kept
+    path = folder / NERFSTUDIO
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def write_images(capture: Capture, folder: Path, suffix: str) -> list[str]:
+    """Write the pictures below folder/images; returns their names there.
+
+    Raises:
+        ValueError: two pictures would get one name, or a name leads out of the folder.
+    """
+    names = [PurePosixPath(name).with_suffix(suffix).as_posix() for name in capture.names]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two pictures would be named {max(names, key=names.count)}: rename one")
+    if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in names):
+        raise ValueError("names of pictures must lie within the folder of the scene")
+    for name, image in zip(names, to_pil(capture.images), strict=True):
+        path = folder / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    return names
+
+
+def _save(values: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)

@@ -1,0 +1,7 @@
+"""Encodings: maps from points of the cube to features, with levels that fade in."""
+
+from scoredistill.three_d.encodings.base import Encoding
+from scoredistill.three_d.encodings.grids import DenseGrid, TriPlane
+from scoredistill.three_d.encodings.hash_grid import HashGrid
+
+__all__ = ["DenseGrid", "Encoding", "HashGrid", "TriPlane"]

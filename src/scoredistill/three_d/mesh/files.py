@@ -1,0 +1,115 @@
+"""Meshes in files: GLB for browsers, Blender and game engines, OBJ and PLY for other programs; through trimesh.
+
+glTF is y up and its front looks along +z, so a point (x, y, z) becomes (x, z, -y): ours is z up, the front along -y.
+OBJ and PLY, which have no convention, keep our axes. Fields give colours as screens show them (sRGB). That is what
+pictures hold; colours of vertices are linear in glTF, and are converted.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from scoredistill.media.images import to_pil
+from scoredistill.three_d.mesh.surface import Field, Mesh, needed
+from scoredistill.three_d.mesh.texture import bake
+
+
+def write_glb(
+    mesh: Mesh,
+    path: str | Path,
+    field: Field | None = None,
+    texture: int | None = 512,
+    unlit: bool = False,
+    device: torch.device | str = "cpu",
+) -> Path:
+    """Write a .glb with the field's colours in a picture; without a field, or texture None, with coloured vertices.
+
+    Args:
+        field: what the mesh was extracted from.
+        texture: texels on each side of the picture.
+        unlit: viewers show the colours as they are, without lights; for fields whose colours hold their shading.
+        device: where the field wants its points.
+
+    Raises:
+        ValueError: trimesh, or for a texture xatlas, is missing.
+    """
+    trimesh = needed("trimesh", "trimesh")
+    if field is None or texture is None:
+        rgb = torch.cat([linear(mesh.colors), torch.ones(len(mesh.vertices), 1)], 1)
+        scene = _as_trimesh(mesh, y_up(mesh.vertices), y_up(mesh.normals), vertex_colors=_bytes(rgb))
+    else:
+        baked = bake(mesh, field, texture, device)
+        material = trimesh.visual.material.PBRMaterial(
+            baseColorTexture=to_pil(baked.texture[None])[0], metallicFactor=0.0, roughnessFactor=1.0
+        )
+        laid = trimesh.visual.TextureVisuals(uv=baked.uv.numpy(), material=material)
+        scene = _as_trimesh(baked.mesh, y_up(baked.mesh.vertices), y_up(baked.mesh.normals), visual=laid)
+    data = scene.export(file_type="glb", include_normals=True, tree_postprocessor=_unlit if unlit else None)
+    return _write(path, data)
+
+
+def write_obj(mesh: Mesh, path: str | Path) -> Path:
+    """Write an .obj with coloured vertices (x y z r g b), in our axes."""
+    return _write(path, _plain(mesh).export(file_type="obj", include_normals=True))
+
+
+def write_ply(mesh: Mesh, path: str | Path) -> Path:
+    """Write a binary .ply with coloured vertices, in our axes."""
+    return _write(path, _plain(mesh).export(file_type="ply", vertex_normal=True))
+
+
+def y_up(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """Our vectors in the axes of glTF: (x, y, z) -> (x, z, -y), a rotation."""
+    x, y, z = vectors.unbind(-1)
+    return torch.stack([x, z, -y], -1)
+
+
+def linear(rgb: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """Light from colours of a screen (IEC 61966-2-1)."""
+    return torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def _plain(mesh: Mesh) -> Any:
+    return _as_trimesh(mesh, mesh.vertices, mesh.normals, vertex_colors=_bytes(mesh.colors))
+
+
+def _as_trimesh(mesh: Mesh, vertices: Float[Tensor, "v 3"], normals: Float[Tensor, "v 3"], **look: Any) -> Any:
+    trimesh = needed("trimesh", "trimesh")
+    return trimesh.Trimesh(
+        vertices.numpy(), mesh.faces.numpy(), vertex_normals=normals.numpy(), process=False, validate=False, **look
+    )
+
+
+def _bytes(values: Float[Tensor, "n k"]) -> Any:
+    return (values * 255).round().to(torch.uint8).numpy()
+
+
+def _unlit(tree: dict[str, Any]) -> None:
+    """Mark all materials as unlit; coloured vertices get a material for that."""
+    extension: dict[str, Any] = {"KHR_materials_unlit": {}}
+    tree["extensionsUsed"] = [*tree.get("extensionsUsed", []), *extension]
+    materials = tree.setdefault("materials", [{"pbrMetallicRoughness": {"metallicFactor": 0.0}}])
+    for material in materials:
+        material.setdefault("extensions", {}).update(extension)
+    for mesh in tree["meshes"]:
+        for primitive in mesh["primitives"]:
+            primitive.setdefault("material", 0)
+
+
+def _write(path: str | Path, data: str | bytes) -> Path:
+    """All of it or nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(data.encode() if isinstance(data, str) else data)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,271 @@
+r"""Radiance fields: a network from position to density and colour, rendered by volume rendering.
+
+    features = encoding(x),    (a, b) = MLP(features),    s = exp(a + blob(x)),    c = sigmoid(b)
+
+The blob is DreamFusion's density bias, strength (1 - |x| / width) (https://arxiv.org/abs/2209.14988, appendix A.2):
+what is to become a thing starts as a ball in the middle. Behind it is a colour, or one by direction: `BackgroundMLP`.
+
+Empty space costs nothing: a coarse grid remembers the densities it has seen (Mueller et al. 2022, section E,
+https://arxiv.org/abs/2201.05989), and samples that it calls empty, or hidden behind matter, are not asked. Normals are
+-grad s / |grad s|, by differences, so that they can be trained through.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from scoredistill.rng import seed_of
+from scoredistill.three_d.camera import Cameras
+from scoredistill.three_d.encodings import DenseGrid, Encoding
+from scoredistill.three_d.scenes.base import Rendering, Scene
+from scoredistill.three_d.scenes.occupancy import Occupancy
+from scoredistill.three_d.volume_rendering import ball_hits, composite, over, scattered, stratified, weights
+
+LARGEST = 12.0  # log of the largest density
+REFRESH = 4  # renders between looks at all of space
+EMPTY = 1e-2  # optical depth of a whole ray through densities that count as empty
+HIDDEN = 1e-4  # what is behind matter that lets less light through is not looked at
+
+
+class Field(nn.Module):
+    """Density and colour by position in the unit ball.
+
+    Args:
+        encoding: of positions.
+        hidden: units of each hidden layer.
+        layers: hidden layers; 0 for a linear map, whose features are densities and colours themselves.
+        blob: (strength, width) of the ball that space starts with; strength is the log of the density in its middle
+            over that of the field without it.
+        density: of the field where the network says 0.
+        rng: draws the initial weights.
+    """
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        hidden: int = 64,
+        layers: int = 2,
+        blob: tuple[float, float] = (5.0, 0.5),
+        density: float = 0.1,
+        rng: torch.Generator | None = None,
+    ):
+        super().__init__()
+        if hidden < 1 or layers < 0:
+            raise ValueError(f"hidden must be at least 1 and layers at least 0, not {hidden} and {layers}")
+        if not density > 0 or not blob[1] > 0:
+            raise ValueError("density and the width of the blob must be positive")
+        self.encoding, self.blob, self.base = encoding, blob, math.log(density)
+        widths = [encoding.features, *[hidden] * layers, 4]
+        linear = [nn.Linear(a, b) for a, b in pairwise(widths)]
+        self.layers = nn.ModuleList(linear)
+        for i, layer in enumerate(linear):
+            last = i + 1 == len(self.layers)
+            std = math.sqrt((0.1 if last and layers else 2.0) / widths[i])
+            with torch.no_grad():
+                layer.weight.copy_(std * torch.randn(layer.weight.shape, generator=rng))
+                layer.bias.zero_()
+
+    def forward(self, points: Float[Tensor, "m 3"]) -> tuple[Float[Tensor, "m"], Float[Tensor, "m 3"]]:
+        raw = self._raw(points)
+        return self._density(raw[:, 0], points), raw[:, 1:].sigmoid()
+
+    def density(self, points: Float[Tensor, "m 3"]) -> Float[Tensor, "m"]:
+        """Density alone, per unit of length."""
+        return self._density(self._raw(points)[:, 0], points)
+
+    def normal(self, points: Float[Tensor, "m 3"], step: float = 0.01) -> Float[Tensor, "m 3"]:
+        """Outward unit normals, by differences along the corners of a tetrahedron: four densities a point."""
+        corners = points.new_tensor([[1.0, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]])
+        around = (points[:, None] + step * corners).reshape(-1, 3)
+        log = self._log_density(self._raw(around)[:, 0], around).reshape(-1, 4)
+        return functional.normalize(-(log[..., None] * corners).sum(1), dim=-1, eps=1e-8)
+
+    def _raw(self, points: Tensor) -> Tensor:
+        h = self.encoding(points)
+        for i, layer in enumerate(self.layers):
+            h = layer(h) if i == 0 else layer(functional.silu(h))
+        return h
+
+    def _log_density(self, raw: Tensor, points: Tensor) -> Tensor:
+        strength, width = self.blob
+        bias = strength * (1 - points.norm(dim=-1) / width) if strength else 0.0
+        return (raw + self.base + bias).clamp(max=LARGEST)
+
+    def _density(self, raw: Tensor, points: Tensor) -> Tensor:
+        return self._log_density(raw, points).exp()
+
+
+class BackgroundMLP(nn.Module):
+    """Colour by direction, from a small network on sines of it: it shows no sharp things, by construction.
+
+    Args:
+        hidden: units of the hidden layer.
+        octaves: frequencies 1, 2, 4, ... of the sines.
+    """
+
+    def __init__(self, hidden: int = 32, octaves: int = 2, rng: torch.Generator | None = None):
+        super().__init__()
+        self.octaves = octaves
+        self.first, self.second = nn.Linear(3 + 6 * octaves, hidden), nn.Linear(hidden, 3)
+        with torch.no_grad():
+            for layer in (self.first, self.second):
+                layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng) / math.sqrt(layer.in_features))
+                layer.bias.zero_()
+
+    def forward(self, directions: Float[Tensor, "*r 3"]) -> Float[Tensor, "*r 3"]:
+        scaled = torch.cat([2.0**k * directions for k in range(self.octaves)], -1)
+        seen = torch.cat([directions, scaled.sin(), scaled.cos()], -1)
+        return self.second(functional.silu(self.first(seen))).sigmoid()
+
+
+class NeRF(Scene):
+    """A radiance field in the unit ball, seen by cameras.
+
+    Args:
+        field: density and colour; a dense grid with a small network by default.
+        samples: along each ray through the ball.
+        chunk: points in memory at once; more are rendered in turns, and once more for the gradient.
+        backdrop: network of the background where `background` is None; a `BackgroundMLP` then by default.
+        seed: of the places along rays.
+        **scene: see `Scene`.
+    """
+
+    def __init__(
+        self,
+        field: Field | None = None,
+        samples: int = 64,
+        chunk: int = 2**21,
+        backdrop: nn.Module | None = None,
+        seed: int = 0,
+        **scene: Any,
+    ):
+        super().__init__(**scene)
+        if samples < 1 or chunk < samples:
+            raise ValueError("samples must be at least 1, and chunk at least as many")
+        rng = torch.Generator().manual_seed(seed)
+        self.field = field or Field(DenseGrid(), rng=rng)
+        self.backdrop = BackgroundMLP(rng=rng) if backdrop is None and self.background is None else backdrop
+        self.samples, self.chunk, self.seed = samples, chunk, seed
+        self.occupancy = Occupancy(seed=seed)
+        self.count: Tensor
+        self.register_buffer("count", torch.tensor(0))
+
+    def behind(self, directions: Float[Tensor, "*r 3"]) -> Float[Tensor, "*r 3"]:
+        return torch.ones_like(directions) if self.backdrop is None else self.backdrop(directions)
+
+    def render(
+        self,
+        cameras: Cameras,
+        light: Float[Tensor, "n 3"] | None = None,
+        shading: Float[Tensor, "n"] | None = None,
+        backdrop: Float[Tensor, "n 3"] | None = None,
+        normals: bool = False,
+    ) -> Rendering:
+        """Pictures of the cameras, see `Scene.render`: one ray through the centre of each pixel."""
+        n, (height, width) = len(cameras), cameras.size
+        origins, directions = cameras.rays()
+        light = cameras.eyes if light is None else light
+        shading = cameras.eyes.new_zeros(n) if shading is None else shading
+        backdrop = self._backdrop(n).to(origins) if backdrop is None else backdrop
+        each = lambda v: v.repeat_interleave(height * width, 0)
+        traced = self.trace(
+            origins.reshape(-1, 3), directions.reshape(-1, 3), each(light), each(shading), each(backdrop), normals
+        )
+        ahead = (directions * cameras.forward[:, None, None]).sum(-1).reshape(-1, 1)
+        picture = lambda v: v.reshape(n, height, width, -1).permute(0, 3, 1, 2)
+        normal = picture(functional.normalize(traced["normal"], dim=-1)) if normals else None
+        o = traced["opacity"]
+        depth = torch.where(o > 1e-3, traced["depth"] / o.clamp(min=1e-3), 0) * ahead
+        penalties = {"orientation": traced["orientation"].mean()} if normals else {}
+        return Rendering(picture(traced["rgb"]), picture(o), picture(depth), normal, penalties)
+
+    def trace(
+        self,
+        origins: Float[Tensor, "r 3"],
+        directions: Float[Tensor, "r 3"],
+        light: Float[Tensor, "r 3"] | None = None,
+        shading: Float[Tensor, "r"] | None = None,
+        backdrop: Float[Tensor, "r 3"] | None = None,
+        normals: bool = False,
+    ) -> dict[str, Float[Tensor, "r c"]]:
+        """What rays see: rgb [r, 3] on the background, opacity [r, 1], depth along the ray times opacity [r, 1], and,
+        if asked for, normal [r, 3] times opacity and orientation [r, 1].
+
+        With gradients on, places along rays are random (the same again in a resumed run), and every few calls all of
+        space is looked at again; without, they are the midpoints.
+        """
+        r, training = len(origins), torch.is_grad_enabled()
+        if training or bool(self.occupancy.count == 0):
+            self._refresh(training)
+        offset = origins.new_full((r,), 0.5)
+        if training:
+            rng = torch.Generator().manual_seed(seed_of(self.seed, int(self.count)))
+            offset = torch.rand(r, generator=rng).to(origins)
+        light = origins if light is None else light
+        shading = origins.new_zeros(r) if shading is None else shading
+        backdrop = self._backdrop(r).to(origins) if backdrop is None else backdrop
+        rays = (origins, directions, offset, light, shading, backdrop)
+        known = self.occupancy.extremes()  # a copy: chunks are rendered again after space has been looked at again
+        per = max(1, self.chunk // self.samples)
+        if r <= per:
+            return self._trace(rays, normals, known)
+        parts = []
+        for start in range(0, r, per):
+            piece = [v[start : start + per] for v in rays]
+            if training:
+                parts.append(checkpoint(self._trace, piece, normals, known, use_reentrant=False))
+            else:
+                parts.append(self._trace(piece, normals, known))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _trace(self, rays: Sequence[Tensor], normals: bool, known: Tensor) -> dict[str, Tensor]:
+        """What rays see: origins, directions, offsets, lights, shadings and backdrops; `known` are the `extremes`."""
+        origins, directions, offset, light, shading, backdrop = rays
+        near, far = ball_hits(origins, directions)
+        places, length = stratified(near, far, self.samples, offset)
+        points = origins[:, None] + places[..., None] * directions[:, None]
+        seen = self._worth_asking(points, length, known)
+        asked = points[seen]
+        density, rgb = self.field(asked)
+        shaded = bool((shading > 0).any())
+        normal = self.field.normal(asked) if normals or shaded else None
+        if shaded:
+            assert normal is not None
+            one = lambda v: v[:, None].expand(-1, self.samples, *v.shape[1:])[seen]
+            rgb = self.shaded(rgb, normal, asked, one(light), one(shading))
+        w = weights(scattered(density, seen), length)
+        opacity = w.sum(-1, keepdim=True)
+        own = (backdrop < 0).any(-1, keepdim=True)
+        behind = torch.where(own, self.behind(directions), backdrop) if bool(own.any()) else backdrop
+        made = {
+            "rgb": over(composite(w, scattered(rgb, seen)), opacity, behind),
+            "opacity": opacity,
+            "depth": (w * places).sum(-1, keepdim=True),
+        }
+        if normals:
+            assert normal is not None
+            full = scattered(normal, seen)
+            away = (full * directions[:, None]).sum(-1).clamp(min=0)
+            made["normal"], made["orientation"] = composite(w, full), (w.detach() * away.square()).sum(-1, keepdim=True)
+        return made
+
+    @torch.no_grad()
+    def _worth_asking(self, points: Tensor, length: Tensor, known: Tensor) -> Bool[Tensor, "r k"]:
+        """Samples that are neither in empty space nor hidden behind matter, as far as is remembered."""
+        most, least = self.occupancy.at(known, points)
+        matter = (most * length * self.samples > EMPTY) & (length > 0)
+        depth = least.clamp(max=1e6) * length
+        return matter & (torch.cumsum(depth, -1) - depth < -math.log(HIDDEN))
+
+    def _refresh(self, training: bool) -> None:
+        if not training or int(self.count) % REFRESH == 0:
+            self.occupancy.look(self.field.density)
+        if training:
+            self.count += 1

@@ -1,0 +1,59 @@
+"""Carried here by the move."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scoredistill.rng import seed_of
+
+CELLS = 32  # of the grid of occupied space, along each side
+
+
+class Occupancy(nn.Module):
+    """A coarse memory of where matter is, so that empty space is not looked at.
+
+    Args:
+        cells: along each side of the cube [-1, 1]^3.
+        seed: of the places in the cells that are looked at.
+    """
+
+    def __init__(self, cells: int = CELLS, seed: int = 0):
+        super().__init__()
+        self.cells, self.seed = cells, seed
+        self.memory: Tensor
+        self.last: Tensor
+        self.count: Tensor
+        self.register_buffer("memory", torch.full((cells,) * 3, math.inf))
+        self.register_buffer("last", torch.zeros((cells,) * 3))
+        self.register_buffer("count", torch.tensor(0))
+
+    @torch.no_grad()
+    def look(self, density: Callable[[Tensor], Tensor], decay: float = 0.8) -> None:
+        """Ask for the density at one random place of each cell; what was seen before fades by `decay`."""
+        rng = torch.Generator().manual_seed(seed_of(self.seed, int(self.count)))
+        steps = torch.arange(self.cells)
+        corner = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).float()
+        places = 2 * (corner + torch.rand(corner.shape, generator=rng)) / self.cells - 1
+        found = density(places.reshape(-1, 3).to(self.memory)).reshape(self.memory.shape)
+        before = torch.where(self.memory.isinf(), torch.zeros_like(found), self.memory)
+        self.memory.copy_(torch.maximum(found, decay * before))
+        self.last.copy_(found)
+        self.count += 1
+
+    def extremes(self) -> Float[Tensor, "2 c c c"]:
+        """The largest density remembered in each cell and those around it, and the smallest of the last look, copied.
+
+        The smallest is not remembered for longer: what has gone must hide nothing, or holes stay open.
+        """
+        both = torch.stack([self.memory, -self.last])
+        wide = functional.max_pool3d(both[:, None], 3, 1, 1)[:, 0]
+        return torch.stack([wide[0], -wide[1]])
+
+    def at(self, values: Float[Tensor, "k c c c"], points: Float[Tensor, "*m 3"]) -> Float[Tensor, "k *m"]:
+        """Values of the cells that points lie in."""
+        place = ((points + 1) * (self.cells / 2)).long().clamp(0, self.cells - 1)
+        return values.flatten(1)[:, (place[..., 0] * self.cells + place[..., 1]) * self.cells + place[..., 2]]

@@ -1,0 +1,104 @@
+"""Gaussian splats as a generator: 3D Gaussian splatting, Kerbl et al. 2023, https://arxiv.org/abs/2308.04079."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scoredistill.rng import draw_noise
+from scoredistill.three_d.camera import Cameras
+from scoredistill.three_d.scenes.base import Rendering, Scene
+from scoredistill.three_d.splatting.gaussians import Gaussians
+from scoredistill.three_d.splatting.rasterizer import SEEN, rasterise
+
+
+class Splats(Scene):
+    """Gaussians in the unit ball, seen by cameras. The parameters are those of `Gaussians`, one row per Gaussian.
+
+    `Densify` (scoredistill.splat) changes their number between steps. Shading is computed per Gaussian, with its
+    shortest axis, turned towards the eye, as normal: it means something once Gaussians have become flat. No Gaussian
+    faces away, so there is no penalty `orientation`.
+
+    Args:
+        n: number of Gaussians that start at random, uniform in a ball.
+        radius: of that ball.
+        opacity: all start with, in (0, 1).
+        degree: of the harmonics of colour, 0 (the same from all sides) or 1.
+        gaussians: to start from instead; n, radius, opacity and degree are then not used.
+        backend: see `rasterise`.
+        chunk: see `rasterise`.
+        rng: draws positions and colours (grey, with a deviation of .1).
+        **scene: see `Scene`.
+
+    Raises:
+        ValueError: for fewer than 4 random Gaussians, or a radius, opacity or degree out of range.
+    """
+
+    def __init__(
+        self,
+        n: int = 2000,
+        radius: float = 0.6,
+        opacity: float = 0.1,
+        degree: int = 0,
+        gaussians: Gaussians | None = None,
+        backend: str = "auto",
+        chunk: int | None = None,
+        rng: torch.Generator | None = None,
+        **scene: Any,
+    ):
+        super().__init__(**scene)
+        if not radius > 0:
+            raise ValueError(f"radius must be positive, not {radius}")
+        if gaussians is None:
+            directions = functional.normalize(draw_noise(torch.empty(n, 3), rng), dim=1)
+            points = radius * directions * torch.rand(n, 1, generator=rng) ** (1 / 3)
+            colours = 0.5 + 0.1 * draw_noise(torch.empty(n, 3), rng)
+            gaussians = Gaussians.of_points(points, colours, opacity, degree)
+        self.backend, self.chunk = backend, chunk
+        self.means = nn.Parameter(gaussians.means.detach().clone())
+        self.scales = nn.Parameter(gaussians.scales.detach().clone())
+        self.quaternions = nn.Parameter(gaussians.quaternions.detach().clone())
+        self.opacities = nn.Parameter(gaussians.opacities.detach().clone())
+        self.colours = nn.Parameter(gaussians.colours.detach().clone())
+
+    def gaussians(self) -> Gaussians:
+        """The parameters as they are, for `rasterise` and `write_ply`."""
+        return Gaussians(self.means, self.scales, self.quaternions, self.opacities, self.colours)
+
+    def render(
+        self,
+        cameras: Cameras,
+        light: Float[Tensor, "n 3"] | None = None,
+        shading: Float[Tensor, "n"] | None = None,
+        backdrop: Float[Tensor, "n 3"] | None = None,
+        normals: bool = False,
+    ) -> Rendering:
+        """Pictures of the cameras, see `Scene.render`."""
+        n = len(cameras)
+        gaussians = self.gaussians()
+        carried = gaussians.rgb(cameras.eyes)
+        if normals or (shading is not None and bool((shading > 0).any())):
+            facing = gaussians.normals(cameras.eyes)
+            each = lambda v: v.repeat_interleave(len(gaussians), 0)
+            light = each(cameras.eyes if light is None else light)
+            kind = each(cameras.eyes.new_zeros(n) if shading is None else shading)
+            points = gaussians.means.repeat(n, 1)
+            shaded = self.shaded(carried.flatten(0, 1), facing.flatten(0, 1), points, light, kind)
+            carried = shaded.view_as(carried)
+            carried = torch.cat([carried, facing], -1) if normals else carried
+        layers = rasterise(gaussians, cameras, carried, self.backend, chunk=self.chunk)
+        rgb = layers.features[:, :3] + (1 - layers.opacity) * self._behind(cameras, backdrop)
+        there = layers.opacity > SEEN
+        normal = functional.normalize(layers.features[:, 3:], dim=1) * there if normals else None
+        return Rendering(rgb, layers.opacity, layers.depth, normal)
+
+    def _behind(self, cameras: Cameras, backdrop: Tensor | None) -> Tensor:
+        """Pictures of the background, [n, 3, h, w], or [n, 3, 1, 1] where it is the same everywhere."""
+        backdrop = self._backdrop(len(cameras)) if backdrop is None else backdrop
+        backdrop = backdrop.to(self.means)[:, :, None, None]
+        if bool((backdrop >= 0).all()):
+            return backdrop
+        own = self.behind(cameras.rays()[1]).permute(0, 3, 1, 2)
+        return torch.where(backdrop < 0, own, backdrop)

@@ -1,0 +1,18 @@
+"""Gaussian splats: what they are, pictures of them, files of them."""
+
+from scoredistill.three_d.splatting.densify import Changes, Densify, Slopes
+from scoredistill.three_d.splatting.gaussians import Gaussians
+from scoredistill.three_d.splatting.ply import read_ply, write_ply
+from scoredistill.three_d.splatting.rasterizer import Layers, project, rasterise
+
+__all__ = [
+    "Changes",
+    "Densify",
+    "Gaussians",
+    "Layers",
+    "Slopes",
+    "project",
+    "rasterise",
+    "read_ply",
+    "write_ply",
+]

@@ -1,0 +1,80 @@
+"""Gaussians as files, in the layout of the reference implementation, which viewers of splats open.
+
+Binary little-endian PLY, one float32 property each: x y z, nx ny nz (zeros), f_dc_0..2, f_rest_* (higher harmonics, all
+of red, then of green, then of blue; none for degree 0), opacity (logit), scale_0..2 (logarithms), rot_0..3 (w x y z).
+"""
+
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scoredistill.three_d.splatting.gaussians import Gaussians
+
+
+def write_ply(path: str | PathLike[str], gaussians: Gaussians) -> None:
+    """Write Gaussians to a file; parameters are cut to float32."""
+    with torch.no_grad():
+        rest = gaussians.colours[:, 1:].transpose(1, 2).flatten(1)
+        columns = [gaussians.means, torch.zeros_like(gaussians.means), gaussians.colours[:, 0], rest]
+        columns += [gaussians.opacities[:, None], gaussians.scales, gaussians.quaternions]
+        table = torch.cat(columns, 1).float().cpu().numpy().astype("<f4")
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(table)}",
+        *(f"property float {name}" for name in _names(rest.shape[1])),
+        "end_header",
+    ]
+    Path(path).write_bytes("\n".join([*header, ""]).encode("ascii") + table.tobytes())
+
+
+def read_ply(path: str | PathLike[str]) -> Gaussians:
+    """Read Gaussians from a file of this layout, in any order of properties; harmonics above degree 1 are left out.
+
+    Raises:
+        ValueError: the file is none of this kind, or is cut short.
+    """
+    raw = Path(path).read_bytes()
+    head, found, body = raw.partition(b"end_header\n")
+    lines = head.decode("ascii", "replace").splitlines()
+    if not found or lines[:2] != ["ply", "format binary_little_endian 1.0"]:
+        raise ValueError(f"{path} is not a binary little-endian PLY file")
+    elements = [line.split() for line in lines if line.startswith("element ")]
+    names = [line.split() for line in lines if line.startswith("property ")]
+    if [e[1] for e in elements] != ["vertex"] or any(len(n) != 3 or n[1] not in ("float", "float32") for n in names):
+        raise ValueError(f"{path} must have vertices alone, with float properties")
+    order = [name for _, _, name in names]
+    rest = sum(name.startswith("f_rest_") for name in order)
+    if missing := set(_names(rest)) - {"nx", "ny", "nz"} - set(order):
+        raise ValueError(f"{path} has no Gaussians: {', '.join(sorted(missing))} missing")
+    if rest % 3 or int((rest // 3 + 1) ** 0.5) ** 2 != rest // 3 + 1:
+        raise ValueError(f"{path} has {rest} numbers of higher harmonics, which is no whole degree")
+    count = int(elements[0][2])
+    if len(body) < 4 * count * len(order):
+        raise ValueError(f"{path} is cut short")
+    table = np.frombuffer(body, "<f4", count * len(order)).reshape(count, len(order))
+    values = torch.from_numpy(table.astype(np.float32))
+
+    def take(*wanted: str) -> Tensor:
+        return values[:, [order.index(name) for name in wanted]]
+
+    colours = take("f_dc_0", "f_dc_1", "f_dc_2")[:, None]
+    if rest:
+        higher = take(*(f"f_rest_{i}" for i in range(rest))).unflatten(1, (3, -1)).transpose(1, 2)
+        colours = torch.cat([colours, higher[:, :3]], 1)
+    return Gaussians(
+        take("x", "y", "z"),
+        take("scale_0", "scale_1", "scale_2"),
+        take("rot_0", "rot_1", "rot_2", "rot_3"),
+        take("opacity")[:, 0],
+        colours,
+    )
+
+
+def _names(rest: int) -> list[str]:
+    higher = [f"f_rest_{i}" for i in range(rest)]
+    shape = ["opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
+    return ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", *higher, *shape]

@@ -1,0 +1,155 @@
+r"""Pictures of Gaussians: EWA splatting (Zwicker et al. 2001), as in Kerbl et al. 2023, section 4.
+
+In coordinates of a camera that looks along +z with y down, a Gaussian at (x, y, z) with covariance Sigma is seen as
+
+    centre   (fx x/z + cx, fy y/z + cy),      Sigma' = J W Sigma W^T J^T + blur I,
+    J        [fx/z, 0, -fx x/z^2;  0, fy/z, -fy y/z^2]     (x/z held within 1.3 times the picture, as there)
+    alpha(p) = min(.999, opacity exp(-(p - centre)^T Sigma'^-1 (p - centre) / 2))
+
+and sorted by z, nearest first, they are composited:  sum_i f_i w_i,  w_i = alpha_i prod_(j < i) (1 - alpha_j).
+
+The torch rasteriser has no tiles, and no cut at alpha < 1/255 as those on CUDA have: it is exact to rounding and slow,
+O(g h w), and the oracle of the others. Its memory is bounded (`composite`). The order of the Gaussians is held fixed in
+derivatives, of which there are first ones only.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from scoredistill.three_d.camera import Cameras
+from scoredistill.three_d.splatting.composite import Composite
+from scoredistill.three_d.splatting.gaussians import Gaussians
+
+SEEN = 1e-3  # opacity below which nothing is there that could have a depth
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What n cameras see of Gaussians, in front of nothing.
+
+    Attributes:
+        features: composited features, multiplied by their opacity, [n, c, h, w].
+        opacity: [n, 1, h, w] in [0, 1].
+        depth: along the cameras' axes, the mean over what is seen, [n, 1, h, w]; 0 where nothing is.
+    """
+
+    features: Float[Tensor, "n c h w"]
+    opacity: Float[Tensor, "n 1 h w"]
+    depth: Float[Tensor, "n 1 h w"]
+
+
+def rasterise(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    features: Float[Tensor, "n g c"] | None = None,
+    backend: str = "auto",
+    near: float = 0.2,
+    blur: float = 0.3,
+    chunk: int | None = None,
+) -> Layers:
+    """Composite Gaussians as each camera sees them, differentiably.
+
+    Args:
+        features: what is composited, per camera; by default the colours that the camera sees.
+        backend: "torch", "gsplat" (https://github.com/nerfstudio-project/gsplat, CUDA) or "auto": gsplat for Gaussians
+            on CUDA where it is installed, else torch.
+        near: Gaussians whose mean is nearer than this along the camera's axis are left out.
+        blur: variance added in the picture, in square pixels: nothing is smaller than a pixel.
+        chunk: most numbers (Gaussians times pixels) that torch holds at once; by default 2^18 on a CPU, which fits its
+            cache, and 2^24 elsewhere.
+
+    Raises:
+        ValueError: for an unknown backend.
+        RuntimeError: gsplat is asked for and not installed.
+    """
+    features = gaussians.rgb(cameras.eyes) if features is None else features
+    if backend not in ("auto", "torch", "gsplat"):
+        raise ValueError(f'backend must be "auto", "torch" or "gsplat", not {backend!r}')
+    there = find_spec("gsplat") is not None
+    if backend == "gsplat" and not there:
+        raise RuntimeError("gsplat is not installed")
+    if backend == "gsplat" or (backend == "auto" and there and gaussians.means.is_cuda):
+        return _gsplat(gaussians, cameras, features, near, blur)
+    chunk = chunk or (2**24 if gaussians.means.is_cuda else 2**18)
+    seen = [_picture(gaussians, cameras[i], features[i], near, blur, chunk) for i in range(len(cameras))]
+    return _layers(*torch.stack(seen).split([features.shape[2], 1, 1], 1))
+
+
+def project(
+    gaussians: Gaussians, camera: Cameras, blur: float = 0.3
+) -> tuple[Float[Tensor, "g 2"], Float[Tensor, "g 2 2"], Float[Tensor, "g"]]:
+    """Centres in pixels (column, row), covariances in square pixels, and depths, for one camera.
+
+    Depths must not be 0: leave out what is too near before.
+    """
+    turn = camera.poses[0, :3, :3] * camera.poses.new_tensor([1.0, -1.0, -1.0])  # columns: right, down, forward
+    seen = (gaussians.means - camera.eyes) @ turn
+    z = seen[:, 2]
+    focal, centre = camera.focal[0], camera.centre[0]
+    size = focal.new_tensor([camera.size[1], camera.size[0]])
+    slope = seen[:, :2] / z[:, None]
+    margin = 0.15 * size / focal  # .3 of half the picture
+    held = slope.clamp(-centre / focal - margin, (size - centre) / focal + margin)
+    roots = turn.T @ gaussians.roots()
+    flat = (roots[:, :2] - held[..., None] * roots[:, 2:]) * (focal / z[:, None])[..., None]  # J W R S
+    return slope * focal + centre, flat @ flat.mT + blur * torch.eye(2, dtype=z.dtype, device=z.device), z
+
+
+def _picture(gaussians: Gaussians, camera: Cameras, features: Tensor, near: float, blur: float, chunk: int) -> Tensor:
+    """[c + 2, h, w]: features, opacity, and depth times opacity, of one camera."""
+    height, width = camera.size
+    with torch.no_grad():
+        depth = (gaussians.means - camera.eyes) @ camera.forward[0]
+        order = depth.argsort()
+        order = order[depth[order] > near]
+    if len(order) == 0:
+        return features.sum() * 0 + features.new_zeros(features.shape[1] + 2, height, width)
+    kept = Gaussians(*(getattr(gaussians, name)[order] for name in Gaussians.__dataclass_fields__))
+    centres, covariances, z = project(kept, camera, blur)
+    (a, b), (_, c) = (row.unbind(1) for row in covariances.unbind(1))
+    carried = torch.cat([features[order], torch.ones_like(z)[:, None], z[:, None]], 1)
+    rows = torch.arange(height, dtype=z.dtype, device=z.device) + 0.5
+    columns = torch.arange(width, dtype=z.dtype, device=z.device) + 0.5
+    x, y = columns[:, None] - centres[:, 0], rows[:, None] - centres[:, 1]
+    opacity, area = logsigmoid(kept.opacities), a * c - b * b
+    peak = (opacity - 0.5 * y * y / c).detach()
+    down = opacity - 0.5 * a / area * y * y
+    shapes = (-0.5 * c / area * x * x, down, b / area * y, x)
+    return Composite.apply(*shapes, carried, peak, chunk).permute(2, 0, 1)
+
+
+def _layers(features: Tensor, opacity: Tensor, depth: Tensor) -> Layers:
+    """`depth` comes multiplied by the opacity."""
+    there = opacity > SEEN
+    return Layers(features, opacity, torch.where(there, depth / torch.where(there, opacity, 1), 0))
+
+
+def _gsplat(gaussians: Gaussians, cameras: Cameras, features: Tensor, near: float, blur: float) -> Layers:
+    """The same by gsplat, whose cameras look along +z with y down."""
+    height, width = cameras.size
+    views = torch.linalg.inv(cameras.poses) * cameras.poses.new_tensor([1.0, -1.0, -1.0, 1.0])[:, None]
+    inner = torch.zeros_like(cameras.poses[:, :3, :3])
+    inner[:, 0, 0], inner[:, 1, 1] = cameras.focal.unbind(1)
+    inner[:, :2, 2], inner[:, 2, 2] = cameras.centre, 1
+    pictures, opacity, _ = import_module("gsplat").rasterization(
+        gaussians.means,
+        gaussians.quaternions,
+        gaussians.scales.exp(),
+        gaussians.opacities.sigmoid(),
+        features.contiguous(),
+        views,
+        inner,
+        width,
+        height,
+        near_plane=near,
+        eps2d=blur,
+        render_mode="RGB+D",
+    )
+    split = pictures.permute(0, 3, 1, 2).split([features.shape[2], 1], 1)
+    return _layers(split[0], opacity.permute(0, 3, 1, 2), split[1])

@@ -1,0 +1,288 @@
+r"""Clocks: which diffusion time a step of a run looks at.
+
+A clock is a callable (index, steps) -> t in [0, 1], a pure function of the step, so that a resumed run or one split
+over processes sees the same times. All particles of a step share one time. With f = index / (steps - 1), the part of
+the run that is over,
+
+    Uniform         t ~ U[lo, hi]
+    Window          t ~ U[lo(f), hi(f)],  a window that moves or jumps from one range to another
+    Linear          t = start - (start - end) f
+    Sqrt            t = start - (start - end) sqrt f
+    PriorWeighted   t with the mass f of a weight W above it
+    Bandwidth       t with sigma_t / alpha_t = h(f),  h geometric or linear
+    Ticks           another clock's time, rounded to the entries of a scheduler's table
+
+so f = 0 is the first step and f = 1 the last, and clocks that descend reach their end. Papers that write k / K for the
+k-th of K steps end one step short of it.
+
+References: Uniform: DreamFusion, https://arxiv.org/abs/2209.14988; Window: classifier score distillation,
+https://arxiv.org/abs/2310.19415, interval score matching, https://arxiv.org/abs/2311.11284, asynchronous score
+distillation, https://arxiv.org/abs/2407.02040; Sqrt: HiFA, https://arxiv.org/abs/2305.18766; PriorWeighted: DreamTime,
+https://arxiv.org/abs/2306.12422; Bandwidth: mean-shift distillation, https://arxiv.org/abs/2502.15989; Ticks: score
+Jacobian chaining, https://arxiv.org/abs/2212.00774.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scoredistill.rng import seed_of
+from scoredistill.schedule import Schedule, Weight, weight_at
+
+Clock = Callable[[int, int], float]
+SHAPES = ("geometric", "linear")
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A random time per step, uniform in [lo, hi]: the clock of DreamFusion's SDS.
+
+    Args:
+        lo, hi: range of t.
+        seed: chooses the sequence of times.
+    """
+
+    lo: float = 0.02
+    hi: float = 0.98
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_times(self.lo, self.hi)
+
+    def __call__(self, index: int, steps: int) -> float:
+        rng = torch.Generator().manual_seed(seed_of(self.seed, index))
+        return self.lo + (self.hi - self.lo) * float(torch.rand((), generator=rng))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A random time per step, uniform in a window that goes from `start` to `end`: the annealed clocks.
+
+    With the defaults the upper end drops from .98 to .5 half way through, as in classifier score distillation. Interval
+    score matching has `warmup=0.3`; `start=(0.5, 0.98), end=(0.02, 0.5)` are the windows of asynchronous distillation.
+
+    Args:
+        start: (lo, hi) of t at first.
+        end: (lo, hi) of t at last.
+        warmup: part of the run before the window leaves `start`, in [0, 1].
+        move: part of the run that it then takes to reach `end`, linearly; 0 is a jump. warmup + move <= 1.
+        seed: chooses the sequence of times.
+    """
+
+    start: tuple[float, float] = (0.02, 0.98)
+    end: tuple[float, float] = (0.02, 0.5)
+    warmup: float = 0.5
+    move: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_times(*self.start, *self.end)
+        if self.start[0] > self.start[1] or self.end[0] > self.end[1]:
+            raise ValueError(f"windows must be (lo, hi) with lo <= hi, not {self.start} and {self.end}")
+        if not (self.warmup >= 0 and self.move >= 0 and self.warmup + self.move <= 1 + 1e-9):
+            raise ValueError(
+                f"warmup and move are parts of the run: at least 0 and together at most 1, not {self.warmup} and "
+                f"{self.move}"
+            )
+
+    def bounds(self, index: int, steps: int) -> tuple[float, float]:
+        """(lo, hi) of the window at a step."""
+        late = _fraction(index, steps) - self.warmup
+        moved = float(late >= 0) if self.move == 0 else min(max(late / self.move, 0.0), 1.0)
+        lo, hi = ((1 - moved) * a + moved * b for a, b in zip(self.start, self.end, strict=True))
+        return lo, hi
+
+    def __call__(self, index: int, steps: int) -> float:
+        return Uniform(*self.bounds(index, steps), self.seed)(index, steps)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A time that moves linearly from `start` at the first step to `end` at the last: the clock of annealed methods."""
+
+    start: float = 0.98
+    end: float = 0.02
+
+    def __post_init__(self) -> None:
+        _check_times(self.start, self.end)
+
+    def __call__(self, index: int, steps: int) -> float:
+        return self.start + (self.end - self.start) * _fraction(index, steps)
+
+
+@dataclass(frozen=True)
+class Sqrt:
+    """A time that falls with the square root of the step, from `start` to `end`: quick at first, then slow (HiFA)."""
+
+    start: float = 0.98
+    end: float = 0.02
+
+    def __post_init__(self) -> None:
+        _check_times(self.start, self.end)
+
+    def __call__(self, index: int, steps: int) -> float:
+        return self.start + (self.end - self.start) * math.sqrt(_fraction(index, steps))
+
+
+def noise_to_signal(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """sigma / alpha, which is sqrt((1 - alphas_cumprod) / alphas_cumprod): DreamTime's W_d."""
+    return sigma / alpha
+
+
+@dataclass(frozen=True)
+class PriorWeighted:
+    r"""Times that descend from `hi` to `lo` and stay longer where a weight is large (DreamTime).
+
+        t(f) = argmin_t' | sum_{t >= t'} W(t) - f |,    W(t) = W_d(t) W_p(t) / Z,    sum_t W(t) = 1
+
+        W_p(t) = exp(-(t - m1)^2 / (2 s1^2)) above m1,  1 in between,  exp(-(t - m2)^2 / (2 s2^2)) below m2
+
+    over `count` times evenly spread in [lo, hi]. The constants are the published ones, 800, 500, 300 and 100 of 1000.
+    Public reimplementations leave W_d out: `weight="uniform"`. With the table of Stable Diffusion half of the steps
+    then look at t > .67; with W_d, at t > .83. The first step is at `hi` and the last at `lo`; as little mass is below
+    m2, short runs get there in one leap.
+
+    Args:
+        schedule: of the prior.
+        lo, hi: range of t.
+        m1, m2: the weight W_p is 1 between them; 0 <= m2 <= m1 <= 1.
+        s1, s2: how fast W_p falls above m1 and below m2, in units of t; positive.
+        weight: W_d, a callable of (alpha, sigma), or "sigma2" or "uniform"; sigma / alpha by default.
+        count: of times to choose from; at least 2.
+    """
+
+    schedule: Schedule
+    lo: float = 0.02
+    hi: float = 0.98
+    m1: float = 0.8
+    m2: float = 0.5
+    s1: float = 0.3
+    s2: float = 0.1
+    weight: Weight = noise_to_signal
+    count: int = 1000
+
+    def __post_init__(self) -> None:
+        _check_times(self.lo, self.hi, self.m1, self.m2)
+        if not (self.lo < self.hi and self.m2 <= self.m1):
+            raise ValueError(f"times must satisfy lo < hi and m2 <= m1, not {self.lo}, {self.hi}, {self.m2}, {self.m1}")
+        if not (self.s1 > 0 and self.s2 > 0):
+            raise ValueError(f"s1 and s2 must be positive, not {self.s1} and {self.s2}")
+        if self.count < 2:
+            raise ValueError(f"count must be at least 2 times, not {self.count}")
+        mass = self._mass(self._times())
+        if not (bool(mass.isfinite().all()) and bool((mass >= 0).all()) and float(mass.sum()) > 0):
+            raise ValueError(f"the weight must be finite and positive up to t = {self.hi}: lower hi, or mend weight")
+
+    def __call__(self, index: int, steps: int) -> float:
+        times = self._times()
+        above = self._mass(times).flip(0).cumsum(0).flip(0)  # sum over t >= t'
+        return float(times[(above / above[0] - _fraction(index, steps)).abs().argmin()])
+
+    def _times(self) -> Tensor:
+        return torch.linspace(self.lo, self.hi, self.count, dtype=torch.float64)
+
+    def _mass(self, t: Tensor) -> Tensor:
+        """Z W(t)."""
+        over, under = (t - self.m1).clamp(min=0) / self.s1, (self.m2 - t).clamp(min=0) / self.s2
+        return weight_at(self.weight, self.schedule, t) * (-(over**2 + under**2) / 2).exp()
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """Times at which sigma_t / alpha_t, the bandwidth of mean-shift distillation, shrinks from `start` to `end`.
+
+    The run ends when the bandwidth reaches `end`; that is its termination criterion. A run that is to end earlier has
+    a `bandwidth_min`, and the loop's body asks whether it was passed:
+
+        for step in distill(..., times=clock):
+            if clock.done(step.index, step.steps):
+                break
+
+    Args:
+        schedule: of the prior.
+        start, end: bandwidths in the units of x, start >= end > 0; a linear one may end at 0. The times are clamped to
+            what the schedule has. The paper's lambda is sqrt 2 times a bandwidth; its toys anneal lambda linearly from
+            .316 to 0, `Bandwidth(schedule, 0.316 / 2**0.5, 0.0, shape="linear")`.
+        shape: "geometric", the same factor per step, or "linear", the same difference.
+        bandwidth_min: where the run is done, in the units of x and positive; `end` by default.
+    """
+
+    schedule: Schedule
+    start: float
+    end: float
+    shape: str = "geometric"
+    bandwidth_min: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES:
+            raise ValueError(f"unknown shape {self.shape!r}: use one of {', '.join(SHAPES)}")
+        if not (self.start >= self.end >= 0 and self.start > 0) or (self.end == 0 and self.shape == "geometric"):
+            raise ValueError(
+                f"bandwidths must satisfy start >= end > 0, not {self.start} and {self.end} (one that shrinks linearly "
+                "may end at 0)"
+            )
+        if self.bandwidth_min is not None and not self.bandwidth_min > 0:
+            raise ValueError(f"bandwidth_min must be positive, not {self.bandwidth_min}")
+
+    def __call__(self, index: int, steps: int) -> float:
+        return float(self.schedule.time_of(self.bandwidth_at(index, steps)))
+
+    def bandwidth_at(self, index: int, steps: int) -> float:
+        """The bandwidth of a step in the units of x, before the schedule clamps it: `end` at the last."""
+        if index >= steps - 1:
+            return self.end
+        fraction = index / (steps - 1)
+        if self.shape == "linear":
+            return (1 - fraction) * self.start + fraction * self.end
+        return math.exp((1 - fraction) * math.log(self.start) + fraction * math.log(self.end))
+
+    def done(self, index: int, steps: int) -> bool:
+        """Whether the run is over after this step: its bandwidth is `bandwidth_min` or less, or it is the last."""
+        return index >= steps - 1 or self.bandwidth_at(index, steps) <= (self.bandwidth_min or self.end)
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Another clock's times, each rounded to the nearest time a discrete scheduler has.
+
+    Entry i of a table of `count` is the time i / (count - 1), as in `schedule.Tabulated`; the entries offset,
+    offset + stride, ... of it are used. A scheduler of 1000 entries that is set to 500 steps with an offset of one, as
+    posterior distillation has it, is `Ticks(clock, 1000, stride=2, offset=1)`. Rounding moves a time by half a stride
+    at most (more only before the first and after the last tick), so it may leave the clock's range by that.
+
+    Args:
+        base: the clock.
+        count: entries of the table; at least 2.
+        stride, offset: the entries used; stride >= 1 and 0 <= offset < count.
+    """
+
+    base: Clock
+    count: int = 1000
+    stride: int = 1
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 2 or self.stride < 1 or not 0 <= self.offset < self.count:
+            raise ValueError(
+                "ticks need count >= 2, stride >= 1 and 0 <= offset < count, not "
+                f"{self.count}, {self.stride} and {self.offset}"
+            )
+
+    def __call__(self, index: int, steps: int) -> float:
+        entry = self.base(index, steps) * (self.count - 1)
+        last = (self.count - 1 - self.offset) // self.stride
+        nearest = math.floor((entry - self.offset) / self.stride + 0.5)
+        return (self.offset + self.stride * min(max(nearest, 0), last)) / (self.count - 1)
+
+
+def _check_times(*times: float) -> None:
+    if not all(0 <= t <= 1 for t in times):
+        raise ValueError(f"times must lie in [0, 1], not {', '.join(map(str, times))}")
+
+
+def _fraction(index: int, steps: int) -> float:
+    """The part of the run that is over: 0 at the first step, 1 at the last."""
+    return index / max(steps - 1, 1)

@@ -1,0 +1,212 @@
+"""The model cards of the exported folders; every figure in them comes from `scoredistill.priors.evaluate`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+
+from scoredistill.datasets.procedural_edits import EDITS
+from scoredistill.training.editor import IMAGE_SCALE, TEXT_SCALE
+
+HEADER = """---
+license: apache-2.0
+library_name: {library}
+tags: [emoji, {tag}]
+---
+"""
+
+DATA = """## Data and licences
+
+Trained from random initial values by `python -m scoredistill.priors.train` on emoji drawings, rasterised at 64
+pixels:
+
+| set | by | licence |
+| --- | --- | --- |
+| Fluent Emoji, Fluent Emoji Flat | Microsoft Corporation | MIT |
+| Noto Emoji, Noto Emoji v1 | Google Inc. | Apache-2.0 |
+| Twemoji | Twitter, Inc. and other contributors | CC BY 4.0 |
+| Firefox OS Emoji | Mozilla | Apache-2.0 |
+| Emoji One 2.3 | Emoji One | CC BY 4.0 |
+
+The names are those of emojibase-data (Miles Johnson, MIT). Faces, animals, food, travel, activities and objects are
+used; people, flags and symbols are not. One style of about every fourth concept was kept from all networks, for
+evaluation. Addresses and changes are in the `NOTICE` of the package. The weights are licensed like the package,
+Apache-2.0.
+"""
+
+PRIOR = """# emoji: a small text-to-image diffusion model
+
+64x64 pixels, latents 4x16x16, v-prediction on DDPM's linear schedule, a complete `StableDiffusionPipeline` in the
+format of the large models, so that everything that works on those can be developed and tested on a processor.
+
+    from diffusers import StableDiffusionPipeline
+    pipeline = StableDiffusionPipeline.from_pretrained(folder)
+    pipeline("a hamburger", num_inference_steps=30, guidance_scale=5).images[0]
+
+Prompts: "a hamburger", "a glossy emoji of an owl", "a red apple on a light blue background". Styles: glossy, flat,
+noto, classic, twitter, firefox, round. The concepts are those of `common_concepts.txt` ({concepts}).
+
+{data}
+The autoencoder also saw crops of photographs shipped with scikit-image and scikit-learn (public domain, CC0, and
+one CC BY 2.0).
+
+## Training
+
+{training}
+
+## Figures
+
+{figures}
+
+Held-out emoji are shown on white; samples are DDIM, 30 steps, guidance 5. Names are retrieved among all {names}
+names by the CLIP that lies beside this folder, so these figures inherit its mistakes; the Fréchet distance is
+between its features.
+
+## Limits
+
+It knows common emoji and little else: a prompt outside its concepts gives something that resembles one of them,
+several objects in one prompt are not placed, and small parts (eyes, wheels, strings) are often soft or misplaced.
+It is a test bed, not a tool for art.
+"""
+
+TAUGHT = (
+    'What it was taught: {edits}; "change the colors", which has many true results; for emoji "on a blue background" '
+    'and, with little success, "turn it into flat style" and "turn it into a pizza". An empty instruction means no '
+    "change. It works on photographs too. Since no text means no change, guidance of text by 1 is the edit it was "
+    "taught, 1.5 a stronger one; 7.5 is far too much."
+)
+EDITOR = """# emoji-edit: a small instruction editor
+
+Pictures of 64x64 pixels and an instruction: a complete `StableDiffusionInstructPix2PixPipeline` in the format of the
+large ones, continued from `emoji` with the source's latents beside the noisy ones.
+
+    from diffusers import StableDiffusionInstructPix2PixPipeline
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(folder)
+    pipeline("make it night", image, num_inference_steps=20, guidance_scale=1, image_guidance_scale=1).images[0]
+
+{taught}
+
+{data}
+Sources are emoji, scenes of several, and crops of photographs shipped with scikit-image and scikit-learn (public
+domain, CC0, and one CC BY 2.0). The autoencoder is that of `emoji`.
+
+## Training
+
+{training}
+
+## Figures
+
+{figures}
+
+On pictures that no network saw: emoji of held-out styles on white, and crops of two photographs (chelsea, flower).
+PSNR is against the true edit, computed by the rule that made the training pairs. The ceiling is the autoencoder's own
+error on the true edit, which no editor of these latents can exceed by much. Samples are DDIM, 20 steps, text guidance
+{text_scale:g}, image guidance {image_scale:g}. Directions and names are judged by the CLIP beside this folder.
+
+## Limits
+
+It knows the instructions above, in a few wordings, and 64x64 pixels. Edges and small parts move a little, flat colours
+become uneven. "pixelate it", "blur it" and "posterize it" gain little or nothing, and it does not replace one object by
+another. It is a test bed, not a tool for art.
+"""
+
+CLIP = """# clip: a small CLIP for emoji
+
+A `CLIPModel` (vision 64x64 in patches of 8, text of 24 tokens, features of length 128) with tokenizer and image
+processor. It says how well a 64x64 picture fits a caption such as "a picture of an owl" or "a photo, at night"; use it
+as a metric beside the emoji priors. A quarter of the pictures it learned from were edited (night, sepia, and so on) and
+an eighth were photographs, so that it knows the direction of an edit.
+
+{data}
+## Training
+
+{training}
+
+## Figures
+
+{figures}
+
+Both on pictures of styles that it never saw, on white: the own name among all {names} names, and the own picture
+among the held-out ones.
+
+## Limits
+
+It knows emoji and their names only. Similar concepts (the many faces, the hours of clocks, arrows) are often
+confused.
+"""
+
+JUDGED = ("image_to_name_top_5", "name_to_image_top_5")
+KINDS = ("emoji", "photographs")
+
+EDITOR_MEANINGS = {
+    "emoji_psnr_edited": "procedural edits of emoji: PSNR to the truth, in dB",
+    "emoji_psnr_source": "the same, unchanged source",
+    "emoji_psnr_ceiling": "the same, truth through the autoencoder (ceiling)",
+    "emoji_gain": "gain over doing nothing, emoji, in dB",
+    "photographs_psnr_edited": "procedural edits of photographs: PSNR to the truth, in dB",
+    "photographs_psnr_source": "the same, unchanged source",
+    "photographs_psnr_ceiling": "the same, truth through the autoencoder (ceiling)",
+    "photographs_gain": "gain over doing nothing, photographs, in dB",
+    "empty_psnr_to_reconstruction": "empty instruction: PSNR to the source through the autoencoder, in dB",
+    "empty_psnr_to_source": "empty instruction: PSNR to the source itself, in dB",
+    "background_gain": "another background, emoji: gain in dB",
+    "object_name_in_top_5": '"turn it into a pizza" and others: name in the top 5',
+    "emoji_direction": "CLIP direction, emoji",
+    "photographs_direction": "CLIP direction, photographs",
+}
+
+MEANINGS = {
+    "psnr_held_out_emoji": "autoencoder, held-out emoji, PSNR in dB",
+    "psnr_held_out_photographs": "autoencoder, held-out photographs, PSNR in dB",
+    "image_to_name_top_5": "held-out emoji: own name in the top 5",
+    "name_to_image_top_5": "name: own held-out emoji in the top 5",
+    "sample_name_in_top_5": "samples of ten common prompts: own name in the top 5",
+    "sample_name_is_first": "samples of ten common prompts: own name first",
+    "common_concepts_name_in_top_5": "samples of all its concepts: own name in the top 5",
+    "red_apple_red_minus_green": "red minus green of coloured pixels, a red apple",
+    "green_apple_red_minus_green": "red minus green of coloured pixels, a green apple",
+    "frechet_samples_to_real": "Fréchet distance, samples to real emoji",
+    "frechet_real_half_to_half": "the same, half of the real emoji to the other half",
+}
+
+
+def table(figures: Mapping[str, float], meanings: Mapping[str, str]) -> str:
+    """A Markdown table of the figures that have a meaning."""
+    rows = [f"| {meaning} | {figures[name]:.3g} |" for name, meaning in meanings.items() if name in figures]
+    return "\n".join(["| figure | value |", "| --- | --- |", *rows])
+
+
+def prior_card(figures: Mapping[str, float], training: str, concepts: int, names: int) -> str:
+    """The card of the text-to-image model.
+
+    Args:
+        figures: what `scoredistill.priors.evaluate.evaluate` returned.
+        training: some sentences on the training.
+        concepts: how many it learned.
+        names: how many the CLIP chooses from.
+    """
+    judged = {name: meaning for name, meaning in MEANINGS.items() if name not in JUDGED}
+    text = PRIOR.format(data=DATA, training=training, figures=table(figures, judged), concepts=concepts, names=names)
+    return HEADER.format(library="diffusers", tag="text-to-image") + text
+
+
+def clip_card(figures: Mapping[str, float], training: str, names: int) -> str:
+    """The card of the CLIP, from the same figures."""
+    judged = {name: MEANINGS[name] for name in JUDGED}
+    text = CLIP.format(data=DATA, training=training, figures=table(figures, judged), names=names)
+    return HEADER.format(library="transformers", tag="clip") + text
+
+
+def editor_card(figures: Mapping[str, float], training: str) -> str:
+    """The card of the instruction editor."""
+    gains = {f"{kind}_gain_{n.replace(' ', '_')}": f"gain, {kind}, {n}" for kind in KINDS for n in EDITS}
+    quoted = ", ".join(f'"{edit.instructions[0]}"' for edit in EDITS.values() if edit.exact)
+    text = EDITOR.format(
+        data=DATA,
+        training=training,
+        figures=table(figures, EDITOR_MEANINGS | gains),
+        taught=textwrap.fill(TAUGHT.format(edits=quoted), 120),
+        text_scale=TEXT_SCALE,
+        image_scale=IMAGE_SCALE,
+    )
+    return HEADER.format(library="diffusers", tag="image-editing") + text

@@ -1,0 +1,272 @@
+"""A small CLIP: image and text towers trained so that a picture and its caption agree and others do not.
+
+Loss, with unit features u_i of pictures and v_j of captions and temperature s:
+
+    - (1 / 2b) sum_i [ log softmax_j(s u_i . v_j)_i + log softmax_j(s u_j . v_i)_i ]
+
+where pairs i != j of the same concept and edit are left out of both sums. Radford et al.,
+https://arxiv.org/abs/2103.00020. Since there are few names, a picture is also told from all of them, whose features n_k
+are computed now and then and held in a bank:
+
+    - (1 / b) sum_i log softmax_k(s u_i . n_k)_(name of i).
+
+A quarter of the pictures is edited (`scoredistill.edits`) and an eighth shows photographs, with captions that say so:
+directions from a caption to that of an edit are what editing is judged by.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from scoredistill.datasets import photographs
+from scoredistill.datasets.emoji import SIZE, Emoji
+from scoredistill.datasets.procedural_edits import EDITS
+from scoredistill.training import captions, compose
+from scoredistill.training.loop import Plan, Run, train
+from scoredistill.training.tokenizer import MAX_LENGTH, copy_tokenizer, train_tokenizer
+
+WIDTH, HEADS, PROJECTION = 192, 3, 128
+KEEP, MASKED = 0.5, 0.5
+"""Share of the patches seen in training, and the share of the training in which only these are."""
+EDITED, PHOTOGRAPHS = 0.25, 0.125
+"""Shares of edited pictures and of photographs."""
+CROPS = 2048
+"""Photograph crops to choose from."""
+BANK_STEPS = 25
+"""Steps between two computations of the features of all names."""
+PLAIN = "a photo", "a photograph", "a photo of something"
+
+
+def build(tokenizer: CLIPTokenizer, seed: int = 0) -> CLIPModel:
+    """An untrained model; both towers are 192 wide."""
+    torch.manual_seed(seed)
+    tower = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": HEADS}
+    text = tower | {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": MAX_LENGTH,
+        "num_hidden_layers": 3,
+        "projection_dim": PROJECTION,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = tower | {"image_size": SIZE, "patch_size": 8, "num_hidden_layers": 4, "projection_dim": PROJECTION}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=PROJECTION)
+    return CLIPModel._from_config(config, attn_implementation="eager")  # faster than fused attention at these lengths
+
+
+def tokens(tokenizer: CLIPTokenizer, texts: list[str], padding: str = "longest") -> Int[Tensor, "b l"]:
+    """Token numbers of texts, padded with the end marker."""
+    batch = tokenizer(texts, padding=padding, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
+    return batch.input_ids
+
+
+def text_features(model: CLIPModel, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b p"]:
+    """Unit vectors of texts."""
+    pooled = model.text_model(input_ids=ids).pooler_output
+    return functional.normalize(model.text_projection(pooled).float(), dim=-1)
+
+
+def image_features(model: CLIPModel, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b p"]:
+    """Unit vectors of pictures in [0, 1]."""
+    pooled = model.vision_model(pixel_values=2 * images - 1).pooler_output
+    return functional.normalize(model.visual_projection(pooled).float(), dim=-1)
+
+
+def masked_image_features(
+    model: CLIPModel, images: Float[Tensor, "b 3 h w"], keep: float, rng: torch.Generator
+) -> Float[Tensor, "b p"]:
+    """The same from a random share `keep` of the patches, at about that share of the cost (arXiv:2212.00794)."""
+    vision = model.vision_model
+    patches = vision.embeddings(2 * images - 1)
+    n, count, width = len(patches), patches.shape[1] - 1, patches.shape[2]
+    chosen = 1 + torch.rand(n, count, generator=rng).topk(round(keep * count)).indices.to(images.device)
+    seen = patches.gather(1, chosen[..., None].expand(-1, -1, width))
+    tokens_seen = torch.cat([patches[:, :1], seen], dim=1)
+    last = vision.encoder(inputs_embeds=vision.pre_layrnorm(tokens_seen)).last_hidden_state
+    pooled = vision.post_layernorm(last[:, 0])
+    return functional.normalize(model.visual_projection(pooled).float(), dim=-1)
+
+
+def contrastive_loss(
+    images: Float[Tensor, "b p"], texts: Float[Tensor, "b p"], scale: Float[Tensor, ""], concept: Int[Tensor, " b"]
+) -> Float[Tensor, ""]:
+    """The module's formula."""
+    same = concept[:, None] == concept[None, :]
+    same.fill_diagonal_(False)
+    logits = (scale * images @ texts.T).masked_fill(same, float("-inf"))
+    target = torch.arange(len(images), device=images.device)
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+
+
+class Towers(nn.Module):
+    """What is trained: the two towers, and the bank of all names beside them.
+
+    Attributes:
+        model: the CLIP.
+        bank: unit features of all names.
+        step: how often the bank was asked for.
+    """
+
+    def __init__(self, model: CLIPModel, names: int) -> None:
+        super().__init__()
+        self.model = model
+        self.bank: Tensor
+        self.step: Tensor
+        self.register_buffer("bank", torch.zeros(names, PROJECTION))
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def names(self, tokenizer: CLIPTokenizer, names: tuple[str, ...]) -> Float[Tensor, "n p"]:
+        """The bank, computed anew every `BANK_STEPS`."""
+        if int(self.step) % BANK_STEPS == 0:
+            self.bank.copy_(name_features(self.model, tokenizer, names))
+        self.step += 1
+        return self.bank
+
+
+def batch(
+    emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator
+) -> tuple[Tensor, list[str], Tensor, Tensor]:
+    """`size` pictures ``[b, 3, 64, 64]``: random emoji, augmented, then photographs; some of both are edited.
+
+    Returns:
+        Pictures, captions, kinds (concept and edit, ``int64[b]``), and the concepts of the emoji, which come first.
+    """
+    others = int(PHOTOGRAPHS * size) if len(photos) else 0
+    chosen = torch.randint(len(emoji), (size - others,), generator=rng).numpy()
+    words = captions.python_rng(rng)
+    colours = [words.choice(list(compose.BACKGROUNDS)) if words.random() < 0.5 else None for _ in chosen]
+    placed = compose.place_at_random(compose.premultiplied(emoji.rgba[chosen]), (0.6, 1.1), 0.2, rng)
+    images = compose.recoloured(compose.over(placed, compose.named_backgrounds(colours)), 0.25, rng)
+    texts = []
+    for index, colour in zip(chosen, colours, strict=True):
+        concept, style = emoji.concept[index], emoji.styles[emoji.style[index]]
+        mentioned = colour if words.random() < 0.5 else None
+        texts.append(captions.caption(emoji.names[concept], emoji.tags[concept], style, mentioned, words, synonym=0.15))
+    concepts = torch.from_numpy(emoji.concept[chosen])
+    if others:
+        seen = torch.randint(len(photos), (others,), generator=rng).numpy()
+        images = torch.cat([images, photographs.as_images(photos[seen])])
+        texts += [words.choice(PLAIN) for _ in seen]
+    kinds = torch.cat([concepts, torch.full((others,), len(emoji.names))]) * (len(EDITS) + 1)
+    for row in range(size):
+        if words.random() < EDITED:
+            number = words.randrange(len(EDITS))
+            edit = list(EDITS.values())[number]
+            images[row : row + 1] = edit(images[row : row + 1], rng=rng)
+            texts[row] = f"{texts[row]}, {edit.caption}"
+            kinds[row] += number + 1
+    return compose.degraded(images, rng), texts, kinds, concepts
+
+
+def all_captions(emoji: Emoji) -> list[str]:
+    """What the tokenizer learns from: names and tags in every kind of sentence."""
+    words = captions.python_rng(torch.Generator().manual_seed(0))
+    texts = [*emoji.names, *(tag for tags in emoji.tags for tag in tags)]
+    for name, tags in zip(emoji.names, emoji.tags, strict=True):
+        for style in emoji.styles:
+            texts.append(captions.caption(name, tags, style, words.choice([None, *compose.BACKGROUNDS]), words))
+    for edit in EDITS.values():  # often enough for their words to become tokens
+        texts += 20 * [*edit.instructions, f"{words.choice(PLAIN)}, {edit.caption}"]
+    return texts
+
+
+@torch.no_grad()
+def name_features(model: CLIPModel, tokenizer: CLIPTokenizer, names: tuple[str, ...]) -> Float[Tensor, "n p"]:
+    """Unit vectors of "a picture of {name}" for every name."""
+    texts = [f"a picture of {captions.with_article(name)}" for name in names]
+    device = next(model.parameters()).device
+    parts = [tokens(tokenizer, texts[start : start + 256]) for start in range(0, len(texts), 256)]
+    return torch.cat([text_features(model, part.to(device)) for part in parts])
+
+
+@torch.no_grad()
+def picture_features(model: CLIPModel, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p"]:
+    """Unit vectors of any number of pictures in [0, 1]."""
+    device = next(model.parameters()).device
+    return torch.cat([image_features(model, part.to(device)) for part in images.split(256)])
+
+
+def retrieval(
+    query: Float[Tensor, "q p"],
+    keys: Float[Tensor, "k p"],
+    relevant: Int[Tensor, " q"],
+    labels: Int[Tensor, " k"],
+    top: int = 5,
+) -> float:
+    """Share of queries with a key of the same label among their `top` nearest keys."""
+    nearest = (query @ keys.T).topk(min(top, len(keys)), dim=1).indices
+    return float((labels[nearest] == relevant[:, None]).any(dim=1).float().mean())
+
+
+def sheet(emoji: Emoji, tokenizer: CLIPTokenizer) -> Callable[[Any, Path], None]:
+    """Draw held-out pictures with the nearest name under each; write the top-5 rate beside it."""
+    rgba = compose.premultiplied(emoji.rgba)
+    images, concept = compose.over(rgba, torch.ones(1, 3, 1, 1)), torch.from_numpy(emoji.concept)
+
+    def draw(towers: Any, path: Path) -> None:
+        model = towers.model
+        names = name_features(model, tokenizer, emoji.names).cpu()
+        pictures = picture_features(model, images).cpu()
+        rate = retrieval(pictures, names, concept, torch.arange(len(emoji.names)))
+        path.with_suffix(".json").write_text(json.dumps({"held_out_name_in_top_5": rate}))
+        nearest = (pictures[:32] @ names.T).argmax(dim=1).tolist()
+        compose.sheet(images[:32], 8, labels=[emoji.names[best] for best in nearest]).save(path)
+
+    return draw
+
+
+def train_clip(
+    emoji: Emoji, plan: Plan, folder: Path, device: str = "cpu", start: tuple[CLIPModel, Path] | None = None
+) -> tuple[CLIPModel, CLIPTokenizer]:
+    """Train, or continue, in `folder`; returns the averaged model and its tokenizer.
+
+    Args:
+        start: a model to begin with and the folder of its tokenizer; a random one, and a new tokenizer, by default.
+    """
+    tokenizer_folder = folder / "tokenizer"
+    if not (tokenizer_folder / "vocab.json").exists():
+        if start is None:
+            train_tokenizer(all_captions(emoji), tokenizer_folder)
+        else:
+            copy_tokenizer(start[1], tokenizer_folder)
+    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
+    towers = Towers(build(tokenizer) if start is None else start[0], len(emoji.names))
+    run, seen = Run(towers, plan, folder, device), emoji.train
+    photos = photographs.crops(photographs.TRAIN, CROPS)
+
+    def loss(towers: Any, rng: torch.Generator) -> Tensor:
+        images, texts, kinds, concepts = batch(seen, photos, plan.batch, rng)
+        names, model = towers.names(tokenizer, emoji.names), towers.model
+        ids = tokens(tokenizer, texts).to(device)
+        scale = model.logit_scale.exp().clamp(max=100)
+        keep = KEEP if run.progress < MASKED else 1.0
+        pictures = masked_image_features(model, images.to(device), keep, rng)
+        told = functional.cross_entropy(scale * pictures[: len(concepts)] @ names.T, concepts.to(device))
+        return contrastive_loss(pictures, text_features(model, ids), scale, kinds.to(device)) + told
+
+    return train(run, loss, sheet(emoji.select(emoji.held_out), tokenizer), "clip").model, tokenizer
+
+
+def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
+    """A copy of the text tower as a model of its own."""
+    encoder = CLIPTextModel(model.config.text_config)
+    names = encoder.state_dict()
+    weights = {name: value for name, value in model.state_dict().items() if name.startswith("text_model.")}
+    if not any(name.startswith("text_model.") for name in names):
+        weights = {name.removeprefix("text_model."): value for name, value in weights.items()}
+    encoder.load_state_dict(weights, strict=False)
+    if missing := [name for name in names if name not in weights and "position_ids" not in name]:
+        raise RuntimeError(f"the text tower has no {missing[0]}")
+    return encoder

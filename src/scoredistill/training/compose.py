@@ -1,0 +1,131 @@
+"""Pictures from RGBA emoji: placed on backgrounds, combined into scenes, recoloured; all vectorised over the batch.
+
+Compositing is done on premultiplied colours: a picture over a background is  c a + (1 - a) b,  with c the colour,
+a the opacity and b the background, so that resampling c a and a together leaves no dark fringe.
+Images are float, [b, 3, 64, 64], in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from scoredistill.media import images as pictures
+from scoredistill.media.images import blurred
+
+BACKGROUNDS: dict[str, tuple[float, float, float]] = {
+    "black": (0.06, 0.06, 0.07),
+    "gray": (0.62, 0.62, 0.64),
+    "red": (0.88, 0.25, 0.22),
+    "orange": (0.98, 0.64, 0.26),
+    "yellow": (0.99, 0.88, 0.38),
+    "green": (0.38, 0.74, 0.40),
+    "blue": (0.26, 0.47, 0.88),
+    "light blue": (0.64, 0.83, 0.97),
+    "purple": (0.58, 0.38, 0.80),
+    "pink": (0.98, 0.70, 0.80),
+}
+"""Named background colours of the captions, sRGB in [0, 1]. White is the default and has no name."""
+
+
+def uniform(n: int, low: float, high: float, rng: torch.Generator) -> Float[Tensor, " n"]:
+    """`n` numbers, uniform in [low, high)."""
+    return low + (high - low) * torch.rand(n, generator=rng)
+
+
+def premultiplied(rgba: UInt8[NDArray, "b h w 4"]) -> Float[Tensor, "b 4 h w"]:
+    """Straight-alpha bytes -> premultiplied floats in [0, 1]."""
+    image = torch.from_numpy(np.ascontiguousarray(rgba)).permute(0, 3, 1, 2).float() / 255
+    return torch.cat([image[:, :3] * image[:, 3:], image[:, 3:]], dim=1)
+
+
+def place(
+    image: Float[Tensor, "b c h w"],
+    scale: Float[Tensor, " b"],
+    shift: Float[Tensor, "b 2"],
+    flip: Float[Tensor, " b"],
+) -> Float[Tensor, "b c h w"]:
+    """Scale about the centre, then move; `shift` in half pictures (x right, y down), `flip` is -1 (mirrored) or 1."""
+    theta = torch.zeros(len(image), 2, 3)
+    theta[:, 0, 0] = flip / scale
+    theta[:, 1, 1] = 1 / scale
+    theta[:, 0, 2] = -shift[:, 0] * flip / scale
+    theta[:, 1, 2] = -shift[:, 1] / scale
+    grid = functional.affine_grid(theta, list(image.shape), align_corners=False)
+    return functional.grid_sample(image, grid, align_corners=False)
+
+
+def place_at_random(
+    image: Float[Tensor, "b 4 h w"],
+    scales: tuple[float, float],
+    reach: float,
+    rng: torch.Generator,
+    mirror: float = 0.5,
+) -> Float[Tensor, "b 4 h w"]:
+    """Random scale in `scales`, shift up to `reach` (half pictures) each way, mirrored with probability `mirror`."""
+    n = len(image)
+    shift = torch.stack([uniform(n, -reach, reach, rng), uniform(n, -reach, reach, rng)], dim=1)
+    flip = torch.where(torch.rand(n, generator=rng) < mirror, -1.0, 1.0)
+    return place(image, uniform(n, *scales, rng), shift, flip)
+
+
+def over(image: Float[Tensor, "b 4 h w"], background: Float[Tensor, "#b 3 #h #w"]) -> Float[Tensor, "b 3 h w"]:
+    """Premultiplied `image` on an opaque background."""
+    return (image[:, :3] + (1 - image[:, 3:]) * background).clamp(0, 1)
+
+
+def named_backgrounds(colours: list[str | None]) -> Float[Tensor, "b 3 1 1"]:
+    """The named colours; None is white."""
+    return torch.tensor([BACKGROUNDS.get(colour or "", (1.0, 1.0, 1.0)) for colour in colours])[..., None, None]
+
+
+def random_backgrounds(n: int, white: float, rng: torch.Generator) -> Float[Tensor, "n 3 1 1"]:
+    """White with probability `white`, else any colour."""
+    plain = torch.rand(n, 1, generator=rng) < white
+    return torch.where(plain, 1.0, torch.rand(n, 3, generator=rng))[..., None, None]
+
+
+def scenes(
+    rgba: UInt8[NDArray, "n h w 4"], background: Float[Tensor, "b 3 h w"], layers: int, rng: torch.Generator
+) -> Float[Tensor, "b 3 h w"]:
+    """Up to `layers` random emoji, small and anywhere, on each background."""
+    image = background
+    for _ in range(layers):
+        chosen = torch.randint(len(rgba), (len(image),), generator=rng).numpy()
+        image = over(place_at_random(premultiplied(rgba[chosen]), (0.35, 0.8), 0.7, rng), image)
+    return image
+
+
+def recoloured(image: Float[Tensor, "b 3 h w"], strength: float, rng: torch.Generator) -> Float[Tensor, "b 3 h w"]:
+    """Random brightness, contrast, saturation and per-channel gain, each up to `strength`."""
+    n = len(image)
+    gain = 1 + strength * (2 * torch.rand(n, 3, 1, 1, generator=rng) - 1) / 2
+    contrast, saturation = (uniform(n, 1 - strength, 1 + strength, rng)[:, None, None, None] for _ in range(2))
+    image = image * gain + uniform(n, -strength, strength, rng)[:, None, None, None] / 3
+    gray = image.mean(dim=1, keepdim=True)
+    image = gray + saturation * (image - gray)
+    return (0.5 + contrast * (image - 0.5)).clamp(0, 1)
+
+
+def degraded(image: Float[Tensor, "b 3 h w"], rng: torch.Generator) -> Float[Tensor, "b 3 h w"]:
+    """Half of the batch blurred (Gaussian, one sigma up to 1.5 pixels), noise of std up to 0.08 added to all."""
+    sigma = 0.3 + 1.2 * float(torch.rand((), generator=rng))
+    chosen = torch.rand(len(image), generator=rng) < 0.5
+    image = image.index_put((chosen,), blurred(image[chosen], sigma).to(image.dtype))
+    noise = torch.randn(image.shape, generator=rng) * uniform(len(image), 0.0, 0.08, rng)[:, None, None, None]
+    return (image + noise).clamp(0, 1)
+
+
+def sheet(
+    images: Float[Tensor, "n 3 h w"], columns: int, labels: Sequence[str] | None = None, zoom: int = 2
+) -> Image.Image:
+    """A wall of pictures, row by row, enlarged `zoom` times."""
+    enlarged = images.detach().float().cpu().repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    return pictures.grid(pictures.to_pil(enlarged), columns, labels=labels)

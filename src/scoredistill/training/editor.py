@@ -1,0 +1,193 @@
+r"""The instruction editor: a UNet that sees the source picture beside the noisy latents, trained on pairs.
+
+It continues from the text-to-image model: with 8 channels read instead of 4, the new weights zero, as InstructPix2Pix
+does (Brooks et al., https://arxiv.org/abs/2211.09800). The source's latents are the autoencoder's mode, unscaled. Loss
+and noise are those of `train.unet`. What is left out, so that guidance has two scales:
+
+    text (12 %)             the edited picture is the source itself: no instruction means no change
+    picture (5 %)           zeros in its place
+    both (5 %)              any picture
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+from transformers import CLIPTokenizer
+
+from scoredistill.datasets import photographs
+from scoredistill.datasets.emoji import Emoji
+from scoredistill.training import compose
+from scoredistill.training.clip import tokens
+from scoredistill.training.loop import Plan, Run, train
+from scoredistill.training.pairs import make_pairs
+from scoredistill.training.unet import TextToImage, build_scheduler, build_unet, loss_of
+
+NO_TEXT, NO_PICTURE, NEITHER = 0.12, 0.05, 0.05
+CROPS = 8192
+"""Photograph crops to choose from."""
+TEXT_SCALE, IMAGE_SCALE = 1.0, 1.0
+"""Guidance of the sample sheets: what the network says. Larger scales exaggerate, since no text means no change."""
+INSTRUCTIONS = (
+    "make it black and white",
+    "make it sepia",
+    "make it night",
+    "make it sunset",
+    "invert the colors",
+    "turn it into a pencil sketch",
+    "pixelate it",
+    "make it green",
+)
+"""What sample sheets ask for."""
+
+
+@dataclass(frozen=True)
+class LatentPairs:
+    """Encoded pairs; the arrays share their first dimension.
+
+    Attributes:
+        source, target: ``float16[n, 4, 16, 16]``, scaled to standard deviation 1.
+        instructions: what was asked for.
+    """
+
+    source: Float[Tensor, "n c h w"]
+    target: Float[Tensor, "n c h w"]
+    instructions: list[str]
+
+
+def widened(network: TextToImage) -> TextToImage:
+    """The text-to-image model as an editor that ignores its source as yet: channels 5 to 8 have zero weights."""
+    plain = network.unet
+    unet = build_unet(tuple(plain.config["block_out_channels"]), channels=2 * plain.config["in_channels"])
+    weights = plain.state_dict()
+    known = weights["conv_in.weight"]
+    weights["conv_in.weight"] = torch.cat([known, torch.zeros_like(known)], 1)
+    unet.load_state_dict(weights)
+    return TextToImage(unet, network.text_encoder)
+
+
+@torch.no_grad()
+def latents(autoencoder: AutoencoderKL, images: Float[Tensor, "n 3 h w"], device: str) -> Float[Tensor, "n c p q"]:
+    """The scaled latents of pictures in [0, 1]."""
+    with torch.autocast(device, torch.bfloat16):
+        mode = autoencoder.encode(2 * images.to(device) - 1).latent_dist.mode()
+    return mode.float().cpu() * autoencoder.config.scaling_factor
+
+
+def encode(emoji: Emoji, autoencoder: AutoencoderKL, n: int, device: str = "cpu", seed: int = 0) -> LatentPairs:
+    """`n` random pairs, encoded."""
+    rng = torch.Generator().manual_seed(seed)
+    photos = photographs.crops(photographs.TRAIN, CROPS)
+    source, target, instructions = [], [], []
+    for start in tqdm(range(0, n, 128), desc="encode", unit="batch", mininterval=1.0):
+        pairs = make_pairs(emoji, photos, min(128, n - start), rng)
+        source.append(latents(autoencoder, pairs.source, device).half())
+        target.append(latents(autoencoder, pairs.target, device).half())
+        instructions += pairs.instructions
+    return LatentPairs(torch.cat(source), torch.cat(target), instructions)
+
+
+def left_out(
+    data: LatentPairs, chosen: Tensor, rng: torch.Generator
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"], list[str]]:
+    """(target, source, instructions) of a batch with conditions left out by the module's rule."""
+    source, target = data.source[chosen].float(), data.target[chosen].float()
+    texts = [data.instructions[int(row)] for row in chosen]
+    u = torch.rand(len(chosen), generator=rng)
+    textless, blind = u < NO_TEXT + NEITHER, (u >= NO_TEXT) & (u < NO_TEXT + NEITHER + NO_PICTURE)
+    unchanged = (u < NO_TEXT)[:, None, None, None]
+    target = torch.where(unchanged, source, target)
+    return (
+        target,
+        source * ~blind[:, None, None, None],
+        ["" if gone else text for gone, text in zip(textless, texts, strict=True)],
+    )
+
+
+@torch.no_grad()
+def sample(
+    network: TextToImage,
+    tokenizer: CLIPTokenizer,
+    source: Float[Tensor, "b c h w"],
+    instructions: list[str],
+    steps: int = 20,
+    seed: int = 0,
+) -> Float[Tensor, "b c h w"]:
+    """Edited latents by DDIM with guidance of text and picture; `source` is unscaled."""
+    scheduler = build_scheduler()
+    scheduler.set_timesteps(steps)
+    n, device = len(source), next(network.parameters()).device
+    ids = tokens(tokenizer, [*instructions, *[""] * (2 * n)], padding="max_length").to(device)
+    words = network.text_encoder(input_ids=ids).last_hidden_state
+    beside = torch.cat([source, source, torch.zeros_like(source)])
+    z = torch.randn(source.shape, generator=torch.Generator().manual_seed(seed)).to(device)
+    for time in scheduler.timesteps:
+        out = network.unet(torch.cat([z.repeat(3, 1, 1, 1), beside], 1), time, words).sample
+        full, textless, nothing = out.chunk(3)
+        guided = nothing + IMAGE_SCALE * (textless - nothing) + TEXT_SCALE * (full - textless)
+        z = scheduler.step(guided, time, z).prev_sample
+    return z
+
+
+def sheet(
+    autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, images: Float[Tensor, "n 3 h w"], device: str
+) -> Callable[[Any, Path], None]:
+    """Draw held-out pictures and what becomes of them under every instruction."""
+
+    def draw(network: Any, path: Path) -> None:
+        columns = len(INSTRUCTIONS) + 2
+        texts = ["", *INSTRUCTIONS] * len(images)
+        with torch.no_grad():
+            mode = autoencoder.encode(2 * images.to(device) - 1).latent_dist.mode()
+            z = sample(network, tokenizer, mode.repeat_interleave(columns - 1, 0), texts, steps=10)
+            edited = autoencoder.decode(z / autoencoder.config.scaling_factor).sample.cpu() / 2 + 0.5
+        rows = torch.cat([images[:, None], edited.unflatten(0, (len(images), columns - 1))], 1)
+        labels = ["source", "nothing", *INSTRUCTIONS] * len(images)
+        compose.sheet(rows.flatten(0, 1), columns, labels=labels).save(path)
+
+    return draw
+
+
+def train_editor(
+    emoji: Emoji,
+    autoencoder: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    plan: Plan,
+    folder: Path,
+    pairs: int,
+    start: TextToImage,
+    device: str = "cpu",
+) -> TextToImage:
+    """Train, or continue, in `folder` on pairs of the emoji's training images; returns the averaged networks.
+
+    Args:
+        pairs: how many to make and encode.
+        start: an editor, or a text-to-image model, to begin with.
+    """
+    autoencoder = autoencoder.to(device).eval()
+    reads, writes = start.unet.config["in_channels"], start.unet.config["out_channels"]
+    run = Run(start if reads == 2 * writes else widened(start), plan, folder, device)
+    if run.progress >= 1:
+        return run.average
+    data = encode(emoji.train, autoencoder, pairs, device)
+    alpha_bar = build_scheduler().alphas_cumprod
+    scaling = autoencoder.config.scaling_factor
+
+    def loss(network: Any, rng: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(data.source), (plan.batch,), generator=rng)
+        target, source, texts = left_out(data, chosen, rng)
+        ids = tokens(tokenizer, texts, padding="max_length").to(device)
+        return loss_of(network, target.to(device), ids, alpha_bar, rng, beside=source.to(device) / scaling)
+
+    held = emoji.select(emoji.held_out)
+    alone = compose.over(compose.premultiplied(held.rgba[:: max(1, len(held) // 2)][:2]), torch.ones(1, 3, 1, 1))
+    unseen = photographs.as_images(photographs.crops(photographs.HELD_OUT, 2, seed=1))
+    return train(run, loss, sheet(autoencoder, tokenizer, torch.cat([alone, unseen]), device), "editor")

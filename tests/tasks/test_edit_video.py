@@ -1,0 +1,538 @@
+"""A film is edited by an instruction: frames, times and sound kept, groups and cuts, folder, resume, wrong input.
+
+Most tests edit with a random editor of 8x8 latents and 16x16 pictures; frame i of a test film has its number in a bar.
+"""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+import textwrap
+import wave
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import tiny_unets
+from scoredistill import cli, load_prior
+from scoredistill.media.video import Video, VideoWriter, open_video
+from scoredistill.priors import GaussianMixture
+from scoredistill.tasks import edit_video
+from scoredistill.tasks.image_editing.recipes import FILM_RECIPES
+from scoredistill.tasks.video_editing.groups import Group
+
+av = pytest.importorskip("av")
+
+MODULE = importlib.import_module("scoredistill.tasks.video_editing.edit_video")
+UNEVEN = (0.0, 0.040, 0.100, 0.333, 0.350, 1.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved random editor."""
+    base = tmp_path_factory.mktemp("editor")
+    tiny_unets.instruct_pix2pix(base / "tokens").save_pretrained(base / "model")
+    return base / "model"
+
+
+@pytest.fixture(scope="module")
+def prior(folder):
+    return load_prior(folder)
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return load_prior("emoji-edit")
+
+
+def frame(i, height=20, width=28, tone=90):
+    """A dim picture with a bar of i bright columns."""
+    y, x = np.mgrid[:height, :width]
+    pixels = np.stack([tone + 2 * x, tone + 40 * np.sin(y / 3), 140 - 3 * y + 0 * x], -1).clip(0, 255).astype(np.uint8)
+    pixels[-4:, : i % width] = 230
+    return pixels
+
+
+def film(n, **options):
+    return [Image.fromarray(frame(i, **options)) for i in range(n)]
+
+
+def small(video, prior, method="csd", instruction="make it night", **settings):
+    return edit_video(video, instruction, prior, method, **{"size": 16, "sweeps": 2, "flow": 0, **settings})
+
+
+def arrays(frames):
+    return [np.asarray(f).astype(int) for f in frames]
+
+
+def same(first, second):
+    return [np.array_equal(a, b) for a, b in zip(arrays(first), arrays(second), strict=True)]
+
+
+def written(path, times, n=None):
+    with VideoWriter(path, 20, 28, times=times) as out:
+        for i in range(len(times) if n is None else n):
+            out.write(frame(i))
+    return path
+
+
+def with_sound(path, n=10):
+    with av.open(str(path), "w") as out:
+        video, tone = out.add_stream("libx264", rate=10), out.add_stream("aac", rate=48000, layout="mono")
+        video.width, video.height, video.pix_fmt = 28, 20, "yuv420p"
+        for i in range(n):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(frame(i), format="rgb24")))
+        out.mux(video.encode(None))
+        wavy = (8000 * np.sin(2 * np.pi * 440 * np.arange(48000 * n // 10) / 48000)).astype(np.int16)
+        sound = av.AudioFrame.from_ndarray(wavy[None], format="s16", layout="mono")
+        sound.sample_rate, sound.pts, sound.time_base = 48000, 0, Fraction(1, 48000)
+        out.mux(tone.encode(sound))
+        out.mux(tone.encode(None))
+    return path
+
+
+def silence(path):
+    """A WAV file: sound without pictures."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(8000))
+    return path
+
+
+# In and out
+
+
+def test_frames_in_memory_come_back_in_memory(prior):
+    frames = film(5)
+    result = small(frames, prior)
+    assert result.path is None
+    assert [f.size for f in result.frames] == [(28, 20)] * 5
+    assert not any(same(result.frames, frames))
+    assert result.groups == (Group(0, 5, 0),)
+    assert result.cuts == ()
+    assert result.update > 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 7), (33, 70)])
+def test_frames_of_any_size(prior, height, width):
+    result = small(film(2, height=height, width=width), prior, sweeps=1)
+    assert [f.size for f in result.frames] == [(width, height)] * 2
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("flow", [0, 1])
+def test_films_of_one_and_two_frames(prior, tmp_path, n, flow):
+    result = small(film(n), prior, flow=flow, out=tmp_path)
+    assert len(open_video(result.path)) == n
+    assert result.groups == (Group(0, n, 0),)
+
+
+def test_times_survive(prior, tmp_path):
+    source = open_video(written(tmp_path / "a.mp4", UNEVEN))
+    result = small(tmp_path / "a.mp4", prior, out=tmp_path / "run")
+    assert result.path == tmp_path / "run" / "edited.mp4"
+    assert result.frames == []
+    made = open_video(result.path)
+    assert (len(made), made.height, made.width) == (6, 20, 28)
+    np.testing.assert_allclose(made.times, source.times, atol=1e-3)
+    assert made.duration == pytest.approx(source.duration, rel=0.05)
+
+
+def test_sound_survives(prior, tmp_path):
+    with_sound(tmp_path / "a.mp4")
+    result = small(tmp_path / "a.mp4", prior, out=tmp_path / "run", sweeps=1)
+    made = open_video(result.path)
+    assert made.sound
+    assert len(made) == 10
+    with av.open(str(result.path)) as file:
+        wavy = np.concatenate([f.to_ndarray()[0] for f in file.decode(audio=0)])
+    assert np.abs(np.fft.rfft(wavy)).argmax() * 48000 / len(wavy) == pytest.approx(440, abs=2)
+    assert len(wavy) / 48000 == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("file", ["edited.gif", "edited.webm", "frames"])
+def test_other_kinds_of_film(prior, tmp_path, file):
+    frames = film(4)
+    memory = small(frames, prior, sweeps=1)
+    result = small(frames, prior, sweeps=1, out=tmp_path, file=file)
+    assert result.path == tmp_path / file
+    made = open_video(result.path)
+    assert len(made) == 4
+    np.testing.assert_allclose(made.times, [i / 24 for i in range(4)], atol=0.006)
+    if file == "frames":
+        assert all(same(list(made.frames()), memory.frames))
+    again = small(frames, prior, sweeps=1, out=tmp_path, file=file)  # replaces its own
+    assert len(open_video(again.path)) == 4
+
+
+def test_a_folder_of_frames_and_a_gif_are_films(prior, tmp_path):
+    frames = film(3)
+    (tmp_path / "in").mkdir()
+    for i, one in enumerate(frames):
+        one.save(tmp_path / "in" / f"{i}.png")
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=[100, 300, 200])
+    expected = small(frames, prior, sweeps=1)
+    assert all(same(small(tmp_path / "in", prior, sweeps=1).frames, expected.frames))
+    made = small(tmp_path / "a.gif", prior, sweeps=1)
+    assert len(made.frames) == 3
+    assert made.source.times == pytest.approx((0, 0.1, 0.4))
+
+
+# Methods
+
+
+@pytest.mark.parametrize("method", FILM_RECIPES)
+def test_every_method_edits_films_at_the_rows_of_its_recipe(prior, method):
+    frames = film(3, height=16, width=16)
+    result = small(frames, prior, method, text_scale=7.5, image_scale=1.5)
+    assert len(result.frames) == 3
+    assert not any(same(result.frames, frames))
+    assert result.counts["rows"] == 3 * 2 * FILM_RECIPES[method].rows
+    together = FILM_RECIPES[method].particles or 3
+    assert result.counts["calls"] == 2 * -(-3 // min(3, together))
+    plain = small(frames, prior, method, text_scale=1.0, image_scale=1.0)
+    assert plain.counts["rows"] == 3 * 2 * (2 if FILM_RECIPES[method].rows == 5 else 1)
+
+
+def test_the_seed_decides(prior):
+    frames = film(3)
+    first, again, other = (small(frames, prior, seed=seed).frames for seed in (1, 1, 2))
+    assert all(same(first, again))
+    assert not any(same(first, other))
+
+
+def test_frames_are_sampled_from_one_noise_or_each_from_its_own(prior):
+    still = film(1) * 3
+    shared = small(still, prior, "windows").frames
+    own = small(still, prior, "per_frame").frames
+    assert all(same(shared[1:], shared[:2]))
+    assert not any(same(own[1:], own[:2]))
+
+
+def test_a_still_film_stays_still(bundled):
+    """Frames of a still film differ by less than a tenth of what the edit changes."""
+    still = film(1, height=64, width=64) * 4
+    for flow in (0, 2):
+        made = arrays(edit_video(still, "make it night", bundled, size=64, sweeps=3, flow=flow).frames)
+        changed = abs(made[0] - arrays(still)[0]).mean()
+        assert changed > 20
+        assert max(abs(a - b).mean() for a, b in pairwise(made)) < 0.1 * changed
+
+
+def test_exchange_along_the_flow_brings_frames_together(prior):
+    """Uncoupled frames of a still film have noise of their own; what they share over time lies closer together."""
+    still = film(1) * 4
+    spread = {}
+    for flow in (0, 3):
+        made = np.stack(arrays(small(still, prior, "uncoupled", flow=flow, detail=0.0).frames))
+        spread[flow] = made.std(0).mean()
+    assert spread[3] < 0.7 * spread[0]
+
+
+def test_regions_of_films(prior):
+    frames = film(3, width=60)
+    result = small(frames, prior, instruction="", regions=("0-0.3: x",), feather=0.1)
+    for before, after in zip(arrays(frames), arrays(result.frames), strict=True):
+        assert np.array_equal(before[:, 24:], after[:, 24:])
+        assert not np.array_equal(before[:, :14], after[:, :14])
+    whole = small(frames, prior)
+    assert result.counts["rows"] < whole.counts["rows"]
+
+
+# Groups and cuts
+
+
+def test_groups_follow_each_other_and_the_first_knows_nothing_of_the_second(prior):
+    frames = film(13)
+    joined = small(frames, prior, group=8, overlap=3)
+    assert joined.groups == (Group(0, 8, 0), Group(5, 13, 8))
+    assert len(joined.frames) == 13
+    alone = small(frames[:8], prior, group=8, overlap=3)
+    assert same(joined.frames[:8], alone.frames) == [True] * 5 + [False] * 3
+
+
+def test_overlapping_frames_fade_from_group_to_group(prior, tmp_path, monkeypatch):
+    seen = {}
+    faded = MODULE._Film._faded
+
+    def spied(self):
+        for index in range(len(self.groups)):
+            seen[index] = load_file(self.kept / f"{index:05d}.safetensors")["latents"]
+        for start, latents in faded(self):
+            for k, one in enumerate(latents):
+                seen["final", start + k] = one
+            yield start, latents
+
+    monkeypatch.setattr(MODULE._Film, "_faded", spied)
+    small(film(9), prior, group=5, overlap=3)  # groups 0-5, 2-7, 4-9: frame 4 is in all of them
+    final = torch.stack([seen["final", k] for k in range(9)])
+    first, second, third = seen[0], seen[1], seen[2]
+    assert torch.equal(final[:2], first[:2])
+    fades = torch.stack([first[2 + k] + (k + 1) / 4 * (second[k] - first[2 + k]) for k in range(3)])
+    assert torch.allclose(final[2:4], fades[:2], atol=1e-6)
+    assert torch.allclose(final[4], fades[2] + 1 / 4 * (third[0] - fades[2]), atol=1e-6)
+    assert torch.equal(final[7:], third[3:])
+
+
+def scenes(n=5):
+    """Two scenes of n frames: dim with a bar, and bright with none of it."""
+    dark = film(n, tone=20)
+    bright = [Image.fromarray(255 - frame(0, tone=20)[::-1] // 3)] * n
+    return dark, bright
+
+
+def test_a_cut_splits_and_nothing_leaks_across_it(prior):
+    dark, bright = scenes()
+    joined = small(dark + bright, prior)
+    assert joined.cuts == (5,)
+    assert joined.groups == (Group(0, 5, 0), Group(5, 10, 5))
+    assert all(same(joined.frames[:5], small(dark, prior).frames))
+    by_noise = [small(f, prior, "windows").frames for f in (dark + bright, dark, bright)]
+    assert all(same(by_noise[0], by_noise[1] + by_noise[2]))
+    other = small(dark + film(5, tone=230), prior)
+    if other.cuts == (5,):
+        assert all(same(joined.frames[:5], other.frames[:5]))
+
+
+# Folder, resume
+
+
+def test_the_folder_holds_everything(prior, tmp_path):
+    result = small(film(5), prior, out=tmp_path / "run", group=4, overlap=1)
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert names == {"config.json", "edited.mp4", "preview.png", "report.html", "result.json"}
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "make it night" in report
+    assert report.count("<video") == 2
+    summary = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (summary["frames"], summary["groups"], summary["scenes"]) == (5, 2, 1)
+    assert summary["rows"] == result.counts["rows"]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["frames"] == 5
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_before(monkeypatch, index):
+    """Editing stops before group `index`; returns the groups that were begun."""
+    begun, edited = [], MODULE._Film._edited
+
+    def edit(self, k, group, folder):
+        if k == index:
+            raise Killed
+        begun.append(k)
+        return edited(self, k, group, folder)
+
+    monkeypatch.setattr(MODULE._Film, "_edited", edit)
+    return begun
+
+
+def test_a_killed_run_goes_on_with_the_groups_it_has(prior, tmp_path, monkeypatch):
+    frames, settings = film(14), {"group": 6, "overlap": 2, "file": "frames"}
+    whole = small(frames, prior, **settings, out=tmp_path / "whole")
+    assert len(whole.groups) == 3
+    with monkeypatch.context() as patch:
+        killed_before(patch, 2)
+        with pytest.raises(Killed):
+            small(frames, prior, **settings, out=tmp_path / "run")
+    assert sorted(p.name for p in (tmp_path / "run" / ".groups").iterdir()) == [
+        "00000.safetensors",
+        "00001.safetensors",
+    ]
+    for wrong, message in (({"seed": 4}, "another seed"), ({"group": 7}, "another group")):
+        with pytest.raises(ValueError, match=message):
+            small(frames, prior, **{**settings, **wrong}, out=tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match="edits another film"):
+        small(frames[:12], prior, **settings, out=tmp_path / "run", resume=True)
+    begun = killed_before(monkeypatch, 99)
+    resumed = small(frames, prior, **settings, out=tmp_path / "run", resume=True)
+    assert begun == [2]
+    assert all(same(list(open_video(resumed.path).frames()), list(open_video(whole.path).frames())))
+    assert not (tmp_path / "run" / ".groups").exists()
+    with pytest.raises(ValueError, match="already finished"):
+        small(frames, prior, **settings, out=tmp_path / "run", resume=True)
+
+
+def test_a_run_killed_while_it_writes_goes_on(prior, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(MODULE._Film, "_composed", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            small(film(4), prior, out=tmp_path)
+    assert not (tmp_path / "edited.mp4").exists()
+    begun = killed_before(monkeypatch, 99)
+    result = small(film(4), prior, out=tmp_path, resume=True)
+    assert begun == []
+    assert len(open_video(result.path)) == 4
+
+
+def test_a_run_killed_in_its_report_goes_on(prior, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("scoredistill.tasks.video_editing.output.small", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            small(film(4), prior, out=tmp_path, file="frames")
+    result = small(film(4), prior, out=tmp_path, file="frames", resume=True)
+    assert len(open_video(result.path)) == 4
+
+
+def test_a_resumed_run_counts_all_of_its_cost(prior, tmp_path, monkeypatch):
+    frames, settings = film(10), {"group": 6, "overlap": 2}
+    whole = small(frames, prior, **settings)
+    with monkeypatch.context() as patch:
+        killed_before(patch, 1)
+        with pytest.raises(Killed):
+            small(frames, prior, **settings, out=tmp_path)
+    resumed = small(frames, prior, **settings, out=tmp_path, resume=True)
+    assert resumed.counts == whole.counts
+    assert resumed.update == pytest.approx(whole.update)
+
+
+def test_a_new_run_takes_nothing_from_an_interrupted_one(prior, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        killed_before(patch, 1)
+        with pytest.raises(Killed):
+            small(film(10), prior, group=6, overlap=2, out=tmp_path)
+    frames = [Image.fromarray(255 - frame(i)) for i in range(10)]
+    fresh = small(frames, prior, group=6, overlap=2)
+    result = small(frames, prior, group=6, overlap=2, out=tmp_path, file="frames")
+    assert all(same(list(open_video(result.path).frames()), fresh.frames))
+
+
+@pytest.mark.parametrize("file", ["", ".."])
+def test_a_film_must_have_a_name(prior, tmp_path, file):
+    out = tmp_path / "around" / "run"
+    small(film(2), prior, sweeps=1, out=out)
+    for kept in (out / "notes.txt", out.parent / "holiday.jpg"):
+        kept.write_text("mine")
+    with pytest.raises(ValueError, match="name"):
+        small(film(2), prior, sweeps=1, out=out, file=file)
+    assert (out / "notes.txt").exists()
+    assert (out.parent / "holiday.jpg").exists()
+
+
+def test_a_folder_of_the_users_is_not_replaced(prior, tmp_path):
+    small(film(2), prior, sweeps=1, out=tmp_path)
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "mine.psd").write_text("mine")
+    with pytest.raises(ValueError, match="frames"):
+        small(film(2), prior, sweeps=1, out=tmp_path, file="frames")
+    assert (tmp_path / "frames" / "mine.psd").exists()
+
+
+def test_names_of_films_that_cannot_be(prior, tmp_path):
+    for file, message in (
+        ("a/b.mp4", "without a folder"),
+        ("a.avi", "cannot write .avi"),
+        ("report.html", "cannot write"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            small(film(2), prior, out=tmp_path / "run", file=file)
+        assert not (tmp_path / "run").exists()
+
+
+def test_folders_of_others_are_not_touched(prior, tmp_path):
+    (tmp_path / "holiday.mp4").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files"):
+        small(film(2), prior, out=tmp_path)
+    with pytest.raises(ValueError, match="is a file"):
+        small(film(2), prior, out=tmp_path / "holiday.mp4")
+    with pytest.raises(ValueError, match="no run to resume"):
+        small(film(2), prior, out=tmp_path / "new", resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.mp4"]
+
+
+# Wrong input
+
+
+def test_bad_films_are_one_sentence_before_any_work(tmp_path, capsys, monkeypatch):
+    def loaded(*_, **__):
+        raise AssertionError("the model was loaded before the input was checked")
+
+    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.session"), "load_prior", loaded)
+    silence(tmp_path / "a.wav")
+    (tmp_path / "broken.mp4").write_bytes(b"nothing at all")
+    (tmp_path / "empty").mkdir()
+    written(tmp_path / "good.mp4", (0.0, 0.1))
+    good = str(tmp_path / "good.mp4")
+    for line, message in (
+        ([str(tmp_path / "a.wav"), "x"], "no video stream"),
+        ([str(tmp_path / "broken.mp4"), "x"], "is not a video"),
+        ([str(tmp_path / "empty"), "x"], "has no frames"),
+        ([str(tmp_path / "none.mp4"), "x"], "there is no file"),
+        ([good, " "], "instruction is empty"),
+        ([good, "x", "--group", "1"], "group must be at least 2"),
+        ([good, "x", "--overlap", "24"], "overlap must be less than the group"),
+        ([good, "x", "--flow", "-1"], "flow must be at least 0"),
+        ([good, "x", "--text-scale", "nan"], "text_scale must be finite"),
+        ([good, "x", "--file", "a.avi"], "cannot write .avi"),
+        ([good, "x", "--prior", "nope"], "no prior 'nope'"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["edit", *line, "--out", str(tmp_path / "out")])
+        error = capsys.readouterr().err
+        assert (message, stop.value.code, len(error.strip().splitlines())) == (message, 2, 1)
+        assert message in error
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="no frames"):
+        edit_video([], "x")
+    with pytest.raises(ValueError, match="one size"):
+        edit_video([*film(1), *film(1, height=8)], "x")
+
+
+def test_priors_that_edit_nothing_are_refused():
+    mixture = GaussianMixture(torch.zeros(1, 2), torch.ones(1))
+    with pytest.raises(ValueError, match="follows no instructions"):
+        edit_video(film(2), "make it night", mixture)
+
+
+def test_flow_of_a_film_of_one_pixel(prior):
+    frames = [Image.new("RGB", (1, 1), colour) for colour in ((90, 90, 90), (99, 99, 99))]
+    assert len(small(frames, prior, flow=1).frames) == 2
+
+
+def test_the_command_edits_a_film(folder, tmp_path, capsys):
+    written(tmp_path / "a.mp4", (0.0, 0.1, 0.25))
+    line = ["edit", str(tmp_path / "a.mp4"), "make it night", "--prior", str(folder), "--out", str(tmp_path / "run")]
+    cli.main([*line, "--size", "16", "--sweeps", "2", "--flow", "1", "--file", "night.gif"])
+    assert re.search(r"3 frames, \d+ network rows", capsys.readouterr().out)
+    assert len(open_video(tmp_path / "run" / "night.gif")) == 3
+
+
+# Long films
+
+
+def test_memory_does_not_grow_with_the_film(folder, tmp_path):
+    """240 more frames of 128 x 128 are 45 MiB as floats; they need less than 20 MiB."""
+    code = """
+        import resource, sys
+        import numpy as np, torch
+        from scoredistill import load_prior
+        from scoredistill.tasks import edit_video
+        from scoredistill.media.video import Video
+
+        torch.set_num_threads(1)
+        prior = load_prior(sys.argv[1])
+        base = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+
+        def peak(n):
+            read = lambda start, stop: (np.roll(base, i, 1) for i in range(start, stop))
+            video = Video("long", 128, 128, tuple(i / 24 for i in range(n)), n / 24, read)
+            out = f"{sys.argv[2]}/{n}"
+            made = edit_video(video, "x", prior, out=out, size=16, sweeps=1, flow=0, group=12, overlap=2)
+            assert len(made.source) == n
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+        print(peak(60), peak(300))
+    """
+    call = [sys.executable, "-c", textwrap.dedent(code), str(folder), str(tmp_path)]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    few, many = map(float, done.stdout.split())
+    assert many - few < 20
+    assert isinstance(open_video(tmp_path / "300" / "edited.mp4"), Video)
+    assert len(open_video(tmp_path / "300" / "edited.mp4")) == 300

@@ -1,0 +1,241 @@
+"""A prompt becomes a picture: the task, its folder, the command, and every wrong input."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+import tiny
+from scoredistill import cli, load_prior
+from scoredistill.priors import GaussianMixture
+from scoredistill.tasks import METHODS, Request, text_to_image
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved tiny random pipeline."""
+    base = tmp_path_factory.mktemp("prior")
+    tiny.stable_diffusion(base / "tokens", "v", "trailing").save_pretrained(base / "model")
+    return base / "model"
+
+
+@pytest.fixture(scope="module")
+def prior(folder):
+    return load_prior(folder)
+
+
+CALLS = {
+    "sdi": 11, "msd": 12, "msd_ancestral": 12, "msd_paper": 12, "msd_paper_interval": 12,
+    "msd_paper_anchor": 24, "msd_paper_both": 24,
+}  # fmt: skip
+"""Network calls of one gradient, where they are more than one."""
+
+
+@pytest.mark.parametrize("image", ["mlp", "latents", "pixels"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_makes_pictures_of_every_kind(prior, method, image):
+    result = text_to_image("an owl", prior, method, image=image, steps=3, particles=2, through="encoder", follow=1)
+    assert [im.size for im in result.images] == [(16, 16)] * 2
+    calls = 3 * CALLS.get(method, 1)
+    assert result.counts["rows"] == calls * 2 * 2
+    assert result.counts["calls"] == calls
+    if method == "ddim":
+        assert result.history == []
+        assert result.samples is not None
+        return
+    assert (result.samples is None) == (image != "latents")
+    assert result.counts["encoded"] == (0 if image == "latents" else 6)
+    assert result.counts["decoded"] == (2 if image == "latents" else 0)
+    assert len(result.history) == 3
+    assert all(row["grad_norm"] > 0 for row in result.history)
+
+
+def test_through_the_decoder_costs_a_decoding_and_no_backward_pass(prior):
+    result = text_to_image("an owl", prior, "msd_mean", steps=3, particles=2)
+    assert result.counts == {"rows": 12, "calls": 3, "encoded": 6, "decoded": 6}
+
+
+def test_the_seed_decides(prior):
+    make = lambda seed: text_to_image("an owl", prior, "sds", steps=4, seed=seed).images[0].tobytes()
+    assert make(1) == make(1) != make(2)
+
+
+def test_the_folder_holds_everything(prior, tmp_path):
+    result = text_to_image("an owl", prior, "msd", steps=8, follow=2, particles=2, out=tmp_path / "run")
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert names == {
+        "config.json", "film.gif", "image_00.png", "image_01.png",
+        "metrics.jsonl", "preview.png", "report.html", "result.json",
+    }  # fmt: skip
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows == result.history
+    assert [r["bandwidth"] for r in rows] == sorted((r["bandwidth"] for r in rows), reverse=True)
+    assert Image.open(tmp_path / "run" / "film.gif").n_frames > 3
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "an owl" in report
+    assert "which is where the run ends" in report
+    assert report.count("<svg") >= 3
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["request"]["steps"] == 8
+    summary = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert summary["rows"] == 8 * 2 * 2 * CALLS["msd"]
+    assert summary["clip_sim"] == []  # the bundled judge knows only what the bundled model draws
+
+
+@pytest.mark.parametrize("method", ["sds", "csd"])
+def test_a_killed_run_resumes_to_the_same_pictures(prior, tmp_path, monkeypatch, method):
+    monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", 0.0)
+    settings = {"steps": 9, "particles": 2, "seed": 3}
+    whole = text_to_image("an owl", prior, method, **settings)
+
+    class Killed(Exception):
+        pass
+
+    def kill(step):
+        if step.index == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        text_to_image("an owl", prior, method, out=tmp_path, callback=kill, **settings)
+    assert (tmp_path / "checkpoint.safetensors").is_file()
+    with pytest.raises(ValueError, match="another seed"):
+        text_to_image("an owl", prior, method, out=tmp_path, resume=True, **{**settings, "seed": 4})
+    resumed = text_to_image("an owl", prior, method, out=tmp_path, resume=True, **settings)
+    assert [im.tobytes() for im in resumed.images] == [im.tobytes() for im in whole.images]
+    assert resumed.counts == whole.counts
+    assert resumed.history == whole.history
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 9
+    with pytest.raises(ValueError, match="already finished"):
+        text_to_image("an owl", prior, method, out=tmp_path, resume=True, **settings)
+
+
+def test_resuming_before_the_first_checkpoint_starts_anew(prior, tmp_path):
+    def kill(step):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        text_to_image("an owl", prior, "sds", steps=4, out=tmp_path, callback=kill)
+    text_to_image("an owl", prior, "sds", steps=4, out=tmp_path, resume=True)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_folders_of_others_are_not_touched(prior, tmp_path):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "0001.png").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files"):
+        text_to_image("an owl", prior, "msd", steps=2, out=tmp_path)
+    assert [p.name for p in tmp_path.rglob("*")] == ["frames", "0001.png"]
+
+
+def test_a_prior_that_does_not_load_leaves_the_earlier_run_alone(prior, tmp_path):
+    text_to_image("an owl", prior, "msd", steps=2, out=tmp_path / "run")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    with pytest.raises(ValueError, match="cannot load"):
+        text_to_image("an owl", "nobody/nothing", "msd", steps=2, out=tmp_path / "run")
+    with pytest.raises(ValueError, match="larger than"):
+        text_to_image("an owl", prior, "ddim", steps=5000, out=tmp_path / "run")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
+
+
+@pytest.mark.parametrize("content", ["[]", '{"request": []}', '{"request": null}', "no json"])
+def test_a_damaged_config_is_no_run_to_resume(prior, tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"no run to resume|has another"):
+        text_to_image("an owl", prior, "msd", steps=2, out=tmp_path, resume=True)
+
+
+def test_a_new_run_replaces_the_old_one(prior, tmp_path):
+    text_to_image("an owl", prior, "msd", steps=2, particles=3, out=tmp_path)
+    text_to_image("a cat", prior, "msd", steps=2, out=tmp_path)
+    assert sorted(p.name for p in tmp_path.glob("image_*")) == ["image_00.png"]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_nan_stops_with_advice(prior):
+    with pytest.raises(FloatingPointError, match="step 0 is not finite"):
+        text_to_image("an owl", prior, "sds", steps=2, guidance=1e38)
+
+
+def test_a_prior_without_text_is_refused():
+    mixture = GaussianMixture(torch.zeros(1, 2), torch.ones(1))
+    with pytest.raises(ValueError, match="no text encoder"):
+        text_to_image("an owl", mixture)
+
+
+BAD = [
+    ({"prompt": "  "}, "prompt is empty"),
+    ({"method": "ssd"}, "unknown method 'ssd': use one of sds, annealed_sds, sdi, vsd, csd, msd, "),
+    ({"image": "voxels"}, "unknown image"),
+    ({"through": "voxels"}, "unknown through"),
+    ({"steps": 0}, "steps must be at least 1"),
+    ({"particles": 0}, "particles must be at least 1"),
+    ({"follow": 0}, "follow must be at least 1"),
+    ({"guidance": -1.0}, "guidance must be at least 0"),
+    ({"guidance": float("nan")}, "guidance must be at least 0"),
+    ({"seed": -1}, "seed must be at least 0"),
+    ({"seed": 2**64}, "seed must be below"),
+    ({"prior": "nope"}, "no prior 'nope'"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), BAD, ids=[str(w) for w, _ in BAD])
+def test_bad_input_is_one_sentence_before_any_work(wrong, message, tmp_path, capsys):
+    options = {"prompt": "an owl", **wrong}
+    line = ["image", options.pop("prompt"), "--out", str(tmp_path / "out")]
+    line += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(line)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_paths_are_one_sentence(tmp_path, capsys, folder):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    for line, message in (
+        (["--out", str(tmp_path / "file"), "--prior", str(folder)], "is a file"),
+        (["--prior", str(tmp_path / "empty")], r"no model_index\.json"),
+        (["--out", str(tmp_path / "new"), "--resume"], "no run to resume"),
+        (["--prior", str(folder), "--dtype", "int8", "--out", str(tmp_path / "new")], "unknown dtype 'int8'"),
+        (["--prior", str(folder), "--device", "gpu", "--out", str(tmp_path / "new")], "unknown device"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["image", "an owl", *line])
+        error = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert re.search(message, error)
+        assert len(error.strip().splitlines()) == 1
+
+
+def test_the_command_makes_a_picture(folder, tmp_path, capsys):
+    cli.main(
+        ["image", "an owl", "--prior", str(folder), "--steps", "3", "--out", str(tmp_path / "run"), "--method", "csd"]
+    )
+    assert "4 picture(s), 24 network rows" in capsys.readouterr().out
+    assert (tmp_path / "run" / "image_03.png").is_file()
+
+
+def test_request_is_completed_from_the_recipe():
+    full = Request("an owl", "csd").complete()
+    assert full.particles == 4
+    assert full.steps is not None
+    assert Request("an owl", "csd", particles=7).complete().particles == 7
+
+
+def test_importing_is_light():
+    code = "import sys, scoredistill; print(any(m in sys.modules for m in ('torch', 'diffusers', 'transformers')))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    code = (
+        "import sys; from scoredistill import distill, estimators; print('diffusers' in sys.modules, callable(distill))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "False True\n"
+    )

@@ -1,0 +1,365 @@
+"""Posed pictures: both forms come back as they were written, a model by hand projects as it should, errors say why."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scoredistill.three_d.camera import Cameras, RandomViews, around, look_at
+from scoredistill.three_d.capture import Capture, is_capture, normalised, read_capture, write_colmap, write_transforms
+
+
+@pytest.fixture
+def capture(rng):
+    """Nine views with unequal lenses; pictures of 8 bits, depths of whole thousandths."""
+    cameras = RandomViews(jitter=0.1)(9, rng, (10, 14))
+    lens = 10 + 5 * torch.rand(9, 2, generator=rng)
+    cameras = replace(cameras, focal=lens, centre=cameras.centre + torch.rand(9, 2, generator=rng))
+    images = torch.randint(0, 256, (9, 3, 10, 14), generator=rng) / 255
+    alpha = torch.randint(0, 256, (9, 1, 10, 14), generator=rng) / 255
+    depth = torch.randint(0, 60000, (9, 1, 10, 14), generator=rng) / 1000
+    names = tuple(f"part{i % 2}/view {i}.png" for i in range(9))
+    return Capture(images, cameras, names, (1, 5), alpha, depth)
+
+
+def close(found, expected, atol=1e-6):
+    return found.shape == expected.shape and torch.allclose(found, expected, atol=atol, rtol=0)
+
+
+def same_cameras(found, expected):
+    return all(close(getattr(found, name), getattr(expected, name)) for name in ("poses", "focal", "centre"))
+
+
+def gray(folder, names, size=(8, 6), value=100):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (value,) * 3).save(path)
+
+
+def pose(azimuth=30.0):
+    return around(torch.tensor([azimuth])).poses[0].tolist()
+
+
+def scene(folder, change=None, frames=3, **keys):
+    """A folder in nerfstudio's form; `change` edits its first frame."""
+    entries = [{"file_path": f"images/{i}.png", "transform_matrix": pose(30.0 * i)} for i in range(frames)]
+    if entries:
+        entries[0].update(change or {})
+    content = {"fl_x": 9.0, "fl_y": 8.0, "cx": 4.0, "cy": 3.0, "w": 8, "h": 6, **keys, "frames": entries}
+    gray(folder, [f"images/{i}.png" for i in range(frames)])
+    (folder / "transforms.json").write_text(json.dumps(content))
+    return folder
+
+
+def model(folder, cameras, images, names):
+    gray(folder, [f"images/{name}" for name in names])
+    (folder / "sparse" / "0").mkdir(parents=True)
+    (folder / "sparse" / "0" / "cameras.txt").write_text(cameras)
+    (folder / "sparse" / "0" / "images.txt").write_text(images)
+    return folder
+
+
+def test_transforms_come_back(capture, tmp_path):
+    write_transforms(capture, tmp_path)
+    found = read_capture(tmp_path)
+    assert same_cameras(found.cameras, capture.cameras)
+    assert close(found.images, capture.images)
+    assert close(found.alpha, capture.alpha)
+    assert close(found.depth, capture.depth, 1e-5)
+    assert (found.names, found.held_out) == (capture.names, capture.held_out)
+    assert found.training == (0, 2, 3, 4, 6, 7, 8)
+
+
+def test_colmap_comes_back_sorted_by_name(capture, tmp_path):
+    write_colmap(capture, tmp_path)
+    found = read_capture(tmp_path, held_out=3)
+    order = sorted(range(9), key=capture.names.__getitem__)
+    assert same_cameras(found.cameras, capture.cameras[order])
+    assert close(found.images, capture.images[order])
+    assert found.names == tuple(sorted(capture.names))
+    assert found.held_out == (0, 3, 6)
+
+
+def test_a_split_may_be_replaced(capture, tmp_path):
+    write_transforms(capture, tmp_path)
+    assert read_capture(tmp_path, held_out=4).held_out == (0, 4, 8)
+    assert read_capture(tmp_path, held_out=0).held_out == ()
+    write_transforms(replace(capture, held_out=()), tmp_path)
+    assert read_capture(tmp_path).held_out == (0, 8)  # every 8th without a split
+
+
+def test_a_model_of_colmap_by_hand(tmp_path):
+    # Camera 2: turned by a quarter about its x axis, (cos 45, sin 45, 0, 0), and moved by t = (0.5, 0.25, 4). Its
+    # rotation takes (x, y, z) to (x, -z, y): (1, 2, -3) becomes (1.5, 3.25, 6), seen at
+    # (8 * 1.5 / 6 + 4, 6 * 3.25 / 6 + 3) = (6, 6.25) and a depth of 6. Camera 1 stands at (0, 0, -2), unturned: it
+    # sees (1, 2, -3) behind it, and (1, 2, 3) at (5 / 5 + 4, 2 * 5 / 5 + 3) and a depth of 5.
+    half = math.sqrt(0.5)
+    folder = model(
+        tmp_path,
+        "# cameras\n1 SIMPLE_PINHOLE 8 6 5 4 3\n\n2 PINHOLE 8 6 8 6 4 3\n",
+        f"# images\n7 {half} {half} 0 0 0.5 0.25 4 2 b c.png\n1 2 -1 3 4 5\n3 1 0 0 0 0 0 2 1 a.png\n\n",
+        ["a.png", "b c.png"],
+    )
+    found = read_capture(folder, held_out=0)
+    assert found.names == ("a.png", "b c.png")
+    where, depth = found.cameras.project(torch.tensor([[1.0, 2.0, -3.0], [1.0, 2.0, 3.0]]))
+    assert close(where[1, 0], torch.tensor([6.0, 6.25]), 1e-5)
+    assert close(where[0, 1], torch.tensor([5.0, 5.0]), 1e-5)
+    assert close(depth[:, 0], torch.tensor([-1.0, 6.0]), 1e-5)
+    assert close(found.cameras.eyes[0], torch.tensor([0.0, 0.0, -2.0]))
+    assert close(found.cameras.forward[0], torch.tensor([0.0, 0.0, 1.0]))
+
+
+def test_quaternions_of_half_turns_come_back(tmp_path):
+    """Where the real part is 0: cameras below, beside and upside down."""
+    turns = torch.eye(4).repeat(4, 1, 1)
+    for i, signs in enumerate(([1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1])):
+        turns[i, :3, :3] = torch.diag(torch.tensor(signs).float())
+    cameras = Cameras(turns, torch.full((4, 2), 9.0), torch.full((4, 2), 4.0), (8, 8))
+    capture = Capture(torch.zeros(4, 3, 8, 8), cameras, ("a", "b", "c", "d"))
+    write_colmap(capture, tmp_path)
+    assert same_cameras(read_capture(tmp_path).cameras, cameras)
+
+
+def test_the_original_form(tmp_path):
+    angle = 2 * math.atan(0.5)  # w / 2 / focal = 1/2: the focal length is the width
+    for part, count in (("train", 2), ("val", 1), ("test", 2)):
+        entries = [{"file_path": f"./{part}/r_{i}", "transform_matrix": pose(10.0 * i)} for i in range(count)]
+        gray(tmp_path, [f"{part}/r_{i}.png" for i in range(count)])
+        content = {"camera_angle_x": angle, "frames": entries}
+        (tmp_path / f"transforms_{part}.json").write_text(json.dumps(content))
+    found = read_capture(tmp_path)
+    assert found.names == ("train/r_0.png", "train/r_1.png", "val/r_0.png", "test/r_0.png", "test/r_1.png")
+    assert found.held_out == (2, 3, 4)
+    assert close(found.cameras.focal, torch.full((5, 2), 8.0), 1e-5)
+    assert close(found.cameras.centre, torch.tensor([[4.0, 3.0]]).expand(5, 2))
+    assert close(found.cameras.azimuth, torch.tensor([0.0, 10.0, 0.0, 0.0, 10.0]), 1e-4)
+
+
+def test_lenses_may_differ_by_frame_and_follow_the_picture(tmp_path):
+    folder = scene(tmp_path, {"fl_x": 18.0, "w": 16, "h": 12, "cx": 9.0})
+    found = read_capture(folder, held_out=0)
+    assert close(found.cameras.focal, torch.tensor([[9.0, 4.0], [9.0, 8.0], [9.0, 8.0]]))  # of a picture half as large
+    assert close(found.cameras.centre[:2], torch.tensor([[4.5, 1.5], [4.0, 3.0]]))
+
+
+def test_transparency_lies_over_the_background(tmp_path):
+    folder = scene(tmp_path)
+    for i in range(3):
+        Image.new("RGBA", (8, 6), (255, 0, 0, 51)).save(folder / f"images/{i}.png")
+    white, blue = read_capture(folder), read_capture(folder, background=(0.0, 0.0, 1.0))
+    assert close(white.images[0, :, 0, 0], torch.tensor([1.0, 0.8, 0.8]))
+    assert close(blue.images[0, :, 0, 0], torch.tensor([0.2, 0.0, 0.8]))
+    assert close(white.alpha, torch.full((3, 1, 6, 8), 0.2))
+
+
+def test_size_averages_by_area_and_keeps_the_rays(capture, tmp_path):
+    write_transforms(capture, tmp_path)
+    half = read_capture(tmp_path, size=5)
+    assert half.images.shape == (9, 3, 5, 7)
+    assert close(half.images, torch.nn.functional.avg_pool2d(capture.images, 2))
+    assert close(half.alpha, torch.nn.functional.avg_pool2d(capture.alpha, 2))
+    assert same_cameras(half.cameras, capture.cameras.resized((5, 7)))
+    points = torch.randn(5, 3)
+    assert close(half.cameras.project(points)[0], capture.cameras.project(points)[0] / 2, 1e-3)
+    # 10 rows to 4, 14 columns to 6 (5.6 rounded): new rows cover 2.5 old ones. Means stay.
+    odd = read_capture(tmp_path, size=4)
+    assert odd.images.shape == (9, 3, 4, 6)
+    assert same_cameras(odd.cameras, capture.cameras.resized((4, 6)))
+    assert close(odd.images.mean((2, 3)), capture.images.mean((2, 3)), 1e-5)
+    rows = capture.images.mean(3)
+    assert close(odd.images.mean(3)[:, :, 0], (rows[:, :, 0] + rows[:, :, 1] + rows[:, :, 2] / 2) / 2.5, 1e-5)
+    assert read_capture(tmp_path, size=400).images.shape == capture.images.shape  # never enlarged
+
+
+def test_depth_is_averaged_over_what_is_known(tmp_path):
+    cameras = around(torch.tensor([0.0, 90.0]), size=(2, 2))
+    depth = torch.tensor([[[[2.0, 0.0], [4.0, 0.0]]], [[[0.0, 0.0], [0.0, 0.0]]]])
+    write_transforms(Capture(torch.zeros(2, 3, 2, 2), cameras, ("a.png", "b.png"), depth=depth), tmp_path)
+    assert close(read_capture(tmp_path, size=1, held_out=0).depth.flatten(), torch.tensor([3.0, 0.0]))
+
+
+def test_normalised_undoes_a_similarity(rng):
+    """A turntable, moved, turned and scaled, comes back up to its azimuth; the inverse leads back to the file."""
+    cameras = around(45.0 * torch.arange(8.0), 20.0, 3.0)
+    turn = look_at(torch.tensor([[1.0, 2.0, -0.5]]))[0, :3, :3]
+    moved = cameras.poses.clone()
+    moved[:, :3, :3] = turn @ cameras.poses[:, :3, :3]
+    moved[:, :3, 3] = 7 * cameras.eyes @ turn.T + torch.tensor([5.0, -6.0, 2.0])
+    pictures = torch.rand(8, 3, 64, 64, generator=rng)
+    far = Capture(pictures, replace(cameras, poses=moved), tuple("abcdefgh"), depth=torch.full((8, 1, 64, 64), 21.0))
+    found, similarity = normalised(far)
+    assert close(found.cameras.eyes.norm(dim=-1), torch.full((8,), 3.0), 1e-5)
+    assert close(found.cameras.elevation, torch.full((8,), 20.0), 1e-3)
+    assert close((found.cameras.azimuth - found.cameras.azimuth[0]) % 360 % 359.999, cameras.azimuth, 1e-2)
+    assert close(found.depth, torch.full((8, 1, 64, 64), 3.0), 1e-5)
+    assert similarity.scale == pytest.approx(1 / 7, rel=1e-5)
+    assert close(similarity(torch.tensor([[5.0, -6.0, 2.0]])), torch.zeros(1, 3), 1e-5)
+    back = similarity.inverse().capture(found)
+    assert close(back.cameras.poses, far.cameras.poses, 1e-5)
+    assert close(back.depth, far.depth, 1e-5)
+    points = torch.randn(6, 3, generator=rng) + 2
+    assert close(found.cameras.project(similarity(points))[0], far.cameras.project(points)[0], 2e-2)
+    assert close(similarity.inverse()(similarity(points)), points, 1e-5)
+    other, _ = normalised(far, distance=1.5)
+    assert close(other.cameras.eyes.norm(dim=-1), torch.full((8,), 1.5), 1e-5)
+
+
+def test_normalised_leaves_a_world_that_stands_right(capture):
+    found, similarity = normalised(capture)
+    assert found is capture
+    assert close(similarity(torch.eye(3)), torch.eye(3), 0)
+    moved, _ = normalised(capture, always=True)
+    assert moved.cameras.eyes.norm(dim=-1).mean().item() == pytest.approx(3.0, abs=1e-5)
+    assert not moved.cameras.poses.equal(capture.cameras.poses)
+
+
+def test_normalised_turns_an_upside_down_world():
+    cameras = around(90.0 * torch.arange(4.0), 10.0)
+    flipped = cameras.poses.clone()
+    flipped[:, 1:3] *= -1  # half a turn about x
+    found, _ = normalised(Capture(torch.zeros(4, 3, 64, 64), replace(cameras, poses=flipped), tuple("abcd")))
+    assert close(found.cameras.elevation, torch.full((4,), 10.0), 1e-3)
+    assert close(torch.linalg.det(found.cameras.poses[:, :3, :3]), torch.ones(4), 1e-5)
+
+
+def test_normalised_refuses_what_says_nothing():
+    cameras = around(90.0 * torch.arange(4.0))
+    same = replace(cameras, poses=cameras.poses[:1].repeat(4, 1, 1))
+    with pytest.raises(ValueError, match="one direction"):
+        normalised(Capture(torch.zeros(4, 3, 64, 64), same, tuple("abcd")))
+    inside = cameras.poses.clone()
+    inside[:, :3, 3] = 0
+    with pytest.raises(ValueError, match="one place"):
+        normalised(Capture(torch.zeros(4, 3, 64, 64), replace(cameras, poses=inside), tuple("abcd")))
+
+
+def test_posed_scenes_are_told_from_folders_of_pictures(capture, tmp_path):
+    gray(tmp_path / "film", ["0.png", "1.png"])
+    assert not is_capture(tmp_path / "film")
+    assert not is_capture(tmp_path / "film" / "0.png")
+    assert not is_capture(tmp_path / "nowhere")
+    write_transforms(capture, tmp_path / "a")
+    write_colmap(capture, tmp_path / "b")
+    assert is_capture(tmp_path / "a")
+    assert is_capture(str(tmp_path / "b"))
+
+
+def test_a_model_may_lie_beside_its_pictures(tmp_path):
+    folder = model(tmp_path / "in", "1 PINHOLE 8 6 8 6 4 3\n", "1 1 0 0 0 0 0 2 1 a\n\n2 1 0 0 0 1 0 2 1 b\n", [])
+    gray(folder, ["sparse/0/a.png", "sparse/0/b.png"])
+    inner = folder / "sparse" / "0"
+    for name in "ab":
+        (inner / f"{name}.png").rename(inner / name)
+    assert len(read_capture(inner)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "keys", "sentence"),
+    [
+        ({"file_path": "images/9.png"}, {}, r"missing in .*images: 9\.png"),
+        ({"transform_matrix": None}, {}, "transform_matrix"),
+        ({"transform_matrix": [[1, 2], [3, 4]]}, {}, "4x4"),
+        ({"transform_matrix": [[1, 2], [3]]}, {}, "transform_matrix"),
+        ({"transform_matrix": np.diag([1, 1, -1, 1]).tolist()}, {}, "left-handed"),
+        ({"transform_matrix": np.diag([2, 2, 2, 1]).tolist()}, {}, "no rotation"),
+        ({"transform_matrix": np.diag([1, 1, float("nan"), 1]).tolist()}, {}, "not finite"),
+        ({}, {"k1": 0.1}, r"distorted \(k1\)"),
+        ({"p2": 0.1}, {}, r"distorted \(p2\)"),
+        ({}, {"camera_model": "OPENCV_FISHEYE"}, r"distorted \(OPENCV_FISHEYE\)"),
+        ({"fl_x": "wide"}, {}, "as numbers"),
+        ({"fl_x": -3.0}, {}, "as numbers"),
+        ({"w": 10}, {}, "is 8x6, but its camera takes 10x6"),
+        ({}, {"train_filenames": ["images/7.png"]}, "names images/7.png"),
+        ({}, {"val_filenames": [f"images/{i}.png" for i in range(3)]}, "leave some for training"),
+    ],
+)
+def test_broken_scenes_are_refused(tmp_path, change, keys, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        read_capture(scene(tmp_path, change, **keys))
+
+
+def test_too_few_frames_and_broken_files_are_refused(tmp_path):
+    for frames in (0, 1):
+        with pytest.raises(ValueError, match=f"at least two posed pictures, not {frames}"):
+            read_capture(scene(tmp_path, frames=frames))
+    folder = scene(tmp_path)
+    gray(folder, ["images/1.png"], size=(16, 12))
+    with pytest.raises(ValueError, match="one size, not 8x6, 16x12"):
+        read_capture(folder)
+    assert read_capture(folder, size=6).images.shape == (3, 3, 6, 8)  # sizes may differ on disk
+    (folder / "images/1.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"1\.png is not a picture"):
+        read_capture(folder)
+    for text in ("{", "[]", '{"frames": 3}', '{"frames": [{}]}'):
+        (folder / "transforms.json").write_text(text)
+        with pytest.raises(ValueError, match=r"transforms\.json"):
+            read_capture(folder)
+
+
+def test_a_picture_cut_off_is_refused(tmp_path):
+    folder = scene(tmp_path, w=80, h=60)
+    Image.effect_noise((80, 60), 50).convert("RGB").save(folder / "images/0.png")
+    content = (folder / "images/0.png").read_bytes()
+    (folder / "images/0.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"0\.png is not a picture"):
+        read_capture(folder)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "images", "sentence"),
+    [
+        ("1 OPENCV 8 6 8 6 4 3 0 0 0 0", "1 1 0 0 0 0 0 2 1 a.png\n", "model OPENCV"),
+        ("1 PINHOLE 8 6 8 6 4", "1 1 0 0 0 0 0 2 1 a.png\n", "model PINHOLE with 3 numbers"),
+        ("1 PINHOLE 8 6 0 6 4 3", "1 1 0 0 0 0 0 2 1 a.png\n", "not positive"),
+        ("1 PINHOLE wide 6", "1 1 0 0 0 0 0 2 1 a.png\n", "cameras.txt is broken"),
+        ("1 PINHOLE 8 6 8 6 4 3", "1 1 0 0 0 0 0 2 5 a.png\n", "CAMERA_ID"),
+        ("1 PINHOLE 8 6 8 6 4 3", "1 1 0 0 x 0 0 2 1 a.png\n", "images.txt is broken"),
+        ("1 PINHOLE 8 6 8 6 4 3", "1 1 0 0\n", "ten words"),
+        ("1 PINHOLE 8 6 8 6 4 3", "1 0 0 0 0 0 0 2 1 a.png\n", "quaternion of 0"),
+        ("1 PINHOLE 8 6 8 6 4 3", "1 1 0 0 0 nan 0 2 1 a.png\n", "not finite"),
+        ("1 PINHOLE 8 6 8 6 4 3", "1 1 0 0 0 0 0 2 1 a.png\n", "at least two"),
+        ("1 PINHOLE 8 6 8 6 4 3", "1 1 0 0 0 0 0 2 1 a.png\n\n2 1 0 0 0 0 0 2 1 z.png\n", r"images: z\.png"),
+    ],
+)
+def test_broken_models_are_refused(tmp_path, cameras, images, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        read_capture(model(tmp_path, cameras, images, ["a.png"]))
+
+
+def test_other_folders_are_refused(tmp_path, capture):
+    with pytest.raises(ValueError, match="no posed scene"):
+        read_capture(tmp_path)
+    with pytest.raises(ValueError, match="not a folder"):
+        read_capture(tmp_path / "nowhere")
+    for name in ("cameras", "images"):
+        (tmp_path / f"{name}.bin").write_bytes(b"")
+    assert is_capture(tmp_path)
+    with pytest.raises(ValueError, match="binary: run colmap model_converter"):
+        read_capture(tmp_path)
+    for wrong in ({"size": 0}, {"held_out": 1}, {"held_out": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            read_capture(tmp_path, **wrong)
+    with pytest.raises(ValueError, match=r"two pictures would be named a\.png"):
+        write_transforms(replace(capture, names=("a.png", "a.jpg", *"bcdefgh")), tmp_path)
+    with pytest.raises(ValueError, match="within the folder"):
+        write_colmap(replace(capture, names=("../a.png", *"abcdefgh")), tmp_path)
+    with pytest.raises(ValueError, match="16 bits"):
+        write_transforms(replace(capture, depth=capture.depth + 66), tmp_path)
+
+
+def test_parts_of_a_capture_must_fit(capture):
+    with pytest.raises(ValueError, match="as many cameras and names"):
+        replace(capture, cameras=capture.cameras[:3])
+    with pytest.raises(ValueError, match="cameras of that size"):
+        replace(capture, cameras=capture.cameras.resized((3, 4)))
+    for wrong in ((1, 1), (9,), (5, 1)):
+        with pytest.raises(ValueError, match="held_out"):
+            replace(capture, held_out=wrong)
+    with pytest.raises(ValueError, match="leave some"):
+        replace(capture, held_out=tuple(range(9)))

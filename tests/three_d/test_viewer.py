@@ -1,0 +1,324 @@
+"""The live page: cameras of viser against ours, a program that pretends to be a browser, and a browser."""
+
+import base64
+import io
+import itertools
+import json
+import math
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scoredistill.three_d.camera import around
+from scoredistill.three_d.viewer import Viewer, from_viser, rotation
+from three_d.test_turntable import Counted, ball
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def as_viser(cameras):
+    """(wxyz, position, fov) of one of our cameras, by SciPy's quaternions."""
+    rotations = pytest.importorskip("scipy.spatial.transform").Rotation
+    opencv = cameras.poses[0, :3, :3].double().numpy() @ np.diag([1.0, -1.0, -1.0])
+    x, y, z, w = rotations.from_matrix(opencv).as_quat().tolist()
+    fov = 2 * math.atan(cameras.size[0] / 2 / float(cameras.focal[0, 1]))
+    return (w, x, y, z), tuple(cameras.eyes[0].tolist()), fov
+
+
+@pytest.mark.parametrize(("azimuth", "elevation"), [(0.0, 0.0), (90.0, 15.0), (-50.0, -30.0), (200.0, 80.0)])
+def test_cameras_of_viser_are_ours(azimuth, elevation):
+    ours = around(torch.tensor([azimuth]), elevation, 2.5, 50.0, size=(30, 44))
+    theirs = from_viser(*as_viser(ours), (30, 44))
+    torch.testing.assert_close(theirs.poses, ours.poses, atol=1e-5, rtol=0)
+    torch.testing.assert_close(theirs.focal, ours.focal)
+    torch.testing.assert_close(theirs.rays()[1], ours.rays()[1], atol=1e-5, rtol=0)
+    scaled = from_viser(2 * np.array(as_viser(ours)[0]), *as_viser(ours)[1:], (30, 44))
+    torch.testing.assert_close(scaled.poses, theirs.poses)
+
+
+def test_a_quarter_turn_as_a_quaternion():
+    half = math.sqrt(0.5)
+    turned = rotation(torch.tensor([half, 0.0, 0.0, half], dtype=torch.float64))  # about z: x to y
+    expected = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    torch.testing.assert_close(turned, expected)
+    with pytest.raises(ValueError, match="no rotation"):
+        rotation(torch.zeros(4))
+    with pytest.raises(ValueError, match="between 0 and pi"):
+        from_viser((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0, (4, 4))
+
+
+def test_without_viser_its_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "viser", None)
+    with pytest.raises(ValueError, match=r"pip install 'scoredistill\[ui\]'"):
+        Viewer(ball, free_port())
+
+
+def test_a_port_in_use_is_told():
+    pytest.importorskip("viser")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port {port} is taken by another program: choose another port"):
+            Viewer(ball, port)
+    with pytest.raises(ValueError, match="between 1 and 65535"):
+        Viewer(ball, 0)
+    with pytest.raises(ValueError, match="share"):
+        Viewer(ball, port, share=0)
+
+
+def test_without_readers_nothing_is_drawn_and_closing_frees_the_port():
+    pytest.importorskip("viser")
+    render, port = Counted(), free_port()
+    for _ in range(2):  # the port can be used again
+        with Viewer(render, port) as viewer:
+            start = time.monotonic()
+            for step in range(1000):
+                viewer.update({"step": step, "loss": torch.tensor(0.123456)})
+            assert time.monotonic() - start < 1
+            assert viewer._status.content == "**step** 0  \n**loss** 0.1235"
+            assert not viewer.paused
+        viewer.close()
+        viewer.update({"step": 1000})  # a loop that goes on does not mind
+    assert render.asked == []
+
+
+class Page:
+    """What a browser says and hears, without a browser."""
+
+    def __init__(self, port):
+        connect = pytest.importorskip("websockets.sync.client").connect
+        import viser
+
+        self.encode = pytest.importorskip("msgspec").msgpack.encode
+        self.socket = connect(
+            f"ws://127.0.0.1:{port}", subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None
+        )
+        self.pictures = []
+        threading.Thread(target=self._hear, daemon=True).start()
+
+    def _hear(self):
+        import zstandard
+
+        with suppress(Exception):  # until the connection ends
+            for data in self.socket:
+                end = 16 + int.from_bytes(data[8:16], "little")  # of the compressed part
+                data = zstandard.ZstdDecompressor().decompress(data[16:end]) + data[end:]
+                start = data.find(b"\xff\xd8\xff")  # a JPEG
+                if start >= 0:
+                    self.pictures.append(Image.open(io.BytesIO(data[start:])).convert("RGB"))
+
+    def move(self, cameras, height=300, width=400):
+        wxyz, position, fov = as_viser(cameras)
+        message = {"type": "ViewerCameraMessage", "wxyz": wxyz, "position": position, "fov": fov, "near": 0.01}
+        message |= {"far": 100.0, "image_height": height, "image_width": width, "look_at": (0.0, 0.0, 0.0)}
+        self.socket.send(self.encode({**message, "up_direction": (0.0, 0.0, 1.0)}))
+
+
+def wait_for(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(0.01)
+
+
+@contextmanager
+def connected(render, **how):
+    """A viewer and a page that looks from azimuth 70 and elevation 20."""
+    pytest.importorskip("viser")
+    viewer = Viewer(render, free_port(), **how)
+    page = Page(viewer.server.get_port())
+    try:
+        page.move(around(torch.tensor([70.0]), 20.0, 2.8, 45.0, size=(300, 400)))
+        wait_for(viewer.server.get_clients)
+        yield viewer, page
+    finally:
+        page.socket.close()
+        viewer.close()
+
+
+def test_a_reader_s_camera_reaches_the_renderer_and_its_picture_the_reader():
+    seen = []
+
+    def render(cameras):
+        seen.append(cameras)
+        return ball(cameras)
+
+    with connected(render, resolution=120) as (viewer, page):
+        viewer.update({"step": 1})
+        assert seen[0].size == (30, 40)  # it has just moved
+        viewer.serve(0.6)
+        assert seen[-1].size == (120, 160)
+        expected = around(torch.tensor([70.0]), 20.0, 2.8, 45.0, size=(120, 160))
+        torch.testing.assert_close(seen[-1].poses, expected.poses, atol=1e-5, rtol=0)
+        torch.testing.assert_close(seen[-1].focal, expected.focal)
+        wait_for(lambda: page.pictures and page.pictures[-1].size == (160, 120))
+        drawn = np.asarray(page.pictures[-1]).astype(float)
+        truth = np.asarray((ball_of(expected).rgb[0] * 255).permute(1, 2, 0))
+        assert np.abs(drawn - truth).mean() < 3  # JPEG
+        page.pictures.clear()
+        count = len(seen)
+        viewer.serve(0.2)
+        assert len(seen) == count  # nothing changed, nothing is drawn
+        viewer._mode.value = "opacity"
+        viewer.serve(0.1)
+        assert len(seen) == count + 1
+        wait_for(lambda: page.pictures)
+        flat = np.asarray(page.pictures[-1]).astype(float)
+        assert flat[60, 80].min() > 250
+        assert flat[:5].max() < 5
+
+
+@torch.no_grad()
+def ball_of(cameras):
+    return ball(cameras)
+
+
+def test_drawing_for_a_camera_at_rest_keeps_to_its_share():
+    spent = []
+
+    def slow(cameras):
+        start = time.monotonic()
+        time.sleep(0.05)
+        spent.append(time.monotonic() - start)
+        return ball(cameras)
+
+    with connected(slow, share=0.1, resolution=32) as (viewer, page):
+        viewer.serve(0.6)  # the camera comes to rest
+        spent.clear()
+        start = time.monotonic()
+        while time.monotonic() - start < 1.5:
+            viewer.update()
+            time.sleep(0.002)
+        assert 1 <= len(spent) <= 4  # 0.05 s of every 0.5 s
+        spent.clear()
+        (client,) = viewer.server.get_clients().values()
+        before = client.camera.update_timestamp
+        page.move(around(torch.tensor([10.0])))
+        wait_for(lambda: client.camera.update_timestamp > before)
+        viewer.update()
+        assert len(spent) == 1  # at once
+
+
+def test_pause_holds_the_loop_and_still_draws():
+    render = Counted()
+    with connected(render, resolution=32) as (viewer, page):
+        viewer._pause.value = True
+        loop = threading.Thread(target=viewer.update, daemon=True)
+        loop.start()
+        time.sleep(0.5)
+        count = len(render.asked)
+        page.move(around(torch.tensor([0.0])))
+        wait_for(lambda: len(render.asked) > count)
+        assert loop.is_alive()
+        viewer._mode.value = "normals"
+        wait_for(lambda: render.asked[-1] == (1, True))
+        viewer._pause.value = False
+        loop.join(5)
+        assert not loop.is_alive()
+        viewer._pause.value = True
+        loop = threading.Thread(target=viewer.update, daemon=True)
+        loop.start()
+        page.socket.close()  # who has left cannot go on
+        loop.join(10)
+        assert not loop.is_alive()
+
+
+class Browser:
+    """Chromium without a window, led by its DevTools."""
+
+    def __init__(self, url, folder):
+        connect = pytest.importorskip("websockets.sync.client").connect
+        flags = "--headless=new --no-sandbox --disable-quic --no-first-run --disable-background-networking"
+        flags += " --disable-component-update --disable-sync --enable-unsafe-swiftshader --remote-debugging-port=0"
+        self.process = subprocess.Popen(
+            [CHROMIUM, *flags.split(), f"--user-data-dir={folder}", "--window-size=1000,700", url],
+            stderr=subprocess.DEVNULL,
+        )
+        port = folder / "DevToolsActivePort"
+        wait_for(lambda: port.exists() and len(port.read_text().split()) == 2, 60)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port.read_text().split()[0]}/json") as answer:
+            page = next(part for part in json.load(answer) if part["type"] == "page")
+        self.socket = connect(page["webSocketDebuggerUrl"], max_size=None)
+        self.numbers = itertools.count()
+
+    def call(self, method, **values):
+        number = next(self.numbers)
+        self.socket.send(json.dumps({"id": number, "method": method, "params": values}))
+        while True:
+            answer = json.loads(self.socket.recv(timeout=60))
+            if answer.get("id") == number:
+                return answer["result"]
+
+    def drag(self, start, end, y):
+        mouse = lambda kind, x: self.call(
+            "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1
+        )
+        mouse("mousePressed", start)
+        for k in range(11):
+            mouse("mouseMoved", start + (end - start) * k / 10)
+        mouse("mouseReleased", end)
+
+    def picture(self):
+        data = self.call("Page.captureScreenshot", format="png")["data"]
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(float)
+
+    def close(self):
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(20)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_a_browser_shows_the_thing_and_turns_it(tmp_path):
+    pytest.importorskip("viser")
+    with Viewer(ball, free_port(), title="a ball", resolution=240) as viewer:
+        browser = Browser(viewer.url, tmp_path)
+        try:
+            shots = []
+
+            def side(middle):
+                """Draw and look until the middle of the page has about this colour."""
+                viewer.update({"step": len(shots)})
+                viewer.serve(0.5)
+                shots.append(browser.picture())
+                height, width = shots[-1].shape[:2]
+                return np.abs(shots[-1][height // 2, width // 2] - middle).max() < 40
+
+            front = around(torch.tensor([0.0]), 15.0).eyes[0].numpy() / 3
+            wait_for(lambda: side(255 * (front + 1) / 2), 90)  # the normal that looks at the first camera
+            height, width = shots[-1].shape[:2]
+            assert (shots[-1][height // 2, 20] == 255).all()  # beside it is white
+            reach = 0.45 * height * (0.6 / 3) / math.tan(math.radians(20))  # of the ball, a little less
+            right, left = (shots[-1][height // 2, round(width / 2 + way * reach)] for way in (1, -1))
+            assert right[0] > 200 > 60 > left[0]  # +x is to the right of the front
+            before = next(iter(viewer.server.get_clients().values())).camera.position
+            browser.drag(width // 2, width // 2 - 150, height // 2)
+            wait_for(lambda: not viewer.serve(0.2) and moved_right(viewer, before), 30)
+            towards = lambda eye: 255 * (eye / np.linalg.norm(eye) + 1) / 2
+            position = lambda: next(iter(viewer.server.get_clients().values())).camera.position
+            wait_for(lambda: side(towards(position())), 60)
+        finally:
+            browser.close()
+
+
+def moved_right(viewer, before):
+    """Whether the camera went round to the side of +x."""
+    now = next(iter(viewer.server.get_clients().values())).camera
+    return now.position[0] > before[0] + 1 and time.time() - now.update_timestamp > 0.5

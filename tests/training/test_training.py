@@ -1,0 +1,424 @@
+"""Training the bundled prior, on a few synthetic emoji: data, captions, compositing, every stage, exported folders."""
+
+import io
+import json
+import random
+import subprocess
+import tarfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from scoredistill.datasets import emoji as data
+from scoredistill.datasets.emoji import Emoji
+from scoredistill.datasets.procedural_edits import EDITS
+from scoredistill.training import autoencoder, captions, clip, compose, editor, unet
+from scoredistill.training.__main__ import Training, parse
+from scoredistill.training.loop import Plan, Run, train
+from scoredistill.training.presets import CPU
+from scoredistill.training.tokenizer import MAX_LENGTH, train_tokenizer
+
+NAMES = ("red disc", "green disc", "blue disc", "red bar", "green bar", "blue bar", "white bar", "black disc")
+PHOTOS = np.full((4, 64, 64, 3), 128, np.uint8)
+COLOURS = {
+    "red": (230, 40, 40),
+    "green": (40, 190, 60),
+    "blue": (40, 60, 220),
+    "white": (250, 250, 250),
+    "black": (9, 9, 9),
+}
+
+
+def shape(name: str, size: int) -> np.ndarray:
+    """uint8[64, 64, 4]: a disc or a bar in its colour on nothing."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    colour, kind = name.split()
+    inside = x**2 + y**2 < size**2 if kind == "disc" else (abs(x) < size / 3) & (abs(y) < size)
+    return np.dstack([np.full((64, 64, 3), COLOURS[colour], np.uint8), 255 * inside.astype(np.uint8)])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny networks are slower on several threads, much so on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def emoji() -> Emoji:
+    """Eight concepts in four styles, which differ in size."""
+    pairs = [(concept, style) for style in range(4) for concept in range(len(NAMES))]
+    rgba = np.stack([shape(NAMES[concept], 16 + 4 * style) for concept, style in pairs])
+    concept, style = np.array(pairs).T
+    return Emoji(rgba, concept, style, NAMES, (("round",),) * len(NAMES), ("tiny", "small", "large", "huge"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(emoji, tmp_path_factory):
+    return train_tokenizer(clip.all_captions(emoji), tmp_path_factory.mktemp("tokenizer"), merges=60)
+
+
+# --- data ---
+
+
+def test_held_out_pictures_are_one_of_a_concept_and_never_among_the_training_pictures(emoji):
+    held = emoji.select(emoji.held_out)
+    assert 0 < len(held) < len(emoji) / 4
+    assert len(set(held.concept)) == len(held)
+    assert len(held) + len(emoji.train) == len(emoji)
+    kept = set(zip(emoji.train.concept, emoji.train.style, strict=True))
+    assert kept.isdisjoint(zip(held.concept, held.style, strict=True))
+
+
+def test_the_choice_of_held_out_pictures_never_changes(emoji):
+    held = emoji.select(emoji.held_out)
+    assert [(NAMES[c], s) for c, s in zip(held.concept, held.style, strict=True)] == [("blue disc", 3)]
+
+
+def test_saved_data_load_unchanged(emoji, tmp_path):
+    emoji.save(tmp_path / "emoji.npz")
+    again = Emoji.load(tmp_path / "emoji.npz")
+    assert np.array_equal(again.rgba, emoji.rgba)
+    assert np.array_equal(again.concept, emoji.concept)
+    assert (again.names, again.tags, again.styles) == (emoji.names, emoji.tags, emoji.styles)
+    assert [path.name for path in tmp_path.iterdir()] == ["emoji.npz"]
+
+
+def test_an_unknown_concept_is_named(emoji):
+    assert set(emoji.only(["red bar"]).concept) == {3}
+    with pytest.raises(KeyError, match="purple bar"):
+        emoji.only(["red bar", "purple bar"])
+
+
+def write_package(folder, name: str, files: dict[str, object]) -> None:
+    with tarfile.open(folder / f"{name}-1.0.0.tgz", "w:gz") as archive:
+        for path, content in files.items():
+            text = json.dumps(content).encode()
+            entry = tarfile.TarInfo(f"package/{path}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text))
+
+
+def test_packages_become_pictures_with_names(tmp_path):
+    pytest.importorskip("resvg_py")
+    labels = [{"label": "Red Disc", "group": 4, "tags": ["ball"]}, {"label": "flag", "group": 9}]
+    write_package(tmp_path, "emojibase-data", {"en/data.json": labels})
+    for style, package in enumerate(data.STYLES):
+        name = "reddisc" if package == "fxemoji" else "red-disc"
+        disc = {"body": f'<circle cx="8" cy="8" r="{3 + style / 2}" fill="#f00"/>', "width": 16, "height": 16}
+        write_package(tmp_path, f"iconify-json-{package}", {"icons.json": {"icons": {name: disc}}})
+    emoji = data.load_emoji(tmp_path)
+    assert emoji.names == ("Red Disc",)
+    assert emoji.tags == (("ball",),)
+    assert emoji.rgba.shape == (len(data.STYLES), 64, 64, 4)
+    assert tuple(emoji.rgba[0, 32, 32]) == (255, 0, 0, 255)
+    assert emoji.rgba[0, 0, 0, 3] == 0
+    covered = (emoji.rgba[..., 3] > 127).sum(axis=(1, 2))
+    assert (np.diff(covered) > 0).all()
+
+
+def test_a_missing_npm_is_reported_in_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(data.shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match="needs npm"):
+        data.fetch(tmp_path, "emojibase-data")
+
+
+def test_a_failing_npm_is_reported_with_its_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(data.shutil, "which", lambda name: name)
+    monkeypatch.setattr(data.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "no network"))
+    with pytest.raises(SystemExit, match=r"could not fetch emojibase-data: no network"):
+        data.fetch(tmp_path, "emojibase-data")
+
+
+def test_common_concepts_are_distinct_and_include_the_prompts_of_the_sample_sheet():
+    names = data.common_names()
+    assert len(names) > 100
+    assert {names["owl"], names["bus"]} == {3, 1}
+    assert {prompt.split(" ", 1)[1] for prompt in unet.PROMPTS} <= set(names)
+
+
+# --- captions and compositing ---
+
+
+def test_captions_name_style_and_background():
+    texts = [captions.caption("owl", (), "flat", "blue", random.Random(seed), synonym=0.0) for seed in range(200)]
+    assert all("owl" in text and text.endswith("on a blue background") for text in texts)
+    assert 40 < sum("flat" in text for text in texts) < 120
+    assert any(text.startswith("a flat emoji of an owl") for text in texts)
+
+
+def test_empty_captions_and_synonyms_come_at_their_rates():
+    rng = random.Random(0)
+    texts = [captions.caption("owl", ("bird",), "flat", None, rng, empty=0.1, synonym=0.5) for _ in range(2000)]
+    assert 130 < texts.count("") < 270
+    assert 750 < sum("bird" in text for text in texts) < 1050
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("owl", "an owl"), ("cactus", "a cactus"), ("french fries", "french fries"), ("glass", "a glass")],
+)
+def test_articles(name, expected):
+    assert captions.with_article(name) == expected
+
+
+def test_every_caption_fits_the_text_encoder(emoji, tokenizer):
+    ids = clip.tokens(tokenizer, clip.all_captions(emoji))
+    assert ids.shape[1] <= MAX_LENGTH
+    assert (ids[:, 0] == tokenizer.bos_token_id).all()
+    assert (ids == tokenizer.eos_token_id).any(dim=1).all()
+
+
+def test_unknown_letters_are_spelt_in_bytes(tokenizer):
+    text = "zebra für 7"
+    assert tokenizer.unk_token_id not in tokenizer(text, add_special_tokens=False).input_ids
+    assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+
+
+def test_compositing_keeps_opaque_colours_and_shows_the_background(emoji):
+    image = compose.over(compose.premultiplied(emoji.rgba[:1]), compose.named_backgrounds(["blue"]))
+    assert torch.allclose(image[0, :, 32, 32] * 255, torch.tensor([230.0, 40.0, 40.0]))
+    assert torch.allclose(image[0, :, 0, 0], torch.tensor(compose.BACKGROUNDS["blue"]))
+
+
+def test_resampled_edges_do_not_darken(emoji):
+    white_bar = compose.premultiplied(emoji.rgba[6:7])
+    placed = compose.place(white_bar, torch.tensor([0.8]), torch.tensor([[0.1, 0.03]]), torch.ones(1))
+    assert compose.over(placed, torch.ones(1, 3, 1, 1)).min() > 0.97
+
+
+def test_place_scales_moves_and_mirrors():
+    image = torch.zeros(1, 1, 64, 64)
+    image[..., 24:40, 40:48] = 1
+    y, x = torch.meshgrid(
+        torch.linspace(-1, 1, 65)[:-1] + 1 / 64, torch.linspace(-1, 1, 65)[:-1] + 1 / 64, indexing="ij"
+    )
+
+    def centre(placed: torch.Tensor) -> tuple[float, float]:
+        mass = placed[0, 0] / placed.sum()
+        return float((mass * x).sum()), float((mass * y).sum())
+
+    one = torch.ones(1)
+    before = centre(image)
+    assert centre(compose.place(image, one / 2, torch.zeros(1, 2), one)) == pytest.approx(
+        [c / 2 for c in before], abs=1e-3
+    )
+    moved = compose.place(image, one, torch.tensor([[0.25, -0.5]]), one)
+    assert centre(moved) == pytest.approx((before[0] + 0.25, before[1] - 0.5), abs=1e-3)
+    mirrored = compose.place(image, one, torch.tensor([[0.25, 0.0]]), -one)
+    assert centre(mirrored) == pytest.approx((0.25 - before[0], before[1]), abs=1e-3)
+
+
+def test_pictures_stay_in_range_and_follow_the_generator(emoji):
+    photos = np.zeros((4, 64, 64, 3), np.uint8)
+    first, second, other = (
+        autoencoder.pictures(emoji, photos, 8, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert first.shape == (8, 3, 64, 64)
+    assert 0 <= first.min() < first.max() <= 1
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_pairs_of_the_same_concept_are_no_negatives():
+    features = torch.eye(3)
+    same = clip.contrastive_loss(features, features[[0, 0, 2]], torch.tensor(5.0), torch.tensor([7, 7, 1]))
+    different = clip.contrastive_loss(features, features[[0, 0, 2]], torch.tensor(5.0), torch.tensor([7, 8, 1]))
+    perfect = clip.contrastive_loss(features, features, torch.tensor(50.0), torch.tensor([0, 1, 2]))
+    assert same < different
+    assert perfect < 1e-6
+
+
+def test_augmented_batches_match_pictures_captions_concepts_and_edits(emoji):
+    images, texts, kinds, concepts = clip.batch(emoji, PHOTOS, 64, torch.Generator().manual_seed(0))
+    assert images.shape == (64, 3, 64, 64)
+    assert 0 <= images.min() < images.max() <= 1
+    edits, edited = [None, *EDITS.values()], 0
+    for text, kind in zip(texts, kinds.tolist(), strict=True):
+        index, number = divmod(kind, len(edits))
+        if index < len(NAMES):
+            assert NAMES[index] in text or "round" in text
+        else:
+            assert "photo" in text
+        assert number == 0 or text.endswith(edits[number].caption)
+        edited += number > 0
+    assert 8 <= edited <= 24
+    assert torch.equal(kinds[: len(concepts)] // len(edits), concepts)
+    assert len(concepts) == 56
+
+
+def test_the_bank_holds_the_features_of_all_names_and_is_renewed_now_and_then(emoji, tokenizer):
+    towers = clip.Towers(clip.build(tokenizer), len(NAMES))
+    first = towers.names(tokenizer, NAMES).clone()
+    assert torch.allclose(first, clip.name_features(towers.model, tokenizer, NAMES), atol=1e-6)
+    towers.model.text_projection.weight.data.neg_()
+    for _ in range(clip.BANK_STEPS - 1):
+        assert torch.equal(towers.names(tokenizer, NAMES), first)
+    assert torch.allclose(towers.names(tokenizer, NAMES), -first, atol=1e-6)
+
+
+def test_all_patches_give_the_features_of_the_whole_picture(emoji, tokenizer):
+    model, images = clip.build(tokenizer).eval(), torch.rand(2, 3, 64, 64)
+    whole = clip.image_features(model, images)
+    assert torch.allclose(clip.masked_image_features(model, images, 1.0, torch.Generator()), whole, atol=1e-5)
+    assert not torch.allclose(clip.masked_image_features(model, images, 0.5, torch.Generator()), whole, atol=1e-3)
+
+
+# --- the loop and the stages ---
+
+
+def autoencoder_stage(emoji, tokenizer):
+    photos = np.zeros((4, 64, 64, 3), np.uint8)
+    network = autoencoder.build((8, 16))
+    return network, lambda net, rng: autoencoder.loss_of(net, autoencoder.pictures(emoji, photos, 4, rng), rng)
+
+
+def clip_stage(emoji, tokenizer):
+    images = compose.over(compose.premultiplied(emoji.rgba[:8]), torch.ones(1, 3, 1, 1))
+    ids, concept = clip.tokens(tokenizer, list(NAMES)), torch.arange(8)
+
+    def loss(model, rng):
+        pictures = clip.masked_image_features(model, images, 1.0, rng)
+        return clip.contrastive_loss(pictures, clip.text_features(model, ids), model.logit_scale.exp(), concept)
+
+    return clip.build(tokenizer), loss
+
+
+def unet_stage(emoji, tokenizer):
+    alpha_bar = unet.build_scheduler().alphas_cumprod
+    ids = clip.tokens(tokenizer, ["a red disc", "a blue bar"] * 4, padding="max_length")
+    latent = torch.randn(8, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    network = unet.TextToImage(unet.build_unet((16, 32)), clip.text_encoder_of(clip.build(tokenizer)))
+    return network, lambda net, rng: unet.loss_of(net, latent, ids, alpha_bar, rng)
+
+
+@pytest.mark.parametrize("stage", [autoencoder_stage, clip_stage, unet_stage])
+def test_training_lowers_the_loss_and_a_stopped_run_continues_as_if_it_had_not_stopped(
+    stage, emoji, tokenizer, tmp_path
+):
+    plan = Plan(batch=8, lr=1e-3, steps=24, warmup=2, decay=0.5, parts=2)
+
+    def start(folder):
+        network, loss = stage(emoji, tokenizer)
+        return Run(network, plan, tmp_path / folder), loss
+
+    run, loss = start("whole")
+
+    def error() -> float:
+        with torch.no_grad():
+            return float(loss(run.network, torch.Generator().manual_seed(0)))
+
+    before = error()
+    losses = [run.update(loss) for _ in range(24)]
+    assert error() < 0.95 * before
+    run, loss = start("halves")
+    for _ in range(12):
+        run.update(loss)
+    run.save()
+    run, loss = start("halves")
+    assert run.step == 12
+    again = [run.update(loss) for _ in range(12)]
+    assert again == pytest.approx(losses[12:], rel=1e-4)
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero():
+    plan = Plan(batch=1, lr=1.0, steps=100, warmup=10)
+    rates = [plan.rate(step, plan.progress(step, 0.0)) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1, abs=0.05)
+    assert rates[50] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0)
+
+
+def test_the_average_follows_the_network(tmp_path):
+    network = torch.nn.Linear(1, 1)
+    run = Run(network, Plan(batch=1, lr=0.1, steps=9, decay=0.9), tmp_path)
+    before = run.average.weight.clone()
+    with torch.no_grad():
+        network.weight += 1
+    run.follow()
+    assert torch.allclose(run.average.weight, before + 0.9)  # the first step's decay is 1 / 10
+    assert not run.average.weight.requires_grad
+
+
+def test_an_interrupted_training_saves_and_says_how_far_it_came(tmp_path):
+    run = Run(torch.nn.Linear(1, 1), Plan(batch=1, lr=0.1, steps=10), tmp_path)
+
+    def loss(network, rng):
+        if run.step == 3:
+            import signal
+
+            signal.raise_signal(signal.SIGTERM)
+        return network.weight.square().sum()
+
+    with pytest.raises(SystemExit, match="Stopped at 40%"):
+        train(run, loss, lambda network, path: None, "test")
+    assert Run(torch.nn.Linear(1, 1), run.plan, tmp_path).step == 4
+
+
+def test_the_first_noise_level_hides_everything():
+    assert unet.build_scheduler().alphas_cumprod[-1] < 1e-4
+
+
+def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+    pytest.importorskip("sklearn")
+    from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
+    from transformers import CLIPModel, CLIPProcessor
+
+    monkeypatch.setattr(autoencoder, "PHOTOGRAPHS", 8)
+    monkeypatch.setattr(unet, "PROMPTS", ("a red disc",))
+    brief = Plan(batch=4, lr=1e-3, steps=2, warmup=1)
+    monkeypatch.setattr(clip, "CROPS", 8)
+    monkeypatch.setattr(editor, "CROPS", 8)
+    monkeypatch.setattr(editor, "INSTRUCTIONS", ("make it green",))
+    preset = replace(CPU, autoencoder=brief, clip=brief, unet=brief, editor=brief, common=False, variants=1, pairs=8)
+    training = Training(emoji, preset, tmp_path / "work", "cpu")
+    with pytest.raises(SystemExit, match="no autoencoder in"):
+        training.unet(brief)
+    training.autoencoder(brief)
+    training.clip(brief)
+    trained = training.unet(brief)
+    training.editor(brief)
+    training.export(tmp_path / "out")
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "out" / "emoji", local_files_only=True)
+    assert pipeline("a red disc", num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
+    stored = pipeline.unet.conv_in.weight
+    assert torch.allclose(stored, trained.unet.conv_in.weight, atol=1e-3)
+    latent = pipeline.vae.encode(2 * autoencoder.pictures(emoji, PHOTOS, 8, torch.Generator()) - 1).latent_dist.mode()
+    assert 0.3 < float(latent.std() * pipeline.vae.config.scaling_factor) < 3
+    model = CLIPModel.from_pretrained(tmp_path / "out" / "clip")
+    processor = CLIPProcessor.from_pretrained(tmp_path / "out" / "clip")
+    assert model.dtype == torch.float32
+    batch = processor(
+        text=["a red disc"], images=[pipeline.numpy_to_pil(np.zeros((1, 64, 64, 3)))[0]], return_tensors="pt"
+    )
+    assert model(**batch).logits_per_image.shape == (1, 1)
+    assert (tmp_path / "work" / "unet" / "sheet.png").stat().st_size > 1000
+
+    edit = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+        tmp_path / "out" / "emoji-edit", local_files_only=True
+    )
+    source = edit.numpy_to_pil(np.full((1, 64, 64, 3), 0.5))[0]
+    assert edit("make it green", source, num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
+
+    again = Training(emoji, preset, tmp_path / "later", "cpu", start=tmp_path / "out")
+    for stage in ("autoencoder", "clip", "unet", "editor"):
+        getattr(again, stage)(brief if stage == "editor" else again.last(stage))
+    again.export(tmp_path / "anew")
+    assert not [path for path in (tmp_path / "anew").rglob("*.json") if str(tmp_path) in path.read_text()]
+    kept = again.autoencoder(again.last("autoencoder"))
+    assert kept.config.scaling_factor == pipeline.vae.config.scaling_factor
+    assert torch.equal(kept.encoder.conv_in.weight, pipeline.vae.encoder.conv_in.weight.float())
+    assert torch.equal(again.unet(again.last("unet")).unet.conv_in.weight, stored.float())
+
+
+def test_export_needs_a_folder(capsys):
+    with pytest.raises(SystemExit):
+        parse(["all", "--data", "d", "--work", "w"])
+    assert "export needs --out" in capsys.readouterr().err
