@@ -157,9 +157,9 @@ class Bench:
                 self.prior.network(*args, **kwargs)
 
         def encoder() -> None:
-            pictures = torch.rand(self.options.particles, 3, self.options.size, self.options.size)
-            pictures = pictures.to(self.options.device, self.prior.codec.vae.dtype).requires_grad_()
-            self.prior.codec.vae.encode(pictures).latent_dist.mode().sum().backward()
+            images = torch.rand(self.options.particles, 3, self.options.size, self.options.size)
+            images = images.to(self.options.device, self.prior.codec.vae.dtype).requires_grad_()
+            self.prior.codec.vae.encode(images).latent_dist.mode().sum().backward()
 
         bare = {"unet": unet, "encoder": encoder} if isinstance(generator, Encoded) else {"unet": unet}
         timed = {"step": step, **bare}
@@ -178,15 +178,15 @@ class Bench:
         }
 
     def windowed(self) -> dict[str, Any]:
-        """Gradient through the encoder of one picture of twice the size, whole and in windows of the size."""
+        """Gradient through the encoder of one image of twice the size, whole and in windows of the size."""
         side, codec = 2 * self.options.size, self.prior.codec
-        picture = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(self.options.device)
+        image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(self.options.device)
         grads, found = {}, {}
         for name, window in (("whole", None), ("windows", self.options.size)):
             codec.window = window
 
             def through(name: str = name) -> None:
-                leaf = picture.clone().requires_grad_()
+                leaf = image.clone().requires_grad_()
                 latents = codec.encode(leaf)
                 grads[name] = torch.autograd.grad(latents, leaf, latents.detach())[0]
 
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=KINDS, default="tiny")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
-    parser.add_argument("--size", type=int, default=64, help="side of the pictures in pixels")
+    parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
     parser.add_argument("--particles", type=int, default=8)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--max-rows", type=int, help="rows of one network call at most")

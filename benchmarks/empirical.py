@@ -1,11 +1,11 @@
-"""The ideal denoiser of the emoji pictures, 3x64x64: its cost beside the bundled UNet, its error, and where it leads.
+"""The ideal denoiser of the emoji images, 3x64x64: its cost beside the bundled UNet, its error, and where it leads.
 
     python benchmarks/empirical.py --data FOLDER [--out docs/results/empirical.json]
 
 FOLDER holds the emoji data set (made there if it is missing: see `scoredistill.priors.train.data`). At each
-noise-to-signal ratio noised pictures are denoised by products over all data ("dense") and by `Empirical` ("screened"),
+noise-to-signal ratio noised images are denoised by products over all data ("dense") and by `Empirical` ("screened"),
 and the bundled prior's UNet is run; the three are timed alternately, and medians reported, so that their ratios depend
-little on what else the machine does. Distances are Euclidean over all 12,288 coordinates, pictures in [0, 1].
+little on what else the machine does. Distances are Euclidean over all 12,288 coordinates, images in [0, 1].
 """
 
 import argparse
@@ -37,7 +37,7 @@ STEPS = 100
 
 
 def texts(emoji: Emoji) -> list[set[str]]:
-    """Name, style, and both, of each picture."""
+    """Name, style, and both, of each image."""
     pairs = [(emoji.names[c], emoji.styles[s]) for c, s in zip(emoji.concept, emoji.style, strict=True)]
     return [{name, style, f"a {style} emoji of {name}"} for name, style in pairs]
 
@@ -131,7 +131,7 @@ def table(rows: list[dict]) -> str:
 def markdown(report: dict) -> str:
     ends = [{"what": what} | figures for what, figures in report["destinations"].items()]
     n, worst = report["data"], max(row["screened_over_unet"] for row in report["costs"])
-    return f"""# The ideal denoiser of {n} emoji pictures
+    return f"""# The ideal denoiser of {n} emoji images
 
 `{report["command"]}`, seed {report["seed"]}, {report["date"]}, {report["threads"]} thread(s), load average
 {report["load_average"]} on {report["cores"]} cores. Commit {report["commit"]}.
@@ -139,12 +139,12 @@ def markdown(report: dict) -> str:
 
 A row of `Empirical` takes at most {worst} of the time of a row of the bundled UNet at the same batch. Times are
 milliseconds per sample, medians of alternate calls; gflop are 10^9 operations of products and convolutions per sample;
-errors are the largest absolute difference to the plain float64 mean over 8 pictures in [0, 1].
+errors are the largest absolute difference to the plain float64 mean over 8 images in [0, 1].
 
 {table(report["costs"])}
 
 Where sampling and mean shift end: Euclidean distance to the nearest datum (half of the data are farther than
-{report["median_neighbour_distance"]} from their own nearest neighbour). DDIM ends at the schedule's least noise,
+{report["median_neighbor_distance"]} from their own nearest neighbor). DDIM ends at the schedule's least noise,
 r = {report["least_ratio"]}, r sqrt(12288) = {report["least_distance"]} from a datum; "denoised" is one more call.
 
 {table(ends)}
@@ -162,11 +162,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
     rng, unet, emoji = torch.Generator().manual_seed(options.seed), load_prior("emoji"), load_emoji(options.data)
-    pictures = over(premultiplied(emoji.rgba), torch.ones(1, 3, 1, 1))
+    images = over(premultiplied(emoji.rgba), torch.ones(1, 3, 1, 1))
     start = time.perf_counter()
-    prior = Empirical(pictures, texts(emoji), unet.schedule)
+    prior = Empirical(images, texts(emoji), unet.schedule)
     made = time.perf_counter() - start
-    neighbours = [neighbour(pictures, i) for i in torch.randperm(len(pictures), generator=rng)[:101].tolist()]
+    neighbors = [neighbor(images, i) for i in torch.randperm(len(images), generator=rng)[:101].tolist()]
     rows = []
     for batch in BATCHES:
         for ratio in RATIOS:
@@ -183,11 +183,11 @@ def main() -> None:
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 1),
         "least_ratio": round(least, 4),
-        "least_distance": round(least * pictures[0].numel() ** 0.5, 3),
-        "data": len(pictures),
+        "least_distance": round(least * images[0].numel() ** 0.5, 3),
+        "data": len(images),
         "texts": len(prior.names),
         "made_in_s": round(made, 1),
-        "median_neighbour_distance": round(statistics.median(neighbours), 1),
+        "median_neighbor_distance": round(statistics.median(neighbors), 1),
         "costs": rows,
         "destinations": destinations(prior, "red apple", rng),
     }
@@ -196,9 +196,9 @@ def main() -> None:
     print(markdown(report))
 
 
-def neighbour(pictures: Tensor, i: int) -> float:
-    """Distance of a picture to the nearest other one."""
-    distances = (pictures - pictures[i]).flatten(1).norm(dim=1)
+def neighbor(images: Tensor, i: int) -> float:
+    """Distance of an image to the nearest other one."""
+    distances = (images - images[i]).flatten(1).norm(dim=1)
     distances[i] = torch.inf
     return distances.min().item()
 

@@ -1,4 +1,4 @@
-"""How well encodings are fitted to posed pictures, and at what cost: PSNR of held-out views, and seconds of CPU.
+"""How well encodings are fitted to posed images, and at what cost: PSNR of held-out views, and seconds of CPU.
 
     OMP_NUM_THREADS=1 python benchmarks/fit.py --out docs/results/fit.json
 

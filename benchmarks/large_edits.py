@@ -1,10 +1,10 @@
-"""What editing takes at size: memory of large pictures and long films, rows of a step, memory of the coupling.
+"""What editing takes at size: memory of large images and long videos, rows of a step, memory of the coupling.
 
     python benchmarks/large_edits.py --out docs/results/edits/large.json
 
 Each case runs in a process of its own, on one thread; its figure is the growth of the resident set's peak over what it
-is when the model is loaded, has edited a small picture, and the source is there. Fewer sweeps than usual. Pictures and
-films are made from a panorama of the viser package.
+is when the model is loaded, has edited a small image, and the source is there. Fewer sweeps than usual. Images and
+videos are made from a panorama of the viser package.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scoredistill import __version__
-from scoredistill.datasets.packaged_media import PICTURES, path_of
+from scoredistill.datasets.packaged_media import IMAGES, path_of
 from scoredistill.estimators import Batch, Stein
 from scoredistill.estimators.base import Estimate, Estimator
 from scoredistill.media.video import Video
@@ -28,12 +28,12 @@ from scoredistill.priors.pipelines import load_prior
 from scoredistill.tasks import edit_image, edit_video
 from scoredistill.tasks.session import editor
 
-BOUND = {"picture": 3072, "film": 700}  # MiB above the loaded model that this script holds the cases to
+BOUND = {"image": 3072, "video": 700}  # MiB above the loaded model that this script holds the cases to
 
 
 def panorama(width: int, height: int) -> Image.Image:
     """The forest, enlarged."""
-    return Image.open(path_of(*PICTURES["forest"])).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    return Image.open(path_of(*IMAGES["forest"])).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
 
 
 def peak(anew: bool = False) -> float:
@@ -47,7 +47,7 @@ def peak(anew: bool = False) -> float:
     return int(line.split()[1]) / 1024
 
 
-def picture(width: int, height: int, **settings: object) -> dict:
+def image(width: int, height: int, **settings: object) -> dict:
     """A panorama of this size, edited as `settings` say."""
     prior = editor("emoji-edit", "emoji-edit")
     edit_image(panorama(256, 64), "make it night", prior, sweeps=1, wrap=True)
@@ -57,7 +57,7 @@ def picture(width: int, height: int, **settings: object) -> dict:
     return {"mebibytes": peak() - before, "rows": result.counts["rows"], "seconds": time.perf_counter() - start}
 
 
-def film(frames: int, width: int = 96, height: int = 64, **settings: object) -> dict:
+def video(frames: int, width: int = 96, height: int = 64, **settings: object) -> dict:
     """A pan over a panorama, made frame by frame."""
     import tempfile
 
@@ -80,12 +80,12 @@ def film(frames: int, width: int = 96, height: int = 64, **settings: object) -> 
 
 
 CASES = {
-    "picture 8192x2048, default": (picture, {"width": 8192, "height": 2048}),
-    "picture 8192x2048, all of it at the model's scale": (
-        picture, {"width": 8192, "height": 2048, "size": 0, "stride": 1.0, "sweeps": 1},
+    "image 8192x2048, default": (image, {"width": 8192, "height": 2048}),
+    "image 8192x2048, all of it at the model's scale": (
+        image, {"width": 8192, "height": 2048, "size": 0, "stride": 1.0, "sweeps": 1},
     ),
-    "film of 500 frames": (film, {"frames": 500, "sweeps": 1}),
-    "film of 2000 frames": (film, {"frames": 2000, "sweeps": 1}),
+    "video of 500 frames": (video, {"frames": 500, "sweeps": 1}),
+    "video of 2000 frames": (video, {"frames": 2000, "sweeps": 1}),
 }  # fmt: skip
 
 

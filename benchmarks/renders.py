@@ -46,7 +46,7 @@ def measured(device: str, shape: str, prior_name: str) -> dict[str, object]:
     """Renders per second and the parts of a step."""
     prior = load_prior(prior_name, device=device)
     request = ObjectRequest("a hamburger", shape=shape).complete()
-    scene = make_scene(request, 64, prior.picture_size).to(device)
+    scene = make_scene(request, 64, prior.image_size).to(device)
     made: dict[str, object] = {}
     for size in SIZES:
         camera = orbit(1, size=(size, size)).to(device)
@@ -54,8 +54,8 @@ def measured(device: str, shape: str, prior_name: str) -> dict[str, object]:
             made[f"renders_per_second_{size}"] = 1 / seconds(lambda camera=camera: scene.render(camera), device)
     views = scene.views(VIEWS)
     with torch.no_grad():
-        pictures = scene(views)
-        latents = prior.encode_image(pictures)
+        images = scene(views)
+        latents = prior.encode_image(images)
     guided, text = Guided(prior, 7.5), prior.encode_text("a hamburger")
     t = torch.full((VIEWS,), 0.5, device=device)
 
@@ -64,7 +64,7 @@ def measured(device: str, shape: str, prior_name: str) -> dict[str, object]:
         x.backward(torch.ones_like(x))
 
     def encoded() -> None:
-        x = pictures.clone().requires_grad_()
+        x = images.clone().requires_grad_()
         z = prior.encode_image(x)
         z.backward(torch.ones_like(z))
 

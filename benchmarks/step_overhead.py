@@ -40,7 +40,7 @@ def measure(prior, image: str, particles: int, steps: int) -> dict[str, float]:
     recipe = RECIPES["sds"]
     run = distill(generator, Guided(prior, 7.5), recipe.estimator(), cond, steps=steps + 5)
     latents, text = torch.randn(2 * particles, *prior.latent_shape), cond["text"].expand(2 * particles, -1, -1)
-    pictures = torch.rand(particles, 3, *prior.picture_size)
+    images = torch.rand(particles, 3, *prior.image_size)
     inner = getattr(generator, "generator", None)
 
     @torch.no_grad()
@@ -48,7 +48,7 @@ def measure(prior, image: str, particles: int, steps: int) -> dict[str, float]:
         prior.network(latents, torch.full((2 * particles,), 500.0), encoder_hidden_states=text)
 
     def encoder() -> None:
-        prior.encode_image(pictures.clone().requires_grad_()).sum().backward()
+        prior.encode_image(images.clone().requires_grad_()).sum().backward()
 
     def rendering() -> None:
         inner(inner.views()).sum().backward()

@@ -76,9 +76,9 @@ class Modes:
         return Modes(GaussianMixture(means, covs, schedule=SCHEDULE), axes)
 
 
-def run(prior: Prior, estimator: Estimator, x: Tensor, clock: Bandwidth, steps: int = 20) -> Tensor:
+def run(prior: Prior, estimator: Estimator, x: Tensor, times: Bandwidth, steps: int = 20) -> Tensor:
     for i in range(steps):
-        t = torch.full((len(x),), clock(i, steps), dtype=F64)
+        t = torch.full((len(x),), times(i, steps), dtype=F64)
         x = x - estimator(prior, Batch(x), t).grad
     return x
 
@@ -221,9 +221,9 @@ def kernels(prior: Prior, x: Tensor, s: float, oracle: Tensor, seed: int) -> dic
 
 def averaged(prior: Prior, x: Tensor, s: float, axes: Tensor, steps: int = 20) -> Tensor:
     """Weights from features, average of x itself (`Kernel.average`): what a kernel on features must not do."""
-    clock = Bandwidth(SCHEDULE, s, s / 250)
+    times = Bandwidth(SCHEDULE, s, s / 250)
     for i in range(steps):
-        h, features = clock.bandwidth_at(i, steps), Subspace(axes)
+        h, features = times.bandwidth_at(i, steps), Subspace(axes)
         w = max(h, spacing(features(x)))
         x = prior.denoise_at(x, torch.full((len(x),), h, dtype=F64)) + (h / w) ** 2 * (
             x - RBF(w, features=features).average(x)

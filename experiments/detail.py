@@ -1,4 +1,4 @@
-r"""What mean shift does to the detail of a picture, and why a draw of y keeps what its mean loses.
+r"""What mean shift does to the detail of an image, and why a draw of y keeps what its mean loses.
 
     python benchmarks/detail.py --out docs/results/text_to_2d
 

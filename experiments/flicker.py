@@ -33,9 +33,9 @@ def measured(name: str, height: int, frames: int) -> dict[str, float]:
     flows, canvas = source_flows(source), Canvas(prior, source)
     again = canvas.decode(canvas.source)
     truth = EDITS[EDIT](source)
-    film = to_pil(source)
+    video = to_pil(source)
     edits = {
-        d: to_tensor(edit_video(film, EDITS[EDIT].instructions[0], prior, size=height, detail=d).frames)
+        d: to_tensor(edit_video(video, EDITS[EDIT].instructions[0], prior, size=height, detail=d).frames)
         for d in (0.0, 1.0)
     }
     shown = {
@@ -46,7 +46,7 @@ def measured(name: str, height: int, frames: int) -> dict[str, float]:
         f"{EDIT}, csd with detail": edits[1.0],
         f"{EDIT}, true": truth,
     }
-    found = {what: 1000 * warp_error(pictures, source, flows) for what, pictures in shown.items()}
+    found = {what: 1000 * warp_error(images, source, flows) for what, images in shown.items()}
     found |= {
         f"PSNR to the truth, {k}": float(psnr(edits[d], truth).mean()) for k, d in (("without", 0.0), ("with", 1.0))
     }

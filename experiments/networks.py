@@ -72,7 +72,7 @@ def high_dimensional(d: int, modes: int = 20) -> GaussianMixture:
 
 
 @cache
-def pictures() -> tuple[Tensor, Tensor]:
+def images() -> tuple[Tensor, Tensor]:
     """The 1797 digits as [n, 64] in [-1, 1], and which digits they are."""
     from sklearn.datasets import load_digits
 
@@ -85,7 +85,7 @@ def digits_mixture() -> GaussianMixture:
     """40 Gaussians fitted to the digits; .01 is added to every variance, so no direction is thinner than .1."""
     from sklearn.mixture import GaussianMixture as Fit
 
-    fit = Fit(40, covariance_type="full", reg_covar=0.01, random_state=0, max_iter=50).fit(pictures()[0].numpy())
+    fit = Fit(40, covariance_type="full", reg_covar=0.01, random_state=0, max_iter=50).fit(images()[0].numpy())
     parts = (torch.tensor(p, dtype=torch.float64) for p in (fit.means_, fit.covariances_, fit.weights_))
     return GaussianMixture(*parts, schedule=SCHEDULE)
 
@@ -127,7 +127,7 @@ def task(name: str, quick: bool, steps: int = 4000) -> Task:
         mixture = toy_set(name, schedule=SCHEDULE)
         return Task(name, mixture, denoiser("learned", name, quick), draws(mixture, 1000, 99), 0.5, 0.005)
     if name == "digits":
-        seen, fresh = pictures()[0].split([1500, 297])
+        seen, fresh = images()[0].split([1500, 297])
         spread, exact = seen.std(0).square().mean().sqrt().item(), Empirical(seen, schedule=SCHEDULE)
         network = trained("digits_1500", lambda: seen, config_for(64, spread, quick))
         return Task(name, exact, NetworkPrior(network, SCHEDULE), fresh, spread, 0.05)
@@ -344,7 +344,7 @@ def judge() -> Callable[[Tensor], Tensor]:
     """Class probabilities of a logistic regression trained on the digits."""
     from sklearn.linear_model import LogisticRegression
 
-    x, y = pictures()
+    x, y = images()
     fit = LogisticRegression(max_iter=300).fit(x.numpy(), y.numpy())
     return lambda z: torch.from_numpy(fit.predict_proba(z.numpy()))
 
@@ -405,10 +405,10 @@ def spread(rows: list[dict[str, float]]) -> dict[str, list[float]]:
     }
 
 
-def wall(walls: dict[str, dict[str, Tensor]], file: Path) -> None:
+def image_grid(image_grid: dict[str, dict[str, Tensor]], file: Path) -> None:
     """Digits by each sampler: a titled row each, a block of columns per network."""
     size, count, left, top = 40, 12, 130, 26
-    blocks = list(walls.items())
+    blocks = list(image_grid.items())
     names = list(blocks[0][1])
     across = count * (size + 2) + 16
     page = Image.new("RGB", (left + across * len(blocks), top + len(names) * (size + 2)), "white")
@@ -420,8 +420,8 @@ def wall(walls: dict[str, dict[str, Tensor]], file: Path) -> None:
             if b == 0:
                 pen.text((6, y + 12), name, fill="#333333", font=font)
             for j, point in enumerate(rows[name][:count]):
-                grey = ((point.reshape(8, 8) + 1) * 127.5).clamp(0, 255).round().to(torch.uint8).numpy()
-                cell = Image.fromarray(255 - grey).resize((size, size), Image.Resampling.NEAREST)
+                gray = ((point.reshape(8, 8) + 1) * 127.5).clamp(0, 255).round().to(torch.uint8).numpy()
+                cell = Image.fromarray(255 - gray).resize((size, size), Image.Resampling.NEAREST)
                 page.paste(cell, (left + b * across + j * (size + 2), y))
     page.save(file)
 
@@ -506,7 +506,7 @@ def main() -> None:
         "seeds": list(SEEDS), "date": DATE, "version": __version__, "fractions": list(FRACTIONS),
         "profile": {}, "errors": {}, "exact_errors": {}, "runs": {}, "widened": {}, "training": {},
     }  # fmt: skip
-    walls = {}
+    image_grid = {}
     for name in options.tasks:
         t = task(name, quick)
         report["profile"][name] = profile(t, quick)
@@ -515,7 +515,7 @@ def main() -> None:
             report["exact_errors"][name] = errors(t, SAMPLERS[1:6] + SAMPLERS[8::2], True, t.exact)
         report["runs"][name], points = runs(t, RUN_SAMPLERS, quick)
         if name.startswith("digits"):
-            walls[f"network of the {name}"] = points
+            image_grid[f"network of the {name}"] = points
         if name in ("64-D", "digits mixture"):
             report["widened"][name] = {}
             for teacher in ("exact", "itself"):
@@ -536,8 +536,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "networks.json").write_text(json.dumps(rounded(report), indent=1) + "\n")
     print(tables(report))
-    if walls:
-        wall(walls, options.out / "networks.png")
+    if image_grid:
+        image_grid(image_grid, options.out / "networks.png")
 
 
 if __name__ == "__main__":

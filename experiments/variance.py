@@ -42,7 +42,7 @@ from scoredistill.priors import Counted, GaussianMixture, Prior
 from scoredistill.rng import Rng, draw_noise
 from scoredistill.sampling import posterior_sample
 from scoredistill.schedule import VE, VP, Weight, weight_at
-from scoredistill.times import Bandwidth, Clock, Linear, Uniform
+from scoredistill.times import Bandwidth, Linear, Times, Uniform
 
 DATE, SEEDS = "2026-11-21", (0, 1, 2, 3)
 EXPLODING, PRESERVING = VE(0.002, 5.0), VP()
@@ -271,15 +271,15 @@ def pairs(name: str, particles: int, draws: int) -> dict[str, dict]:
             a, b = plus - plus.mean(0), minus - minus.mean(0)
             single = (a.square().sum() + b.square().sum()) / 2
             kept["pair"].append((0.5 * (a + b).square().sum() / single).item())
-            eps, centred = a + n - n.mean(0), n - n.mean(0)
+            eps, centerd = a + n - n.mean(0), n - n.mean(0)
             kept["reference"].append((eps.square().sum() / a.square().sum()).item())
-            c = (eps * centred).sum() / centred.square().sum()
-            kept["c"].append(((eps - c * centred).square().sum() / a.square().sum()).item())
-            kept["closed"].append(((eps - r * r / (0.25 + r * r) * centred).square().sum() / a.square().sum()).item())
+            c = (eps * centerd).sum() / centerd.square().sum()
+            kept["c"].append(((eps - c * centerd).square().sum() / a.square().sum()).item())
+            kept["closed"].append(((eps - r * r / (0.25 + r * r) * centerd).square().sum() / a.square().sum()).item())
             if draws < 8 * x.shape[1]:
                 continue  # a matrix fitted to fewer draws follows their noise
-            fit = torch.linalg.lstsq(centred.transpose(0, 1), a.transpose(0, 1)).solution
-            left = a.transpose(0, 1) - centred.transpose(0, 1) @ fit
+            fit = torch.linalg.lstsq(centerd.transpose(0, 1), a.transpose(0, 1)).solution
+            left = a.transpose(0, 1) - centerd.transpose(0, 1) @ fit
             kept["matrix"].append((left.square().sum() / a.square().sum()).item())
         found[f"{r:g}"] = {key: spread(v) for key, v in kept.items() if v}
     return found
@@ -421,8 +421,8 @@ def golden(index: int, steps: int) -> float:
     return 0.02 + 0.96 * ((0.5 + index * 0.6180339887498949) % 1)
 
 
-def families(plain: bool) -> Iterator[tuple[str, VE | VP, Callable[[], Estimator], Clock, int]]:
-    """(title, schedule, estimator, clock, rows per step); with `plain` steps, x - grad is a denoised sample."""
+def families(plain: bool) -> Iterator[tuple[str, VE | VP, Callable[[], Estimator], Times, int]]:
+    """(title, schedule, estimator, time_schedule, rows per step); with `plain` steps, x - grad is a denoised sample."""
     end, shape = (0.005, "geometric") if plain else (0.0, "linear")
     narrow, like = (Bandwidth(kind, LAMBDAS[0] / math.sqrt(2), end, shape) for kind in (EXPLODING, PRESERVING))
     weight: Weight = ratio if plain else "sigma2"
@@ -453,7 +453,7 @@ def families(plain: bool) -> Iterator[tuple[str, VE | VP, Callable[[], Estimator
 def ends(name: str, particles: int, rows: int, plain: bool = False) -> dict[str, dict]:
     """NLL, precision and recall at the end of runs of `rows` network rows per particle: Adam .08, or x <- x - grad."""
     found: dict[str, dict] = {}
-    for title, schedule, make, clock, cost in families(plain):
+    for title, schedule, make, time_schedule, cost in families(plain):
         values: dict[str, list[float]] = {key: [] for key in ("nll", "nll_median", "precision", "recall", "rows")}
         for seed in SEEDS:
             rng, counted = torch.Generator().manual_seed(seed), Counted(seen(name, schedule))
@@ -462,7 +462,7 @@ def ends(name: str, particles: int, rows: int, plain: bool = False) -> dict[str,
             optimizer: torch.optim.Optimizer = torch.optim.Adam(latents.parameters(), lr=0.08)
             if plain:
                 optimizer = torch.optim.SGD(latents.parameters(), lr=1.0)
-            times = replace(clock, seed=seed) if isinstance(clock, Uniform) else clock
+            times = replace(time_schedule, seed=seed) if isinstance(time_schedule, Uniform) else time_schedule
             for _ in distill(latents, counted, make(), steps=rows // cost, times=times, optimizer=optimizer, rng=rng):
                 pass
             x, exact = latents.values.detach(), seen(name, EXPLODING)

@@ -1,4 +1,4 @@
-"""The loop, its clocks, generators and checkpoints."""
+"""The loop, its time schedules, generators and checkpoints."""
 
 import pytest
 import torch
@@ -65,7 +65,7 @@ def test_resuming_is_bit_exact(mixture, estimator, tmp_path):
     assert torch.equal(second.values, whole.values)
 
 
-def test_a_kept_state_does_not_move_and_knows_its_clock(mixture, tmp_path):
+def test_a_kept_state_does_not_move_and_knows_its_times(mixture, tmp_path):
     """Resuming from a state kept in memory, with a generator of another seed, sees the same times and noise."""
     whole, kept = points(5), None
     times = []
@@ -113,15 +113,15 @@ def test_conditions_may_depend_on_the_view(mixture):
 
 
 def test_costs_of_a_step_are_counts():
-    """From pixels one encoder pass and no decode; a picture is decoded only when it is looked at."""
-    prior = Counted(PictureLatents())
+    """From pixels one encoder pass and no decode; an image is decoded only when it is looked at."""
+    prior = Counted(ImageLatents())
     cond = {"label": torch.zeros(1, dtype=torch.long)}
     for step in distill(Encoded(Pixels(2, (8, 8)), prior), Guided(prior, 7.5), SDS(), cond, steps=3):
         pass
     assert prior.counts() == {"rows": 12, "calls": 3, "encoded": 6, "decoded": 0}
     assert step.images().shape == (2, 3, 8, 8)
-    assert prior.decoded == 0  # an encoded generator has its pictures at hand
-    prior = Counted(PictureLatents())
+    assert prior.decoded == 0  # an encoded generator has its images at hand
+    prior = Counted(ImageLatents())
     for step in distill(Latents(2, (3, 4, 4)), Guided(prior, 7.5), SDS(), cond, steps=3):
         pass
     assert prior.counts() == {"rows": 12, "calls": 3, "encoded": 0, "decoded": 0}
@@ -129,8 +129,8 @@ def test_costs_of_a_step_are_counts():
     assert prior.decoded == 2
 
 
-class PictureLatents(Empirical):
-    """Four labelled pictures of 8x8 in a latent space of 4x4: average pooling as the codec."""
+class ImageLatents(Empirical):
+    """Four labeled images of 8x8 in a latent space of 4x4: average pooling as the codec."""
 
     def __init__(self):
         data = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -143,9 +143,9 @@ class PictureLatents(Empirical):
         return torch.nn.functional.interpolate(x, scale_factor=2.0)
 
 
-def test_through_the_decoder_the_gradient_is_a_difference_of_pictures():
+def test_through_the_decoder_the_gradient_is_a_difference_of_images():
     """With a linear codec D(E(x)): grad = x - D(E(x) - g), no backward pass, and modes are decoded data."""
-    prior, rng = Counted(PictureLatents()), torch.Generator().manual_seed(0)
+    prior, rng = Counted(ImageLatents()), torch.Generator().manual_seed(0)
     x, t = torch.rand(3, 3, 8, 8, generator=rng), torch.full((3,), 0.4)
     cond = {"label": torch.ones(1, dtype=torch.long)}
     estimate = Decoded(MSD())(prior, Batch(x, cond), t)
@@ -157,8 +157,8 @@ def test_through_the_decoder_the_gradient_is_a_difference_of_pictures():
     times = Bandwidth(prior.schedule, 3.0, 0.05)
     for step in distill(generator, prior, Decoded(MSD()), cond, steps=40, times=times, optimizer=sgd(1.0)):
         pass
-    pictures = prior.decode(prior.prior.data[1::2])
-    distance = torch.cdist(generator.values.flatten(1), pictures.flatten(1)).min(1).values
+    images = prior.decode(prior.prior.data[1::2])
+    distance = torch.cdist(generator.values.flatten(1), images.flatten(1)).min(1).values
     assert distance.max() < 0.01
     assert torch.equal(step.images(), generator.values.clamp(0, 1))
 
@@ -176,9 +176,9 @@ def test_following_a_gradient_heads_for_its_point_without_new_calls(mixture):
 
 
 @pytest.mark.parametrize("kind", ["mlp", "pixels", "latents"])
-def test_every_image_generator_reaches_a_picture(kind):
-    """Modes of the ideal denoiser are the data: each generator must end at one of the class's two pictures."""
-    prior = PictureLatents()
+def test_every_image_generator_reaches_a_image(kind):
+    """Modes of the ideal denoiser are the data: each generator must end at one of the class's two images."""
+    prior = ImageLatents()
     rng = torch.Generator().manual_seed(0)
     generator = {
         "mlp": lambda: Encoded(CoordinateMLP(2, (8, 8), rng=rng), prior),
@@ -197,7 +197,7 @@ def test_every_image_generator_reaches_a_picture(kind):
     assert 0 <= images.min() <= images.max() <= 1
 
 
-def test_pictures_are_independent_and_seeded():
+def test_images_are_independent_and_seeded():
     make = lambda seed: CoordinateMLP(3, (6, 5), rng=torch.Generator().manual_seed(seed))
     a = make(0)
     assert torch.equal(a(a.views()), make(0)(a.views()))
@@ -216,7 +216,7 @@ def test_encoded_does_not_own_the_networks_of_the_prior():
     assert len(list(Encoded(Pixels(1, (4, 4)), prior).parameters())) == 1
 
 
-class TestClocks:
+class TestTimess:
     def test_uniform_covers_its_range_and_depends_on_the_index_alone(self):
         times = torch.tensor([Uniform(0.2, 0.6)(i, 2000) for i in range(2000)])
         assert 0.2 <= times.min() < 0.205 < 0.595 < times.max() <= 0.6
@@ -229,14 +229,14 @@ class TestClocks:
         assert Linear(0.9, 0.1)(0, 1) == 0.9
 
     def test_bandwidths_are_geometric(self):
-        clock = Bandwidth(VP(), 4.0, 0.25)
-        ratios = VP().ratio(torch.tensor([clock(i, 5) for i in range(5)], dtype=F64))
+        times = Bandwidth(VP(), 4.0, 0.25)
+        ratios = VP().ratio(torch.tensor([times(i, 5) for i in range(5)], dtype=F64))
         assert ratios.tolist() == pytest.approx([4, 2, 1, 0.5, 0.25])
 
     @pytest.mark.parametrize(
         "make", [lambda: Uniform(-0.1, 1.0), lambda: Linear(2.0, 0.0), lambda: Bandwidth(VP(), 0.1, 0.2)]
     )
-    def test_impossible_clocks_are_refused(self, make):
+    def test_impossible_timess_are_refused(self, make):
         with pytest.raises(ValueError, match=r"times must|bandwidths must"):
             make()
 

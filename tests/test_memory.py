@@ -52,7 +52,7 @@ def generators():
 
 
 def edit_cond(prior):
-    """One instruction, and a source picture of its own for each particle."""
+    """One instruction, and a source image of its own for each particle."""
     return prior.encode_text("make it red") | prior.encode_source(noise(PARTICLES, 3, 16, 16, seed=4).sigmoid())
 
 
@@ -149,19 +149,17 @@ def test_a_step_on_latents_costs_its_network_rows(pipeline, estimator, particles
 
 
 def test_an_edit_of_8_particles_costs_40_network_rows(editor):
-    prior, pictures = load_prior(editor), noise(8, 3, 16, 16).sigmoid()
-    start = prior.encode_image(pictures)
-    cond = prior.encode_text("make it red") | prior.encode_source(pictures)
+    prior, images = load_prior(editor), noise(8, 3, 16, 16).sigmoid()
+    start = prior.encode_image(images)
+    cond = prior.encode_text("make it red") | prior.encode_source(images)
     run = distill(Latents.of(start), ImageGuided(prior, 7.5, 1.5), CSDEdit(), cond, source=start, steps=2)
     next(run)
     assert flops(lambda: next(run)) == pytest.approx(unet_flops(prior, 40), rel=0.01)
 
 
-def test_a_step_on_pictures_costs_its_network_rows_and_the_encoder_there_and_back(pipeline):
-    prior, pictures = load_prior(pipeline), noise(2, 3, 16, 16).sigmoid()
-    encoder = flops(
-        lambda: prior.codec.vae.encode(pictures.clone().requires_grad_()).latent_dist.mode().sum().backward()
-    )
+def test_a_step_on_images_costs_its_network_rows_and_the_encoder_there_and_back(pipeline):
+    prior, images = load_prior(pipeline), noise(2, 3, 16, 16).sigmoid()
+    encoder = flops(lambda: prior.codec.vae.encode(images.clone().requires_grad_()).latent_dist.mode().sum().backward())
     assert encoder > 0.05 * unet_flops(prior, 4)
     run = distill(Encoded(Pixels(2, (16, 16)), prior), Guided(prior, 7.5), SDS(), prior.encode_text("an owl"), steps=2)
     next(run)
@@ -169,7 +167,7 @@ def test_a_step_on_pictures_costs_its_network_rows_and_the_encoder_there_and_bac
 
 
 def test_the_loop_encodes_no_text_decodes_nothing_and_asks_for_the_source_once(editor):
-    prior, pictures = load_prior(editor), noise(2, 3, 16, 16).sigmoid()
+    prior, images = load_prior(editor), noise(2, 3, 16, 16).sigmoid()
     counted, called = Counted(prior), []
     parts = {
         "text": prior.pipeline.text_encoder,
@@ -177,8 +175,8 @@ def test_the_loop_encodes_no_text_decodes_nothing_and_asks_for_the_source_once(e
         "decoder": prior.codec.vae.decoder,
     }
     hooks = [part.register_forward_hook(lambda *_, name=name: called.append(name)) for name, part in parts.items()]
-    cond = prior.encode_text("make it red") | prior.encode_source(pictures)
-    start = counted.encode_image(pictures)
+    cond = prior.encode_text("make it red") | prior.encode_source(images)
+    start = counted.encode_image(images)
     guided = ImageGuided(counted, 7.5, 1.5)
     before = list(called)
     for _ in distill(Latents.of(start), guided, CSDEdit(), cond, source=start, steps=3):

@@ -22,7 +22,7 @@ def run_example(text, folder):
     return example, run.stdout
 
 
-def test_the_readme_example_makes_a_picture(tmp_path):
+def test_the_readme_example_makes_a_image(tmp_path):
     example, output = run_example(README, tmp_path)
     assert len([line for line in example.splitlines() if line.strip()]) <= 11
     assert "149: gradient" in output
@@ -35,7 +35,7 @@ def test_the_guides_own_estimator_finds_modes(tmp_path):
     assert ours > samples
 
 
-def test_the_editing_page_edits_a_picture(tmp_path):
+def test_the_editing_page_edits_a_image(tmp_path):
     _, output = run_example(EDITING, tmp_path)
     assert output.startswith("(150, 90) ")
     assert int(output.split()[-1]) > 0
@@ -43,8 +43,8 @@ def test_the_editing_page_edits_a_picture(tmp_path):
 
 def test_the_page_on_three_dimensions_makes_a_red_thing(tmp_path):
     run_example(THREE_D, tmp_path)
-    with Image.open(tmp_path / "apple.png") as picture:
-        red, green, blue = picture.getpixel((32, 32))
+    with Image.open(tmp_path / "apple.png") as image:
+        red, green, blue = image.getpixel((32, 32))
     assert red > green + 50
     assert red > blue + 50
 

@@ -313,5 +313,5 @@ def test_the_paper_s_sampler_counts_its_calls_and_refuses_other_steps():
 
 def test_a_run_is_done_at_its_least_bandwidth_itself():
     """1, .75, .5, .25, 0: the bandwidth of .5 is the last that is used."""
-    clock = Bandwidth(VE(), 1.0, 0.0, "linear", bandwidth_min=0.5)
-    assert [clock.done(k, 5) for k in range(5)] == [False, False, True, True, True]
+    times = Bandwidth(VE(), 1.0, 0.0, "linear", bandwidth_min=0.5)
+    assert [times.done(k, 5) for k in range(5)] == [False, False, True, True, True]

@@ -1,4 +1,4 @@
-"""Clocks: end points, windows, the mass of a weight, ticks of a table, and times that depend on the step alone."""
+"""Time schedules: end points, windows, the mass of a weight, ticks of a table, dependence on the step alone."""
 
 import math
 
@@ -16,7 +16,7 @@ from scoredistill.times import Bandwidth, Linear, PriorWeighted, Sqrt, Ticks, Un
 F64 = torch.float64
 TABLE = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod.double()
 SD = Tabulated(TABLE)
-CLOCKS = [
+SCHEDULES = [
     Uniform(0.1, 0.7, seed=3),
     Window(seed=3),
     Window(warmup=0.2, move=0.5),
@@ -27,30 +27,35 @@ CLOCKS = [
     Bandwidth(VP(), 4.0, 0.0, shape="linear"),
     Ticks(Window(), 500),
 ]
-DESCENDING = [clock for clock in CLOCKS if not isinstance(clock, (Uniform, Window, Ticks))]
+DESCENDING = [time_schedule for time_schedule in SCHEDULES if not isinstance(time_schedule, (Uniform, Window, Ticks))]
+
+
+def named(value):
+    """Ids that are the same in every process of pytest-xdist, as the repr of a function is not."""
+    return type(value).__name__
 
 
 def particles():
     return Latents(3, (2,), rng=torch.Generator().manual_seed(1)).double()
 
 
-def times(clock, steps):
-    return torch.tensor([clock(i, steps) for i in range(steps)], dtype=F64)
+def times(time_schedule, steps):
+    return torch.tensor([time_schedule(i, steps) for i in range(steps)], dtype=F64)
 
 
-@pytest.mark.parametrize("clock", CLOCKS, ids=repr)
-def test_times_are_a_pure_function_of_the_step(clock):
-    forwards = [clock(i, 37) for i in range(37)]
-    backwards = [clock(i, 37) for i in reversed(range(37))]
+@pytest.mark.parametrize("time_schedule", SCHEDULES, ids=named)
+def test_times_are_a_pure_function_of_the_step(time_schedule):
+    forwards = [time_schedule(i, 37) for i in range(37)]
+    backwards = [time_schedule(i, 37) for i in reversed(range(37))]
     assert forwards == backwards[::-1]
     assert all(0 <= t <= 1 for t in forwards)
-    assert 0 <= clock(0, 1) <= 1
+    assert 0 <= time_schedule(0, 1) <= 1
 
 
-@pytest.mark.parametrize("clock", CLOCKS, ids=repr)
-def test_a_resumed_run_sees_the_same_times(clock):
+@pytest.mark.parametrize("time_schedule", SCHEDULES, ids=named)
+def test_a_resumed_run_sees_the_same_times(time_schedule):
     prior = gaussian(torch.zeros(2, dtype=F64), 0.5, VP())
-    run = lambda generator, **more: distill(generator, prior, SDS(), steps=9, times=clock, **more)
+    run = lambda generator, **more: distill(generator, prior, SDS(), steps=9, times=time_schedule, **more)
     whole = list(run(particles()))
     state = next(step.state_dict() for step in run(particles()) if step.index == 3)
     resumed = list(run(particles(), state=state))
@@ -58,10 +63,10 @@ def test_a_resumed_run_sees_the_same_times(clock):
     assert [step.t for step in resumed] == [step.t for step in whole[4:]]
 
 
-@pytest.mark.parametrize("clock", DESCENDING, ids=repr)
+@pytest.mark.parametrize("time_schedule", DESCENDING, ids=named)
 @pytest.mark.parametrize("steps", [2, 11, 1500])
-def test_descending_clocks_never_turn_back(clock, steps):
-    seen = times(clock, steps)
+def test_descending_timess_never_turn_back(time_schedule, steps):
+    seen = times(time_schedule, steps)
     assert (seen.diff() <= 0).all()
     assert seen[0] > seen[-1]
 
@@ -76,10 +81,10 @@ def test_sqrt_is_quick_at_first():
 class TestWindow:
     def test_a_jump_after_the_warm_up(self):
         """Interval score matching: 1500 of 5000 steps in the wide window."""
-        clock = Window(warmup=0.3)
-        assert clock.bounds(0, 5000) == clock.bounds(1499, 5000) == (0.02, 0.98)
-        assert clock.bounds(1500, 5000) == clock.bounds(4999, 5000) == (0.02, 0.5)
-        seen = times(clock, 5000)
+        time_schedule = Window(warmup=0.3)
+        assert time_schedule.bounds(0, 5000) == time_schedule.bounds(1499, 5000) == (0.02, 0.98)
+        assert time_schedule.bounds(1500, 5000) == time_schedule.bounds(4999, 5000) == (0.02, 0.5)
+        seen = times(time_schedule, 5000)
         for part, hi in ((seen[:1500], 0.98), (seen[1500:], 0.5)):
             assert 0.02 <= part.min() < 0.023
             assert hi - 0.003 < part.max() <= hi
@@ -87,17 +92,19 @@ class TestWindow:
 
     def test_a_linear_move(self):
         """Both ends move at once: from [.5, .98] to [.02, .5] between a quarter and three quarters of the run."""
-        clock = Window((0.5, 0.98), (0.02, 0.5), warmup=0.25, move=0.5)
+        time_schedule = Window((0.5, 0.98), (0.02, 0.5), warmup=0.25, move=0.5)
         for index, expected in ((25, (0.5, 0.98)), (50, (0.26, 0.74)), (60, (0.164, 0.644)), (75, (0.02, 0.5))):
-            assert clock.bounds(index, 101) == pytest.approx(expected, abs=1e-12)
-        assert clock.bounds(0, 101) == (0.5, 0.98)
-        assert clock.bounds(100, 101) == (0.02, 0.5)
+            assert time_schedule.bounds(index, 101) == pytest.approx(expected, abs=1e-12)
+        assert time_schedule.bounds(0, 101) == (0.5, 0.98)
+        assert time_schedule.bounds(100, 101) == (0.02, 0.5)
 
     def test_a_move_over_the_whole_run_reaches_its_end(self):
-        clock = Window((0.5, 0.98), (0.02, 0.5), warmup=0.0, move=1.0)
-        assert clock.bounds(0, 8) == (0.5, 0.98)
-        assert clock.bounds(7, 8) == (0.02, 0.5)
-        assert all(clock.bounds(i, 8)[0] <= clock(i, 8) <= clock.bounds(i, 8)[1] for i in range(8))
+        time_schedule = Window((0.5, 0.98), (0.02, 0.5), warmup=0.0, move=1.0)
+        assert time_schedule.bounds(0, 8) == (0.5, 0.98)
+        assert time_schedule.bounds(7, 8) == (0.02, 0.5)
+        assert all(
+            time_schedule.bounds(i, 8)[0] <= time_schedule(i, 8) <= time_schedule.bounds(i, 8)[1] for i in range(8)
+        )
 
     def test_a_window_that_stays_is_uniform(self):
         still = Window((0.1, 0.6), (0.1, 0.6), seed=5)
@@ -108,7 +115,7 @@ class TestWindow:
 class TestPriorWeighted:
     def test_mass_against_a_sum_by_hand(self):
         """t(i) of the paper's formula, entry by entry of Stable Diffusion's table, with its constants in entries."""
-        clock = PriorWeighted(SD, lo=0.0, hi=1.0, m1=800 / 999, m2=500 / 999, s1=300 / 999, s2=100 / 999)
+        time_schedule = PriorWeighted(SD, lo=0.0, hi=1.0, m1=800 / 999, m2=500 / 999, s1=300 / 999, s2=100 / 999)
         mass = []
         for entry, squared_alpha in enumerate(TABLE.tolist()):
             w_p = 1.0
@@ -120,13 +127,13 @@ class TestPriorWeighted:
         total = sum(mass)
         for index in range(0, 101, 4):
             misses = [abs(sum(mass[entry:]) / total - index / 100) for entry in range(1000)]
-            assert round(clock(index, 101) * 999) == misses.index(min(misses))
+            assert round(time_schedule(index, 101) * 999) == misses.index(min(misses))
 
     @pytest.mark.parametrize("schedule", [SD, VP(), Flow(), VE()], ids=repr)
     @pytest.mark.parametrize("weight", [noise_to_signal, "uniform", "sigma2"])
     def test_the_mass_passed_is_the_part_of_the_run(self, schedule, weight):
         """The integral of W from t(f) to hi, by Simpson's rule, is f of the whole, up to 1.5 of `count` pieces."""
-        clock = PriorWeighted(schedule, weight=weight, count=20_001)
+        time_schedule = PriorWeighted(schedule, weight=weight, count=20_001)
 
         def density(t):
             alpha, sigma = schedule(t)
@@ -142,15 +149,15 @@ class TestPriorWeighted:
         limit = 1.5 * density(torch.linspace(0.02, 0.98, 999, dtype=F64)).max() * 0.96 / 20_000 / whole
         assert limit < 2e-3
         for index in range(1, 20):
-            assert abs(integral(clock(index, 21), 0.98) / whole - index / 20) < limit
+            assert abs(integral(time_schedule(index, 21), 0.98) / whole - index / 20) < limit
 
     def test_it_covers_its_range_and_lingers_at_the_weight(self):
-        clock = PriorWeighted(SD)
-        assert (clock(0, 100), clock(99, 100)) == (0.98, 0.02)
-        assert abs(clock(500, 1001) - 0.83) < 0.005
+        time_schedule = PriorWeighted(SD)
+        assert (time_schedule(0, 100), time_schedule(99, 100)) == (0.98, 0.02)
+        assert abs(time_schedule(500, 1001) - 0.83) < 0.005
         assert abs(PriorWeighted(SD, weight="uniform")(500, 1001) - 0.67) < 0.005
 
-    def test_a_flat_weight_is_the_linear_clock(self):
+    def test_a_flat_weight_is_the_linear_times(self):
         flat = PriorWeighted(VP(), m1=1.0, m2=0.0, weight="uniform", count=5001)
         assert (times(flat, 50) - times(Linear(), 50)).abs().max() < 1.5 * 0.96 / 5000
 
@@ -166,30 +173,30 @@ class TestBandwidth:
         assert [linear.bandwidth_at(i, 5) for i in range(5)] == [4.0, 3.5, 3.0, 2.5, 2.0]
         geometric = Bandwidth(VP(), 4.0, 0.25)
         assert [geometric.bandwidth_at(i, 5) for i in range(5)] == pytest.approx([4, 2, 1, 0.5, 0.25], rel=1e-15)
-        for clock in (linear, geometric):
-            wanted = [clock.bandwidth_at(i, 5) for i in range(5)]
-            assert VP().ratio(times(clock, 5)).tolist() == pytest.approx(wanted, rel=1e-12)
+        for time_schedule in (linear, geometric):
+            wanted = [time_schedule.bandwidth_at(i, 5) for i in range(5)]
+            assert VP().ratio(times(time_schedule, 5)).tolist() == pytest.approx(wanted, rel=1e-12)
 
     @pytest.mark.parametrize("shape", ["geometric", "linear"])
     def test_the_last_is_the_end(self, shape):
-        clock = Bandwidth(VP(), 0.35, 0.01, shape=shape)
-        assert [clock.bandwidth_at(steps - 1, steps) for steps in (1, 2, 20)] == [0.01] * 3
-        assert [clock.done(i, 20) for i in range(20)] == [False] * 19 + [True]
+        time_schedule = Bandwidth(VP(), 0.35, 0.01, shape=shape)
+        assert [time_schedule.bandwidth_at(steps - 1, steps) for steps in (1, 2, 20)] == [0.01] * 3
+        assert [time_schedule.done(i, 20) for i in range(20)] == [False] * 19 + [True]
 
     @pytest.mark.parametrize("schedule", [VP(), VE(), Flow(), SD], ids=repr)
     def test_a_linear_one_may_end_at_zero(self, schedule):
-        clock = Bandwidth(schedule, 0.316 / 2**0.5, 0.0, shape="linear")
-        assert clock.bandwidth_at(20, 21) == 0
-        assert clock(20, 21) == 0
-        assert abs(clock.bandwidth_at(10, 21) * 2**0.5 - 0.158) < 1e-15
+        time_schedule = Bandwidth(schedule, 0.316 / 2**0.5, 0.0, shape="linear")
+        assert time_schedule.bandwidth_at(20, 21) == 0
+        assert time_schedule(20, 21) == 0
+        assert abs(time_schedule.bandwidth_at(10, 21) * 2**0.5 - 0.158) < 1e-15
 
     def test_a_run_ends_where_the_bandwidth_passes_its_least(self):
         """From 2 by factors 1 / 2: the first bandwidth at most .3 is .25, in step 3."""
-        clock = Bandwidth(VP(), 2.0, 2.0**-9, bandwidth_min=0.3)
+        time_schedule = Bandwidth(VP(), 2.0, 2.0**-9, bandwidth_min=0.3)
         prior, seen = gaussian(torch.zeros(2, dtype=F64), 0.5, VP()), []
-        for step in distill(particles(), prior, MSD(), steps=11, times=clock):
+        for step in distill(particles(), prior, MSD(), steps=11, times=time_schedule):
             seen.append(float(step.estimate.info["bandwidth"]))
-            if clock.done(step.index, step.steps):
+            if time_schedule.done(step.index, step.steps):
                 break
         assert seen == pytest.approx([2, 1, 0.5, 0.25], rel=1e-9)
         assert Bandwidth(VP(), 2.0, 1.0, bandwidth_min=0.3).done(10, 11)
@@ -198,11 +205,11 @@ class TestBandwidth:
 class TestTicks:
     @pytest.mark.parametrize("count", [500, 1000])
     def test_times_are_entries(self, count):
-        clock = Ticks(Uniform(seed=2), count)
+        time_schedule = Ticks(Uniform(seed=2), count)
         for index in range(200):
-            entry = clock(index, 200) * (count - 1)
+            entry = time_schedule(index, 200) * (count - 1)
             assert abs(entry - round(entry)) < 1e-9
-            assert abs(clock(index, 200) - Uniform(seed=2)(index, 200)) <= 0.5 / (count - 1) + 1e-15
+            assert abs(time_schedule(index, 200) - Uniform(seed=2)(index, 200)) <= 0.5 / (count - 1) + 1e-15
 
     def test_all_entries_of_the_table_are_exact(self):
         seen = times(Ticks(Linear(1.0, 0.0), 1000), 1000)
@@ -242,6 +249,6 @@ class TestTicks:
         (lambda: Ticks(Uniform(), 10, offset=10), "offset < count"),
     ],
 )
-def test_impossible_clocks_are_refused(make, message):
+def test_impossible_timess_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -25,7 +25,7 @@ def tokenizer(folder):
 
 
 def stable_diffusion(folder, prediction="eps", spacing="leading", to_one=False):
-    """A StableDiffusionPipeline with 8x8 latents of 4 channels and 16x16 pictures, seeded."""
+    """A StableDiffusionPipeline with 8x8 latents of 4 channels and 16x16 images, seeded."""
     torch.manual_seed(0)
     tokens = tokenizer(folder)
     text = CLIPTextConfig(

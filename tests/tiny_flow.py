@@ -64,7 +64,7 @@ def clip(kind, tokens, width=16):
 
 
 def autoencoder():
-    """Latents of 4 channels, a quarter of the picture's sides, with a shift."""
+    """Latents of 4 channels, a quarter of the image's sides, with a shift."""
     return AutoencoderKL(
         block_out_channels=(8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=4,
         up_block_types=("UpDecoderBlock2D",) * 3, norm_num_groups=4, sample_size=32, scaling_factor=0.4,
@@ -73,7 +73,7 @@ def autoencoder():
 
 
 def stable_diffusion_3(folder, t5=True, shift=3.0, dynamic=False, medium=False):
-    """A StableDiffusion3Pipeline with 8x8 latents and 32x32 pictures, seeded; `medium` as 3.5 has its attention."""
+    """A StableDiffusion3Pipeline with 8x8 latents and 32x32 images, seeded; `medium` as 3.5 has its attention."""
     torch.manual_seed(0)
     tokens, words = tokenizer(folder), t5_tokenizer()
     transformer = SD3Transformer2DModel(
@@ -91,7 +91,7 @@ def stable_diffusion_3(folder, t5=True, shift=3.0, dynamic=False, medium=False):
 
 
 def flux(folder, kind=FluxPipeline, told=True, dynamic=True):
-    """A FluxPipeline (or Kontext) with 8x8 latents and 32x32 pictures, seeded; `told` a scale as dev is."""
+    """A FluxPipeline (or Kontext) with 8x8 latents and 32x32 images, seeded; `told` a scale as dev is."""
     torch.manual_seed(0)
     tokens, words = tokenizer(folder), t5_tokenizer()
     transformer = FluxTransformer2DModel(
@@ -115,7 +115,7 @@ def kontext(folder):
 
 
 def source(size, rows=2):
-    """Pictures whose latents have the given size."""
+    """Images whose latents have the given size."""
     return torch.rand(rows, 3, *(4 * side for side in size), generator=torch.Generator().manual_seed(4))
 
 
@@ -174,17 +174,17 @@ def flux_difference(folder, guidance=3.5, scale=1.0, size=SQUARE, negative=None,
     return relative(ours(prior, x, steps, scale, negative), theirs)
 
 
-def kontext_difference(folder, picture=SQUARE, guidance=3.5, scale=1.0, size=SQUARE, negative=None, steps=4):
-    """The same of Kontext, with a source picture whose latents have the size `picture`, or with none."""
+def kontext_difference(folder, image=SQUARE, guidance=3.5, scale=1.0, size=SQUARE, negative=None, steps=4):
+    """The same of Kontext, with a source image whose latents have the size `image`, or with none."""
     pipeline, x = kontext(folder), noise(size)
-    pictures = None if picture is None else source(picture)
+    images = None if image is None else source(image)
     theirs = run_flux(
-        pipeline, x, steps, image=pictures, guidance_scale=guidance, true_cfg_scale=scale, _auto_resize=False,
+        pipeline, x, steps, image=images, guidance_scale=guidance, true_cfg_scale=scale, _auto_resize=False,
         max_area=16 * size[0] * size[1], negative_prompt=None if negative is None else [negative] * 2,
     )  # fmt: skip
     prior = load_prior(pipeline)
     prior.guidance = guidance
-    cond = {} if pictures is None else prior.encode_source(pictures)
+    cond = {} if images is None else prior.encode_source(images)
     return relative(ours(prior, x, steps, scale, negative, cond), theirs)
 
 
@@ -212,9 +212,9 @@ CASES = {
         flux_difference, scale=4.0, negative="", dynamic=False, size=TALL
     ),
     f"{KONTEXT}, flow, embedded guidance 2.5": partial(kontext_difference, guidance=2.5),
-    f"{KONTEXT}, flow, source of another size": partial(kontext_difference, picture=TALL, size=WIDE),
-    f"{KONTEXT}, flow, no source": partial(kontext_difference, picture=None),
+    f"{KONTEXT}, flow, source of another size": partial(kontext_difference, image=TALL, size=WIDE),
+    f"{KONTEXT}, flow, no source": partial(kontext_difference, image=None),
     f"{KONTEXT}, flow, true guidance 4.0 with negative prompt": partial(
-        kontext_difference, scale=4.0, negative="blurry", picture=WIDE
+        kontext_difference, scale=4.0, negative="blurry", image=WIDE
     ),
 }

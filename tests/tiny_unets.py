@@ -67,7 +67,7 @@ def instruct_pix2pix(folder, prediction="eps"):
 
 
 def stable_diffusion_xl(folder, prediction="eps", zeros=True, kind=StableDiffusionXLPipeline, **options):
-    """A Stable Diffusion XL pipeline with 8x8 latents of 4 channels and 16x16 pictures, seeded.
+    """A Stable Diffusion XL pipeline with 8x8 latents of 4 channels and 16x16 images, seeded.
 
     Args:
         zeros: force_zeros_for_empty_prompt.
@@ -128,7 +128,7 @@ def t5_tokenizer():
 
 
 def deepfloyd(folder, ancestral=False, kind=IFPipeline):
-    """An IFPipeline of 16x16 pictures, seeded, with a scheduler that does not clip."""
+    """An IFPipeline of 16x16 images, seeded, with a scheduler that does not clip."""
     torch.manual_seed(0)
     tokens = t5_tokenizer()
     text = T5Config(
@@ -171,7 +171,7 @@ def noise(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(3))
 
 
-def pictures(height=16, width=16):
+def images(height=16, width=16):
     return torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(4))
 
 
@@ -205,7 +205,7 @@ def refined(scale, negatives=None, height=16, width=16):
     def run(folder: Path) -> float:
         pipeline, x_T = refiner(folder), noise(2, 4, height // 2, width // 2)
         theirs = pipeline(
-            PROMPTS, image=pictures(height, width), strength=1.0, guidance_scale=scale, negative_prompt=negatives,
+            PROMPTS, image=images(height, width), strength=1.0, guidance_scale=scale, negative_prompt=negatives,
             latents=x_T, num_inference_steps=STEPS, output_type="latent",
         ).images  # fmt: skip
         prior = load_prior(pipeline)
@@ -217,10 +217,10 @@ def refined(scale, negatives=None, height=16, width=16):
 
 
 def edited(make, scale, image_scale, negatives=None, height=16, width=16):
-    """Instruction editing of two pictures."""
+    """Instruction editing of two images."""
 
     def run(folder: Path) -> float:
-        pipeline, x_T, sources = make(folder), noise(2, 4, height // 2, width // 2), pictures(height, width)
+        pipeline, x_T, sources = make(folder), noise(2, 4, height // 2, width // 2), images(height, width)
         size = {"height": height, "width": width} if hasattr(pipeline, "is_cosxl_edit") else {}
         theirs = pipeline(
             PROMPTS, image=sources, guidance_scale=scale, image_guidance_scale=image_scale, negative_prompt=negatives,

@@ -19,19 +19,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BREAKAGES = [
-    # schedules, clocks, kernels
+    # schedules, time schedules, kernels
     ("schedule.py", "return log_alpha.exp(), ", "return (1.001 * log_alpha).exp(), ", "test_schedule.py", ""),
     ("schedule.py", "torch.lerp(table[below], table[below + 1], position - below)", "table[below]", "test_schedule.py", ""),
     ("schedule.py", "r / (1 + r))", "r / (1 + 1.01 * r))", "test_schedule.py", ""),
-    ("clock.py", "(1 - fraction) * math.log(self.start)", "fraction * math.log(self.start)", "test_times.py", "Bandwidth"),
-    ("clock.py", "index / max(steps - 1, 1)", "index / steps", "test_times.py", "Window or sqrt"),
-    ("clock.py", "min(max(late / self.move, 0.0), 1.0)", "max(late / self.move, 0.0)", "test_times.py", "Window"),
-    ("clock.py", "math.sqrt(_fraction(index, steps))", "_fraction(index, steps) ** 2", "test_times.py", "sqrt"),
-    ("clock.py", ".flip(0).cumsum(0).flip(0)", ".cumsum(0)", "test_times.py", "PriorWeighted"),
-    ("clock.py", "(t - self.m1).clamp(min=0) / self.s1", "(t - self.m1).clamp(min=0) / self.s2", "test_times.py", "PriorWeighted"),
-    ("clock.py", "(over**2 + under**2) / 2", "(over**2 + under**2)", "test_times.py", "PriorWeighted"),
-    ("clock.py", "<= (self.bandwidth_min or self.end)", "< (self.bandwidth_min or self.end)", "test_sampling.py", "least_bandwidth"),
-    ("clock.py", "/ self.stride + 0.5)", "/ self.stride)", "test_times.py", "Ticks"),
+    ("times.py", "(1 - fraction) * math.log(self.start)", "fraction * math.log(self.start)", "test_times.py", "Bandwidth"),
+    ("times.py", "index / max(steps - 1, 1)", "index / steps", "test_times.py", "Window or sqrt"),
+    ("times.py", "min(max(late / self.move, 0.0), 1.0)", "max(late / self.move, 0.0)", "test_times.py", "Window"),
+    ("times.py", "math.sqrt(_fraction(index, steps))", "_fraction(index, steps) ** 2", "test_times.py", "sqrt"),
+    ("times.py", ".flip(0).cumsum(0).flip(0)", ".cumsum(0)", "test_times.py", "PriorWeighted"),
+    ("times.py", "(t - self.m1).clamp(min=0) / self.s1", "(t - self.m1).clamp(min=0) / self.s2", "test_times.py", "PriorWeighted"),
+    ("times.py", "(over**2 + under**2) / 2", "(over**2 + under**2)", "test_times.py", "PriorWeighted"),
+    ("times.py", "<= (self.bandwidth_min or self.end)", "< (self.bandwidth_min or self.end)", "test_sampling.py", "least_bandwidth"),
+    ("times.py", "/ self.stride + 0.5)", "/ self.stride)", "test_times.py", "Ticks"),
     ("kernels.py", ".clamp(min=FLOOR)", "", "test_kernels.py", "duplicates"),
     ("kernels.py", "u = squared / (2 * width**2)", "u = squared / width**2", "test_kernels.py", "closed_form or repulsion"),
     ("kernels.py", "math.log(n + 1)", "math.log(n + 2)", "test_kernels.py", "median_rule"),
@@ -84,7 +84,7 @@ BREAKAGES = [
     ("priors/pipelines/flow.py", "(height // self.patch) * (width", "height * (width", "priors/pipelines/test_flow.py", "dynamic_shift"),
     ("priors/pipelines/flow.py", "self.pipeline.scheduler.config.num_train_timesteps", "(self.pipeline.scheduler.config.num_train_timesteps - 1)", "priors/pipelines/test_flow.py", "ddim_equals"),
     ("priors/pipelines/flux.py", ".permute(0, 2, 4, 1, 3, 5)", ".permute(0, 2, 4, 3, 5, 1)", "priors/pipelines/test_flow.py", "ddim_equals"),
-    ("priors/pipelines/flux.py", "coordinates(picture, i)", "coordinates(picture, 0)", "priors/pipelines/test_flow.py", "ddim_equals"),
+    ("priors/pipelines/flux.py", "coordinates(image, i)", "coordinates(image, 0)", "priors/pipelines/test_flow.py", "ddim_equals"),
     ("priors/pipelines/flux.py", "step / 1000", "step / 999", "priors/pipelines/test_flow.py", "ddim_equals"),
     ("priors/pipelines/codec.py", "(latents - shift) * scale", "latents * scale - shift", "priors/pipelines/test_codec.py", "channel"),
     ("priors/pipelines/codec.py", "self.scale / _by_channel(std)", "self.scale * _by_channel(std)", "priors/pipelines/test_codec.py", "channel"),
@@ -99,7 +99,7 @@ BREAKAGES = [
     ("priors/train/pairs.py", "target[rows] = edit(source[rows]", "target[rows] = edit(target[rows] * 0.9", "training/test_editor.py", "procedural"),
     ("priors/train/clip.py", "kinds[row] += number + 1", "kinds[row] += number", "training/test_training.py", "augmented"),
     ("priors/train/clip.py", "% BANK_STEPS == 0", "% BANK_STEPS == 1", "training/test_training.py", "bank"),
-    # the ideal denoiser on pictures
+    # the ideal denoiser on images
     ("priors/empirical.py", "upper >= best - sigma", "upper >= best + sigma", "priors/test_empirical.py", ""),
     ("priors/empirical.py", "alpha * rest, alpha**2], 1)", "0 * rest, alpha**2], 1)", "priors/test_empirical.py", ""),
     ("priors/pipelines/codec.py", "encoded.latent_dist.mode()", "encoded.latent_dist.sample()", "priors/pipelines/test_load.py", "codec"),
@@ -237,7 +237,7 @@ BREAKAGES = [
     ("metrics/efficientnet.py", "sides += [total // 2, total - total // 2]", "sides += [total - total // 2, total // 2]", "metrics/test_efficientnet.py", ""),
     ("metrics/efficientnet.py", "return (2 * resized - 1)", "return resized", "metrics/test_efficientnet.py", ""),
     ("metrics/efficientnet.py", "return x + out if self.adds else out", "return out", "metrics/test_efficientnet.py", ""),
-    ("tasks/images/gather.py", "torch.cdist(real, real).kthvalue(min(NEIGHBOURS, len(real) - 1) + 1)", "torch.cdist(real, real).kthvalue(len(real))", "studies/test_text_to_image.py", "known_sets"),
+    ("tasks/images/gather.py", "torch.cdist(real, real).kthvalue(min(NEIGHBORS, len(real) - 1) + 1)", "torch.cdist(real, real).kthvalue(len(real))", "studies/test_text_to_image.py", "known_sets"),
     ("tasks/images/gather.py", "frechet_distance(torch.cat(features), every)", "frechet_distance(every, every)", "studies/test_text_to_image.py", "known_sets"),
     ("tasks/images/gather.py", "if fid <= level)", "if fid < level)", "studies/test_text_to_image.py", "reaches_a_level"),
     ("tasks/images/jobs.py", "max(1, round(rows / (one.counts[\"rows\"] / len(one.images))))", "max(1, round(rows / one.counts[\"rows\"]))", "studies/test_text_to_image.py", "budgets"),

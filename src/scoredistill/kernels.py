@@ -53,20 +53,20 @@ class Kernel(ABC):
             raise ValueError(f"scale must be positive, not {self.scale}")
 
     @abstractmethod
-    def profile(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    def profile(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         """k(u) for u >= 0, with k(0) = 1."""
 
     @abstractmethod
-    def slope(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    def slope(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         """k'(u), negative."""
 
-    def __call__(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n n"]:
+    def __call__(self, x: Float[Tensor, " n *d"]) -> Float[Tensor, "n n"]:
         """K with ones on the diagonal. Memory O(n^2 + n d)."""
         flat = self._features(x)
         squared = _pairwise_squared(flat)
         return self.profile(squared / (2 * self._width(squared) ** 2))
 
-    def repulsion(self, x: Float[Tensor, "n *d"]) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n *d"]]:
+    def repulsion(self, x: Float[Tensor, " n *d"]) -> tuple[Float[Tensor, "n n"], Float[Tensor, " n *d"]]:
         """K and the kernel gradient sum_j grad_{x_j} K_ij, the direction that takes particle i away from the others.
 
         h is held fixed. Memory O(n^2 + n d). Features are differentiated, in one backward pass per particle.
@@ -87,7 +87,7 @@ class Kernel(ABC):
         return self.profile(u), torch.stack(rows).reshape_as(x)
 
     @torch.no_grad()
-    def average(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
+    def average(self, x: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
         """The mean of the particles as each of them weighs it: sum_j K_ij x_j / sum_j K_ij, itself included.
 
         For `RBF(h)` this is the denoiser D_q(x_i; h) of the particles' own density q, so that average(x) - x is h^2
@@ -114,10 +114,10 @@ class Kernel(ABC):
 class RBF(Kernel):
     """Radial basis function, exp(-|f_i - f_j|^2 / (2 h^2)), on particles or features of them. Arguments: `Kernel`."""
 
-    def profile(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    def profile(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         return (-u).exp()
 
-    def slope(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    def slope(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         return -(-u).exp()
 
 
@@ -125,10 +125,10 @@ class RBF(Kernel):
 class InverseMultiquadric(Kernel):
     """Heavy-tailed kernel, (1 + |f_i - f_j|^2 / h^2)^(-1/2), on particles or features of them. Arguments: `Kernel`."""
 
-    def profile(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    def profile(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         return (1 + 2 * u).rsqrt()
 
-    def slope(self, u: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    def slope(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         return -((1 + 2 * u) ** -1.5)
 
 

@@ -4,7 +4,7 @@ r"""The loop: parameters make images, a prior scores them, an estimator makes a 
         if step.index % 50 == 0:
             show(step.images())
 
-It is a Python generator: progress bars, checkpoints, pictures and early stopping are the body of the caller's loop.
+It is a Python generator: progress bars, checkpoints, images and early stopping are the body of the caller's loop.
 """
 
 import copy
@@ -19,7 +19,7 @@ from scoredistill.estimators import Batch, Estimate, Estimator
 from scoredistill.generators import Generator
 from scoredistill.priors import Cond, Prior
 from scoredistill.rng import Rng, seed_of
-from scoredistill.times import Clock, Uniform
+from scoredistill.times import Times, Uniform
 
 Optimizer = torch.optim.Optimizer | Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
@@ -54,7 +54,7 @@ class Step:
 
     @torch.no_grad()
     def images(self) -> Tensor:
-        """Pictures of this step's views after its update, in [0, 1], [n, 3, h, w]. Made when asked for."""
+        """Images of this step's views after its update, in [0, 1], [n, 3, h, w]. Made when asked for."""
         return self.generator.images(self.views, self.prior.decode).clamp(0, 1)
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def distill(
     *,
     steps: int = 400,
     particles: int | None = None,
-    times: Clock | Sequence[float] | None = None,
+    times: Times | Sequence[float] | None = None,
     optimizer: Optimizer | None = None,
     source: Tensor | Callable[[Tensor], Tensor] | None = None,
     source_cond: Cond | None = None,
@@ -85,19 +85,19 @@ def distill(
     rng: Rng = None,
     state: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
-    """Optimise a generator so that its views are likely under a prior.
+    """Optimize a generator so that its views are likely under a prior.
 
     Args:
         cond: the prior's condition, with one row or one per particle; or a function of the views, for conditions that
             depend on what is rendered.
         steps: how many.
         particles: views rendered per step; all of the generator's by default.
-        times: a clock (index, steps) -> t, or one time per step; uniform in [.02, .98] by default.
+        times: a time schedule (index, steps) -> t, or one time per step; uniform in [.02, .98] by default.
         optimizer: made, or a function that makes one from parameters; Adam with lr .01 by default.
         source: samples an edit starts from, in the prior's space; or a function of the views.
         source_cond: the prior's condition that the source belongs to; like `cond` by default.
         groups: number of the group of each view, as a function of the views; see `Batch.group`.
-        follow: optimiser steps per gradient. The first uses the gradient, the others head for the same point x - grad
+        follow: optimizer steps per gradient. The first uses the gradient, the others head for the same point x - grad
             from wherever the generator has come, without asking the prior: for generators that are slow to move, such
             as networks, and estimators whose x - grad is where x should be, such as mean shift.
         rng: a generator, or one per particle; one seeded with 0 by default. With one per particle, times and views
@@ -124,17 +124,17 @@ def distill(
             g.set_state(saved)
         estimator.load_state_dict(state.get("estimator", {}))
     seed = generators[0].initial_seed() if isinstance(noise, torch.Generator) else 0  # the same in every split
-    clock, choice = _clock(times, steps, seed), torch.Generator()
+    time_schedule, choice = _times(times, steps, seed), torch.Generator()
 
     def run() -> Iterator[Step]:
         for index in range(0 if state is None else state["next"], steps):
-            t = float(clock(index, steps))
+            t = float(time_schedule(index, steps))
             views = generator.views(particles, choice.manual_seed(seed_of(seed, index)))
             x = generator(views)
             shown = cond(views) if callable(cond) else cond
             group = None if groups is None else groups(views)
             here = Batch(x.detach(), shown, source(views) if callable(source) else source, source_cond, group)
-            precise = torch.promote_types(x.dtype, torch.float32)  # bfloat16 cannot tell neighbouring times apart
+            precise = torch.promote_types(x.dtype, torch.float32)  # bfloat16 cannot tell neighboring times apart
             estimate = estimator(prior, here, torch.full((len(x),), t, dtype=precise, device=x.device), noise)
             target, grad = x.detach() - estimate.grad, estimate.grad
             for again in range(follow):
@@ -153,7 +153,7 @@ def _adam(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=1e-2)
 
 
-def _clock(times: Clock | Sequence[float] | None, steps: int, seed: int) -> Clock:
+def _times(times: Times | Sequence[float] | None, steps: int, seed: int) -> Times:
     if times is None:
         return Uniform(seed=seed)
     if callable(times):

@@ -15,7 +15,7 @@ def seed_of(seed: int, index: int) -> int:
 Rng = torch.Generator | Sequence[torch.Generator] | None
 
 
-def draw_noise(x: Float[Tensor, "b *d"], rng: Rng) -> Float[Tensor, "b *d"]:
+def draw_noise(x: Float[Tensor, " b *d"], rng: Rng) -> Float[Tensor, " b *d"]:
     """Standard normal noise in the shape, dtype and device of x.
 
     Args:

@@ -34,13 +34,13 @@ STEP_VARIABLES: dict[str, Callable[[Tensor], Tensor]] = {
 @torch.no_grad()
 def ddim(
     prior: Prior,
-    x_T: Float[Tensor, "b *d"],
+    x_T: Float[Tensor, " b *d"],
     steps: int,
     cond: Cond | None = None,
     eta: float = 0.0,
     rng: Rng = None,
     start: float | None = None,
-) -> Float[Tensor, "b *d"]:
+) -> Float[Tensor, " b *d"]:
     """Sample by DDIM from the noise x_T, at the prior's own times (a diffusers prior's are its scheduler's).
 
     Args:
@@ -87,13 +87,13 @@ def ddim(
 @torch.no_grad()
 def ddim_invert(
     prior: Prior,
-    x_0: Float[Tensor, "b *d"],
+    x_0: Float[Tensor, " b *d"],
     steps: int,
     cond: Cond | None = None,
     to: float | None = None,
     eta: float = 0.0,
     rng: Rng = None,
-) -> Float[Tensor, "b *d"]:
+) -> Float[Tensor, " b *d"]:
     """The noised sample from which DDIM leads back to x_0, to first order in the step: the flow run upwards.
 
     Args:
@@ -119,13 +119,13 @@ def ddim_invert(
 
 def ddim_step(
     prior: Prior,
-    x_t: Float[Tensor, "b *d"],
-    t: Float[Tensor, "b"],
-    to: Float[Tensor, "b"],
+    x_t: Float[Tensor, " b *d"],
+    t: Float[Tensor, " b"],
+    to: Float[Tensor, " b"],
     cond: Cond | None = None,
     eta: float = 0.0,
     rng: Rng = None,
-) -> Float[Tensor, "b *d"]:
+) -> Float[Tensor, " b *d"]:
     """One step of the probability flow from t up (or down) to another time, with the prediction at t.
 
     Args:
@@ -144,8 +144,8 @@ def ddim_step(
 
 @torch.no_grad()
 def ode_sample(
-    prior: Prior, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], steps: int, cond: Cond | None = None
-) -> Float[Tensor, "b *d"]:
+    prior: Prior, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], steps: int, cond: Cond | None = None
+) -> Float[Tensor, " b *d"]:
     """The clean sample that the probability flow reaches from x_t, in DDIM steps of equal time; one is E[x | x_t]."""
     for k in range(steps - 1):
         x_t = ddim_step(prior, x_t, t * (1 - k / steps), t * (1 - (k + 1) / steps), cond)
@@ -154,12 +154,12 @@ def ode_sample(
 
 def product_denoise(
     prior: Prior,
-    z: Float[Tensor, "b *d"],
-    ratio: Float[Tensor, "b"],
-    x: Float[Tensor, "b *d"],
-    bandwidth: Float[Tensor, "b"],
+    z: Float[Tensor, " b *d"],
+    ratio: Float[Tensor, " b"],
+    x: Float[Tensor, " b *d"],
+    bandwidth: Float[Tensor, " b"],
     cond: Cond | None = None,
-) -> Float[Tensor, "b *d"]:
+) -> Float[Tensor, " b *d"]:
     r"""Denoiser of the product density p(y) N(x; y, s I), sqrt s = bandwidth, at noise level r = ratio.
 
     Two Gaussian observations of y, z = y + r n and x = y + sqrt(s) n', are one: the prior's own denoiser at
@@ -174,13 +174,13 @@ def product_denoise(
 @torch.no_grad()
 def product_sample(
     prior: Prior,
-    x: Float[Tensor, "b *d"],
-    bandwidth: Float[Tensor, "b"],
+    x: Float[Tensor, " b *d"],
+    bandwidth: Float[Tensor, " b"],
     steps: int,
     cond: Cond | None = None,
     draw: Callable[[Tensor], Tensor] = torch.randn_like,
     levels: str = "kernel",
-) -> Float[Tensor, "b *d"]:
+) -> Float[Tensor, " b *d"]:
     """A sample of p(y) N(x; y, s I) by its probability flow, from x + 8 sqrt(s) n down, in Euler steps.
 
     Few steps keep the mean and lose spread: the variance of y is .5, .74, .84 of the true one at 4, 8, 16 steps.
@@ -199,7 +199,7 @@ def product_sample(
 
 
 def product_levels(
-    prior: Prior, bandwidth: Float[Tensor, "b"], steps: int, levels: str = "kernel"
+    prior: Prior, bandwidth: Float[Tensor, " b"], steps: int, levels: str = "kernel"
 ) -> Float[Tensor, "{steps}+1 b"]:
     """Noise levels of `product_sample`.
 
@@ -221,12 +221,12 @@ def product_levels(
 @torch.no_grad()
 def posterior_sample(
     prior: Prior,
-    z: Float[Tensor, "b *d"],
-    ratio: Float[Tensor, "b"],
+    z: Float[Tensor, " b *d"],
+    ratio: Float[Tensor, " b"],
     steps: int,
     cond: Cond | None = None,
     draw: Callable[[Tensor], Tensor] = torch.randn_like,
-) -> Float[Tensor, "b *d"]:
+) -> Float[Tensor, " b *d"]:
     r"""A sample of p(y) N(z; y, r^2 I), that is of y given its noised version z, by ancestral sampling from z itself.
 
     The reverse SDE in clean coordinates from variance v = r^2 to 0: with d = D(z; sqrt v) and v' < v,
@@ -250,15 +250,15 @@ def posterior_sample(
 @torch.no_grad()
 def paper_sample(
     prior: Prior,
-    x: Float[Tensor, "b *d"],
-    bandwidth: Float[Tensor, "b"],
+    x: Float[Tensor, " b *d"],
+    bandwidth: Float[Tensor, " b"],
     steps: int,
     cond: Cond | None = None,
     draw: Callable[[Tensor], Tensor] = torch.randn_like,
     dt: str = "sigma2",
     anchor: str = "x",
     interval: tuple[float, float] | None = None,
-) -> Float[Tensor, "b *d"]:
+) -> Float[Tensor, " b *d"]:
     r"""A sample near x as the mean-shift paper draws it: DDIM, with the flow of the un-noised kernel after each step,
 
         z <- a_t + (z - a_t) exp(dv / lambda^2),    lambda^2 = 2 s,    z = x_t / alpha_t.

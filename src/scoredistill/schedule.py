@@ -26,14 +26,14 @@ class Schedule(ABC):
     """Maps a time t in [0, 1] to (alpha_t, sigma_t)."""
 
     @abstractmethod
-    def __call__(self, t: Float[Tensor, "*b"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+    def __call__(self, t: Float[Tensor, " *b"]) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
         """(alpha_t, sigma_t), each in the shape and dtype of t."""
 
     @abstractmethod
-    def time_of(self, ratio: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b"]:
+    def time_of(self, ratio: Float[Tensor, " *b"] | float) -> Float[Tensor, " *b"]:
         """The time t with sigma_t / alpha_t = ratio; ratios outside of the schedule's range give its nearest end."""
 
-    def ratio(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def ratio(self, t: Float[Tensor, " *b"]) -> Float[Tensor, " *b"]:
         """Noise-to-signal ratio r_t = sigma_t / alpha_t (infinite where alpha_t = 0)."""
         alpha, sigma = self(t)
         return sigma / alpha
@@ -46,11 +46,11 @@ class VP(Schedule):
     beta_min: float = 0.1
     beta_max: float = 20.0
 
-    def __call__(self, t: Float[Tensor, "*b"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+    def __call__(self, t: Float[Tensor, " *b"]) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
         log_alpha = -0.25 * (self.beta_max - self.beta_min) * t**2 - 0.5 * self.beta_min * t
         return log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()
 
-    def time_of(self, ratio: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b"]:
+    def time_of(self, ratio: Float[Tensor, " *b"] | float) -> Float[Tensor, " *b"]:
         # log alpha = -log(1 + r^2) / 2 makes t the positive root of a quadratic; written without cancellation
         b, slope = self.beta_min, self.beta_max - self.beta_min
         minus_2_log_alpha = torch.log1p(_as_tensor(ratio).square()).clamp(max=slope / 2 + b)
@@ -64,10 +64,10 @@ class VE(Schedule):
     sigma_min: float = 0.002
     sigma_max: float = 80.0
 
-    def __call__(self, t: Float[Tensor, "*b"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+    def __call__(self, t: Float[Tensor, " *b"]) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
         return torch.ones_like(t), self.sigma_min * (t * math.log(self.sigma_max / self.sigma_min)).exp()
 
-    def time_of(self, ratio: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b"]:
+    def time_of(self, ratio: Float[Tensor, " *b"] | float) -> Float[Tensor, " *b"]:
         t = (_as_tensor(ratio) / self.sigma_min).log() / math.log(self.sigma_max / self.sigma_min)
         return t.clamp(0, 1)
 
@@ -76,10 +76,10 @@ class VE(Schedule):
 class Flow(Schedule):
     """Straight paths of flow matching: alpha_t = 1 - t, sigma_t = t."""
 
-    def __call__(self, t: Float[Tensor, "*b"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+    def __call__(self, t: Float[Tensor, " *b"]) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
         return 1 - t, t.clone()
 
-    def time_of(self, ratio: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b"]:
+    def time_of(self, ratio: Float[Tensor, " *b"] | float) -> Float[Tensor, " *b"]:
         r = _as_tensor(ratio)
         return torch.where(r.isinf(), torch.ones_like(r), r / (1 + r)).clamp(0, 1)
 
@@ -95,7 +95,7 @@ class Tabulated(Schedule):
         alphas_cumprod: decreasing products of (1 - beta), each in (0, 1), shape [T], T >= 2.
     """
 
-    def __init__(self, alphas_cumprod: Float[Tensor, "T"]):
+    def __init__(self, alphas_cumprod: Float[Tensor, " T"]):
         table = alphas_cumprod.detach().double().cpu()
         if table.ndim != 1 or len(table) < 2 or not bool((table.diff() < 0).all()):
             raise ValueError("alphas_cumprod must be a decreasing table of at least two entries")
@@ -114,7 +114,7 @@ class Tabulated(Schedule):
         low, high = self.log_ratio[[0, -1]].exp().tolist()
         return f"Tabulated({len(self)} entries, sigma/alpha {low:.3g} to {high:.3g})"
 
-    def __call__(self, t: Float[Tensor, "*b"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+    def __call__(self, t: Float[Tensor, " *b"]) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
         table = self._table(t.device)
         position = (t.to(table.dtype) * (len(self) - 1)).clamp(0, len(self) - 1)
         below = position.floor().long().clamp(max=len(self) - 2)
@@ -125,7 +125,7 @@ class Tabulated(Schedule):
         clean = t < 0
         return torch.where(clean, 1.0, alpha).to(t.dtype), torch.where(clean, 0.0, sigma).to(t.dtype)
 
-    def time_of(self, ratio: Float[Tensor, "*b"] | float) -> Float[Tensor, "*b"]:
+    def time_of(self, ratio: Float[Tensor, " *b"] | float) -> Float[Tensor, " *b"]:
         r = _as_tensor(ratio)
         table = self._table(r.device)
         wanted = r.to(table.dtype).log().clamp(table[0], table[-1])
@@ -140,20 +140,20 @@ class Tabulated(Schedule):
         return self._on[device]
 
 
-def per_sample(value: Shaped[Tensor, "b"], x: Shaped[Tensor, "b *d"]) -> Tensor:
+def per_sample(value: Shaped[Tensor, " b"], x: Shaped[Tensor, " b *d"]) -> Tensor:
     """Shape a value per sample so that it multiplies x: [b] -> [b, 1, ..., 1], in the dtype of x."""
     return value.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def perturb(
-    schedule: Schedule, x: Float[Tensor, "b *d"], t: Float[Tensor, "b"], noise: Float[Tensor, "b *d"]
-) -> Float[Tensor, "b *d"]:
+    schedule: Schedule, x: Float[Tensor, " b *d"], t: Float[Tensor, " b"], noise: Float[Tensor, " b *d"]
+) -> Float[Tensor, " b *d"]:
     """x_t = alpha_t x + sigma_t noise."""
     alpha, sigma = schedule(t)
     return per_sample(alpha, x) * x + per_sample(sigma, x) * noise
 
 
-def weight_at(weight: Weight, schedule: Schedule, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+def weight_at(weight: Weight, schedule: Schedule, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
     """The weight w(t) of a residual.
 
     Args:

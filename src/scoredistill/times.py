@@ -1,8 +1,8 @@
-r"""Clocks: which diffusion time a step of a run looks at.
+r"""Time schedules: which diffusion time a step of a run looks at.
 
-A clock is a callable (index, steps) -> t in [0, 1], a pure function of the step, so that a resumed run or one split
-over processes sees the same times. All particles of a step share one time. With f = index / (steps - 1), the part of
-the run that is over,
+A time schedule is a callable (index, steps) -> t in [0, 1], a pure function of the step, so that a resumed run or one
+split over processes sees the same times. All particles of a step share one time. With f = index / (steps - 1), the
+fraction of the run that is over,
 
     Uniform         t ~ U[lo, hi]
     Window          t ~ U[lo(f), hi(f)],  a window that moves or jumps from one range to another
@@ -10,10 +10,10 @@ the run that is over,
     Sqrt            t = start - (start - end) sqrt f
     PriorWeighted   t with the mass f of a weight W above it
     Bandwidth       t with sigma_t / alpha_t = h(f),  h geometric or linear
-    Ticks           another clock's time, rounded to the entries of a scheduler's table
+    Ticks           another time schedule's time, rounded to the entries of a scheduler's table
 
-so f = 0 is the first step and f = 1 the last, and clocks that descend reach their end. Papers that write k / K for the
-k-th of K steps end one step short of it.
+so f = 0 is the first step and f = 1 the last, and time schedules that descend reach their end. Papers that write k / K
+for the k-th of K steps end one step short of it.
 
 References: Uniform: DreamFusion, https://arxiv.org/abs/2209.14988; Window: classifier score distillation,
 https://arxiv.org/abs/2310.19415, interval score matching, https://arxiv.org/abs/2311.11284, asynchronous score
@@ -32,13 +32,13 @@ from torch import Tensor
 from scoredistill.rng import seed_of
 from scoredistill.schedule import Schedule, Weight, weight_at
 
-Clock = Callable[[int, int], float]
+Times = Callable[[int, int], float]
 SHAPES = ("geometric", "linear")
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """A random time per step, uniform in [lo, hi]: the clock of DreamFusion's SDS.
+    """A random time per step, uniform in [lo, hi]: the time schedule of DreamFusion's SDS.
 
     Args:
         lo, hi: range of t.
@@ -59,7 +59,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Window:
-    """A random time per step, uniform in a window that goes from `start` to `end`: the annealed clocks.
+    """A random time per step, uniform in a window that goes from `start` to `end`: the annealed time schedules.
 
     With the defaults the upper end drops from .98 to .5 half way through, as in classifier score distillation. Interval
     score matching has `warmup=0.3`; `start=(0.5, 0.98), end=(0.02, 0.5)` are the windows of asynchronous distillation.
@@ -101,7 +101,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Linear:
-    """A time that moves linearly from `start` at the first step to `end` at the last: the clock of annealed methods."""
+    """A time that moves linearly from `start` at the first step to `end` at the last, as annealed methods use."""
 
     start: float = 0.98
     end: float = 0.02
@@ -197,8 +197,8 @@ class Bandwidth:
     The run ends when the bandwidth reaches `end`; that is its termination criterion. A run that is to end earlier has
     a `bandwidth_min`, and the loop's body asks whether it was passed:
 
-        for step in distill(..., times=clock):
-            if clock.done(step.index, step.steps):
+        for step in distill(..., times=bandwidth):
+            if bandwidth.done(step.index, step.steps):
                 break
 
     Args:
@@ -246,20 +246,20 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class Ticks:
-    """Another clock's times, each rounded to the nearest time a discrete scheduler has.
+    """Another time schedule's times, each rounded to the nearest time a discrete scheduler has.
 
     Entry i of a table of `count` is the time i / (count - 1), as in `schedule.Tabulated`; the entries offset,
     offset + stride, ... of it are used. A scheduler of 1000 entries that is set to 500 steps with an offset of one, as
-    posterior distillation has it, is `Ticks(clock, 1000, stride=2, offset=1)`. Rounding moves a time by half a stride
-    at most (more only before the first and after the last tick), so it may leave the clock's range by that.
+    posterior distillation has it, is `Ticks(times, 1000, stride=2, offset=1)`. Rounding moves a time by half a stride
+    at most (more only before the first and after the last tick), so it may leave the time schedule's range by that.
 
     Args:
-        base: the clock.
+        base: the time schedule.
         count: entries of the table; at least 2.
         stride, offset: the entries used; stride >= 1 and 0 <= offset < count.
     """
 
-    base: Clock
+    base: Times
     count: int = 1000
     stride: int = 1
     offset: int = 0

@@ -74,7 +74,9 @@ class Layout:
         down, across = (_tent(n) for n in self.window)
         return down[:, None] * across
 
-    def take(self, canvas: Float[Tensor, "f c H W"], boxes: Int[Tensor, "n 2"], frames: Int[Tensor, "n"] | None = None):
+    def take(
+        self, canvas: Float[Tensor, "f c H W"], boxes: Int[Tensor, "n 2"], frames: Int[Tensor, " n"] | None = None
+    ):
         """The windows of a canvas, [n, c, h, w]; of its first frame, or of the frame named for each."""
         where = self._where(boxes.to(canvas.device), frames)
         return canvas.movedim(1, -1)[where].movedim(-1, 1)
@@ -83,7 +85,7 @@ class Layout:
         self,
         values: Float[Tensor, "n c h w"],
         boxes: Int[Tensor, "n 2"],
-        frames: Int[Tensor, "n"] | None = None,
+        frames: Int[Tensor, " n"] | None = None,
         count: int = 1,
     ) -> Float[Tensor, "f c H W"]:
         """The sum of windows on an empty canvas of `count` frames."""
@@ -95,7 +97,7 @@ class Layout:
         canvas: Float[Tensor, "f c H W"],
         values: Float[Tensor, "n c h w"],
         boxes: Int[Tensor, "n 2"],
-        frames: Int[Tensor, "n"] | None = None,
+        frames: Int[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "f c H W"]:
         """Windows added to a canvas, in place."""
         where = self._where(boxes.to(values.device), frames)

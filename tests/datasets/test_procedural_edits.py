@@ -1,4 +1,4 @@
-"""Edits with a known result: against their formulas, and the same in a window as in the whole picture."""
+"""Edits with a known result: against their formulas, and the same in a window as in the whole image."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ GRAY, RED, WHITE = (torch.tensor(c).view(1, 3, 1, 1).expand(1, 3, 8, 8) for c in
 REACH = {"pencil sketch": 9, "blurry": 5}  # pixels of the blur's half width
 
 
-def picture(height=24, width=40, n=2):
+def image(height=24, width=40, n=2):
     return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
@@ -20,9 +20,9 @@ def run(edit, images, **options):
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
-def test_edits_change_pictures_of_any_size_and_stay_in_range(edit):
+def test_edits_change_images_of_any_size_and_stay_in_range(edit):
     for size in ((24, 40), (7, 5)):
-        images = picture(*size)
+        images = image(*size)
         before = images.clone()
         result = run(edit, images)
         assert result.shape == images.shape
@@ -32,14 +32,14 @@ def test_edits_change_pictures_of_any_size_and_stay_in_range(edit):
 
 
 @pytest.mark.parametrize("edit", [e for e in EDITS.values() if e.exact], ids=lambda e: e.name)
-def test_a_window_of_the_edited_picture_is_the_edited_window(edit):
-    images, margin = picture(), REACH.get(edit.name, 0)
+def test_a_window_of_the_edited_image_is_the_edited_window(edit):
+    images, margin = image(), REACH.get(edit.name, 0)
     window = (slice(None), slice(None), slice(0, 20), slice(8, 36))
     inner = (slice(None), slice(None), slice(margin, 20 - margin), slice(margin, 28 - margin))
     assert (edit(images)[window][inner] - edit(images[window])[inner]).abs().max() < 1e-5
 
 
-def test_known_colours_become_what_the_formulas_say():
+def test_known_colors_become_what_the_formulas_say():
     assert EDITS["black and white"](RED)[0, :, 0, 0].tolist() == pytest.approx([0.299] * 3)
     assert EDITS["sepia"](RED)[0, :, 0, 0].tolist() == pytest.approx([0.393, 0.349, 0.272])
     assert EDITS["night"](WHITE)[0, :, 0, 0].tolist() == pytest.approx([0.22, 0.28, 0.5])
@@ -47,14 +47,14 @@ def test_known_colours_become_what_the_formulas_say():
     assert EDITS["snowy"](WHITE)[0, :, 0, 0].tolist() == pytest.approx([0.94, 0.97, 1.0])
     assert EDITS["inverted"](RED)[0, :, 0, 0].tolist() == pytest.approx([0, 1, 1])
     assert EDITS["pencil sketch"](GRAY).min() == pytest.approx(1.0)
-    assert sorted(set(EDITS["posterised"](picture()).unique().tolist())) == pytest.approx([0, 1 / 3, 2 / 3, 1])
-    for colour, rgb in TINTS.items():
-        assert EDITS[f"tinted {colour}"](GRAY)[0, :, 0, 0].tolist() == pytest.approx(rgb, abs=1e-5)
-        assert EDITS[f"tinted {colour}"](WHITE).min() == pytest.approx(1.0)
+    assert sorted(set(EDITS["posterized"](image()).unique().tolist())) == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    for color, rgb in TINTS.items():
+        assert EDITS[f"tinted {color}"](GRAY)[0, :, 0, 0].tolist() == pytest.approx(rgb, abs=1e-5)
+        assert EDITS[f"tinted {color}"](WHITE).min() == pytest.approx(1.0)
 
 
-def test_blocks_and_blurs_grow_with_the_picture():
-    images = picture(64, 64)
+def test_blocks_and_blurs_grow_with_the_image():
+    images = image(64, 64)
     blocks = EDITS["pixelated"](images, unit=2.0)
     assert torch.equal(blocks[..., ::8, ::8].repeat_interleave(8, 2).repeat_interleave(8, 3), blocks)
     assert (blocks[..., 0, 0] - images[..., :8, :8].mean((2, 3))).abs().max() < 1e-6
@@ -72,16 +72,16 @@ def test_a_blurred_dot_has_the_width_asked_for():
 
 
 def test_turning_hues_keeps_brightness_and_three_thirds_are_a_whole():
-    images = picture()
+    images = image()
     third = torch.full((2,), 2 * torch.pi / 3)
     assert (hue_turned(images, third) - images.roll(1, 1)).abs().max() < 1e-5
     assert (hue_turned(images, third / 3).mean(1) - images.mean(1)).abs().max() < 1e-6
 
 
-def test_other_colours_are_many():
+def test_other_colors_are_many():
     edit = EDITS["other colors"]
     assert not edit.exact
-    images = picture(n=1)
+    images = image(n=1)
     first, second = (edit(images, rng=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     assert (first - second).abs().mean() > 0.01
 

@@ -1,4 +1,4 @@
-"""Pictures of pybullet's meshes: the projection is exact, light is fixed in the world, views agree with each other."""
+"""Images of pybullet's meshes: the projection is exact, light is fixed in the world, views agree with each other."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def stage(monkeypatch):
 
 
 def points(cameras, depth):
-    """Points of the surface under the pixel centres, [n, h, w, 3]."""
+    """Points of the surface under the pixel centers, [n, h, w, 3]."""
     origins, directions = cameras.rays()
     along = (directions * cameras.forward[:, None, None]).sum(-1)
     return origins + (depth[:, 0] / along)[..., None] * directions
@@ -71,7 +71,7 @@ def test_silhouettes_lie_where_the_vertices_project(stage):
         assert (box - torch.cat([seen[i].amin(0), seen[i].amax(0)])).abs().max() < 1.5
 
 
-def test_a_sphere_is_round_centred_and_as_deep_as_it_is(stage):
+def test_a_sphere_is_round_centerd_and_as_deep_as_it_is(stage):
     cameras = orbit(3, elevation=20.0, fov=30.0, size=(80, 80))
     name = stage(Piece("sphere_smooth.obj", scale=0.5))
     exact, smooth = render(name, cameras, samples=1), render(name, cameras, samples=3)
@@ -84,15 +84,15 @@ def test_a_sphere_is_round_centred_and_as_deep_as_it_is(stage):
 
 
 def test_light_is_fixed_in_the_world(stage):
-    colour = torch.tensor([0.8, 0.4, 0.2])
+    color = torch.tensor([0.8, 0.4, 0.2])
     cameras = around(torch.tensor([0.0, 90.0, 200.0]), torch.tensor([10.0, 40.0, -20.0]), 3.0, 25.0)
-    shots = render(stage(Piece("sphere_smooth.obj", scale=0.5, colour=(0.8, 0.4, 0.2))), cameras, samples=1)
+    shots = render(stage(Piece("sphere_smooth.obj", scale=0.5, color=(0.8, 0.4, 0.2))), cameras, samples=1)
     normal = points(cameras, shots.depth)
     normal = normal / normal.norm(dim=-1, keepdim=True)
     towards = torch.tensor(LIGHTS) / torch.tensor(LIGHTS).norm(dim=-1, keepdim=True)
     expected = AMBIENT + DIFFUSE * (normal @ towards.T).clamp(min=0).sum(-1)
-    off = (shots.rgb - expected[:, None] * colour[:, None, None]).abs().amax(1)
-    assert off[shots.alpha[:, 0] > 0].max() < 3 / 255  # two pictures of 8 bits, rounded down
+    off = (shots.rgb - expected[:, None] * color[:, None, None]).abs().amax(1)
+    assert off[shots.alpha[:, 0] > 0].max() < 3 / 255  # two images of 8 bits, rounded down
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -107,17 +107,17 @@ def test_scenes_fill_the_unit_ball(name):
     assert boxes.max() > 0.8 * 64  # in the view that shows its longest side
 
 
-def test_scenes_are_coloured():
+def test_scenes_are_colored():
     for name in SCENES:
         shots = render(name, orbit(2, size=(48, 48)), samples=1)
         pixels = shots.rgb.permute(0, 2, 3, 1)[shots.alpha[:, 0] > 0]
-        colourful = (pixels.amax(-1) - pixels.amin(-1)) > 0.15
-        assert colourful.float().mean() > 0.2, name
+        colorful = (pixels.amax(-1) - pixels.amin(-1)) > 0.15
+        assert colorful.float().mean() > 0.2, name
         assert (pixels.amin(-1) < 0.985).all(), name  # white things stand out from white paper
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_two_views_agree_on_the_colour_of_what_both_see(folders, name):
+def test_two_views_agree_on_the_color_of_what_both_see(folders, name):
     capture = read_capture(folders[name])
     cameras, size = capture.cameras, 48
     surface = points(cameras, capture.depth)
@@ -128,11 +128,11 @@ def test_two_views_agree_on_the_colour_of_what_both_see(folders, name):
         at = (2 * where / size - 1)[:, None]
         layers = torch.cat([capture.images, capture.depth, solid[:, None].float()], 1)
         found = torch.nn.functional.grid_sample(layers, at, align_corners=False)[:, :, 0]
-        colour, there, whole = found[:, :3], found[:, 3], found[:, 4]
+        color, there, whole = found[:, :3], found[:, 3], found[:, 4]
         seen = (whole > 0.99) & ((there - depth).abs() < 0.02)
         seen[i] = False
         own = capture.images[i][:, solid[i]]
-        differences.append((colour - own).abs().mean(1)[seen])
+        differences.append((color - own).abs().mean(1)[seen])
         pairs += int(seen.sum())
     differences = torch.cat(differences)
     assert pairs > 20000
@@ -162,13 +162,13 @@ def test_views_are_spread_evenly():
     assert cameras.elevation.max() < 60
     directions = cameras.eyes / 3
     angles = torch.rad2deg(torch.acos((directions @ directions.T).clamp(-1, 1) - 2 * torch.eye(48)).clamp(max=180))
-    # 48 equal caps on this part of the sphere have a radius of 11.5 degrees: neighbours are 23 apart at the best.
+    # 48 equal caps on this part of the sphere have a radius of 11.5 degrees: neighbors are 23 apart at the best.
     nearest = torch.where(torch.eye(48).bool(), torch.tensor(180.0), angles).amin(1)
     assert nearest.min() > 13
     assert not spread(4, (0.0, 0.0), seed=1).poses.equal(spread(4, (0.0, 0.0), seed=2).poses)
 
 
-def test_pictures_repeat(folders, tmp_path):
+def test_images_repeat(folders, tmp_path):
     make("ring", tmp_path / "ring", views=18, held_out=6, size=48)
     for path in sorted(folders["ring"].rglob("*.*")):
         assert (tmp_path / "ring" / path.relative_to(folders["ring"])).read_bytes() == path.read_bytes()
@@ -186,14 +186,14 @@ def test_background_shows_where_nothing_covers():
     assert ((white.alpha > 0) & (white.alpha < 1)).any()  # edges are smooth
 
 
-def test_samples_average_to_the_same_picture():
+def test_samples_average_to_the_same_image():
     cameras = orbit(1, size=(24, 24))
     coarse, fine = render("toys", cameras, samples=2), render("toys", cameras, samples=6)
     assert (coarse.alpha - fine.alpha).abs().mean() < 0.02
     assert (coarse.rgb - fine.rgb).abs().mean() < 0.02
 
 
-def test_no_camera_gives_no_picture():
+def test_no_camera_gives_no_image():
     assert render("duck", orbit(2)[torch.zeros(0, dtype=torch.long)]).rgb.shape == (0, 3, 64, 64)
 
 

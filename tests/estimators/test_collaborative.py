@@ -22,9 +22,9 @@ def grad(estimator, prior, x, h):
     return estimator(prior, Batch(x), t).grad
 
 
-def run(prior, estimator, x, clock, steps=20):
+def run(prior, estimator, x, times, steps=20):
     for i in range(steps):
-        x = x - estimator(prior, Batch(x), torch.full((len(x),), clock(i, steps), dtype=F64)).grad
+        x = x - estimator(prior, Batch(x), torch.full((len(x),), times(i, steps), dtype=F64)).grad
     return x
 
 
@@ -103,7 +103,7 @@ def test_a_gaussian_law_keeps_what_the_prior_keeps(rng):
     assert torch.equal(grad(CollaborativeMSD(law="gaussian"), prior, x[:1], 0.3), grad(MSD(), prior, x[:1], 0.3))
 
 
-def test_spacing_is_the_median_nearest_neighbour():
+def test_spacing_is_the_median_nearest_neighbor():
     x = torch.tensor([[0.0], [1.0], [3.0], [3.5], [10.0]], dtype=F64)
     assert spacing(x) == 1.0  # of 1, 1, .5, .5, 6.5
     assert spacing(x[:1]) == 0.0
@@ -126,8 +126,8 @@ def test_data_ten_times_larger_end_ten_times_farther(mixture, estimator, scale, 
     def end(scale, order):
         prior = GaussianMixture(scale * mixture.means, scale**2 * covs, mixture.weights, VE(2e-3 * scale, 20 * scale))
         x = scale * torch.randn(40, 2, generator=torch.Generator().manual_seed(3), dtype=F64)[order]
-        clock = annealing(prior, x, rng=torch.Generator().manual_seed(4))
-        return run(prior, estimator, x, clock, 10)
+        times = annealing(prior, x, rng=torch.Generator().manual_seed(4))
+        return run(prior, estimator, x, times, 10)
 
     order = torch.randperm(40, generator=rng)
     plain = end(1.0, torch.arange(40))
@@ -144,8 +144,8 @@ def test_spread_of_a_gaussian_is_its_largest_deviation(rng):
     start = torch.zeros(5, 4, dtype=F64)
     assert spread(prior, start, rng=rng) == pytest.approx(2.0, rel=1e-6)
     assert (prior.calls, prior.rows) == (8, 16)
-    clock = annealing(prior, start, rng=rng)
-    assert (clock.start, clock.end) == pytest.approx((2.0, 0.008), rel=1e-6)
+    times = annealing(prior, start, rng=rng)
+    assert (times.start, times.end) == pytest.approx((2.0, 0.008), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -155,7 +155,7 @@ def test_spread_of_other_priors_is_near_their_deviation(name, rng):
     exact = torch.linalg.eigvalsh(covariance)[-1].sqrt().item()
     assert spread(prior, grid_start(64), rng=rng) == pytest.approx(exact, rel=0.06)
     two = GaussianMixture(torch.tensor([[-1.0], [1.0]], dtype=F64), torch.tensor([1e-4, 1e-4], dtype=F64))
-    for start in (0.0, 30.0):  # from afar one mode hides the other: the centre must be the prior's own
+    for start in (0.0, 30.0):  # from afar one mode hides the other: the center must be the prior's own
         assert spread(two, torch.full((3, 1), start, dtype=F64), rng=rng) == pytest.approx(1.0, rel=0.06)
 
 
@@ -172,8 +172,8 @@ def test_the_rule_beats_ddim_with_recall(name):
     rng, n = torch.Generator().manual_seed(0), 256
     prior = toy_set(name, schedule=VE(0.002, 5.0))
     truth, x = prior.sample(2000, rng), grid_start(n)
-    clock = annealing(prior, x, rng=rng)
-    ours, alone = run(prior, CollaborativeMSD(), x, clock), run(prior, MSD(), x, clock)
+    times = annealing(prior, x, rng=rng)
+    ours, alone = run(prior, CollaborativeMSD(), x, times), run(prior, MSD(), x, times)
     theirs = ddim(prior, 5 * torch.randn(n, 2, generator=rng, dtype=F64), 32)
     precision, recall = precision_recall(ours, truth)
     assert nll(ours, prior).mean < nll(theirs, prior).mean - 0.3

@@ -57,8 +57,8 @@ class Released:
         e = lambda image, prompt: (
             self.pipeline.unet(torch.cat([latent, image], 1), self.tick, encoder_hidden_states=self.text(prompt)).sample
         )
-        nothing, picture, both = e(torch.zeros_like(image), ""), e(image, ""), e(image, prompt)
-        return nothing + IMAGE_SCALE * (picture - nothing) + TEXT_SCALE * (both - picture)
+        nothing, seen, both = e(torch.zeros_like(image), ""), e(image, ""), e(image, prompt)
+        return nothing + IMAGE_SCALE * (seen - nothing) + TEXT_SCALE * (both - seen)
 
     def directions(self, x, source, image, noise):
         """d_j, and the noised targets X_j."""
@@ -86,7 +86,7 @@ class Released:
         return torch.stack(made)
 
 
-def pictures(count=N, width=16):
+def images(count=N, width=16):
     return torch.rand(count, 3, 16, width, generator=seeded(4), dtype=F64)
 
 
@@ -97,14 +97,14 @@ def difference(ours, theirs):
 class TestAgainstTheReleasedCode:
     def setting(self, pipeline):
         prior = load_prior(pipeline)
-        source = prior.encode_image(pictures())
-        cond = prior.encode_text(INSTRUCTION) | prior.encode_source(pictures())
+        source = prior.encode_image(images())
+        cond = prior.encode_text(INSTRUCTION) | prior.encode_source(images())
         return prior, source + 0.3 * normal(N, 4, 8, 8, seed=1), source, cond
 
     def test_one_step(self, pipeline):
         prior, x, source, cond = self.setting(pipeline)
         with torch.no_grad():
-            image = pipeline.vae.encode(2 * pictures() - 1).latent_dist.mode()
+            image = pipeline.vae.encode(2 * images() - 1).latent_dist.mode()
         expected = Released(pipeline).gradient(x, image * 0.5, image, normal(N, 4, 8, 8, seed=2))
         counted = Counted(prior)
         guided, t = ImageGuided(counted, TEXT_SCALE, IMAGE_SCALE), torch.full((N,), TICK / 999, dtype=F64)
@@ -134,8 +134,8 @@ class TestAgainstTheReleasedCode:
     def test_through_windows(self, pipeline):
         """canvas - lr (sum of the gradients of windows / their number), at every pixel of the canvas."""
         prior = load_prior(pipeline)
-        picture = pictures(1, 32)
-        source, image = prior.encode_image(picture), prior.encode_source(picture)["image"]
+        seen = images(1, 32)
+        source, image = prior.encode_image(seen), prior.encode_source(seen)["image"]
         start = source + 0.3 * normal(1, 4, 8, 16, seed=1)
         windows = Windows(start, (8, 8), (8, 2), profile="flat", jitter=False)
         text = prior.encode_text(INSTRUCTION)
@@ -181,7 +181,7 @@ class TestAgainstTheReleasedCode:
 
 
 class Editor(Prior):
-    """A closed-form editor of pictures: around the picture and the words, and not linear, so that noise matters."""
+    """A closed-form editor of images: around the image and the words, and not linear, so that noise matters."""
 
     schedule = VP()
 
@@ -198,7 +198,7 @@ MODES = pytest.mark.parametrize("normalise", ["row", "paper"])
 
 
 def setting(n, same=False):
-    """Guided editor, batch and times; `same`: all particles and all pictures are equal."""
+    """Guided editor, batch and times; `same`: all particles and all images are equal."""
     x, image = normal(n, 3, 4, 4, seed=5), normal(n, 3, 4, 4, seed=6)
     if same:
         x, image = x[:1].repeat(n, 1, 1, 1), image[:1].repeat(n, 1, 1, 1)

@@ -56,9 +56,9 @@ def test_msd_mean_is_the_exact_mean_shift(mixture, schedule, bandwidth, rng):
     exact = mean_shift(mixture, x, bandwidth**2)
     fixed = MSD(bandwidth)(mixture, Batch(x), at(0.5, 12), rng)
     assert (fixed.grad + exact).abs().max() < 1e-9
-    clocked = MSD()(mixture, Batch(x), schedule.time_of(at(bandwidth, 12)), rng)
-    assert (clocked.grad + exact).abs().max() < 1e-9
-    assert abs(clocked.info["bandwidth"] - bandwidth) < 1e-9
+    timesed = MSD()(mixture, Batch(x), schedule.time_of(at(bandwidth, 12)), rng)
+    assert (timesed.grad + exact).abs().max() < 1e-9
+    assert abs(timesed.info["bandwidth"] - bandwidth) < 1e-9
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "product"])
@@ -289,7 +289,7 @@ class TestStein:
         with pytest.raises(ValueError, match=r"bandwidth|scale"):
             RBF(**arguments)
 
-    def test_unknown_normalisation_is_refused(self):
+    def test_unknown_normalization_is_refused(self):
         with pytest.raises(ValueError, match="row, paper"):
             Stein(SDS(), normalise="column")
         with pytest.raises(ValueError, match="repulsion needs a kernel"):

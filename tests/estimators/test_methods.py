@@ -291,7 +291,7 @@ def test_every_named_method_has_an_identity_or_a_limit():
 
 
 @pytest.mark.parametrize("schedule", ["VP", "VE", "SD"])
-def test_fixed_noise_with_a_descending_clock_is_ddim(schedule, rng):
+def test_fixed_noise_with_a_descending_times_is_ddim(schedule, rng):
     """lr w = r_k - r_{k+1}: the particles plus r_k n are DDIM's own path, up to rounding."""
     prior, steps = mixture(SCHEDULES[schedule]), 12
     times = prior.times(steps)

@@ -341,8 +341,8 @@ class TestCrops:
             assert torch.equal(theirs_too, torch.cat([other, other], -1)[frame, :, top : top + 4, left : left + 5])
         assert windows(views).requires_grad
         assert not theirs.requires_grad
-        pictures = windows.images(views, lambda x: 2 * x)
-        assert torch.equal(pictures, 2 * windows.crops(canvas, views))
+        images = windows.images(views, lambda x: 2 * x)
+        assert torch.equal(images, 2 * windows.crops(canvas, views))
 
     @pytest.mark.parametrize("k", [2, 3])
     def test_a_window_of_scale_k_sees_means_of_k_by_k_pixels(self, k):
@@ -516,8 +516,8 @@ class TestWindowed:
         found = Windowed(Smooth(), Layout((1, 6), (1, 4), (1, 2), profile=kind)).eps(x, t)[0, 0, 0]
         assert (found - expected).abs().max() < SHARE
 
-    def test_a_mixture_of_small_pictures_paints_large_ones(self):
-        """Priors that know only their own size: a mixture of 4 x 4 pictures on a canvas of 8 x 12."""
+    def test_a_mixture_of_small_images_paints_large_ones(self):
+        """Priors that know only their own size: a mixture of 4 x 4 images on a canvas of 8 x 12."""
         means = torch.randn(3, 16, generator=seeded(), dtype=F64)
         mixture = GaussianMixture(means, torch.full((3,), 0.3, dtype=F64), schedule=VP())
 

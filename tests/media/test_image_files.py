@@ -1,4 +1,4 @@
-"""Picture files of every kind become upright RGB of 8 bits; what cannot be read is said in one sentence."""
+"""Image files of every kind become upright RGB of 8 bits; what cannot be read is said in one sentence."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from scoredistill.media import images as photograph
-from scoredistill.media.images import read_picture
+from scoredistill.media.images import read_image
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -20,9 +20,9 @@ def saved(image, path, **options):
     return path
 
 
-def values(picture):
-    assert picture.mode == "RGB"
-    return np.asarray(picture)
+def values(image):
+    assert image.mode == "RGB"
+    return np.asarray(image)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -44,19 +44,19 @@ def test_exif_rotation_is_applied(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(Image.fromarray(np.ascontiguousarray(stored)), tmp_path / "a.png", exif=exif)
-    assert (values(read_picture(path)) == scene).all()
+    assert (values(read_image(path)) == scene).all()
 
 
 def test_gray_palette_and_one_bit(tmp_path):
     gray = Image.fromarray(RAMP)
-    assert (values(read_picture(saved(gray, tmp_path / "g.png"))) == RAMP[..., None]).all()
+    assert (values(read_image(saved(gray, tmp_path / "g.png"))) == RAMP[..., None]).all()
     colors = Image.new("P", (2, 1))
     colors.putpalette([10, 20, 30, 200, 100, 50])
     colors.putpixel((1, 0), 1)
-    assert values(read_picture(saved(colors, tmp_path / "p.png"))).tolist() == [[[10, 20, 30], [200, 100, 50]]]
+    assert values(read_image(saved(colors, tmp_path / "p.png"))).tolist() == [[[10, 20, 30], [200, 100, 50]]]
     bits = Image.fromarray(RAMP > 127)
     assert bits.mode == "1"
-    assert (values(read_picture(saved(bits, tmp_path / "b.png"))) == 255 * (RAMP > 127)[..., None]).all()
+    assert (values(read_image(saved(bits, tmp_path / "b.png"))) == 255 * (RAMP > 127)[..., None]).all()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -66,7 +66,7 @@ def test_transparency_is_laid_over_white(tmp_path, mode):
     if mode != "P":
         image.putpixel((2, 0), (0, 0, 0, 128))
     path = saved(image.convert(mode), tmp_path / "a.png")
-    found = values(read_picture(path))[0, :, 0].tolist()
+    found = values(read_image(path))[0, :, 0].tolist()
     assert found == [255, 0, 255 if mode == "P" else 127]
 
 
@@ -74,37 +74,37 @@ def test_transparency_is_laid_over_white(tmp_path, mode):
 def test_gray_of_16_bits_is_scaled_not_clipped(tmp_path, suffix):
     deep = np.array([[0, 128, 129, 257, 32768, 65281, 65535]], np.uint16)
     path = saved(Image.fromarray(deep), tmp_path / f"a{suffix}")
-    assert values(read_picture(path))[0, :, 1].tolist() == [0, 0, 1, 1, 128, 254, 255]  # 255 v / 65535, rounded
-    assert values(read_picture(Image.fromarray(deep.astype(np.int32))))[0, :, 1].tolist() == [0, 0, 1, 1, 128, 254, 255]
+    assert values(read_image(path))[0, :, 1].tolist() == [0, 0, 1, 1, 128, 254, 255]  # 255 v / 65535, rounded
+    assert values(read_image(Image.fromarray(deep.astype(np.int32))))[0, :, 1].tolist() == [0, 0, 1, 1, 128, 254, 255]
 
 
 def test_rgb_of_16_bits_keeps_8_of_them(tmp_path):
     row = b"\0" + struct.pack(">6H", 0, 0x8000, 0xFFFF, 0x1234, 0xABCD, 0x00FF)
     path = tmp_path / "a.png"
     path.write_bytes(png(2, 1, 16, zlib.compress(row)))
-    found = values(read_picture(path)).astype(int).ravel()
+    found = values(read_image(path)).astype(int).ravel()
     assert np.abs(found - [0, 128, 255, 0x12, 0xAC, 1]).max() <= 1
 
 
 def test_floats_in_one_and_in_255(tmp_path):
     unit = np.array([[-0.5, 0.0, 0.25, 1.0]], np.float32)
     path = saved(Image.fromarray(unit), tmp_path / "a.tif")
-    assert values(read_picture(path))[0, :, 0].tolist() == [0, 0, 64, 255]
+    assert values(read_image(path))[0, :, 0].tolist() == [0, 0, 64, 255]
     wide = Image.fromarray(np.array([[0.0, 64.4, 255.0, 300.0]], np.float32))
-    assert values(read_picture(wide))[0, :, 0].tolist() == [0, 64, 255, 255]
+    assert values(read_image(wide))[0, :, 0].tolist() == [0, 64, 255, 255]
 
 
 def test_cmyk_with_and_without_a_profile(tmp_path):
-    """As the profile says, else as Pillow does it; a profile of another kind of colours is passed over."""
+    """As the profile says, else as Pillow does it; a profile of another kind of colors is passed over."""
     ink = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
     path = saved(ink, tmp_path / "a.tif")
-    assert values(read_picture(path))[0, 0].tolist() == [255, 0, 0]
+    assert values(read_image(path))[0, 0].tolist() == [255, 0, 0]
     other = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     path = saved(ink, tmp_path / "b.tif", icc_profile=other)
-    assert values(read_picture(path))[0, 0].tolist() == [255, 0, 0]
+    assert values(read_image(path))[0, 0].tolist() == [255, 0, 0]
     for name in ("c.tif", "c.jpg"):
         path = saved(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), tmp_path / name, icc_profile=gray_ink_profile())
-        assert np.abs(values(read_picture(path))[4, 4].astype(int) - 119).max() <= 2  # L* = 50 in sRGB
+        assert np.abs(values(read_image(path))[4, 4].astype(int) - 119).max() <= 2  # L* = 50 in sRGB
 
 
 def gray_ink_profile():
@@ -141,9 +141,9 @@ def swapped_profile():
 
 def test_an_embedded_profile_is_followed(tmp_path):
     path = saved(Image.new("RGB", (4, 4), (255, 0, 0)), tmp_path / "a.png", icc_profile=swapped_profile())
-    assert np.abs(values(read_picture(path))[0, 0].astype(int) - (0, 255, 0)).max() <= 2
+    assert np.abs(values(read_image(path))[0, 0].astype(int) - (0, 255, 0)).max() <= 2
     layer = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    assert values(read_picture(saved(layer, tmp_path / "b.png", icc_profile=swapped_profile()))).min() == 255
+    assert values(read_image(saved(layer, tmp_path / "b.png", icc_profile=swapped_profile()))).min() == 255
 
 
 def test_srgb_and_broken_profiles_change_nothing(tmp_path):
@@ -151,14 +151,14 @@ def test_srgb_and_broken_profiles_change_nothing(tmp_path):
     image = Image.fromarray(np.stack([RAMP, RAMP.T, 255 - RAMP], -1))
     for i, profile in enumerate((srgb, b"nonsense")):
         path = saved(image, tmp_path / f"{i}.png", icc_profile=profile)
-        assert (values(read_picture(path)) == np.asarray(image)).all()
+        assert (values(read_image(path)) == np.asarray(image)).all()
 
 
 def test_animated_files_give_their_first_frame(tmp_path):
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "lime")]
     for name in ("a.gif", "a.webp", "a.png"):
         path = saved(frames[0], tmp_path / name, save_all=True, append_images=frames[1:], **webp(name))
-        assert values(read_picture(path))[0, 0].tolist() == [255, 0, 0]
+        assert values(read_image(path))[0, 0].tolist() == [255, 0, 0]
 
 
 def webp(name):
@@ -167,9 +167,9 @@ def webp(name):
 
 def test_an_image_in_memory_is_not_changed():
     image = Image.new("RGBA", (2, 2), (0, 0, 0, 0))
-    assert values(read_picture(image)).min() == 255
+    assert values(read_image(image)).min() == 255
     assert image.mode == "RGBA"
-    assert read_picture(image.convert("RGB")).size == (2, 2)
+    assert read_image(image.convert("RGB")).size == (2, 2)
 
 
 def png(width, height, bits, data=b""):
@@ -179,12 +179,12 @@ def png(width, height, bits, data=b""):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-def test_large_pictures_are_read_without_a_warning(tmp_path, monkeypatch):
+def test_large_images_are_read_without_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # stands in for Pillow's 2^26.4, so that the test stays small
     path = saved(Image.new("RGB", (64, 64)), tmp_path / "a.png")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert read_picture(path).size == (64, 64)
+        assert read_image(path).size == (64, 64)
     assert Image.MAX_IMAGE_PIXELS == 1000  # as it was
 
 
@@ -195,10 +195,10 @@ def test_the_limit_is_2_to_the_28(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ValueError, match=r"16385 x 16384 pixels, more than 2\^28"):
-            read_picture(path)
+            read_image(path)
         path.write_bytes(png(16384, 16384, 8))  # the size is fine, its data are missing
         with pytest.raises(ValueError, match="broken or cut off"):
-            read_picture(path)
+            read_image(path)
 
 
 def bad(tmp_path, kind):
@@ -208,7 +208,7 @@ def bad(tmp_path, kind):
     elif kind == "empty.png":
         path.write_bytes(b"")
     elif kind == "text.png":
-        path.write_text("no picture")
+        path.write_text("no image")
     elif kind.startswith("cut"):
         data = io.BytesIO()
         noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
@@ -227,7 +227,7 @@ def bad(tmp_path, kind):
         ("missing.png", "there is no file"),
         ("folder", "is a folder"),
         ("empty.png", "empty file"),
-        ("text.png", "not a picture"),
+        ("text.png", "not an image"),
         ("cut.png", "broken or cut off"),
         ("cut.jpg", "broken or cut off"),
         ("cut.gif", "broken or cut off"),
@@ -237,19 +237,19 @@ def bad(tmp_path, kind):
 )
 def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, kind, message):
     with pytest.raises(ValueError, match=message) as caught:
-        read_picture(bad(tmp_path, kind))
+        read_image(bad(tmp_path, kind))
     assert type(caught.value) is ValueError
     assert "\n" not in str(caught.value)
 
 
-def test_a_picture_without_pixels_is_refused():
+def test_a_image_without_pixels_is_refused():
     with pytest.raises(ValueError, match="no pixels"):
-        read_picture(Image.new("RGB", (0, 5)))
+        read_image(Image.new("RGB", (0, 5)))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_random_damage_never_raises_anything_else(tmp_path):
-    """Bytes are overwritten at random in files of several formats: a picture comes back, or a ValueError."""
+    """Bytes are overwritten at random in files of several formats: an image comes back, or a ValueError."""
     rng, outcomes = np.random.default_rng(0), set()
     for suffix in ("png", "jpg", "gif", "tif", "webp", "bmp"):
         data = io.BytesIO()
@@ -261,7 +261,7 @@ def test_random_damage_never_raises_anything_else(tmp_path):
             path = tmp_path / f"a.{suffix}"
             path.write_bytes(broken)
             try:
-                outcomes.add(read_picture(path).mode)
+                outcomes.add(read_image(path).mode)
             except ValueError as error:
                 outcomes.add(type(error).__name__)
     assert outcomes == {"RGB", "ValueError"}

@@ -1,4 +1,4 @@
-"""Pictures: values survive the way to 8 bits and back, walls put pixels where they belong, films keep time."""
+"""Images: values survive the way to 8 bits and back, image grids put pixels where they belong, videos keep time."""
 
 import numpy as np
 import pytest
@@ -66,20 +66,20 @@ def test_to_tensor_refuses_mixed_sizes_and_nothing():
 
 
 def test_grid_places_images_row_by_row():
-    wall = grid([plain("red"), plain("lime"), plain("blue")], columns=2, pad=2)
-    assert wall.size == (2 + 2 * 10, 2 + 2 * 8)
-    assert wall.getpixel((2, 2)) == (255, 0, 0)
-    assert wall.getpixel((12, 2)) == (0, 255, 0)
-    assert wall.getpixel((2, 10)) == (0, 0, 255)
-    assert wall.getpixel((12, 10)) == (255, 255, 255)  # the empty cell
-    assert wall.getpixel((0, 0)) == wall.getpixel((10, 2)) == (255, 255, 255)
+    image_grid = grid([plain("red"), plain("lime"), plain("blue")], columns=2, pad=2)
+    assert image_grid.size == (2 + 2 * 10, 2 + 2 * 8)
+    assert image_grid.getpixel((2, 2)) == (255, 0, 0)
+    assert image_grid.getpixel((12, 2)) == (0, 255, 0)
+    assert image_grid.getpixel((2, 10)) == (0, 0, 255)
+    assert image_grid.getpixel((12, 10)) == (255, 255, 255)  # the empty cell
+    assert image_grid.getpixel((0, 0)) == image_grid.getpixel((10, 2)) == (255, 255, 255)
 
 
-def test_grid_labels_add_a_line_of_text_and_leave_pictures_alone():
-    without, labelled = (grid([plain("red", (64, 64))] * 2, 2, labels=labels) for labels in (None, ["one", "x" * 99]))
-    assert labelled.width == without.width
-    text = np.asarray(labelled)[66:]
-    assert (np.asarray(labelled)[2:66] == np.asarray(without)[2:66]).all()
+def test_grid_labels_add_a_line_of_text_and_leave_images_alone():
+    without, labeled = (grid([plain("red", (64, 64))] * 2, 2, labels=labels) for labels in (None, ["one", "x" * 99]))
+    assert labeled.width == without.width
+    text = np.asarray(labeled)[66:]
+    assert (np.asarray(labeled)[2:66] == np.asarray(without)[2:66]).all()
     assert (text[:, 2:66] < 128).any()
     assert (text[:, 68:132] < 128).any()
     assert (text[:, 66:68] == 255).all()  # a long label stays in its cell
@@ -92,7 +92,7 @@ def test_grid_refuses_what_does_not_fit():
         grid([], 2)
 
 
-def film(n):
+def video(n):
     return [plain((i * 255 // max(n - 1, 1), 0, 80), (8, 4)) for i in range(n)]
 
 
@@ -103,7 +103,7 @@ def durations(path):
 
 @pytest.mark.parametrize(("n", "seconds"), [(7, 1.0), (24, 4.0), (30, 1.0)])
 def test_gif_keeps_all_frames_and_its_time(tmp_path, n, seconds):
-    path = save_gif(film(n), tmp_path / "new" / "a.gif", seconds=seconds, size=32)
+    path = save_gif(video(n), tmp_path / "new" / "a.gif", seconds=seconds, size=32)
     times = durations(path)
     assert len(times) == n
     assert sum(times) == 1000 * seconds
@@ -113,15 +113,15 @@ def test_gif_keeps_all_frames_and_its_time(tmp_path, n, seconds):
 
 
 def test_gif_thins_what_browsers_cannot_play(tmp_path):
-    times = durations(save_gif(film(200), tmp_path / "a.gif", seconds=1.0, size=16))
+    times = durations(save_gif(video(200), tmp_path / "a.gif", seconds=1.0, size=16))
     assert len(times) <= 50
     assert min(times) >= 20
     assert sum(times) == 1000
 
 
 def test_gif_of_one_frame_and_of_none(tmp_path):
-    assert save_gif(film(1), tmp_path / "a.gif").exists()
+    assert save_gif(video(1), tmp_path / "a.gif").exists()
     with pytest.raises(ValueError, match="at least one frame"):
         save_gif([], tmp_path / "b.gif")
     with pytest.raises(ValueError, match="positive time"):
-        save_gif(film(2), tmp_path / "b.gif", seconds=float("nan"))
+        save_gif(video(2), tmp_path / "b.gif", seconds=float("nan"))

@@ -1,4 +1,4 @@
-"""Flow of textures that were moved by a known amount, and cuts of films that were joined by hand."""
+"""Flow of textures that were moved by a known amount, and cuts of videos that were joined by hand."""
 
 import sys
 
@@ -22,8 +22,8 @@ def shifted(image, dx, dy):
     return image[:, 16 - dy : 80 - dy, 16 - dx : 96 - dx]
 
 
-def film(seed, frames, speed=0.0, size=48):
-    """A window that moves over a scene of its own colours, strong in contrast, [frames, size, size, 3] of 8 bits."""
+def video(seed, frames, speed=0.0, size=48):
+    """A window that moves over a scene of its own colors, strong in contrast, [frames, size, size, 3] of 8 bits."""
     scene = texture(size, size + 800, seed)
     scene = torch.sigmoid(20 * (scene - scene.mean()) + seed - 1)
     starts = [round(speed * k) for k in range(frames)]
@@ -44,7 +44,7 @@ def test_the_flow_of_a_shift_is_the_shift(dx, dy):
     torch.testing.assert_close(dark, flow, atol=0.05, rtol=0)
 
 
-def test_the_flow_of_a_zoom_grows_from_the_centre():
+def test_the_flow_of_a_zoom_grows_from_the_center():
     pytest.importorskip("skimage")
     image = texture(64, 64)
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
@@ -99,19 +99,19 @@ def test_frames_that_cannot_be_followed_are_refused(monkeypatch):
 
 
 def test_two_scenes_have_one_cut():
-    assert scene_cuts(film(0, 12, 1.0) + film(1, 9, 0.5)) == [12]
-    assert scene_cuts(film(0, 5) + film(1, 5) + film(2, 5)) == [5, 10]
-    assert scene_cuts(film(0, 12, 2.0) + film(1, 1)) == [12]  # the last frame alone
+    assert scene_cuts(video(0, 12, 1.0) + video(1, 9, 0.5)) == [12]
+    assert scene_cuts(video(0, 5) + video(1, 5) + video(2, 5)) == [5, 10]
+    assert scene_cuts(video(0, 12, 2.0) + video(1, 1)) == [12]  # the last frame alone
 
 
 def test_the_motion_of_a_scene_that_is_over_does_not_count():
-    pan = film(0, 24, 32.0)
-    white, grey = np.full_like(pan[0], 255), np.full_like(pan[0], 190)
-    assert scene_cuts(pan + [white] * 4 + [grey] * 6) == [24, 28]  # 2.5 times the pan is .7, white to grey is .5
+    pan = video(0, 24, 32.0)
+    white, gray = np.full_like(pan[0], 255), np.full_like(pan[0], 190)
+    assert scene_cuts(pan + [white] * 4 + [gray] * 6) == [24, 28]  # 2.5 times the pan is .7, white to gray is .5
 
 
 def test_what_goes_on_is_no_cut():
-    still, other, pan = film(0, 20), film(1, 20), film(0, 24, 32.0)  # two thirds of a picture in every step
+    still, other, pan = video(0, 20), video(1, 20), video(0, 24, 32.0)  # two thirds of an image in every step
     changes = [step.change for step in _steps(pan)]
     assert np.median(changes) > LEAST  # most steps would be cuts in a still scene
     assert scene_cuts(pan) == []
@@ -124,7 +124,7 @@ def test_what_goes_on_is_no_cut():
     assert scene_cuts(still + fade + other) == []
 
 
-def test_colours_that_change_count_twice_those_that_change_place():
+def test_colors_that_change_count_twice_those_that_change_place():
     left = np.zeros((48, 48, 3), np.uint8)
     left[:, :24] = 255
     black, white = np.zeros_like(left), np.full_like(left, 255)
@@ -136,18 +136,18 @@ def test_colours_that_change_count_twice_those_that_change_place():
 
 @pytest.mark.parametrize("length", [1, 2])
 def test_a_flash_is_no_cut(length):
-    still = film(0, 10, 1.0)
+    still = video(0, 10, 1.0)
     flash = [np.full_like(still[0], 255)] * length
     assert scene_cuts(still[:5] + flash + still[5:]) == []
-    assert scene_cuts(still + flash + film(1, 10)) == [10]  # between two scenes it belongs to the second
+    assert scene_cuts(still + flash + video(1, 10)) == [10]  # between two scenes it belongs to the second
 
 
-def test_a_film_is_read_once_and_not_kept():
+def test_a_video_is_read_once_and_not_kept():
     alive = []
 
     def frames():
         for k in range(30):
-            frame = film(0 if k < 15 else 1, 1)[0]
+            frame = video(0 if k < 15 else 1, 1)[0]
             alive.append(k)
             yield frame
 
@@ -155,8 +155,8 @@ def test_a_film_is_read_once_and_not_kept():
     assert alive == list(range(30))
 
 
-def test_frames_that_are_no_pictures_are_refused():
-    frame = film(0, 1)[0]
+def test_frames_that_are_no_images_are_refused():
+    frame = video(0, 1)[0]
     with pytest.raises(ValueError, match=r"frame 1 is float32 of shape \[48, 48, 3\], not uint8"):
         scene_cuts([frame, frame.astype(np.float32)])
     with pytest.raises(ValueError, match=r"frame 1 has shape \[48, 40, 3\]"):

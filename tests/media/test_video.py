@@ -1,6 +1,6 @@
-"""Videos: frames, colours, times and sound survive the way through a file; what is broken is said in one sentence.
+"""Videos: frames, colors, times and sound survive the way through a file; what is broken is said in one sentence.
 
-All material is made here. Frame i of a test film has the flat colour COLORS[i % 5] in its upper part and, in the lower
+All material is made here. Frame i of a test video has the flat color COLORS[i % 5] in its upper part and, in the lower
 part, a bar of i + 1 white columns, so that a frame lost, doubled or out of order shows.
 """
 
@@ -59,7 +59,7 @@ def tone(path, seconds=2.0, rate=44100):
 
 
 def with_sound(path, n=50, codec="aac", streams=1, seconds=2.0, onset=0.0):
-    """A film of n frames at 25 per second with `streams` tones, each of another frequency."""
+    """A video of n frames at 25 per second with `streams` tones, each of another frequency."""
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=25, options={"bf": "2", "g": "12"})
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -93,7 +93,7 @@ def heard(path):
 
 
 def onset(path):
-    """Seconds on the clock of the file until its sound is loud."""
+    """Seconds on the time schedule of the file until its sound is loud."""
     with av.open(str(path)) as source:
         for sound in source.decode(audio=0):
             loud = np.abs(sound.to_ndarray()[0]) > 0.1
@@ -110,7 +110,7 @@ def assert_left_nothing(folder):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ""])
 @pytest.mark.parametrize("times", [steady(12), UNEVEN], ids=["even", "uneven"])
-def test_round_trip_keeps_frames_order_colours_and_times(tmp_path, suffix, times):
+def test_round_trip_keeps_frames_order_colors_and_times(tmp_path, suffix, times):
     if suffix == ".gif":  # hundredths of a second, at least two of them
         times = times[:-1] if times is UNEVEN else times
     video = open_video(write(tmp_path / f"a{suffix}", times))
@@ -145,7 +145,7 @@ def test_times_start_at_zero_and_the_first_may_not(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ""])
 def test_a_stretch_equals_the_slice_of_the_whole(tmp_path, suffix):
-    if suffix == ".mp4":  # several key frames, pictures out of order
+    if suffix == ".mp4":  # several key frames, images out of order
         video = open_video(with_sound(tmp_path / "a.mp4"))
     else:
         video = open_video(write(tmp_path / f"a{suffix}", steady(20)))
@@ -183,16 +183,16 @@ def test_odd_sides_stay_in_gif_and_folder(tmp_path):
         assert (video.height, video.width) == (47, 63)
 
 
-def test_colours_follow_the_matrix_of_the_stream(tmp_path):
-    """The same colour coded by BT.601 and by BT.709 comes back the same."""
+def test_colors_follow_the_matrix_of_the_stream(tmp_path):
+    """The same color coded by BT.601 and by BT.709 comes back the same."""
     for matrix in (1, 5):
         with av.open(str(tmp_path / f"{matrix}.mp4"), "w") as out:
             stream = out.add_stream("libx264", rate=25, options={"crf": "5"})
             stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
             stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 1
             flat = np.full((64, 64, 3), COLORS[0], np.uint8)
-            picture = av.VideoFrame.from_ndarray(flat, format="rgb24")
-            out.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace=matrix, dst_color_range=1)))
+            image = av.VideoFrame.from_ndarray(flat, format="rgb24")
+            out.mux(stream.encode(image.reformat(format="yuv420p", dst_colorspace=matrix, dst_color_range=1)))
             out.mux(stream.encode(None))
         pixels = next(open_video(tmp_path / f"{matrix}.mp4").frames())
         assert np.abs(pixels.astype(int) - COLORS[0]).max() <= 4
@@ -211,7 +211,7 @@ def test_rotation_noted_by_a_phone_is_applied(tmp_path, degrees):
     video = open_video(tmp_path / "a.mp4")
     assert (video.height, video.width) == ((48, 64) if degrees == 180 else (64, 48))
     (pixels,) = video.frames()
-    expected = np.rot90(frame(9), degrees // 90)  # against the clock
+    expected = np.rot90(frame(9), degrees // 90)  # against the time schedule
     assert np.abs(pixels.astype(int) - expected).mean() < 6
 
 
@@ -225,15 +225,15 @@ def test_gif_leaves_out_what_browsers_slow_down(tmp_path):
         assert image.info["loop"] == 0
 
 
-def test_gif_keeps_a_still_picture_for_its_time(tmp_path):
+def test_gif_keeps_a_still_image_for_its_time(tmp_path):
     with VideoWriter(tmp_path / "a.gif", 8, 8, times=[0, 0.5, 1.0]) as out:
         for _ in range(3):
             out.write(np.full((8, 8, 3), 90, np.uint8))
     assert open_video(tmp_path / "a.gif").times == pytest.approx((0, 0.5, 1.0))
 
 
-def test_gif_colours_of_a_smooth_picture(tmp_path):
-    """A gradient in two colours: 256 of its own, chosen per frame, come within a few levels of 3072 different ones."""
+def test_gif_colors_of_a_smooth_image(tmp_path):
+    """A gradient in two colors: 256 of its own, chosen per frame, come within a few levels of 3072 different ones."""
     ys, xs = np.mgrid[0:48, 0:64]
     smooth = np.stack([4 * xs, 5 * ys, np.full_like(xs, 99)], -1).astype(np.uint8)
     with VideoWriter(tmp_path / "a.gif", 48, 64, times=[0, 0.1]) as out:
@@ -250,7 +250,7 @@ def test_gif_colours_of_a_smooth_picture(tmp_path):
 def test_a_folder_comes_in_the_natural_order(tmp_path):
     for i in (10, 2, 1):
         Image.fromarray(frame(i)).save(tmp_path / f"Frame{i}.png")
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     video = open_video(tmp_path, rate=10)
     assert [bar(f) for f in video.frames()] == [1, 2, 10]
     assert video.times == pytest.approx((0, 0.1, 0.2))
@@ -280,12 +280,12 @@ def test_frames_in_memory_can_be_read_again_and_again():
 
 
 def test_gif_of_no_time_is_shown_as_browsers_do(tmp_path):
-    pictures = [Image.fromarray(frame(i)) for i in range(3)]
-    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=0)
+    images = [Image.fromarray(frame(i)) for i in range(3)]
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=0)
     assert open_video(tmp_path / "a.gif").times == pytest.approx((0, 0.1, 0.2))
 
 
-def test_a_film_without_times_runs_at_its_rate(tmp_path):
+def test_a_video_without_times_runs_at_its_rate(tmp_path):
     with av.open(str(tmp_path / "a.h264"), "w") as out:
         stream = out.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -495,7 +495,7 @@ def broken(tmp_path, kind):
         write(path, steady(3))
         (path / "times.txt").write_text("0 1")
     elif kind == "text.gif":
-        path.write_text("not a picture")
+        path.write_text("not an image")
     return path
 
 
@@ -511,7 +511,7 @@ def broken(tmp_path, kind):
         ("folder", "no frames"),
         ("mixed", "one size.*2.png"),
         ("wrong", "should list 3"),
-        ("text.gif", "not a picture"),
+        ("text.gif", "not an image"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, kind, message):
@@ -522,8 +522,8 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, kind, message):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_film_that_ends_early_gives_as_many_frames_as_it_says(tmp_path, suffix):
-    """The index of the .mp4 stands before the pictures and still lists 50 of them."""
+def test_a_video_that_ends_early_gives_as_many_frames_as_it_says(tmp_path, suffix):
+    """The index of the .mp4 stands before the images and still lists 50 of them."""
     whole = with_sound(tmp_path / f"a{suffix}")
     if suffix == ".mp4":
         video = open_video(whole)
@@ -540,7 +540,7 @@ def test_a_film_that_ends_early_gives_as_many_frames_as_it_says(tmp_path, suffix
         assert suffix == ".mkv" or not video.complete
 
 
-def test_a_hole_in_a_film_is_a_gap_in_its_times(tmp_path):
+def test_a_hole_in_a_video_is_a_gap_in_its_times(tmp_path):
     data = bytearray(with_sound(tmp_path / "a.mp4").read_bytes())
     with av.open(str(tmp_path / "a.mp4")) as source:
         packets = [(p.pos, p.size) for p in source.demux(video=0) if p.size]
@@ -555,7 +555,7 @@ def test_a_hole_in_a_film_is_a_gap_in_its_times(tmp_path):
     assert len(list(video.frames(30, 32))) == len(video.times[30:32])
 
 
-def test_a_film_that_changes_after_opening_is_noticed(tmp_path):
+def test_a_video_that_changes_after_opening_is_noticed(tmp_path):
     video = open_video(write(tmp_path / "a.mp4", steady(9)))
     write(tmp_path / "a.mp4", steady(4))
     with pytest.raises(ValueError, match="fewer frames"):

@@ -12,7 +12,7 @@ from scoredistill.metrics import (
     bundled_clip,
     directional_similarity,
     intra_style_distance,
-    neighbour_consistency,
+    neighbor_consistency,
     perceptual_distance,
     perceptual_features,
     psnr,
@@ -30,7 +30,7 @@ def noise(*shape, seed=0):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def picture(height=64, width=64, count=1, seed=0):
+def image(height=64, width=64, count=1, seed=0):
     """Soft noise of two sizes, in [.1, .9]."""
     x = noise(count, 3, height, width, seed=seed)
     soft = blurred(x, 1.5) + 3 * blurred(x, 7.0)
@@ -44,7 +44,7 @@ def ramp(width=12, height=8, slope=0.02):
 
 
 def test_psnr_of_a_known_error():
-    truth = picture(count=3)
+    truth = image(count=3)
     off = truth + torch.tensor([0.1, 0.01, 0.0])[:, None, None, None]
     torch.testing.assert_close(psnr(off, truth)[:2], torch.tensor([20.0, 40.0]), atol=1e-3, rtol=0)
     assert psnr(off, truth)[2] == math.inf
@@ -52,20 +52,20 @@ def test_psnr_of_a_known_error():
 
 def test_the_direction_of_an_edit_is_that_of_its_text():
     class Plane(Clip):
-        """Pictures and texts as points of a plane: red and green, and two numbers."""
+        """Images and texts as points of a plane: red and green, and two numbers."""
 
         def __init__(self):
             pass
 
-        def picture_features(self, images):
+        def image_features(self, images):
             return images.mean((2, 3))[:, :2]
 
         def text_features(self, texts):
             return torch.tensor([[float(v) for v in text.split()] for text in texts])
 
-    colour = lambda r, g: torch.tensor([r, g, 0.0])[:, None, None].expand(3, 4, 8)
-    before = torch.stack([colour(0.5, 0.5)] * 4)
-    after = torch.stack([colour(0.7, 0.5), colour(0.5, 0.1), colour(0.6, 0.6), colour(0.500002, 0.5)])
+    color = lambda r, g: torch.tensor([r, g, 0.0])[:, None, None].expand(3, 4, 8)
+    before = torch.stack([color(0.5, 0.5)] * 4)
+    after = torch.stack([color(0.7, 0.5), color(0.5, 0.1), color(0.6, 0.6), color(0.500002, 0.5)])
     expected = torch.tensor([1.0, 0.0, math.sqrt(0.5), 0.0])  # the last changed by rounding only
     torch.testing.assert_close(directional_similarity(before, after, "0 0", "2 0", Plane()), expected)
     turned = directional_similarity(before, after, "0 0", ["0 -1", "0 -1", "-1 -1", "1 0"], Plane())
@@ -75,7 +75,7 @@ def test_the_direction_of_an_edit_is_that_of_its_text():
 
 
 def test_the_bundled_clip_knows_the_direction_of_an_edit():
-    before = picture(count=4, seed=3)
+    before = image(count=4, seed=3)
     night = EDITS["night"](before)
     right = directional_similarity(before, night, "a photo", "a photo, at night")
     wrong = directional_similarity(before, night, "a photo, at night", "a photo")
@@ -86,9 +86,9 @@ def test_the_bundled_clip_knows_the_direction_of_an_edit():
 
 
 def test_similarity_to_the_source_is_a_cosine():
-    before = picture(64, 128, count=2)
+    before = image(64, 128, count=2)
     after = 1 - before
-    features = bundled_clip().picture_features
+    features = bundled_clip().image_features
     torch.testing.assert_close(source_similarity(before, before), torch.ones(2))
     whole = source_similarity(before, after)
     torch.testing.assert_close(whole, (features(before) * features(after)).sum(-1))
@@ -97,17 +97,17 @@ def test_similarity_to_the_source_is_a_cosine():
     torch.testing.assert_close(source_similarity(before, after, side=64), sum(parts) / 2)
 
 
-def test_consistency_is_that_of_neighbours():
-    a, b = picture(), 1 - picture(seed=1)
+def test_consistency_is_that_of_neighbors():
+    a, b = image(), 1 - image(seed=1)
     cosine = source_similarity(a, b).item()
-    assert neighbour_consistency(torch.cat([a, a, b, b])) == pytest.approx((2 + cosine) / 3, abs=1e-5)
-    assert neighbour_consistency(torch.cat([a, b, a, b])) == pytest.approx(cosine, abs=1e-5)
-    with pytest.raises(ValueError, match="1 picture has no neighbour"):
-        neighbour_consistency(a)
+    assert neighbor_consistency(torch.cat([a, a, b, b])) == pytest.approx((2 + cosine) / 3, abs=1e-5)
+    assert neighbor_consistency(torch.cat([a, b, a, b])) == pytest.approx(cosine, abs=1e-5)
+    with pytest.raises(ValueError, match="1 image has no neighbor"):
+        neighbor_consistency(a)
 
 
 def test_perceptual_distance_grows_with_noise_blur_and_shift():
-    clean = picture(count=2) + 0.1 * (noise(2, 3, 64, 64, seed=5) - 0.5)
+    clean = image(count=2) + 0.1 * (noise(2, 3, 64, 64, seed=5) - 0.5)
     bad = noise(2, 3, 64, 64, seed=9) - 0.5
     families = {
         "noise": [(clean + s * bad).clamp(0, 1) for s in (0.05, 0.1, 0.2, 0.4)],
@@ -123,7 +123,7 @@ def test_perceptual_distance_grows_with_noise_blur_and_shift():
 
 
 def test_perceptual_distance_is_the_mean_square_of_unit_tokens():
-    a, b = picture(64, 128), picture(64, 128, seed=1)
+    a, b = image(64, 128), image(64, 128, seed=1)
     u, v = perceptual_features(a), perceptual_features(b)
     assert u.shape == (3, 1, 64, 192)
     torch.testing.assert_close(u.norm(dim=-1), torch.ones(3, 1, 64))
@@ -154,7 +154,7 @@ def test_a_seam_of_the_source_does_not_count():
     torch.testing.assert_close(seam(pair, columns=[5]), torch.tensor([5.0, 10.0]))
 
 
-def test_flat_pictures_have_no_seam_and_a_lone_step_has_an_endless_one():
+def test_flat_images_have_no_seam_and_a_lone_step_has_an_endless_one():
     flat = torch.full((1, 3, 6, 6), 0.5)
     step = flat.clone()
     step[..., 3:] = 0.7
@@ -178,12 +178,12 @@ def test_crops_lie_evenly_and_do_not_overlap():
     assert crops[0, :, 0, 0, 0].tolist() == [11 * y + x for y in (0, 4) for x in (0, 4, 8)]
     assert len(set(crops[0, :, 0].flatten().tolist())) == 6 * 9
     assert square_crops(place, 7)[0, 0, 0, 0].tolist() == [2, 3, 4, 5, 6, 7, 8]
-    with pytest.raises(ValueError, match="crops of 8 pixels do not fit pictures of 7 x 11"):
+    with pytest.raises(ValueError, match="crops of 8 pixels do not fit images of 7 x 11"):
         square_crops(place, 8)
 
 
-def test_the_distance_of_styles_has_the_units_of_colour():
-    crop = picture(24, 24)
+def test_the_distance_of_styles_has_the_units_of_color():
+    crop = image(24, 24)
     style = style_of(crop)[0]
     brighter, flatter = style_of(crop + 0.07)[0], style_of(0.6 * crop)[0]
     assert (brighter - style).norm().item() == pytest.approx(0.07 * 3**0.5, rel=1e-4)
@@ -196,22 +196,22 @@ def test_the_distance_of_styles_has_the_units_of_colour():
 
 def test_style_sees_texture_and_correlation_where_mean_and_spread_are_equal():
     shade = noise(1, 1, 32, 32) - 0.5
-    grey, opposed = 0.5 + shade.expand(1, 3, 32, 32), 0.5 + shade * torch.tensor([1, -1, 1])[:, None, None]
-    assert (style_of(grey) - style_of(opposed)).norm() > 0.2
-    fine, coarse = grey, 0.5 + blurred(shade, 2.0).expand(1, 3, 32, 32)
+    gray, opposed = 0.5 + shade.expand(1, 3, 32, 32), 0.5 + shade * torch.tensor([1, -1, 1])[:, None, None]
+    assert (style_of(gray) - style_of(opposed)).norm() > 0.2
+    fine, coarse = gray, 0.5 + blurred(shade, 2.0).expand(1, 3, 32, 32)
     coarse = 0.5 + (coarse - coarse.mean()) * fine.std() / coarse.std()
     assert (style_of(fine) - style_of(coarse)).norm() > 0.2
 
 
 def test_intra_style_distance_sees_crops_that_are_tinted_differently():
-    tile = picture(16, 16)
+    tile = image(16, 16)
     uniform = tile.repeat(1, 1, 2, 4)
     tints = torch.zeros(1, 3, 32, 64)
     tints[:, 0, :, 32:] = 0.09
     half = uniform + tints  # 4 x 4 of the 28 pairs of crops differ, by .09
     assert intra_style_distance(uniform, 16).item() == pytest.approx(0.0, abs=1e-6)
     assert intra_style_distance(half, 16).item() == pytest.approx(0.09 * 16 / 28, rel=1e-3)
-    photo = picture(32, 64, seed=4)
+    photo = image(32, 64, seed=4)
     own = intra_style_distance(photo, 16)
     assert own > 0.02
     excess = intra_style_distance(photo + 3 * tints, 16, source=photo)
@@ -221,63 +221,63 @@ def test_intra_style_distance_sees_crops_that_are_tinted_differently():
 
 
 def clip_of(shift, frames=4, size=(48, 56)):
-    """A film of a texture that moves right by `shift` pixels a frame."""
-    wide = picture(size[0], size[1] + shift * frames, seed=6)[0]
+    """A video of a texture that moves right by `shift` pixels a frame."""
+    wide = image(size[0], size[1] + shift * frames, seed=6)[0]
     starts = [shift * (frames - 1 - k) for k in range(frames)]
     return torch.stack([wide[:, :, x : x + size[1]] for x in starts])
 
 
-def true_flows(film, shift):
-    flow = torch.zeros(2, *film.shape[2:])
+def true_flows(video, shift):
+    flow = torch.zeros(2, *video.shape[2:])
     flow[0] = shift
-    seen = torch.ones(film.shape[2:], dtype=torch.bool)
-    seen[:, film.shape[3] - shift :] = False
-    return [(flow, seen)] * (len(film) - 1)
+    seen = torch.ones(video.shape[2:], dtype=torch.bool)
+    seen[:, video.shape[3] - shift :] = False
+    return [(flow, seen)] * (len(video) - 1)
 
 
-def test_the_warp_error_of_a_still_film_is_its_flicker():
+def test_the_warp_error_of_a_still_video_is_its_flicker():
     pytest.importorskip("skimage")
-    still = picture(32, 40).expand(4, -1, -1, -1)
+    still = image(32, 40).expand(4, -1, -1, -1)
     offsets = torch.tensor([0.0, 0.03, -0.01, 0.05])[:, None, None, None]
     assert warp_error(still, still) == pytest.approx(0.0, abs=1e-4)
     assert warp_error(still + offsets, still) == pytest.approx((0.03 + 0.04 + 0.06) / 3, abs=1e-4)
 
 
-def test_the_warp_error_of_a_moved_film_is_none():
-    film = clip_of(3)
-    flows = true_flows(film, 3)
-    assert warp_error(film, film, flows) == pytest.approx(0.0, abs=1e-5)
-    assert warp_error(film[[0, 0, 0, 0]], film, flows) > 0.02  # an edit that stands still under a moving source
-    flicker = film + torch.tensor([0.0, 0.1, 0.0, 0.1])[:, None, None, None]
-    assert warp_error(flicker, film, flows) == pytest.approx(0.1, abs=1e-5)
+def test_the_warp_error_of_a_moved_video_is_none():
+    video = clip_of(3)
+    flows = true_flows(video, 3)
+    assert warp_error(video, video, flows) == pytest.approx(0.0, abs=1e-5)
+    assert warp_error(video[[0, 0, 0, 0]], video, flows) > 0.02  # an edit that stands still under a moving source
+    flicker = video + torch.tensor([0.0, 0.1, 0.0, 0.1])[:, None, None, None]
+    assert warp_error(flicker, video, flows) == pytest.approx(0.1, abs=1e-5)
 
 
 def test_flows_of_the_source_are_found_and_shared():
     pytest.importorskip("skimage")
-    film = clip_of(3)
-    flows = source_flows(film)
+    video = clip_of(3)
+    flows = source_flows(video)
     assert len(flows) == 3
     for flow, seen in flows:
         assert seen[:, :44].float().mean() > 0.9
         assert not seen[:, -1].any()
         assert (flow[0, 8:-8, 8:-12] - 3).abs().mean() < 0.1
-    assert warp_error(film, film, flows) == warp_error(film, film) < 0.01
+    assert warp_error(video, video, flows) == warp_error(video, video) < 0.01
 
 
 def test_pairs_across_a_cut_are_left_out():
     pytest.importorskip("skimage")
-    first, second = picture(32, 40).expand(2, -1, -1, -1), picture(32, 40, seed=1).expand(2, -1, -1, -1)
-    film = torch.cat([first, second])
-    edited = film + torch.tensor([0.0, 0.02, 0.5, 0.56])[:, None, None, None]
-    flows = source_flows(film, cuts=[2])
+    first, second = image(32, 40).expand(2, -1, -1, -1), image(32, 40, seed=1).expand(2, -1, -1, -1)
+    video = torch.cat([first, second])
+    edited = video + torch.tensor([0.0, 0.02, 0.5, 0.56])[:, None, None, None]
+    flows = source_flows(video, cuts=[2])
     assert not flows[1][1].any()
-    assert warp_error(edited, film, flows) == pytest.approx((0.02 + 0.06) / 2, abs=1e-4)
-    assert warp_error(edited, film, cuts=[2]) == pytest.approx((0.02 + 0.06) / 2, abs=1e-4)
+    assert warp_error(edited, video, flows) == pytest.approx((0.02 + 0.06) / 2, abs=1e-4)
+    assert warp_error(edited, video, cuts=[2]) == pytest.approx((0.02 + 0.06) / 2, abs=1e-4)
     everywhere = [(torch.zeros(2, 32, 40), torch.ones(32, 40, dtype=torch.bool))] * 3
-    assert warp_error(edited, film, everywhere) > 0.1
-    assert warp_error(edited, film, everywhere, cuts=[2]) == pytest.approx(0.04, abs=1e-4)
+    assert warp_error(edited, video, everywhere) > 0.1
+    assert warp_error(edited, video, everywhere, cuts=[2]) == pytest.approx(0.04, abs=1e-4)
     with pytest.raises(ValueError, match="nothing to compare"):
-        warp_error(edited, film, cuts=[1, 2, 3])
+        warp_error(edited, video, cuts=[1, 2, 3])
 
 
 @pytest.mark.parametrize(
@@ -293,9 +293,9 @@ def test_pairs_across_a_cut_are_left_out():
         warp_error,
     ],
 )
-def test_pictures_that_do_not_fit_are_refused(number):
-    images = picture(count=2)
-    with pytest.raises(ValueError, match="pictures of one shape are needed"):
+def test_images_that_do_not_fit_are_refused(number):
+    images = image(count=2)
+    with pytest.raises(ValueError, match="images of one shape are needed"):
         number(images, images[:, :, :32])
     broken = images.clone()
     broken[1, 0, 3, 4] = torch.nan
@@ -305,7 +305,7 @@ def test_pictures_that_do_not_fit_are_refused(number):
 
 
 def test_questions_without_an_answer_are_refused():
-    images = picture(16, 16)
+    images = image(16, 16)
     with pytest.raises(ValueError, match="no border is given"):
         seam(images)
     with pytest.raises(ValueError, match=r"borders \[0\] of 16 lines: they are from 1 to 15"):
@@ -316,7 +316,7 @@ def test_questions_without_an_answer_are_refused():
         intra_style_distance(images, 16)
     with pytest.raises(ValueError, match="they give no direction"):
         directional_similarity(images, images, "a cat", "a cat")
-    with pytest.raises(ValueError, match="1 and 2 texts for 1 pictures"):
+    with pytest.raises(ValueError, match="1 and 2 texts for 1 images"):
         directional_similarity(images, images, "a cat", ["a cat", "a dog"])
     with pytest.raises(ValueError, match="1 flows for 3 frames"):
         warp_error(

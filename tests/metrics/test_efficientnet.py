@@ -1,18 +1,18 @@
-"""EfficientNet-lite0 against what is known of it: photographs it must recognise, and TensorFlow's padding by hand."""
+"""EfficientNet-lite0 against what is known of it: photographs it must recognize, and TensorFlow's padding by hand."""
 
 import sys
 
 import pytest
 import torch
 
-from scoredistill.metrics import EfficientNet, PictureFeatures, efficientnet, kernel_distance
+from scoredistill.metrics import EfficientNet, ImageFeatures, efficientnet, kernel_distance
 from scoredistill.metrics.efficientnet import _Conv
 
 # indices of ImageNet's classes
 CATS, EGYPTIAN_CAT = [281, 282, 285], 285  # tabby, tiger, Egyptian
 ESPRESSO, CUP = 967, 968
 TRIPOD = 872
-WALL_CLOCK = 892
+IMAGE_GRID_TIMES = 892
 MISSILE, PROJECTILE, SPACE_SHUTTLE = 657, 744, 812
 
 
@@ -54,11 +54,11 @@ def test_a_cameraman_has_a_tripod_and_a_rocket_flies(network):
     assert len({MISSILE, PROJECTILE, SPACE_SHUTTLE} & set(judged(network, "rocket")[1])) == 3
 
 
-def test_a_blurred_clock_is_a_hard_case(network):
+def test_a_blurred_times_is_a_hard_case(network):
     p, best = judged(network, "clock")
-    assert WALL_CLOCK in best[:3]
-    # 0.108; symmetric padding 0.029, ImageNet's normalisation 0.009, pictures left in [0, 1] 0.028, eps = 1e-5 0.074
-    assert p[WALL_CLOCK] > 0.09
+    assert IMAGE_GRID_TIMES in best[:3]
+    # 0.108; symmetric padding 0.029, ImageNet's normalization 0.009, images left in [0, 1] 0.028, eps = 1e-5 0.074
+    assert p[IMAGE_GRID_TIMES] > 0.09
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_padding_is_tensorflows(size, kernel, stride, first):
 
 def test_features_are_pooled_before_the_classifier(network):
     images = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
-    features = network.picture_features(images)
-    assert isinstance(network, PictureFeatures)
+    features = network.image_features(images)
+    assert isinstance(network, ImageFeatures)
     assert features.shape == (2, 1280)
     assert features.dtype == torch.float32
     assert not features.requires_grad
@@ -92,12 +92,12 @@ def test_features_are_pooled_before_the_classifier(network):
 
 def test_features_do_not_depend_on_the_batch(network, monkeypatch):
     images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    together = network.picture_features(images)
-    alone = torch.cat([network.picture_features(image[None]) for image in images])
+    together = network.image_features(images)
+    alone = torch.cat([network.image_features(image[None]) for image in images])
     torch.testing.assert_close(alone, together, atol=1e-4, rtol=0)
-    assert (together[0] - together[1]).abs().max() > 0.05  # the pictures do differ
+    assert (together[0] - together[1]).abs().max() > 0.05  # the images do differ
     monkeypatch.setattr(sys.modules["scoredistill.metrics.efficientnet"], "PIECE", 2)
-    torch.testing.assert_close(network.picture_features(images), together, atol=1e-4, rtol=0)
+    torch.testing.assert_close(network.image_features(images), together, atol=1e-4, rtol=0)
 
 
 def test_distances_of_crops_see_the_photograph_they_are_from(network):
@@ -108,7 +108,7 @@ def test_distances_of_crops_see_the_photograph_they_are_from(network):
         whole = photograph(name)[0]
         corner = lambda size: int(torch.randint(size - 200, (), generator=rng))
         starts = [(corner(whole.shape[1]), corner(whole.shape[2])) for _ in range(n)]
-        return network.picture_features(torch.stack([whole[:, i : i + 200, j : j + 200] for i, j in starts]))
+        return network.image_features(torch.stack([whole[:, i : i + 200, j : j + 200] for i, j in starts]))
 
     coffee = crops("coffee")
     assert kernel_distance(coffee, crops("chelsea")) > 5 * abs(kernel_distance(coffee, crops("coffee")))

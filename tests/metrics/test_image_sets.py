@@ -1,4 +1,4 @@
-"""Distances of sets of pictures, against laws whose distance is known."""
+"""Distances of sets of images, against laws whose distance is known."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_the_frechet_distance_of_gaussians_is_their_wasserstein_distance():
     assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_the_frechet_distance_of_few_pictures_is_finite():
+def test_the_frechet_distance_of_few_images_is_finite():
     assert frechet_distance(normal(4, f=64), normal(4, seed=1, f=64)) > 0
 
 
@@ -43,7 +43,7 @@ def test_diversity_is_the_mean_distance_of_pairs():
 
 
 def test_sets_that_have_no_distance_are_refused():
-    with pytest.raises(ValueError, match="1 and 4 pictures: a set needs at least 2"):
+    with pytest.raises(ValueError, match="1 and 4 images: a set needs at least 2"):
         frechet_distance(normal(1), normal(4))
     with pytest.raises(ValueError, match="not finite"):
         kernel_distance(normal(4) / 0, normal(4))

@@ -6,7 +6,7 @@ import types
 import pytest
 import torch
 
-from scoredistill.metrics import PictureFeatures, inception
+from scoredistill.metrics import ImageFeatures, inception
 from scoredistill.metrics.inception import Inception
 
 
@@ -16,13 +16,13 @@ def network(pixels):
     return (pixels.double().mean((2, 3)).repeat(1, 683)[:, :2048],)
 
 
-def test_pictures_enter_as_bytes_and_leave_as_features():
+def test_images_enter_as_bytes_and_leave_as_features():
     images = torch.tensor([0.0, 0.5, 1.0, 2.0])[:, None, None, None].expand(4, 3, 5, 5)
-    features = Inception(network).picture_features(images)
+    features = Inception(network).image_features(images)
     assert features.shape == (4, 2048)
     assert features.dtype == torch.float32
     assert features[:, 0].tolist() == [0, 128, 255, 255]
-    assert isinstance(Inception(network), PictureFeatures)
+    assert isinstance(Inception(network), ImageFeatures)
 
 
 def test_it_is_made_as_torch_fidelity_wants_it(monkeypatch):

@@ -24,7 +24,7 @@ def test_sizes_and_format(prior):
     assert sum(p.stat().st_size for p in weights) < 62e6
     assert not [p for p in folder.rglob("*") if p.suffix in {".bin", ".pt", ".ckpt", ".pkl"}]
     assert prior.latent_shape == (4, 16, 16)
-    assert prior.picture_size == (64, 64)
+    assert prior.image_size == (64, 64)
     for name in ("emoji", "emoji-edit", "clip"):
         assert "licence" in (folder / name / "README.md").read_text().lower()
 
@@ -33,17 +33,17 @@ def test_samples_show_what_was_asked_for(prior):
     """CLIP tells two prompts' samples apart."""
     prompts = ["a tulip", "a hamburger"]
     noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    pictures = prior.decode(ddim(Guided(prior, 5.0), noise, 20, prior.encode_text(prompts)))
-    right, wrong = (metrics.clip_similarity(pictures, texts) for texts in (prompts, prompts[::-1]))
+    images = prior.decode(ddim(Guided(prior, 5.0), noise, 20, prior.encode_text(prompts)))
+    right, wrong = (metrics.clip_similarity(images, texts) for texts in (prompts, prompts[::-1]))
     assert (right > wrong + 5).all()
 
 
-def test_codec_reconstructs_a_picture(prior):
-    """A picture the model made survives another round through the autoencoder."""
+def test_codec_reconstructs_a_image(prior):
+    """An image the model made survives another round through the autoencoder."""
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    picture = prior.decode(ddim(Guided(prior, 5.0), noise, 10, prior.encode_text("a tulip")))
-    again = prior.decode(prior.encode_image(picture))
-    assert -10 * (again - picture).square().mean().log10() > 20
+    image = prior.decode(ddim(Guided(prior, 5.0), noise, 10, prior.encode_text("a tulip")))
+    again = prior.decode(prior.encode_image(image))
+    assert -10 * (again - image).square().mean().log10() > 20
     assert to_pil(again)[0].size == (64, 64)
 
 
@@ -59,11 +59,11 @@ def test_one_sds_step_with_guidance_is_two_rows_in_one_call(prior):
 
 
 def test_clip_similarity_checks_its_arguments():
-    with pytest.raises(ValueError, match="2 texts for 3 pictures"):
+    with pytest.raises(ValueError, match="2 texts for 3 images"):
         metrics.clip_similarity(torch.zeros(3, 3, 64, 64), ["a", "b"])
-    pictures = torch.rand(2, 3, 100, 80)
-    assert metrics.clip_similarity(pictures, "a tulip").shape == (2,)
-    assert metrics.clip_similarity(pictures, "a tulip").abs().max() <= 100
+    images = torch.rand(2, 3, 100, 80)
+    assert metrics.clip_similarity(images, "a tulip").shape == (2,)
+    assert metrics.clip_similarity(images, "a tulip").abs().max() <= 100
 
 
 def test_the_editor_does_what_it_is_told_and_nothing_if_told_nothing(prior):
@@ -87,11 +87,11 @@ def test_the_editor_does_what_it_is_told_and_nothing_if_told_nothing(prior):
 def test_text_priors_take_no_source(prior):
     with pytest.raises(ValueError, match="emoji is no instruction editor: load one, such as 'emoji-edit'"):
         prior.encode_source(torch.rand(1, 3, 64, 64))
-    with pytest.raises(ValueError, match="emoji-edit edits pictures: to make them from text use a model such as emoji"):
+    with pytest.raises(ValueError, match="emoji-edit edits images: to make them from text use a model such as emoji"):
         tasks.text_to_image("an owl", "emoji-edit")
     editor = load_prior("emoji-edit")
-    with pytest.raises(ValueError, match="needs a source picture"):
+    with pytest.raises(ValueError, match="needs a source image"):
         editor.eps(torch.zeros(1, 4, 16, 16), torch.tensor([0.5]), editor.encode_text("make it night"))
     cond = editor.encode_text("make it night") | editor.encode_source(torch.rand(1, 3, 32, 32))
-    with pytest.raises(ValueError, match="the latents have 16x16 pixels and the source picture's have 8x8"):
+    with pytest.raises(ValueError, match="the latents have 16x16 pixels and the source image's have 8x8"):
         editor.eps(torch.zeros(1, 4, 16, 16), torch.tensor([0.5]), cond)

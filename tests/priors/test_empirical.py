@@ -1,4 +1,4 @@
-"""The ideal denoiser of pictures: its screen leaves out only what cannot matter; labels as texts; nearest data."""
+"""The ideal denoiser of images: its screen leaves out only what cannot matter; labels as texts; nearest data."""
 
 import pytest
 import torch
@@ -14,15 +14,15 @@ SHAPE = (3, 8, 8)
 RATIOS = (0.0, 1e-3, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 
 
-def pictures(rng, n=120, dtype=F64):
-    """Smooth random pictures in [0, 1] in clusters, so that few coordinates tell much and neighbours are near."""
-    centres = torch.nn.functional.interpolate(torch.rand(12, 3, 3, 3, generator=rng, dtype=dtype), (8, 8))
-    return (centres.repeat_interleave(n // 12, 0) + 0.1 * torch.rand(n, *SHAPE, generator=rng, dtype=dtype)) / 1.1
+def images(rng, n=120, dtype=F64):
+    """Smooth random images in [0, 1] in clusters, so that few coordinates tell much and neighbors are near."""
+    centers = torch.nn.functional.interpolate(torch.rand(12, 3, 3, 3, generator=rng, dtype=dtype), (8, 8))
+    return (centers.repeat_interleave(n // 12, 0) + 0.1 * torch.rand(n, *SHAPE, generator=rng, dtype=dtype)) / 1.1
 
 
 @pytest.fixture
 def data(rng):
-    return pictures(rng)
+    return images(rng)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ class TestScreen:
     @pytest.mark.parametrize(("dtype", "tolerance"), [(F64, 1e-12), (torch.float32, 2e-4)], ids=str)
     @pytest.mark.parametrize("schedule", [VE(1e-3, 1e3), VP()], ids=repr)
     def test_the_screened_mean_is_the_plain_one_at_every_noise(self, schedule, dtype, tolerance, screened, rng):
-        data = pictures(rng, dtype=dtype)
+        data = images(rng, dtype=dtype)
         prior = Empirical(data, schedule=schedule)
         assert prior._screen is not None
         for ratio in RATIOS[1:]:
@@ -174,7 +174,7 @@ class TestTexts:
         assert prior.encode_text(["corn", "owl", ""])["label"].tolist() == [2, 0, -1]
 
     def test_unknown_texts_name_the_nearest(self, prior):
-        with pytest.raises(ValueError, match="no datum is labelled 'red aple'; the nearest labels are 'red apple'"):
+        with pytest.raises(ValueError, match="no datum is labeled 'red aple'; the nearest labels are 'red apple'"):
             prior.encode_text(["owl", "red aple"])
 
     @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ class TestTexts:
 class TestNearest:
     @pytest.mark.parametrize("dtype", [torch.float32, F64], ids=str)
     def test_distance_and_index_are_those_of_all_differences(self, dtype, rng, monkeypatch):
-        data = pictures(rng, dtype=dtype)
+        data = images(rng, dtype=dtype)
         x = torch.cat([noised(data, rng, ratio, 5) for ratio in RATIOS])
         distances = (x[:, None] - data).flatten(2).norm(dim=2)
         monkeypatch.setattr("scoredistill.priors.empirical.CHUNK", 120 * 7)

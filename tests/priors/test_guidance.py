@@ -1,4 +1,4 @@
-"""Guidance by pictures and away from negatives, the residual of CSD-Edit, and the priors beneath, against their
+"""Guidance by images and away from negatives, the residual of CSD-Edit, and the priors beneath, against their
 definitions (float64).
 """
 
@@ -19,7 +19,7 @@ N = 4
 
 
 class Editor(Prior):
-    """A closed-form editor: a Gaussian around picture + instruction, each shifting the mean."""
+    """A closed-form editor: a Gaussian around image + instruction, each shifting the mean."""
 
     schedule = VP()
 
@@ -59,9 +59,9 @@ def test_image_guidance_is_its_formula_in_three_rows():
     x, cond, t = setting()
     counted = Counted(Editor())
     prior, e = ImageGuided(counted, 7.5, 1.5), Editor().eps
-    nothing, picture, both = (e(x, t, c) for c in (without(cond, "image", "text"), without(cond, "text"), cond))
+    nothing, image, both = (e(x, t, c) for c in (without(cond, "image", "text"), without(cond, "text"), cond))
     found = prior.eps(x, t, cond)
-    assert (found - (nothing + 1.5 * (picture - nothing) + 7.5 * (both - picture))).abs().max() < 1e-12
+    assert (found - (nothing + 1.5 * (image - nothing) + 7.5 * (both - image))).abs().max() < 1e-12
     assert (counted.rows, counted.calls) == (3 * N, 1)
     alpha, sigma = (c[:, None] for c in prior.schedule(t))
     assert (prior.denoise(x, t, cond) - (x - sigma * found) / alpha).abs().max() < 1e-10
@@ -106,13 +106,13 @@ def test_a_negative_condition_keeps_what_it_does_not_name():
     guided = Guided(Editor(), 3.0, uncond=negative).eps(x, t, cond)
     assert (guided - (e(x, t, other) + 3.0 * (e(x, t, cond) - e(x, t, other)))).abs().max() < 1e-12
     prior = ImageGuided(Editor(), 7.5, 1.5, uncond=negative)
-    nothing, picture = e(x, t, without(other, "image")), e(x, t, other)
-    expected = nothing + 1.5 * (picture - nothing) + 7.5 * (e(x, t, cond) - picture)
+    nothing, image = e(x, t, without(other, "image")), e(x, t, other)
+    expected = nothing + 1.5 * (image - nothing) + 7.5 * (e(x, t, cond) - image)
     assert (prior.eps(x, t, cond) - expected).abs().max() < 1e-12
-    assert (prior.eps(x, t, prior.null(cond)) - (nothing + 1.5 * (picture - nothing))).abs().max() < 1e-12
+    assert (prior.eps(x, t, prior.null(cond)) - (nothing + 1.5 * (image - nothing))).abs().max() < 1e-12
 
 
-def labelled():
+def labeled():
     g = torch.Generator().manual_seed(5)
     means = torch.randn(3, 2, generator=g, dtype=F64)
     return GaussianMixture(means, torch.full((3,), 0.2, dtype=F64), labels=[0, 1, 2])
@@ -123,13 +123,13 @@ def label(k):
 
 
 def test_perpneg_without_negatives_is_guidance():
-    prior, (x, _, t) = labelled(), setting()
+    prior, (x, _, t) = labeled(), setting()
     found = PerpNeg(prior, 4.0, []).eps(x, t, label(0))
     assert (found - Guided(prior, 4.0).eps(x, t, label(0))).abs().max() < 1e-12
 
 
 def test_perpneg_keeps_only_what_is_perpendicular():
-    prior, (x, _, t) = labelled(), setting()
+    prior, (x, _, t) = labeled(), setting()
     counted = Counted(prior)
     plain = PerpNeg(prior, 4.0, []).eps(x, t, label(0))
     found = PerpNeg(counted, 4.0, [(label(1), -1.5), (label(2), -0.5)]).eps(x, t, label(0))
@@ -143,7 +143,7 @@ def test_perpneg_keeps_only_what_is_perpendicular():
 
 
 def test_perpneg_leaves_a_negative_along_the_prompt_alone():
-    prior, (x, _, t) = labelled(), setting()
+    prior, (x, _, t) = labeled(), setting()
     found = PerpNeg(prior, 4.0, [(label(0), -3.0)]).eps(x, t, label(0))
     assert (found - Guided(prior, 4.0).eps(x, t, label(0))).abs().max() < 1e-10
 
@@ -234,11 +234,11 @@ def test_what_is_kept_of_a_network_is_a_running_average():
 
 def test_methods_that_guide_by_themselves_refuse_perpneg():
     """Perp-Neg is not linear: it cannot be taken off, and guiding it again would be wrong."""
-    prior, (x, _, t) = PerpNeg(labelled(), 4.0, []), setting()
+    prior, (x, _, t) = PerpNeg(labeled(), 4.0, []), setting()
     batch = Batch(x, label(0))
     for estimator in (ClassifierScore(), SDI(), PFD()):
         with pytest.raises(ValueError, match="without PerpNeg"):
             estimator(prior, batch, t)
     guided = SDS()(prior, batch, t, torch.Generator().manual_seed(0)).grad
-    linear = SDS()(Guided(labelled(), 4.0), batch, t, torch.Generator().manual_seed(0)).grad
+    linear = SDS()(Guided(labeled(), 4.0), batch, t, torch.Generator().manual_seed(0)).grad
     assert (guided - linear).abs().max() < 1e-12

@@ -71,13 +71,13 @@ def path_points(svg):
 
 
 def test_everything_is_escaped_and_well_formed(tmp_path):
-    picture = Image.new("RGB", (4, 4))
+    image = Image.new("RGB", (4, 4))
     page = Page(NASTY, NASTY).heading(NASTY).text(NASTY).command(NASTY).key_values({NASTY: NASTY})
-    page.table([{NASTY: NASTY}], NASTY).wall({NASTY: [picture]}, [NASTY], NASTY).figure(picture, NASTY)
-    page.curves({NASTY: [1, 2], "b": [2, 1]}, NASTY, NASTY, NASTY).slider(picture, picture, NASTY, (NASTY, NASTY))
-    film = tmp_path / "a.mp4"
-    film.write_bytes(b"film")
-    page.videos({NASTY: film}, NASTY)
+    page.table([{NASTY: NASTY}], NASTY).image_grid({NASTY: [image]}, [NASTY], NASTY).figure(image, NASTY)
+    page.curves({NASTY: [1, 2], "b": [2, 1]}, NASTY, NASTY, NASTY).slider(image, image, NASTY, (NASTY, NASTY))
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"video")
+    page.videos({NASTY: video}, NASTY)
     reader = Reader(page.html())
     assert len(reader.all("script")) == 1
     assert reader.texts.count(NASTY) >= 15
@@ -137,15 +137,15 @@ def test_numbers_are_rounded_sensibly(column, shown):
     assert [cell for (cell,) in cells[1:]] == shown
 
 
-def test_empty_table_and_empty_wall():
-    html = Page("t").table([]).wall({}, []).wall({"a": []}, ["x"]).key_values({}).html()
+def test_empty_table_and_empty_image_grid():
+    html = Page("t").table([]).image_grid({}, []).image_grid({"a": []}, ["x"]).key_values({}).html()
     Reader(html)  # raises where tags do not match
     assert "<img" not in html
 
 
-def test_ragged_walls_have_rectangular_rows():
-    picture = Image.new("RGB", (4, 4), "red")
-    page = Page("t").wall({"long": [picture] * 3, "short": [picture], "none": []}, ["one", "two"])
+def test_ragged_image_grid_have_rectangular_rows():
+    image = Image.new("RGB", (4, 4), "red")
+    page = Page("t").image_grid({"long": [image] * 3, "short": [image], "none": []}, ["one", "two"])
     rows = cells_of(page)
     assert [len(row) for row in rows] == [4, 4, 4, 4]
     assert rows[0] == ["", "one", "two", ""]
@@ -157,19 +157,19 @@ SIZES = [((64, 32), (192, 96)), ((300, 200), (300, 200)), ((1024, 512), (512, 25
 
 
 @pytest.mark.parametrize(("size", "shown"), SIZES)
-def test_walls_enlarge_small_pictures_and_reduce_large_ones(tmp_path, size, shown):
-    picture = Image.new("RGB", size, "red")
-    picture.save(tmp_path / "a.png")
-    for kind, image in images_of(Page("t").wall({"": [picture, tmp_path / "a.png"]}, [])):
+def test_image_grid_enlarge_small_images_and_reduce_large_ones(tmp_path, size, shown):
+    small = Image.new("RGB", size, "red")
+    small.save(tmp_path / "a.png")
+    for kind, image in images_of(Page("t").image_grid({"": [small, tmp_path / "a.png"]}, [])):
         assert (kind, image.size) == ("image/png", shown)
         assert image.convert("RGB").getpixel((1, 1)) == (255, 0, 0)
 
 
-def test_films_keep_their_frames(tmp_path):
+def test_videos_keep_their_frames(tmp_path):
     frames = [Image.new("RGB", (8, 8), (30 * i, 0, 0)) for i in range(7)]
     path = save_gif(frames, tmp_path / "a.gif", size=64)
     path.write_bytes(path.read_bytes() + b"a tail that no encoder writes")
-    page = Page("t").figure(path).wall({"a": [path]}, [])
+    page = Page("t").figure(path).image_grid({"a": [path]}, [])
     assert page.html().count(base64.b64encode(path.read_bytes()).decode()) == 2  # a file is not encoded anew
     with Image.open(path) as opened:
         page.figure(opened)
@@ -177,7 +177,7 @@ def test_films_keep_their_frames(tmp_path):
     assert [(kind, image.n_frames) for kind, image in embedded] == [("image/gif", 7)] * 3
 
 
-def test_a_slider_lays_two_pictures_over_each_other(tmp_path):
+def test_a_slider_lays_two_images_over_each_other(tmp_path):
     before, after = Image.new("RGB", (300, 100), "red"), Image.new("RGB", (300, 100), "blue")
     after.save(tmp_path / "after.png")
     page = Page("t").slider(before, tmp_path / "after.png", "sea", ("source", "edit"))
@@ -193,51 +193,51 @@ def test_a_slider_lays_two_pictures_over_each_other(tmp_path):
     assert [text for text in reader.texts if text in ("source", "edit", "sea")] == ["source", "edit", "sea"]
     style = re.search(r"<style>(.*?)</style>", page.html(), re.S)[1]
     assert re.search(r"\.live \.before \{[^}]*clip-path: inset\(0 calc\(100% - var\(--at\)\) 0 0\)", style)
-    assert re.search(r"^\.slider input \{ display: none; \}", style, re.M)  # without JavaScript: two pictures
+    assert re.search(r"^\.slider input \{ display: none; \}", style, re.M)  # without JavaScript: two images
 
 
-def test_pictures_of_two_sizes_are_not_compared():
-    with pytest.raises(ValueError, match="cannot compare pictures of 300x100 and 100x300 pixels"):
+def test_images_of_two_sizes_are_not_compared():
+    with pytest.raises(ValueError, match="cannot compare images of 300x100 and 100x300 pixels"):
         Page("t").slider(Image.new("RGB", (300, 100)), Image.new("RGB", (100, 300)))
 
 
-def test_films_stand_side_by_side_as_they_are(tmp_path):
+def test_videos_stand_side_by_side_as_they_are(tmp_path):
     files = {name: tmp_path / name for name in ("a.mp4", "b.webm", "c.GIF")}
     for name, path in files.items():
-        path.write_bytes(f"the film {name}".encode())
+        path.write_bytes(f"the video {name}".encode())
     page = Page("t").videos(files, "three")
     reader = Reader(page.html())
     sources = [attrs["src"].partition(",") for attrs in reader.all("video") + reader.all("img")]
     assert [kind for kind, _, _ in sources] == [
         f"data:{kind};base64" for kind in ("video/mp4", "video/webm", "image/gif")
     ]
-    assert [base64.b64decode(data).decode() for _, _, data in sources] == [f"the film {name}" for name in files]
+    assert [base64.b64decode(data).decode() for _, _, data in sources] == [f"the video {name}" for name in files]
     for attrs in reader.all("video"):
         assert {"muted", "loop", "playsinline", "controls"} <= attrs.keys()
     assert [text for text in reader.texts if text in (*files, "three", "Play")] == [*files, "Play", "three"]
 
 
-def test_films_that_cannot_be_shown_are_refused(tmp_path):
-    (tmp_path / "a.avi").write_bytes(b"film")
-    with pytest.raises(ValueError, match=r"a.avi is no film that a page can show: use mp4, webm or gif"):
+def test_videos_that_cannot_be_shown_are_refused(tmp_path):
+    (tmp_path / "a.avi").write_bytes(b"video")
+    with pytest.raises(ValueError, match=r"a.avi is no video that a page can show: use mp4, webm or gif"):
         Page("t").videos({"a": tmp_path / "a.avi"})
-    with pytest.raises(FileNotFoundError, match=r"there is no film .*b.mp4"):
+    with pytest.raises(FileNotFoundError, match=r"there is no video .*b.mp4"):
         Page("t").videos({"b": tmp_path / "b.mp4"})
 
 
 def test_scripts_are_there_once_and_only_where_used(tmp_path):
-    picture, film, gif = Image.new("RGB", (200, 100)), tmp_path / "a.mp4", tmp_path / "a.gif"
-    film.write_bytes(b"film")
-    gif.write_bytes(b"film")
-    plain = Page("t").figure(picture).videos({"a": gif}).videos({}).html()
+    image, video, gif = Image.new("RGB", (200, 100)), tmp_path / "a.mp4", tmp_path / "a.gif"
+    video.write_bytes(b"video")
+    gif.write_bytes(b"video")
+    plain = Page("t").figure(image).videos({"a": gif}).videos({}).html()
     assert [plain.count(script) for script in (report.COPY, report.SLIDE, report.PLAY)] == [1, 0, 0]
-    page = Page("t").slider(picture, picture).slider(picture, picture).videos({"a": film}).videos({"b": film})
+    page = Page("t").slider(image, image).slider(image, image).videos({"a": video}).videos({"b": video})
     assert [page.html().count(script) for script in (report.COPY, report.SLIDE, report.PLAY)] == [1, 1, 1]
     assert len(Reader(page.html()).all("button")) == 2
     assert page.html() == page.html()
 
 
-def test_pictures_of_few_colours_stay_so():
+def test_images_of_few_colors_stay_so():
     palette = Image.fromarray(np.arange(300 * 40, dtype=np.uint8).reshape(40, 300)).quantize(64)
     ((kind, image),) = images_of(Page("t").figure(palette))
     assert (kind, image.mode) == ("image/png", "P")

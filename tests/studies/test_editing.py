@@ -34,7 +34,7 @@ def scene(height, width, frames=1):
 
 @pytest.fixture
 def synthetic(monkeypatch):
-    monkeypatch.setattr(data, "picture", lambda name, height: SCENES[name])
+    monkeypatch.setattr(data, "image", lambda name, height: SCENES[name])
     monkeypatch.setattr(data, "clip", lambda name, height, frames: SCENES[name])
     monkeypatch.setattr(jobs, "_flows", lambda *_: jobs.figures.source_flows(SCENES["bikes"]))
     monkeypatch.setattr(data, "path_of", lambda package, file: None)
@@ -55,22 +55,22 @@ def test_rows_of_a_sweep_are_what_a_sweep_costs(method, scales):
     if request.recipe.estimator is None:
         run.sampled(edit)
     else:
-        for _ in run.optimised(edit):
+        for _ in run.optimized(edit):
             pass
     assert prior.rows == run.rows_of(edit)
     assert prior.calls == 1
 
 
-def test_a_film_and_a_picture_cost_equally_much_by_every_method(synthetic, tmp_path):
+def test_a_video_and_a_image_cost_equally_much_by_every_method(synthetic, tmp_path):
     world = World("emoji-edit", 64, 64, 3, 3, 2)
-    pictures = {m: jobs.picture(world, Case(m, "cat", NIGHT), tmp_path)["natural"] for m in ("csd", "crops", "windows")}
-    films = {m: jobs.film(world, Case(m, "bikes", NIGHT), tmp_path)["natural"] for m in ("csd", "per_frame")}
-    for found in (pictures, films):
+    images = {m: jobs.image(world, Case(m, "cat", NIGHT), tmp_path)["natural"] for m in ("csd", "crops", "windows")}
+    videos = {m: jobs.video(world, Case(m, "bikes", NIGHT), tmp_path)["natural"] for m in ("csd", "per_frame")}
+    for found in (images, videos):
         rows = [line["rows"] for line in found.values()]
         assert max(rows) / min(rows) < 1.35  # a sweep is not a whole number of the others'
         assert all(math.isfinite(value) for line in found.values() for value in line.values())
     assert (
-        pictures["csd"]["truth_psnr"]
+        images["csd"]["truth_psnr"]
         > 20
         > 12
         > float(jobs.figures.psnr(SCENES["cat"], Case("csd", "cat", NIGHT).edit(SCENES["cat"])))
@@ -81,7 +81,7 @@ def test_a_film_and_a_picture_cost_equally_much_by_every_method(synthetic, tmp_p
 
 def test_equal_means_a_change_as_long_as_the_true_one(synthetic, tmp_path):
     world, case = World("emoji-edit", 64, 64, 3, 1, 1), Case("uncoupled", "cat", NIGHT)
-    found = jobs.picture(world, case, tmp_path)
+    found = jobs.image(world, case, tmp_path)
     source = Canvas(loaded("emoji-edit"), SCENES["cat"]).source
     true = Canvas(loaded("emoji-edit"), case.edit(SCENES["cat"])).source - source
     assert found["equal"]["update"] == pytest.approx(float(true.square().mean().sqrt()), rel=1e-4)
@@ -90,8 +90,8 @@ def test_equal_means_a_change_as_long_as_the_true_one(synthetic, tmp_path):
 
 def test_references_are_the_source_and_the_truth_through_the_autoencoder(synthetic, tmp_path):
     world = World("emoji-edit", 64, 64, 3, 1, 1)
-    source = jobs.picture(world, Case("source", "cat", NIGHT), tmp_path)["natural"]
-    truth = jobs.picture(world, Case("truth", "cat", NIGHT), tmp_path)["natural"]
+    source = jobs.image(world, Case("source", "cat", NIGHT), tmp_path)["natural"]
+    truth = jobs.image(world, Case("truth", "cat", NIGHT), tmp_path)["natural"]
     assert source["direction"] == 0
     assert source["source"] == pytest.approx(100, abs=1e-3)
     assert truth["truth_psnr"] > source["truth_psnr"] + 10
@@ -106,9 +106,9 @@ def test_names_tell_runs_apart():
         Case("csd", "cat", NIGHT, kernel="imq"),
     ]
     assert len({case.name for case in cases}) == len(cases)
-    jobs_of = study.plan(Setting(pictures=("cat",), clips=("bikes",)).complete())
+    jobs_of = study.plan(Setting(images=("cat",), clips=("bikes",)).complete())
     assert len({job.name for job in jobs_of}) == len(jobs_of)
-    assert {"picture-csd-cat-make_it_night", "film-per_frame-bikes-make_it_snowy"} <= {job.name for job in jobs_of}
+    assert {"image-csd-cat-make_it_night", "video-per_frame-bikes-make_it_snowy"} <= {job.name for job in jobs_of}
 
 
 def test_differences_are_of_the_same_subject_and_instruction():
@@ -131,7 +131,7 @@ def test_differences_are_of_the_same_subject_and_instruction():
 def test_the_whole_study_runs_and_goes_on(synthetic, tmp_path, capsys):
     out = tmp_path / "study"
     setting = Setting(
-        pictures=("cat",), clips=("bikes",), instructions=(NIGHT,), methods=("csd", "crops", "per_frame"), quick=True
+        images=("cat",), clips=("bikes",), instructions=(NIGHT,), methods=("csd", "crops", "per_frame"), quick=True
     )
     report = study.study(setting, out, workers=1, progress=False)
     results = json.loads((out / "results.json").read_text())
@@ -150,12 +150,12 @@ def test_the_whole_study_runs_and_goes_on(synthetic, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"pictures": ("dog",)}, "unknown picture dog"),
+        ({"images": ("dog",)}, "unknown image dog"),
         ({"clips": ("cars",)}, "unknown clip cars"),
         ({"instructions": ("make it blurred",)}, "unknown instruction"),
         ({"instructions": ("change the colors",)}, "unknown instruction"),
         ({"methods": ("magic",)}, "unknown method magic"),
-        ({"pictures": ("cat", "cat")}, "named twice"),
+        ({"images": ("cat", "cat")}, "named twice"),
         ({"seeds": 0}, "seeds must be at least 1"),
         ({"prior": "emoji"}, "follows no instructions"),
     ],

@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 
 from scoredistill.studies.editing.claims import EVEN, FAILS, HOLDS, MISSING, NOT_EQUAL, VIDEO, claims
-from scoredistill.studies.editing.report import FILMS, report
+from scoredistill.studies.editing.report import VIDEOS, report
 from scoredistill.studies.editing.tables import markdown
 from scoredistill.studies.harness.setting import slug
 from scoredistill.studies.harness.statistics import plus_minus
 
-PICTURES, CLIPS, TEXTS = ("coast", "town"), ("walk",), ("make it night", "make it snowy")
+IMAGES, CLIPS, TEXTS = ("coast", "town"), ("walk",), ("make it night", "make it snowy")
 NASTY = "</table><script>alert('1')</script> & \"quoted\""
 IMAGE_METHODS = ("source", "truth", "csd", "uncoupled", "random_noise", "crops", "windows")
 VIDEO_METHODS = ("source", "csd", "per_frame", "windows", "uncoupled")
-SHARED = ("direction", "source", "truth_psnr", "consistency", "neighbour_distance", "rows", "update", "seconds")
+SHARED = ("direction", "source", "truth_psnr", "consistency", "neighbor_distance", "rows", "update", "seconds")
 
 
 def cell(mean, std=0.5, **more):
@@ -34,7 +34,7 @@ def figures(i, *names):
 
 def paired(gain, direction=0.0):
     """csd's difference from a method: better by `gain` in everything, with a standard error of 1."""
-    better = {"source": 1, "consistency": 1, "seam": -1, "warp_error": -1, "neighbour_distance": -1}
+    better = {"source": 1, "consistency": 1, "seam": -1, "warp_error": -1, "neighbor_distance": -1}
     return {name: cell(sign * gain, 1.0, n=64) for name, sign in better.items()} | {
         "direction": cell(direction, 1.0, n=64)
     }
@@ -47,7 +47,7 @@ def results():
         **{"command": "scoredistill edits --seed 0", "date": "2026-01-02", "version": "1.2.3", "seconds": 12.5},
         "failed": {"csd-coast-make_it_night": "nan | broken"},
         "setting": {
-            **{"pictures": list(PICTURES), "instructions": list(TEXTS), "clips": list(CLIPS)},
+            **{"images": list(IMAGES), "instructions": list(TEXTS), "clips": list(CLIPS)},
             **{"quick": False, "rows": 900, "seeds": 1},
         },
         "images": {m: figures(i, "seam", "style") for i, m in enumerate(IMAGE_METHODS)},
@@ -73,16 +73,16 @@ def results():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Pictures of one colour each, and films that are no films."""
-    (tmp_path / "pictures").mkdir()
-    for i, name in enumerate(PICTURES):
+    """Images of one color each, and videos that are no videos."""
+    (tmp_path / "images").mkdir()
+    for i, name in enumerate(IMAGES):
         stems = [f"source-{name}", *(f"{m}-{name}-{slug(t)}" for m in IMAGE_METHODS[1:] for t in TEXTS)]
         for j, stem in enumerate(stems):
-            Image.new("RGB", (400, 200), (100 * i, 10 * j, 50)).save(tmp_path / "pictures" / f"{stem}.png")
+            Image.new("RGB", (400, 200), (100 * i, 10 * j, 50)).save(tmp_path / "images" / f"{stem}.png")
     for name in CLIPS:
         stems = [f"source-{name}", *(f"{m}-{name}-{slug(t)}" for m in ("csd", "per_frame", "truth") for t in TEXTS)]
         for stem in stems:
-            (tmp_path / "pictures" / f"{stem}.mp4").write_bytes(stem.encode())
+            (tmp_path / "images" / f"{stem}.mp4").write_bytes(stem.encode())
     return tmp_path
 
 
@@ -106,7 +106,7 @@ SEAM = f"images: csd has a lower seam than crops {AT}"
 ALIKE = f"images: csd has a higher consistency than uncoupled {AT}"
 STEADY = f"videos: csd has a lower warp error than per_frame {AT}"
 KEEPS = "images: csd has a higher source similarity than random_noise"
-WIDER, WIDER_FILMS = (f"{part}: consistency rises with the kernel scale" for part in ("images", "videos"))
+WIDER, WIDER_VIDEOS = (f"{part}: consistency rises with the kernel scale" for part in ("images", "videos"))
 PLACES = {
     SEAM: ("images", "crops", "seam", -1),
     ALIKE: ("images", "uncoupled", "consistency", 1),
@@ -118,7 +118,7 @@ PLACES = {
 def test_all_claims_hold_where_the_numbers_say_so(results):
     found = verdicts(results)
     assert len(found) == 3 * 2 + 3 * 2 + 1 + 2
-    assert found.pop(WIDER_FILMS) == FAILS
+    assert found.pop(WIDER_VIDEOS) == FAILS
     assert set(found.values()) == {HOLDS}
 
 
@@ -201,7 +201,7 @@ def test_consistency_rises_by_two_standard_errors_of_a_difference(results, means
 
 
 def test_without_the_number_of_edits_a_sweep_gives_no_verdict(results):
-    """Pictures times instructions would be a guess: a sweep may take fewer of them."""
+    """Images times instructions would be a guess: a sweep may take fewer of them."""
     points = results["sweeps"]["kernel scale"]
     for count, verdict in ((100_000, HOLDS), (4, EVEN), (1, MISSING)):
         for point in points:
@@ -228,15 +228,15 @@ def test_a_single_point_is_no_sweep(results):
 def test_markdown_has_every_number_in_its_cell(results):
     results["paired"]["images"]["crops"]["seam"] = cell(-0.125, 0.05, n=64)
     found = tables(markdown(results))
-    first, second, csd = found["Pictures"][:3]
+    first, second, csd = found["Images"][:3]
     assert first["method"] == "source (unchanged)"
     assert second["PSNR to truth, dB ↑"] == "112.0 ± 0.2"
     assert csd == {
         **{"method": "csd", "direction ↑": "120.0 ± 0.2", "source similarity ↑": "121.0 ± 0.2"},
         **{"PSNR to truth, dB ↑": "122.0 ± 0.2", "seam ↓": "128.0 ± 0.2", "consistency ↑": "123.0 ± 0.2"},
-        **{"neighbour distance ↓": "124.0 ± 0.2", "style ↓": "129.0 ± 0.2"},
+        **{"neighbor distance ↓": "124.0 ± 0.2", "style ↓": "129.0 ± 0.2"},
     }
-    (crops,) = (row for row in found["Pictures: csd minus a method"] if row["csd minus"] == "crops")
+    (crops,) = (row for row in found["Images: csd minus a method"] if row["csd minus"] == "crops")
     assert crops["seam ↓"] == "-0.125 ± 0.050 better"
     assert crops["direction ↑"] == "0.00 ± 1.00"
     assert crops["consistency ↑"] == "+3.00 ± 1.00 better"
@@ -246,7 +246,7 @@ def test_markdown_has_every_number_in_its_cell(results):
     assert found["Trade-off"][2]["consistency ↑"] == "7.50 ± 0.50"
     assert [row["value"] for row in found["Sweep: kernel"]] == ["RBF", "IMQ"]
     assert found["Sweep: video kernel scale"][0] == {"value": "0.5", "consistency ↑": "94.5 ± 0.1"}
-    spent = found["Cost: pictures"][2]
+    spent = found["Cost: images"][2]
     assert spent == {"method": "csd", "rows": "125.0 ± 0.2", "update": "126.0 ± 0.2", "seconds": "127.0 ± 0.2"}
     assert found["What broke down"] == [{"job": "csd-coast-make_it_night", "error": "nan \\| broken"}]
     assert "rows (images) from 125 (csd) to 165 (windows), update (images) from 126" in markdown(results)
@@ -254,18 +254,18 @@ def test_markdown_has_every_number_in_its_cell(results):
 
 def test_worse_is_told_by_the_direction_that_is_better(results):
     results["paired"]["images"]["crops"] = paired(-3.0, 2.5)
-    (crops,) = (r for r in tables(markdown(results))["Pictures: csd minus a method"] if r["csd minus"] == "crops")
+    (crops,) = (r for r in tables(markdown(results))["Images: csd minus a method"] if r["csd minus"] == "crops")
     assert crops["seam ↓"] == "+3.00 ± 1.00 worse"
     assert crops["consistency ↑"] == "-3.00 ± 1.00 worse"
     assert crops["direction ↑"] == "+2.50 ± 1.00 better"
 
 
 def test_the_papers_numbers_stand_beside_ours_in_the_same_units(results):
-    results["videos"]["csd"] |= {"direction": cell(12.5), "consistency": cell(97.0), "neighbour_distance": cell(0.25)}
+    results["videos"]["csd"] |= {"direction": cell(12.5), "consistency": cell(97.0), "neighbor_distance": cell(0.25)}
     rows = {row["method"]: row for row in tables(markdown(results))["The paper's numbers for video"]}
     assert rows["csd"] == {
         **{"method": "csd", "from": "ours", "direction": "0.125", "consistency": "0.970"},
-        **{"distance of neighbours": "0.250"},
+        **{"distance of neighbors": "0.250"},
     }
     assert rows["CSD-Edit"]["direction"] == "0.320"
     assert rows["CSD-Edit"]["from"] == "paper"
@@ -309,30 +309,30 @@ def test_edits_of_equal_length_have_their_own_claims_and_tables(results, folder)
     assert new[f"{SEAM} and update"] == new[f"{KEEPS} at equal update"] == FAILS
     assert new[f"{STEADY} and update"] == HOLDS
     found = tables(markdown(results))
-    assert found["Pictures at equal update"] == [
-        {"method": "csd", "direction ↑": "77.2 ± 0.5", "seam ↓": "1.75 ± 0.25"}
-    ]
-    assert found["Pictures at equal update: csd minus a method"][2]["seam ↓"] == "+3.00 ± 1.00 worse"
+    assert found["Images at equal update"] == [{"method": "csd", "direction ↑": "77.2 ± 0.5", "seam ↓": "1.75 ± 0.25"}]
+    assert found["Images at equal update: csd minus a method"][2]["seam ↓"] == "+3.00 ± 1.00 worse"
     html = report(results, folder).read_text()
-    assert headings(html)[3:5] == ["Pictures", "Pictures at equal update"]
+    assert headings(html)[3:5] == ["Images", "Images at equal update"]
     assert "77.2\u00a0±\u00a00.5" in html
-    assert html.count("scaled to the length of the true one") == 2  # films have differences
+    assert html.count("scaled to the length of the true one") == 2  # videos have differences
 
 
 def test_the_page_has_all_parts_in_order(results, folder):
     html = report(json.loads(json.dumps(results)), folder).read_text()
     assert headings(html) == [
-        *("Claims", "Methods", "Figures", "Pictures", "Trade-off", "Sweeps", "Before and after"),
-        *("Pictures by instruction", "Videos", "Films", "The paper&#x27;s numbers for video", "Cost"),
+        *("Claims", "Methods", "Figures", "Images", "Trade-off", "Sweeps", "Before and after"),
+        *("Images by instruction", "Videos", "Videos", "The paper&#x27;s numbers for video", "Cost"),
         *("What broke down", "Setting"),
     ]
     assert html.count("<svg class=") == 3 + 2  # three trade-offs; the kernel's name has no place on an axis
     assert html.count('class="slider"') == 3
-    assert html.count('class="wall"') == len(TEXTS)
-    walls = re.findall(r'<table class="wall">.*?</table>', html)
-    assert [wall.count("<img") for wall in walls] == [len(PICTURES) * len(IMAGE_METHODS)] * 2
-    assert [re.findall(r"<tr><th>([^<]+)</th>", wall)[:3] for wall in walls] == [["source", "truth", "csd"]] * 2
-    assert html.count('class="films"') == len(TEXTS)
+    assert html.count('class="image-grid"') == len(TEXTS)
+    image_grid = re.findall(r'<table class="image-grid">.*?</table>', html)
+    assert [image_grid.count("<img") for image_grid in image_grid] == [len(IMAGES) * len(IMAGE_METHODS)] * 2
+    assert [re.findall(r"<tr><th>([^<]+)</th>", image_grid)[:3] for image_grid in image_grid] == [
+        ["source", "truth", "csd"]
+    ] * 2
+    assert html.count('class="videos"') == len(TEXTS)
     assert html.count("<video") == 4 * len(TEXTS)
     labels = re.findall(r'aria-label="([^"]*)" muted', html)
     assert labels == ["source", "csd", "per_frame", "truth"] * 2
@@ -340,18 +340,18 @@ def test_the_page_has_all_parts_in_order(results, folder):
     assert "scoredistill edits" in html
 
 
-def test_sliders_and_films_begin_with_different_instructions(results, folder):
+def test_sliders_and_videos_begin_with_different_instructions(results, folder):
     html = report(results, folder).read_text()
     said = re.findall(r"<figcaption>((?:coast|town): make it \w+)</figcaption>", html)
     assert said == ["coast: make it night", "town: make it snowy", "coast: make it snowy"]
 
 
-def test_walls_hold_small_pictures_of_few_colours(results, folder):
+def test_image_grid_hold_small_images_of_few_colors(results, folder):
     pixels = np.random.default_rng(0).integers(0, 256, (512, 1024, 3), dtype=np.uint8)
-    for path in (folder / "pictures").glob("*-coast*.png"):
+    for path in (folder / "images").glob("*-coast*.png"):
         Image.fromarray(pixels).resize((2048, 1024)).save(path)
     html = report(results, folder).read_text()
-    (first, *_) = re.findall(r'<table class="wall">.*?</table>', html)
+    (first, *_) = re.findall(r'<table class="image-grid">.*?</table>', html)
     sources = re.findall(r'src="data:image/png;base64,([^"]+)"', first)
     shown = [decoded(source) for source in sources]
     assert {image.size for image in shown} == {(320, 160)}
@@ -364,14 +364,14 @@ def decoded(text):
     return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
-def test_films_are_few(results, folder):
+def test_videos_are_few(results, folder):
     results["setting"]["instructions"] = texts = [f"make it {i}" for i in range(9)]
     for text in texts:
         for method in ("csd", "windows"):
-            (folder / "pictures" / f"{method}-walk-{slug(text)}.mp4").write_bytes(b"film")
+            (folder / "images" / f"{method}-walk-{slug(text)}.mp4").write_bytes(b"video")
     html = report(results, folder).read_text()
-    assert html.count("<video") == 12 == FILMS
-    assert html.count('class="films"') == 4
+    assert html.count("<video") == 12 == VIDEOS
+    assert html.count('class="videos"') == 4
 
 
 def test_the_same_results_give_the_same_page(results, folder):
@@ -402,22 +402,24 @@ def test_no_results_at_all_make_a_page(tmp_path):
 
 
 def test_missing_files_are_left_out(results, folder):
-    for path in (folder / "pictures").glob("csd-*"):
+    for path in (folder / "images").glob("csd-*"):
         path.unlink()
-    (folder / "pictures" / "truth-coast-make_it_night.png").unlink()
+    (folder / "images" / "truth-coast-make_it_night.png").unlink()
     html = report(results, folder).read_text()
     assert "Before and after" not in headings(html)
-    walls = re.findall(r'<table class="wall">.*?</table>', html)
-    assert [re.findall(r"<tr><th>([^<]+)</th>", wall)[:3] for wall in walls] == [["source", "truth", "uncoupled"]] * 2
+    image_grid = re.findall(r'<table class="image-grid">.*?</table>', html)
+    assert [re.findall(r"<tr><th>([^<]+)</th>", image_grid)[:3] for image_grid in image_grid] == [
+        ["source", "truth", "uncoupled"]
+    ] * 2
     assert re.findall(r'aria-label="([^"]*)" muted', html) == ["source", "per_frame", "truth"] * 2
-    for path in (folder / "pictures").iterdir():
+    for path in (folder / "images").iterdir():
         path.unlink()
     html = report(results, folder).read_text()
-    assert not {"Films", "Pictures by instruction", "Before and after"} & set(headings(html))
+    assert not {"Videos", "Images by instruction", "Before and after"} & set(headings(html))
 
 
 def test_an_edit_of_another_size_is_told(results, folder):
-    Image.new("RGB", (300, 200)).save(folder / "pictures" / "csd-coast-make_it_night.png")
+    Image.new("RGB", (300, 200)).save(folder / "images" / "csd-coast-make_it_night.png")
     html = report(results, folder).read_text()
     assert "coast: make it night. The edit and its source differ in size" in html
     assert html.count('class="slider"') == 2

@@ -70,7 +70,7 @@ def test_names_tell_runs_apart():
 
 
 class Sphere(Scene):
-    """A grey disc before white; edited, it is what the function makes of that."""
+    """A gray disc before white; edited, it is what the function makes of that."""
 
     def __init__(self, change=lambda x: x):
         super().__init__()
@@ -133,7 +133,7 @@ def test_the_whole_study_runs_and_goes_on(pretended, tmp_path):
     assert "held_psnr" not in results["methods"]["truth"]
     assert results["paired"]["csd - one_view"]["truth_psnr"]["n"] == 1
     assert results["fits"]["duck"]["novel_psnr"] > 60
-    assert {p.name for p in (out / "pictures").glob("*.gif")} == {
+    assert {p.name for p in (out / "images").glob("*.gif")} == {
         "source-duck.gif", "csd-duck-make_it_night.gif", "one_view-duck-make_it_night.gif",
     }  # fmt: skip
     assert report.read_text().count("data:image/gif") == 3
@@ -155,9 +155,9 @@ def test_a_sweep_over_views_says_how_many_are_enough(pretended, tmp_path, monkey
 
 
 def test_a_scene_without_a_fit_is_said_to_have_none(pretended, tmp_path):
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     with pytest.raises(ValueError, match="duck was not fitted"):
-        jobs.edited(World("emoji-edit"), Case("csd", "duck", NIGHT), tmp_path / "pictures")
+        jobs.edited(World("emoji-edit"), Case("csd", "duck", NIGHT), tmp_path / "images")
 
 
 @pytest.mark.parametrize(

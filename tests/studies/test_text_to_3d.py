@@ -106,24 +106,24 @@ def test_parts_are_named_anew_when_a_recipe_changes(monkeypatch):
 
 
 class Ball(Scene):
-    """A disc of one colour, which looks the same from everywhere."""
+    """A disc of one color, which looks the same from everywhere."""
 
-    def __init__(self, colour):
+    def __init__(self, color):
         super().__init__((16, 16))
-        self.colour = torch.nn.Parameter(torch.tensor(colour))
+        self.color = torch.nn.Parameter(torch.tensor(color))
 
     def render(self, cameras, light=None, shading=None, backdrop=None, normals=False):
         n, (h, w) = len(cameras), cameras.size
         y, x = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
         inside = ((x**2 + y**2) < 0.5).float().expand(n, 1, h, w)
-        colour = self.colour if shading is None else torch.full((3,), float(shading[0]) / 4)
-        rgb = inside * colour[:, None, None] + 1 - inside
+        color = self.color if shading is None else torch.full((3,), float(shading[0]) / 4)
+        rgb = inside * color[:, None, None] + 1 - inside
         return Rendering(rgb, inside, inside)
 
 
 def fake_thing(prompt, prior, method, *, seed=0, **settings):
     scene = Ball([1.0 if method == "msd" else 0.1 * seed, 0.2, 0.2])
-    pixels = tuple(int(255 * v) for v in scene.colour.tolist())
+    pixels = tuple(int(255 * v) for v in scene.color.tolist())
     images = [Image.new("RGB", (16, 16), pixels) for _ in range(12)]
     return SimpleNamespace(
         scene=scene,
@@ -137,8 +137,8 @@ def fake_thing(prompt, prior, method, *, seed=0, **settings):
 @pytest.fixture
 def pretended(monkeypatch):
     monkeypatch.setattr(jobs, "text_to_3d", fake_thing)
-    picture = SimpleNamespace(images=[Image.new("RGB", (16, 16), "red")] * 4, counts={"rows": 240}, seconds=4.0)
-    monkeypatch.setattr(jobs, "text_to_image", lambda *_, **__: picture)
+    image = SimpleNamespace(images=[Image.new("RGB", (16, 16), "red")] * 4, counts={"rows": 240}, seconds=4.0)
+    monkeypatch.setattr(jobs, "text_to_image", lambda *_, **__: image)
 
 
 def test_figures_of_a_thing_that_looks_the_same_from_everywhere():
@@ -158,7 +158,7 @@ def test_figures_of_a_thing_that_looks_the_same_from_everywhere():
 
 def test_the_circle_is_closed():
     scene, half = Ball([1.0, 0.0, 0.0]), ["red"] * 6 + ["blue"] * 6
-    views = [Image.new("RGB", (16, 16), colour) for colour in half]
+    views = [Image.new("RGB", (16, 16), color) for color in half]
     once = jobs.judged(scene, [views[5], views[6]], "a")["view_distance"]  # there and back: two equal jumps
     assert jobs.judged(scene, views, "a")["view_distance"] == pytest.approx(2 * once / 12, rel=1e-3)
 
@@ -173,9 +173,9 @@ def test_the_whole_study_runs_and_goes_on(pretended, tmp_path):
     assert results["paired"]["msd - sds"]["clip_sim"]["n"] == 4
     assert set(results["by_prompt"]["a red apple"]) == {"ddim", "sds", "msd"}
     assert results["methods"]["sds"]["clip_sim"]["std"] > 0
-    assert (out / "pictures" / "msd-a_hamburger-s0.gif").is_file()
-    assert not (out / "pictures" / "msd-a_hamburger-s1.gif").exists()
-    assert Image.open(out / "pictures" / "sds-a_red_apple-s1.png").size == (12 * 96, 96)
+    assert (out / "images" / "msd-a_hamburger-s0.gif").is_file()
+    assert not (out / "images" / "msd-a_hamburger-s1.gif").exists()
+    assert Image.open(out / "images" / "sds-a_red_apple-s1.png").size == (12 * 96, 96)
     assert (out / "preview.png").is_file()
     page, tables = report.read_text(), (out / "tables.md").read_text()
     assert page.count("data:image/gif") == 4
@@ -216,7 +216,7 @@ def test_what_breaks_down_is_a_finding(pretended, tmp_path, monkeypatch):
         ({"methods": ("sds", "sds")}, "named twice"),
         ({"prompts": ("a cat", "A cat")}, "named twice"),
         ({"seeds": 0}, "seeds must be at least 1"),
-        ({"prior": "emoji-edit"}, "edits pictures"),
+        ({"prior": "emoji-edit"}, "edits images"),
     ],
 )
 def test_impossible_studies_are_refused(asked, says, tmp_path):

@@ -52,7 +52,7 @@ def small(monkeypatch):
     made = (
         Block("mlp", "networks", "mlp", methods=few),
         Block("same", "equal rows", "mlp", 48, methods=few, base="mlp", shared=("msd_mean",)),
-        Block("ideal", "ideal", "latents", pictures=4, ideal=True, methods=few),
+        Block("ideal", "ideal", "latents", images=4, ideal=True, methods=few),
     )
     for block in made:
         monkeypatch.setitem(BLOCKS, block.name, block)
@@ -81,11 +81,11 @@ def test_a_study_writes_its_schema_and_goes_on_where_it_stopped(folder, small, t
     assert mlp["curves"]["sds"]["fid"][-1] == pytest.approx(mlp["methods"]["sds"]["fid"]["mean"], rel=1e-3)
     assert mlp["rows_to_sds"]["sds"] <= 6
     assert ideal["methods"]["msd"]["distance"]["mean"] < ideal["methods"]["sds"]["distance"]["mean"]
-    assert ideal["methods"]["msd"]["pictures"] == 4
+    assert ideal["methods"]["msd"]["images"] == 4
     html = page.read_text()
     assert "networks" in html
     assert "equal rows" in html
-    assert (tmp_path / "out" / "wall.png").is_file()
+    assert (tmp_path / "out" / "image_grid.png").is_file()
     assert (tmp_path / "out" / "preview.png").is_file()
     assert "| sds |" in (tmp_path / "out" / "tables.md").read_text()
 
@@ -129,7 +129,7 @@ def test_a_killed_study_leaves_no_worker_behind(tmp_path):
         "    parts.measure([Job(n, partial(sleep, n)) for n in 'ab'], workers=2, progress=False)\n"
     )
     study = subprocess.Popen([sys.executable, str(script)])
-    files = [tmp_path / "out" / "pictures" / name for name in "ab"]
+    files = [tmp_path / "out" / "images" / name for name in "ab"]
     assert comes_true(lambda: all(file.is_file() and file.read_text() for file in files))
     study.kill()
     study.wait()
@@ -176,7 +176,7 @@ def test_the_ideal_denoiser_knows_its_samples(prior):
 
 
 def test_figures_of_known_sets(tmp_path):
-    """One method draws the truth itself, one only its first picture, one something else."""
+    """One method draws the truth itself, one only its first image, one something else."""
     rng = np.random.default_rng(0)
     truth = {prompt: rng.normal(size=(12, 4)) + 10 * i for i, prompt in enumerate(PROMPTS)}
     pixels = np.zeros((12, 8, 8, 3), np.uint8)
@@ -250,7 +250,7 @@ def test_the_probes_see_what_the_paper_describes(folder, tmp_path, monkeypatch):
     assert small["away"] < 0.2 < large["away"]
     assert found["follows"]["0.05"] == pytest.approx(1, abs=0.1)
     assert found["follows"]["100"] < 0.2
-    assert (tmp_path / found["picture"]).is_file()
+    assert (tmp_path / found["image"]).is_file()
     seen = probes.gradients(world, "an owl", tmp_path)
     assert all(cell["spread"] < 1e-5 and cell["cosine"] > 0.9999 for cell in seen["methods"]["msd_mean"])
     assert all(cell["spread"] > 0.01 for cell in seen["methods"]["sds"])
@@ -266,7 +266,7 @@ def test_the_probes_see_what_the_paper_describes(folder, tmp_path, monkeypatch):
         (["--inception"], "pip install torch-fidelity"),
         (["--workers", "0"], "workers must be at least 1"),
         (["--prior", "no-such-model-here"], "no-such-model-here"),
-        (["--prior", "emoji-edit"], "edits pictures"),
+        (["--prior", "emoji-edit"], "edits images"),
         (["--prompts", "no-such-file.txt"], "give a text file with one prompt a line"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The reports of the study of pictures: numbers stand in their cells, verdicts follow the numbers, gaps do no harm."""
+"""The reports of the study of images: numbers stand in their cells, verdicts follow the numbers, gaps do no harm."""
 
 import copy
 import json
@@ -20,22 +20,22 @@ FID = {"ddim": 0.1, "sds": 0.9, "sdi": 0.7, "msd": 0.4, "msd_mean": 0.41, "colla
 CLIP = {"ddim": 30.0, "sds": 24.0, "sdi": 26.0, "msd": 28.0, "msd_mean": 28.1, "collaborative": 28.2, "msd_paper": 27.0}
 
 
-def figures(method, pictures, **more):
+def figures(method, images, **more):
     """Figures of a method, all different from each other."""
     pairs = {"fid": FID[method], "kid": 100 * FID[method], "clip_sim": CLIP[method], "precision": 0.9}
     pairs |= {"recall": 0.2 if method != "collaborative" else 0.5, "coverage": 0.55, "diversity": 0.33}
     found = {name: {"mean": value, "std": 0.01 * value} for name, value in pairs.items()}
     found |= {"fid_pooled": 0.7 * FID[method], "nfe": 800.0 if method == "sds" else 48.0, "calls": 24.0, "encoded": 1.0}
-    found |= {"decoded": 2.0, "seconds": 1.234, "steps": 24.0, "guidance": 7.5, "lr": 0.01, "pictures": pictures}
+    found |= {"decoded": 2.0, "seconds": 1.234, "steps": 24.0, "guidance": 7.5, "lr": 0.01, "images": images}
     return found | more
 
 
-def block(image, methods, rows=None, pictures=3, ideal=False, name=None):
+def block(image, methods, rows=None, images=3, ideal=False, name=None):
     curves = {m: {"nfe": [24, 48], "fid": [1.0, FID[m]], "clip_sim": [20.0, CLIP[m]]} for m in methods if m != "ddim"}
     reached = {"rows_to_sds": {"sds": 800.0, "msd": 96.0, "sdi": None}} if "sds" in methods else {}
     return reached | {
-        "setting": {"says": f"about {image}", "image": image, "rows": rows, "pictures": pictures, "ideal": ideal},
-        "methods": {m: figures(m, pictures) for m in methods},
+        "setting": {"says": f"about {image}", "image": image, "rows": rows, "images": images, "ideal": ideal},
+        "methods": {m: figures(m, images) for m in methods},
         "curves": curves | {"ddim": {"nfe": [], "fid": [], "clip_sim": []}},
         "files": {m: f"{name or image}-{m}" for m in methods},
     }
@@ -58,7 +58,7 @@ def results():
             "mlp": block("mlp", trio),
             "latents": block("latents", trio),
             "equal": block("mlp", ("msd", "msd_paper"), rows=48, name="equal"),
-            "ideal": block("latents", (*trio, "msd_mean", "collaborative"), pictures=4, ideal=True, name="ideal"),
+            "ideal": block("latents", (*trio, "msd_mean", "collaborative"), images=4, ideal=True, name="ideal"),
         },
         "bandwidths": {
             "a_bird": {
@@ -66,7 +66,7 @@ def results():
                 "states": [0.25, 1.0],
                 "cells": {"0.5": cells},
                 "follows": {"0.5": 0.375},
-                "picture": "bandwidths.png",
+                "image": "bandwidths.png",
             }
         },
         "gradients": {"a_tulip": {"levels": [0.5], "bins": [-1, 0, 1], "methods": {"sds": gradient, "sdi": gradient}}},
@@ -75,8 +75,8 @@ def results():
 
 @pytest.fixture
 def seen(tmp_path):
-    """Pictures of one colour each: the truth is green, methods are red."""
-    folder = tmp_path / "pictures"
+    """Images of one color each: the truth is green, methods are red."""
+    folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for i, prompt in enumerate(PROMPTS):
@@ -146,8 +146,8 @@ def test_rows_to_sds_and_their_share(results):
     assert "| sdi | never |  |" in text
 
 
-def test_one_set_has_no_deviation_and_one_picture_no_recall(results):
-    results["blocks"] = {"mlp": block("mlp", ("ddim", "sds"), pictures=1)}
+def test_one_set_has_no_deviation_and_one_image_no_recall(results):
+    results["blocks"] = {"mlp": block("mlp", ("ddim", "sds"), images=1)}
     row = tables(markdown(results))["mlp: about mlp"][1]
     assert (row["FID"], row["CLIP-SIM"], row["recall"], row["diversity"]) == ("0.900", "24.0", "–", "–")
     assert row["precision"] == "0.900 ± 0.009"  # over prompts
@@ -236,7 +236,7 @@ def test_numbers_have_three_digits(value, shown):
 
 
 def test_a_mean_shares_the_decimals_of_a_larger_deviation():
-    assert plus_minus({"kid": {"mean": 0.012, "std": 15.1}, "pictures": 3}, "kid") == "0.0 ± 15.1"
+    assert plus_minus({"kid": {"mean": 0.012, "std": 15.1}, "images": 3}, "kid") == "0.0 ± 15.1"
 
 
 def test_the_page_shows_claims_first_and_the_papers_numbers_once(results, seen, tmp_path):
@@ -248,7 +248,7 @@ def test_the_page_shows_claims_first_and_the_papers_numbers_once(results, seen, 
     assert html.count("ddim (level)") >= 2
     assert html.count("<svg class=") == 2 * 4 + 1  # two charts a block, one of gradients
     assert html.count(f"<th>{TRUTH}</th>") == 4
-    assert html.count("<img") == 3 * (5 + 5 + 3 + 7) + 1  # the walls with the truth, and the bandwidths
+    assert html.count("<img") == 3 * (5 + 5 + 3 + 7) + 1  # the image grids with the truth, and the bandwidths
 
 
 def test_ddim_is_a_level_from_end_to_end(results, seen, tmp_path):
@@ -260,12 +260,12 @@ def test_ddim_is_a_level_from_end_to_end(results, seen, tmp_path):
     assert ddim[2] == ddim[4] != sds[4]
 
 
-def test_the_wall_is_enlarged_and_starts_with_the_truth(results, seen, tmp_path):
+def test_the_image_grid_is_enlarged_and_starts_with_the_truth(results, seen, tmp_path):
     report(results, seen, tmp_path)
-    with Image.open(tmp_path / "wall.png") as wall:
-        assert wall.size == (3 * (32 + 4) + 4, 5 * (32 + 16 + 4) + 4)
-        assert [wall.getpixel((20 + 36 * i, 20)) for i in range(3)] == [(0, 100 + i, 0) for i in range(3)]
-        assert [wall.getpixel((20 + 36 * i, 20 + 52)) for i in range(3)] == [(100 + i, 0, 0) for i in range(3)]
+    with Image.open(tmp_path / "image_grid.png") as image_grid:
+        assert image_grid.size == (3 * (32 + 4) + 4, 5 * (32 + 16 + 4) + 4)
+        assert [image_grid.getpixel((20 + 36 * i, 20)) for i in range(3)] == [(0, 100 + i, 0) for i in range(3)]
+        assert [image_grid.getpixel((20 + 36 * i, 20 + 52)) for i in range(3)] == [(100 + i, 0, 0) for i in range(3)]
 
 
 @pytest.mark.parametrize("part", ["blocks", "bandwidths", "gradients", "failed"])
@@ -276,7 +276,7 @@ def test_a_missing_part_does_no_harm(results, seen, tmp_path, part):
     assert markdown(results).startswith("# Tables")
 
 
-def test_missing_pictures_leave_a_gap(results, seen, tmp_path):
+def test_missing_images_leave_a_gap(results, seen, tmp_path):
     for file in seen.folder.glob("mlp-sdi-*"):
         file.unlink()
     (seen.folder / "mlp-sds-a_tulip.npz").unlink()
@@ -284,5 +284,5 @@ def test_missing_pictures_leave_a_gap(results, seen, tmp_path):
     results["blocks"] = {"mlp": results["blocks"]["mlp"]}
     html = report(results, seen, tmp_path).read_text()
     assert html.count("<img") == 3 * 4
-    with Image.open(tmp_path / "wall.png") as wall:
-        assert wall.size[1] > 4 * 52
+    with Image.open(tmp_path / "image_grid.png") as image_grid:
+        assert image_grid.size[1] > 4 * 52

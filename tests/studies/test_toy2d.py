@@ -17,7 +17,7 @@ from scoredistill.studies.toy2d.run import run, seen_through, steps_for
 from scoredistill.studies.toy2d.study import Setting, plan
 
 F64 = torch.float64
-TINY = jobs.Scale(particles=64, draws=4, points=9, side=16, rows=24, picture=96)
+TINY = jobs.Scale(particles=64, draws=4, points=9, side=16, rows=24, image=96)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_a_whole_study_has_every_block(tiny, tmp_path, monkeypatch):
         "| msd | 1 | 0.000 | 0.000 | ∞ | ∞ | 6.32 |",
     ):
         assert line in tables
-    assert (tmp_path / "out" / "pictures" / "zoo-msd.gif").is_file()
+    assert (tmp_path / "out" / "images" / "zoo-msd.gif").is_file()
 
 
 def test_a_method_that_breaks_down_is_reported(tiny, tmp_path, monkeypatch):

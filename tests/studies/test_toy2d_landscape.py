@@ -1,4 +1,4 @@
-"""Landscapes: heights are the potential to second order, peaks are where they are, pictures show them there."""
+"""Landscapes: heights are the potential to second order, peaks are where they are, images show them there."""
 
 import math
 from collections import Counter
@@ -16,9 +16,9 @@ from scoredistill.studies.toy2d.drawings import (
     EMBER,
     HEAT,
     animation,
-    colour,
-    density_picture,
-    landscape_picture,
+    color,
+    density_image,
+    landscape_image,
     panel,
     scatter,
 )
@@ -48,8 +48,8 @@ def on_grid(height, side, extent=1.5):
     return height(*grid_points(side, extent).T).reshape(side, side)
 
 
-def bump(x, y, centre=(0.6, -0.3), width=0.2):
-    return (-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * width**2)).exp()
+def bump(x, y, center=(0.6, -0.3), width=0.2):
+    return (-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2 * width**2)).exp()
 
 
 def ring():
@@ -57,10 +57,10 @@ def ring():
     return GaussianMixture(torch.stack([angle.cos(), angle.sin()], 1), torch.full((90,), 0.03**2, dtype=F64))
 
 
-def one_peak(centre, off, side=41):
+def one_peak(center, off, side=41):
     """A landscape with its only peak at a given point."""
-    phi = on_grid(lambda x, y: bump(x, y, centre, 0.6), side)
-    return Landscape(torch.zeros(side, side, 2, dtype=F64), phi, point(*centre), torch.tensor([off]), 1.5)
+    phi = on_grid(lambda x, y: bump(x, y, center, 0.6), side)
+    return Landscape(torch.zeros(side, side, 2, dtype=F64), phi, point(*center), torch.tensor([off]), 1.5)
 
 
 def pixel_of(x, y, size, extent=1.5):
@@ -216,17 +216,17 @@ class TestPeaks:
         assert moved.off.tolist() == [False]
 
 
-class TestPictures:
-    def test_colours_meet_their_anchors_and_values_outside_are_clipped(self):
-        picture = colour(torch.tensor([[-1.0, 0.0, 0.25, 0.5, 1.0, 7.0]]), ("#000000", "#102030", "#ff0000"))
+class TestImages:
+    def test_colors_meet_their_anchors_and_values_outside_are_clipped(self):
+        image = color(torch.tensor([[-1.0, 0.0, 0.25, 0.5, 1.0, 7.0]]), ("#000000", "#102030", "#ff0000"))
         expected = [(0, 0, 0), (0, 0, 0), (8, 16, 24), (16, 32, 48), (255, 0, 0), (255, 0, 0)]
-        assert [picture.getpixel((i, 0)) for i in range(6)] == expected
+        assert [image.getpixel((i, 0)) for i in range(6)] == expected
         with pytest.raises(ValueError, match="two anchors"):
-            colour(torch.zeros(2, 2), ("#000000",))
+            color(torch.zeros(2, 2), ("#000000",))
 
     @pytest.mark.parametrize(("anchors", "sign"), [(HEAT, 1), (EMBER, -1)], ids=["heat", "ember"])
     def test_lightness_is_ordered_in_even_steps(self, anchors, sign):
-        rgb = np.asarray(colour(torch.linspace(0, 1, 65)[None], anchors))[0] / 255
+        rgb = np.asarray(color(torch.linspace(0, 1, 65)[None], anchors))[0] / 255
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         luminance = linear @ [0.2126, 0.7152, 0.0722]
         lightness = np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)  # CIE L*
@@ -236,42 +236,42 @@ class TestPictures:
 
     def test_density_is_that_of_the_mixture_blurred_by_half_a_pixel(self, mixture):
         size, extent = 60, 2.0
-        picture = density_picture(mixture, size, extent)
+        image = density_image(mixture, size, extent)
         middles = extent * ((torch.arange(size, dtype=F64) + 0.5) * 2 / size - 1)
         y, x = torch.meshgrid(middles.flip(0), middles, indexing="ij")
         t = mixture.schedule.time_of(torch.full((size**2,), extent / size, dtype=F64))
         alpha, _ = mixture.schedule(t)
         log_p = mixture.log_prob(alpha[:, None] * torch.stack([x, y], -1).reshape(-1, 2), t).reshape(size, size)
-        expected = colour((1 + (log_p - log_p.max()) / math.log(10) / 2.5).clamp(0, 1), EMBER)
-        assert np.abs(np.asarray(picture, int) - np.asarray(expected, int)).max() <= 2
+        expected = color((1 + (log_p - log_p.max()) / math.log(10) / 2.5).clamp(0, 1), EMBER)
+        assert np.abs(np.asarray(image, int) - np.asarray(expected, int)).max() <= 2
 
     def test_density_is_drawn_where_it_is(self):
         gauss = GaussianMixture(point(0.6, -0.3), torch.tensor([0.03**2], dtype=F64))
-        darkness = 255 * 3 - np.asarray(density_picture(gauss, 100), int).sum(-1)
+        darkness = 255 * 3 - np.asarray(density_image(gauss, 100), int).sum(-1)
         row, column = np.unravel_index(darkness.argmax(), darkness.shape)
         assert abs(column - 69.5) <= 0.5  # (x + 1.5) / 3 * 100 = 70 is the border of two pixels
         assert abs(row - 59.5) <= 0.5
 
     def test_a_branch_thinner_than_a_pixel_does_not_break(self):
         covs = torch.tensor([[0.6**2, 0.3 * 0.6**2], [0.3 * 0.6**2, 0.09 * 0.6**2 + 1e-6]], dtype=F64)
-        picture = np.asarray(density_picture(GaussianMixture(point(0, 0), covs[None]), 100), int)
-        ink = picture[..., 2].min(0)[30:70]  # the darkest of each column; 252 is paper
+        image = np.asarray(density_image(GaussianMixture(point(0, 0), covs[None]), 100), int)
+        ink = image[..., 2].min(0)[30:70]  # the darkest of each column; 252 is paper
         assert ink.max() < 80
 
     def test_density_of_one_class(self):
         means = torch.cat([point(-0.7, 0), point(0.7, 0)])
         both = GaussianMixture(means, torch.full((2,), 0.01, dtype=F64), labels=[0, 1])
-        paper = Counter(np.asarray(density_picture(both, 40, cond={"label": torch.tensor([1])}))[20, :20, 2].tolist())
+        paper = Counter(np.asarray(density_image(both, 40, cond={"label": torch.tensor([1])}))[20, :20, 2].tolist())
         assert list(paper) == [int(EMBER[0][5:], 16)]
-        everything = density_picture(both, 40, cond={"label": torch.tensor([-1])})
-        assert everything.tobytes() == density_picture(both, 40).tobytes()
+        everything = density_image(both, 40, cond={"label": torch.tensor([-1])})
+        assert everything.tobytes() == density_image(both, 40).tobytes()
         with pytest.raises(ValueError, match="no classes"):
-            density_picture(ring(), 40, cond={"label": torch.tensor([1])})
+            density_image(ring(), 40, cond={"label": torch.tensor([1])})
 
     def test_dots_cover_their_area_around_their_point(self):
         size, radius, (x, y) = 100, 3.3, (0.6123, -0.3217)
-        picture = scatter(Image.new("RGB", (size, size), "white"), point(x, y), radius=radius, colour="black")
-        ink = 1 - np.asarray(picture, float)[..., 0] / 255
+        image = scatter(Image.new("RGB", (size, size), "white"), point(x, y), radius=radius, color="black")
+        ink = 1 - np.asarray(image, float)[..., 0] / 255
         rows, columns = np.mgrid[:size, :size] + 0.5
         assert ink.sum() == pytest.approx(math.pi * radius**2, rel=0.05)
         assert (ink * columns).sum() / ink.sum() == pytest.approx(size * (x + 1.5) / 3, abs=0.2)
@@ -281,18 +281,18 @@ class TestPictures:
     def test_dots_outside_do_not_show_and_nan_is_refused(self):
         paper = Image.new("RGB", (50, 50), "white")
         assert scatter(paper, torch.tensor([[2.0, 0.0], [0.0, -1e30]])).tobytes() == paper.tobytes()
-        half = scatter(paper, torch.zeros(3, 2), radius=4.0, colour="black", opacity=0.5)
+        half = scatter(paper, torch.zeros(3, 2), radius=4.0, color="black", opacity=0.5)
         assert half.getpixel((25, 25)) == pytest.approx((127, 127, 127), abs=1)
         with pytest.raises(ValueError, match="cannot be drawn"):
             scatter(paper, torch.tensor([[0.0, math.nan]]))
         with pytest.raises(ValueError, match="square"):
             scatter(Image.new("RGB", (50, 40)), torch.zeros(1, 2))
 
-    @pytest.mark.parametrize("centre", [(0.6, -0.3), (-1.1, 0.9)])
-    def test_peaks_are_marked_where_they_are(self, centre):
+    @pytest.mark.parametrize("center", [(0.6, -0.3), (-1.1, 0.9)])
+    def test_peaks_are_marked_where_they_are(self, center):
         size, away = 240, GaussianMixture(point(9.0, 9.0), torch.tensor([0.01], dtype=F64))
-        left, top = pixel_of(*centre, size)
-        stray, good = (np.asarray(landscape_picture(one_peak(centre, off), away, size), int) for off in (True, False))
+        left, top = pixel_of(*center, size)
+        stray, good = (np.asarray(landscape_image(one_peak(center, off), away, size), int) for off in (True, False))
         red = (stray[..., 0] > 180) & (stray[..., 1] < 60)
         rows, columns = red.nonzero()
         assert np.abs([rows.mean() + 0.5 - top, columns.mean() + 0.5 - left]).max() < 0.8
@@ -314,29 +314,29 @@ class TestPictures:
         empty = torch.zeros(0, 2, dtype=F64), torch.zeros(0, dtype=torch.bool)
         bowl = Landscape(torch.zeros(61, 61, 2, dtype=F64), phi, *empty, 1.5)
         away = GaussianMixture(point(9.0, 9.0), torch.tensor([0.01], dtype=F64))
-        grey = np.asarray(landscape_picture(bowl, away, 300).convert("L"), float)
-        line = grey[150, 150:]
+        gray = np.asarray(landscape_image(bowl, away, 300).convert("L"), float)
+        line = gray[150, 150:]
         crests = [i for i in range(5, 145) if line[i] > max(line[i - 3 : i].max(), line[i + 1 : i + 4].max())]
         assert np.diff(crests) == pytest.approx(150 * math.sqrt(2) / 24, abs=1.2)
         assert len(crests) > 12
-        assert grey[100, 100] > grey[20, 20] + 30
+        assert gray[100, 100] > gray[20, 20] + 30
 
     def test_gif_has_all_frames_and_is_small(self, tmp_path, rng):
         start, end = (3 * torch.rand(1024, 2, generator=rng) - 1.5, ring().sample(1024, rng).float())
         frames = [torch.lerp(start, end, u) for u in torch.linspace(0, 1, 40).tolist()]
-        path = animation(frames, density_picture(ring(), 280), tmp_path / "particles.gif")
+        path = animation(frames, density_image(ring(), 280), tmp_path / "particles.gif")
         assert path.stat().st_size < 600_000
         with Image.open(path) as gif:
             assert (gif.n_frames, gif.size) == (40, (280, 280))
             gif.seek(39)
             last = np.asarray(gif.convert("RGB"), int)
-        expected = np.asarray(scatter(density_picture(ring(), 280), end), int)
+        expected = np.asarray(scatter(density_image(ring(), 280), end), int)
         assert np.abs(last - expected).mean() < 4
         with pytest.raises(ValueError, match="at least one frame"):
             animation([], Image.new("RGB", (9, 9)), tmp_path / "none.gif")
 
     def test_panel_frames_and_titles(self):
-        wall = panel([Image.new("RGB", (40, 40), c) for c in ("red", "lime", "blue")], ["a", "b", "c"], 2)
-        assert wall.size == (2 * 50 + 8, 2 * (50 + 16) + 8)
-        assert wall.getpixel((9, 9)) == (255, 0, 0)
-        assert wall.getpixel((8, 8)) == (0x9A, 0x9A, 0xA2)
+        image_grid = panel([Image.new("RGB", (40, 40), c) for c in ("red", "lime", "blue")], ["a", "b", "c"], 2)
+        assert image_grid.size == (2 * 50 + 8, 2 * (50 + 16) + 8)
+        assert image_grid.getpixel((9, 9)) == (255, 0, 0)
+        assert image_grid.getpixel((8, 8)) == (0x9A, 0x9A, 0xA2)

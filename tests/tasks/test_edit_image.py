@@ -1,6 +1,6 @@
-"""A picture is edited by an instruction: sizes, regions, panoramas, methods, folder, command, and every wrong input.
+"""An image is edited by an instruction: sizes, regions, panoramas, methods, folder, command, and every wrong input.
 
-Most tests edit with a random editor of 8x8 latents and 16x16 pictures; what an edit looks like is asked of the bundled
+Most tests edit with a random editor of 8x8 latents and 16x16 images; what an edit looks like is asked of the bundled
 one, at small sizes.
 """
 
@@ -45,13 +45,13 @@ def bundled():
     return load_prior("emoji-edit")
 
 
-def picture(height, width, seed=0):
+def photo(height, width, seed=0):
     values = np.random.default_rng(seed).integers(0, 256, (height // 4 + 2, width // 4 + 2, 3), dtype=np.uint8)
     return Image.fromarray(values).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def panorama(height, width):
-    """A picture whose right border goes on at the left one."""
+    """An image whose right border goes on at the left one."""
     y, x = np.mgrid[:height, :width]
     a, y = 2 * np.pi * x / width, y / height
     fine = 0.08 * np.sin(23 * a) * np.sin(25 * y)
@@ -68,12 +68,12 @@ def small(image, prior, method="csd", instruction="make it night", **settings):
     return edit_image(image, instruction, prior, method, **{"size": 16, "sweeps": 2, **settings})
 
 
-# Sizes and kinds of pictures
+# Sizes and kinds of images
 
 
 @pytest.mark.parametrize(("height", "width"), [(37, 91), (16, 16), (5, 7), (1, 1), (640, 33), (3, 200)])
-def test_pictures_of_any_size_come_back_in_their_size(prior, height, width):
-    result = small(picture(height, width), prior, sweeps=1)
+def test_images_of_any_size_come_back_in_their_size(prior, height, width):
+    result = small(photo(height, width), prior, sweeps=1)
     assert result.image.size == (width, height)
     assert result.image.mode == "RGB"
     assert bool(result.latents.isfinite().all())
@@ -84,8 +84,8 @@ def test_pictures_of_any_size_come_back_in_their_size(prior, height, width):
     assert shown[1] == round(long * min(1, 16 / min(height, width)))  # not stretched
 
 
-def test_one_colour_stays_one_colour(bundled):
-    """Padded by its own colour and never stretched, a small flat picture becomes a nearly flat, darker one."""
+def test_one_color_stays_one_color(bundled):
+    """Padded by its own color and never stretched, a small flat image becomes a nearly flat, darker one."""
     result = edit_image(Image.new("RGB", (9, 5), (200, 180, 90)), "make it night", bundled, sweeps=2)
     made = pixels(result.image)
     assert made.shape == (5, 9, 3)
@@ -95,19 +95,19 @@ def test_one_colour_stays_one_colour(bundled):
 
 def kinds(folder):
     """Files of many kinds that all show red left and blue right, 24 wide and 16 high; gray ones dark and bright."""
-    colour = Image.new("RGB", (24, 16), (0, 0, 255))
-    colour.paste((255, 0, 0), (0, 0, 12, 16))
-    gray = colour.convert("L").point(lambda v: 255 if v < 50 else 60)
+    color = Image.new("RGB", (24, 16), (0, 0, 255))
+    color.paste((255, 0, 0), (0, 0, 12, 16))
+    gray = color.convert("L").point(lambda v: 255 if v < 50 else 60)
     deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
     turned = Image.Exif()
-    turned[0x0112] = 6  # to be shown turned by a quarter with the clock
+    turned[0x0112] = 6  # to be shown turned by a quarter with the time schedule
     saved = {
         "l.png": (gray, {}),
         "i16.png": (deep, {}),
-        "rgba.png": (colour.convert("RGBA"), {}),
-        "cmyk.jpg": (colour.convert("CMYK"), {"quality": 95}),
-        "palette.png": (colour.quantize(4), {}),
-        "exif.jpg": (colour.transpose(Image.Transpose.ROTATE_90), {"exif": turned, "quality": 95}),
+        "rgba.png": (color.convert("RGBA"), {}),
+        "cmyk.jpg": (color.convert("CMYK"), {"quality": 95}),
+        "palette.png": (color.quantize(4), {}),
+        "exif.jpg": (color.transpose(Image.Transpose.ROTATE_90), {"exif": turned, "quality": 95}),
     }
     for name, (image, options) in saved.items():
         image.save(folder / name, **options)
@@ -143,12 +143,12 @@ def test_transparency_is_edited_over_white(prior):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_edits_and_costs_what_its_recipe_says(prior, method):
     """One window: rows of the recipe per step in one call; without guidance one per prediction."""
-    guided = small(picture(16, 16), prior, method, text_scale=7.5, image_scale=1.5)
+    guided = small(photo(16, 16), prior, method, text_scale=7.5, image_scale=1.5)
     assert guided.image.size == (16, 16)
     assert guided.counts["rows"] == 2 * EDIT_RECIPES[method].rows
     assert guided.counts["calls"] == 2
     assert guided.update > 0
-    plain = small(picture(16, 16), prior, method, text_scale=1.0, image_scale=1.0)
+    plain = small(photo(16, 16), prior, method, text_scale=1.0, image_scale=1.0)
     assert plain.counts["rows"] == 2 * (2 if EDIT_RECIPES[method].rows == 5 else 1)
     assert plain.counts["calls"] == 2
     assert len(guided.history) == (0 if method in SAMPLED else 2)
@@ -157,20 +157,20 @@ def test_every_method_edits_and_costs_what_its_recipe_says(prior, method):
 
 @pytest.mark.parametrize("method", ["csd", "windows", "crops"])
 def test_more_windows_are_more_rows_in_the_same_calls(prior, method):
-    result = small(picture(16, 64), prior, method, text_scale=7.5, image_scale=1.5)
+    result = small(photo(16, 64), prior, method, text_scale=7.5, image_scale=1.5)
     assert result.counts["calls"] == 2
     windows = result.counts["rows"] / (2 * EDIT_RECIPES[method].rows)
     assert windows == {"csd": 8, "windows": 7, "crops": 4}[method]  # a grid that is moved has one more
 
 
 def test_fewer_windows_at_once_are_more_calls(prior):
-    result = small(picture(16, 64), prior, "csd", particles=3, text_scale=7.5, image_scale=1.5)
+    result = small(photo(16, 64), prior, "csd", particles=3, text_scale=7.5, image_scale=1.5)
     assert result.counts == {**result.counts, "rows": 2 * 8 * 5, "calls": 2 * 3}
 
 
 @pytest.mark.parametrize("method", ["csd", "windows"])
 def test_rows_of_a_call_do_not_change_the_edit(prior, monkeypatch, method):
-    image = picture(20, 40)
+    image = photo(20, 40)
     made = {}
     for rows in (None, 3, 7):
         monkeypatch.setattr(prior, "max_rows", 10**6 if rows is None else rows)
@@ -182,10 +182,10 @@ def test_rows_of_a_call_do_not_change_the_edit(prior, monkeypatch, method):
 
 def test_sweeps_go_from_the_first_time_to_the_last(prior):
     first, last = EDIT_RECIPES["csd"].times
-    rows = small(picture(16, 64), prior, "csd", sweeps=3, particles=4).history
+    rows = small(photo(16, 64), prior, "csd", sweeps=3, particles=4).history
     middle = (first + last) / 2
     assert [row["t"] for row in rows] == pytest.approx([first, first, middle, middle, last, last])
-    times = [row["t"] for row in small(picture(16, 16), prior, "csd_paper", sweeps=6).history]
+    times = [row["t"] for row in small(photo(16, 16), prior, "csd_paper", sweeps=6).history]
     low, high = EDIT_RECIPES["csd_paper"].times
     assert low <= min(times) < max(times) <= high
     assert times != sorted(times)
@@ -196,20 +196,20 @@ def test_the_number_of_rows_at_once_is_bounded(folder):
     assert prior.max_rows is None
     seen = []
     hook = prior.pipeline.unet.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    small(picture(40, 80), prior, size=32, sweeps=1)
+    small(photo(40, 80), prior, size=32, sweeps=1)
     hook.remove()
     assert max(seen) <= 64 < sum(seen)
 
 
 def test_the_seed_decides(prior):
-    image = picture(20, 30)
+    image = photo(20, 30)
     for method in ("csd", "windows"):
         first, again, other = (small(image, prior, method, seed=seed).image.tobytes() for seed in (1, 1, 2))
         assert first == again != other
 
 
 def test_larger_windows_cost_more_rows_and_change_the_edit(prior):
-    image = picture(40, 40)
+    image = photo(40, 40)
     one, two = (small(image, prior, size=32, scales=scales) for scales in ((1,), (1, 2)))
     assert two.counts["rows"] > one.counts["rows"]
     assert not torch.equal(one.latents, two.latents)
@@ -217,15 +217,15 @@ def test_larger_windows_cost_more_rows_and_change_the_edit(prior):
 
 def test_nothing_is_changed_without_step_length(prior):
     """lr 0 moves nothing: with the source's detail the result is the source itself."""
-    image = picture(37, 53)
+    image = photo(37, 53)
     result = small(image, prior, lr=0.0)
     assert result.update == 0
     assert abs(pixels(result.image) - pixels(image)).max() <= 1
 
 
 def test_an_affine_edit_shows_the_sources_detail(bundled):
-    """Edited at 64 pixels, a picture of 256 keeps what is finer than the working size."""
-    smooth = picture(256, 256, seed=3).resize((24, 24)).resize((256, 256), Image.Resampling.BICUBIC)
+    """Edited at 64 pixels, an image of 256 keeps what is finer than the working size."""
+    smooth = photo(256, 256, seed=3).resize((24, 24)).resize((256, 256), Image.Resampling.BICUBIC)
     fine = pixels(smooth).clip(40, 215) + 40 * (np.indices((256, 256)).sum(0) // 2 % 2)[..., None] - 20
     image = Image.fromarray(fine.astype(np.uint8))
     made = {
@@ -240,7 +240,7 @@ def test_an_affine_edit_shows_the_sources_detail(bundled):
 
 
 def test_where_no_region_lies_is_the_source(prior):
-    image = picture(45, 130)
+    image = photo(45, 130)
     result = small(image, prior, instruction="", regions=("0-0.3: make it night",), size=32, feather=0.2)
     before, after = pixels(image), pixels(result.image)
     assert np.array_equal(before[:, 55:], after[:, 55:])
@@ -255,7 +255,7 @@ def test_where_no_region_lies_is_the_source(prior):
 
 @pytest.mark.parametrize("method", ["csd", "windows", "crops"])
 def test_only_windows_of_a_region_are_asked(prior, method):
-    image = picture(16, 256)
+    image = photo(16, 256)
     whole = small(image, prior, method)
     quarter = small(image, prior, method, instruction="", regions=("0-0.25: make it night",), feather=0.0)
     assert quarter.counts["calls"] == whole.counts["calls"]
@@ -268,7 +268,7 @@ def test_only_windows_of_a_region_are_asked(prior, method):
 
 
 def test_a_region_of_everything_is_an_instruction_for_everything(prior):
-    image = picture(33, 70)
+    image = photo(33, 70)
     whole = small(image, prior)
     full = small(image, prior, instruction="", regions=("0-1: make it night",))
     assert full.image.tobytes() == whole.image.tobytes()
@@ -278,7 +278,7 @@ def test_a_mask_from_a_file_of_another_size(prior, tmp_path):
     mask = np.zeros((30, 60), np.uint8)
     mask[:, 40:] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    image = picture(24, 90)
+    image = photo(24, 90)
     result = small(image, prior, instruction="", regions=(f"{tmp_path / 'mask.png'}: make it night",), feather=0.0)
     before, after = pixels(image), pixels(result.image)
     assert np.array_equal(before[:, :58], after[:, :58])
@@ -365,7 +365,7 @@ def test_a_panorama_of_an_odd_width_keeps_its_size(prior):
 
 
 def test_the_folder_holds_everything(prior, tmp_path):
-    result = small(picture(20, 30), prior, out=tmp_path / "run")
+    result = small(photo(20, 30), prior, out=tmp_path / "run")
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert names == {
         "config.json", "edited.png", "metrics.jsonl", "preview.png", "report.html", "result.json", "source.png",
@@ -400,9 +400,9 @@ def killed_after(index):
     ("method", "settings"),
     [("csd", {}), ("csd", {"particles": 3}), ("csd_paper", {"stride": 0.5}), ("random_noise", {})],
 )
-def test_a_killed_run_resumes_to_the_same_picture(prior, tmp_path, monkeypatch, method, settings):
+def test_a_killed_run_resumes_to_the_same_image(prior, tmp_path, monkeypatch, method, settings):
     monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", 0.0)
-    image, settings = picture(20, 40), {"sweeps": 4, "seed": 3, **settings}
+    image, settings = photo(20, 40), {"sweeps": 4, "seed": 3, **settings}
     whole = small(image, prior, method, **settings)
     with pytest.raises(Killed):
         small(image, prior, method, out=tmp_path, callback=killed_after(2), **settings)
@@ -412,8 +412,8 @@ def test_a_killed_run_resumes_to_the_same_picture(prior, tmp_path, monkeypatch, 
         small(image, prior, method, out=tmp_path, resume=True, **{**settings, "seed": 4})
     with pytest.raises(ValueError, match="another instruction"):
         small(image, prior, method, "make it day", out=tmp_path, resume=True, **settings)
-    with pytest.raises(ValueError, match="another picture"):
-        small(picture(40, 20), prior, method, out=tmp_path, resume=True, **settings)
+    with pytest.raises(ValueError, match="another image"):
+        small(photo(40, 20), prior, method, out=tmp_path, resume=True, **settings)
     seen = []
     resumed = small(
         image, prior, method, out=tmp_path, resume=True, callback=lambda step: seen.append(step.index), **settings
@@ -439,42 +439,42 @@ def test_a_resumed_region_over_the_seam(prior, tmp_path, monkeypatch):
     assert resumed.image.tobytes() == whole.image.tobytes()
 
 
-def test_resuming_with_another_picture_is_refused(prior, tmp_path, monkeypatch):
+def test_resuming_with_another_image_is_refused(prior, tmp_path, monkeypatch):
     monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Killed):
-        small(picture(20, 20), prior, sweeps=3, out=tmp_path, callback=killed_after(1))
-    with pytest.raises(ValueError, match="another picture"):
-        small(picture(20, 20, seed=1), prior, sweeps=3, out=tmp_path, resume=True)
+        small(photo(20, 20), prior, sweeps=3, out=tmp_path, callback=killed_after(1))
+    with pytest.raises(ValueError, match="another image"):
+        small(photo(20, 20, seed=1), prior, sweeps=3, out=tmp_path, resume=True)
 
 
 def test_previews_are_no_cost(prior, tmp_path, monkeypatch):
-    quiet = small(picture(20, 20), prior, sweeps=3)
+    quiet = small(photo(20, 20), prior, sweeps=3)
     monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", -1.0)
-    assert small(picture(20, 20), prior, sweeps=3, out=tmp_path).counts == quiet.counts
+    assert small(photo(20, 20), prior, sweeps=3, out=tmp_path).counts == quiet.counts
 
 
 def test_folders_of_others_are_not_touched(prior, tmp_path):
     (tmp_path / "holiday.jpg").write_text("mine")
     with pytest.raises(ValueError, match="holds other files"):
-        small(picture(8, 8), prior, out=tmp_path)
+        small(photo(8, 8), prior, out=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
     with pytest.raises(ValueError, match="is a file"):
-        small(picture(8, 8), prior, out=tmp_path / "holiday.jpg")
+        small(photo(8, 8), prior, out=tmp_path / "holiday.jpg")
     with pytest.raises(ValueError, match="no run to resume"):
-        small(picture(8, 8), prior, out=tmp_path / "new", resume=True)
+        small(photo(8, 8), prior, out=tmp_path / "new", resume=True)
 
 
 def test_a_folder_of_a_model_is_not_touched(prior, tmp_path):
     (tmp_path / "config.json").write_text('{"architectures": ["CLIPModel"]}')
     (tmp_path / "model.safetensors").write_text("weights")
     with pytest.raises(ValueError, match="holds other files"):
-        small(picture(8, 8), prior, out=tmp_path)
+        small(photo(8, 8), prior, out=tmp_path)
     assert "architectures" in (tmp_path / "config.json").read_text()
 
 
 def test_a_new_run_replaces_the_old_one(prior, tmp_path):
-    small(picture(20, 20), prior, sweeps=3, out=tmp_path)
-    result = small(picture(12, 20), prior, "windows", out=tmp_path)
+    small(photo(20, 20), prior, sweeps=3, out=tmp_path)
+    result = small(photo(12, 20), prior, "windows", out=tmp_path)
     assert Image.open(tmp_path / "edited.png").size == (20, 12)
     assert Image.open(tmp_path / "source.png").size == (20, 12)
     assert (tmp_path / "metrics.jsonl").read_text() == ""
@@ -483,7 +483,7 @@ def test_a_new_run_replaces_the_old_one(prior, tmp_path):
 
 def test_the_callback_sees_every_step(prior):
     canvases = []
-    result = small(picture(20, 20), prior, sweeps=3, callback=lambda step: canvases.append(canvas_of(step).clone()))
+    result = small(photo(20, 20), prior, sweeps=3, callback=lambda step: canvases.append(canvas_of(step).clone()))
     assert len(canvases) == 3
     assert torch.equal(canvases[-1], result.latents)
     assert not torch.equal(canvases[0], canvases[1])
@@ -528,7 +528,7 @@ BAD = [
 
 @pytest.mark.parametrize(("wrong", "message"), BAD, ids=[str(w) for w, _ in BAD])
 def test_bad_input_is_one_sentence_before_any_work(wrong, message, tmp_path, capsys, no_model):
-    picture(8, 8).save(tmp_path / "a.png")
+    photo(8, 8).save(tmp_path / "a.png")
     options = {"instruction": "make it night", **wrong}
     line = ["edit", str(tmp_path / "a.png"), options.pop("instruction"), "--out", str(tmp_path / "out")]
     line += [part for name, value in options.items() for part in (f"--{name}", str(value))]
@@ -543,16 +543,16 @@ def test_bad_input_is_one_sentence_before_any_work(wrong, message, tmp_path, cap
 
 def test_a_backward_span_is_refused_before_any_work(tmp_path, no_model):
     with pytest.raises(ValueError, match="runs backwards"):
-        edit_image(picture(8, 8), "", regions=("0.8-0.2: x",), out=tmp_path / "out")
+        edit_image(photo(8, 8), "", regions=("0.8-0.2: x",), out=tmp_path / "out")
 
 
-def test_bad_pictures_and_paths_are_one_sentence(tmp_path, capsys, no_model, folder):
+def test_bad_images_and_paths_are_one_sentence(tmp_path, capsys, no_model, folder):
     (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     (tmp_path / "empty.jpg").write_bytes(b"")
-    picture(8, 8).save(tmp_path / "a.png")
+    photo(8, 8).save(tmp_path / "a.png")
     for line, message in (
         (["none.png", "x"], "there is no file none.png"),
-        ([str(tmp_path / "cut.png"), "x"], r"cut\.png is not a picture"),
+        ([str(tmp_path / "cut.png"), "x"], r"cut\.png is not an image"),
         ([str(tmp_path / "empty.jpg"), "x"], r"empty\.jpg is an empty file"),
         ([str(tmp_path / "a.png"), "x", "--out", str(tmp_path / "a.png")], "is a file"),
         ([str(tmp_path / "a.png"), "x", "--out", str(tmp_path / "new"), "--resume"], "no run to resume"),
@@ -573,20 +573,20 @@ def test_bad_pictures_and_paths_are_one_sentence(tmp_path, capsys, no_model, fol
 def test_priors_that_edit_nothing_are_refused(tmp_path):
     mixture = GaussianMixture(torch.zeros(1, 2), torch.ones(1))
     for prior in ("emoji", mixture):
-        with pytest.raises(ValueError, match="follows no instructions about a picture: use an editor"):
-            edit_image(picture(8, 8), "make it night", prior, out=tmp_path / "out")
+        with pytest.raises(ValueError, match="follows no instructions about an image: use an editor"):
+            edit_image(photo(8, 8), "make it night", prior, out=tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
 
 def test_nan_stops_with_advice(prior):
     with pytest.raises(FloatingPointError, match="not finite"):
-        small(picture(8, 8), prior, text_scale=1e38)
+        small(photo(8, 8), prior, text_scale=1e38)
     with pytest.raises(FloatingPointError, match="the edit is not finite"):
-        small(picture(8, 8), prior, "windows", text_scale=1e38)
+        small(photo(8, 8), prior, "windows", text_scale=1e38)
 
 
-def test_the_command_edits_a_picture(folder, tmp_path, capsys):
-    picture(18, 30).save(tmp_path / "a.png")
+def test_the_command_edits_a_image(folder, tmp_path, capsys):
+    photo(18, 30).save(tmp_path / "a.png")
     line = ["edit", str(tmp_path / "a.png"), "make it night", "--prior", str(folder), "--out", str(tmp_path / "run")]
     cli.main([*line, "--size", "16", "--sweeps", "2", "--region", "0-0.5: x", "0.6,0,1,1: y", "--scales", "1", "2"])
     assert re.search(r"30x18 pixels, \d+ network rows", capsys.readouterr().out)
@@ -597,7 +597,7 @@ def test_the_command_edits_a_picture(folder, tmp_path, capsys):
 
 @pytest.mark.parametrize("method", ["csd", "windows"])
 def test_the_bundled_editor_makes_it_night(bundled, method):
-    """Colours of the true edit, which is known, within 20 dB."""
+    """Colors of the true edit, which is known, within 20 dB."""
     image = panorama(64, 96)
     made = to_tensor(edit_image(image, "make it night", bundled, method, size=64, sweeps=4).image)
     truth = EDITS["night"](to_tensor(image))

@@ -27,7 +27,7 @@ from scoredistill.tasks.scene_editing.output import SceneFolder
 from scoredistill.tasks.scene_editing.request import SCENE_METHODS, SceneRequest
 from scoredistill.tasks.scene_editing.run import SceneEditing, spread_over
 from scoredistill.three_d.camera import around
-from scoredistill.three_d.capture import Capture, normalised, read_capture, write_colmap, write_transforms
+from scoredistill.three_d.capture import Capture, normalized, read_capture, write_colmap, write_transforms
 from scoredistill.three_d.encodings import DenseGrid
 from scoredistill.three_d.fitting import held_out_psnr
 from scoredistill.three_d.scenes.nerf import Field, NeRF
@@ -43,7 +43,7 @@ def prior(tmp_path_factory):
 
 
 def ball():
-    """A ball with colours on white."""
+    """A ball with colors on white."""
     rng = torch.Generator().manual_seed(0)
     field = Field(DenseGrid((4,), 2, std=1.0, rng=rng), layers=0, blob=(40.0, 0.5), density=50.0, rng=rng)
     return NeRF(field, 24)
@@ -56,7 +56,7 @@ def capture_of(n=6, held_out=(), size=(16, 16), scale=1.0):
         images = ball().render(cameras).rgb.clamp(0, 1)
     poses = cameras.poses.clone()
     poses[:, :3, 3] *= scale
-    cameras = type(cameras)(poses, cameras.focal, cameras.centre, cameras.size)
+    cameras = type(cameras)(poses, cameras.focal, cameras.center, cameras.size)
     return Capture(images, cameras, tuple(f"{i}.png" for i in range(n)), held_out)
 
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_edited_is_refused_before_any_work(prior, tmp_path, monke
         small(tmp_path / "nowhere", prior)
     with pytest.raises(ValueError, match="use asks for 5 of 4 training views: use at most 4"):
         small(capture, prior, use=5)
-    with pytest.raises(ValueError, match="emoji follows no instructions about a picture"):
+    with pytest.raises(ValueError, match="emoji follows no instructions about an image"):
         edit_scene(capture, "make it night", "emoji", out=tmp_path / "new")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "diary.txt").write_text("mine")
@@ -187,11 +187,11 @@ def followed(editing, monkeypatch):
 
 def test_all_views_are_edited_before_the_first_step(prior, monkeypatch):
     editing = editing_of(prior, 4, views=2, rounds=2, sweeps=1)
-    before = editing.photographs.pictures.clone()
+    before = editing.photographs.images.clone()
     events, steps = followed(editing, monkeypatch)
     assert steps == 6
     assert [(at, turn) for at, turn, _ in events] == [(0, 0), (0, 0), (3, 1), (3, 1)]
-    assert (editing.photographs.pictures - before).abs().flatten(1).amax(1).min() > 0
+    assert (editing.photographs.images - before).abs().flatten(1).amax(1).min() > 0
 
 
 def test_no_round_is_lost_when_there_are_fewer_steps_than_rounds(prior, monkeypatch):
@@ -260,7 +260,7 @@ def test_the_same_seed_is_the_same_edit_and_another_one_is_not(prior):
     assert not torch.equal(runs[0].edited, runs[2].edited)
 
 
-def test_worlds_of_other_sizes_and_larger_pictures_are_brought_to_ours(prior, tmp_path):
+def test_worlds_of_other_sizes_and_larger_images_are_brought_to_ours(prior, tmp_path):
     capture = capture_of(4, size=(32, 40), scale=10.0)
     result = small(capture, prior, rounds=1)
     assert float(result.capture.cameras.eyes.norm(dim=1).mean()) == pytest.approx(3.0, rel=1e-4)
@@ -280,7 +280,7 @@ def test_a_folder_of_colmap_is_edited(prior, tmp_path):
     assert len(result.capture) == 9
     assert result.capture.held_out == (0, 8)  # every 8th, as is usual
     assert result.fit_psnr is not None
-    turned, _ = normalised(read_capture(tmp_path))
+    turned, _ = normalized(read_capture(tmp_path))
     torch.testing.assert_close(result.capture.cameras.poses, turned.cameras.poses)
 
 
@@ -288,7 +288,7 @@ class Silent(TextPrior):
     """An editor of pixels whose prediction knows neither text nor sample: no instruction changes anything."""
 
     name, editor, latent_shape, codec, schedule = "silent", True, (3, 16, 16), PixelCodec(), VP()
-    picture_size, device, max_rows = (16, 16), torch.device("cpu"), 64
+    image_size, device, max_rows = (16, 16), torch.device("cpu"), 64
 
     def encode_text(self, prompts):
         return {"text": torch.zeros(1 if isinstance(prompts, str) else len(prompts), 1)}
@@ -310,7 +310,7 @@ class Silent(TextPrior):
 
 
 class Dark(Silent):
-    """An editor that wants black pictures, whatever the source, but only if it is told something."""
+    """An editor that wants black images, whatever the source, but only if it is told something."""
 
     def encode_text(self, prompts):
         return {"text": torch.ones(1 if isinstance(prompts, str) else len(prompts), 1)}
@@ -353,8 +353,8 @@ def test_one_view_is_sampled_from_its_noised_render(monkeypatch):
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "FILM_SECONDS", 0.25)
-    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "FILM_SIZE", 16)
+    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "VIDEO_SECONDS", 0.25)
+    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "VIDEO_SIZE", 16)
     write = scenes.write_glb
     monkeypatch.setattr(
         scenes, "write_glb", lambda mesh, path, field, *_, **more: write(mesh, path, field, None, **more)
@@ -420,14 +420,14 @@ def test_resuming_keeps_the_fit_and_ends_at_the_same_scene(prior, tmp_path, monk
 # Canvases
 
 
-def pictures(n, height=20, width=24):
+def images(n, height=20, width=24):
     return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(n))
 
 
 def test_some_of_a_canvas_is_a_fresh_canvas_without_its_cost(prior):
-    whole = Canvas(prior, pictures(4))
+    whole = Canvas(prior, images(4))
     assert whole.encoded == 8  # sources and images
-    some, fresh = whole.some(torch.tensor([2, 0])), Canvas(prior, pictures(4)[[2, 0]])
+    some, fresh = whole.some(torch.tensor([2, 0])), Canvas(prior, images(4)[[2, 0]])
     torch.testing.assert_close(some.source, fresh.source, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(some.image, fresh.image, rtol=1e-4, atol=1e-5)
     assert (some.frames, some.size, some.window, some.encoded, some.decoded) == (2, (20, 24), whole.window, 0, 0)
@@ -436,11 +436,11 @@ def test_some_of_a_canvas_is_a_fresh_canvas_without_its_cost(prior):
     assert (some.decoded, whole.decoded, whole.encoded) == (2, 0, 8)
 
 
-def test_other_pictures_are_encoded_as_a_canvas_of_theirs(prior):
-    canvas, other = Canvas(prior, pictures(2)), pictures(3)
+def test_other_images_are_encoded_as_a_canvas_of_theirs(prior):
+    canvas, other = Canvas(prior, images(2)), images(3)
     torch.testing.assert_close(canvas.encode(other), Canvas(prior, other).source, rtol=1e-4, atol=1e-5)
     assert canvas.encoded == 4 + 3
-    torch.testing.assert_close(canvas.source, Canvas(prior, pictures(2)).source, rtol=0, atol=0)
+    torch.testing.assert_close(canvas.source, Canvas(prior, images(2)).source, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -450,7 +450,7 @@ def test_other_pictures_are_encoded_as_a_canvas_of_theirs(prior):
         (["--region", "0-0.5: make it night", "--flow", "2"], "a scene has no --region, --flow"),
     ],
 )
-def test_options_of_pictures_are_refused_for_scenes(options, said, tmp_path, capsys):
+def test_options_of_images_are_refused_for_scenes(options, said, tmp_path, capsys):
     (tmp_path / "transforms.json").write_text('{"frames": []}')
     with pytest.raises(SystemExit) as stopped:
         main(["edit", str(tmp_path), "make it night", *options])
@@ -458,7 +458,7 @@ def test_options_of_pictures_are_refused_for_scenes(options, said, tmp_path, cap
     assert said in capsys.readouterr().err
 
 
-def test_options_of_scenes_are_refused_for_pictures(tmp_path, capsys):
+def test_options_of_scenes_are_refused_for_images(tmp_path, capsys):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(SystemExit) as stopped:
         main(["edit", str(tmp_path / "a.png"), "make it night", "--use", "3", "--view"])

@@ -1,6 +1,6 @@
-"""A film is edited by an instruction: frames, times and sound kept, groups and cuts, folder, resume, wrong input.
+"""A video is edited by an instruction: frames, times and sound kept, groups and cuts, folder, resume, wrong input.
 
-Most tests edit with a random editor of 8x8 latents and 16x16 pictures; frame i of a test film has its number in a bar.
+Most tests edit with a random editor of 8x8 latents and 16x16 images; frame i of a test video has its number in a bar.
 """
 
 import importlib
@@ -24,7 +24,7 @@ from scoredistill import cli, load_prior
 from scoredistill.media.video import Video, VideoWriter, open_video
 from scoredistill.priors import GaussianMixture
 from scoredistill.tasks import edit_video
-from scoredistill.tasks.image_editing.recipes import FILM_RECIPES
+from scoredistill.tasks.image_editing.recipes import VIDEO_RECIPES
 from scoredistill.tasks.video_editing.groups import Group
 
 av = pytest.importorskip("av")
@@ -52,14 +52,14 @@ def bundled():
 
 
 def frame(i, height=20, width=28, tone=90):
-    """A dim picture with a bar of i bright columns."""
+    """A dim image with a bar of i bright columns."""
     y, x = np.mgrid[:height, :width]
     pixels = np.stack([tone + 2 * x, tone + 40 * np.sin(y / 3), 140 - 3 * y + 0 * x], -1).clip(0, 255).astype(np.uint8)
     pixels[-4:, : i % width] = 230
     return pixels
 
 
-def film(n, **options):
+def video(n, **options):
     return [Image.fromarray(frame(i, **options)) for i in range(n)]
 
 
@@ -98,7 +98,7 @@ def with_sound(path, n=10):
 
 
 def silence(path):
-    """A WAV file: sound without pictures."""
+    """A WAV file: sound without images."""
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
         file.writeframes(bytes(8000))
@@ -109,7 +109,7 @@ def silence(path):
 
 
 def test_frames_in_memory_come_back_in_memory(prior):
-    frames = film(5)
+    frames = video(5)
     result = small(frames, prior)
     assert result.path is None
     assert [f.size for f in result.frames] == [(28, 20)] * 5
@@ -121,14 +121,14 @@ def test_frames_in_memory_come_back_in_memory(prior):
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 7), (33, 70)])
 def test_frames_of_any_size(prior, height, width):
-    result = small(film(2, height=height, width=width), prior, sweeps=1)
+    result = small(video(2, height=height, width=width), prior, sweeps=1)
     assert [f.size for f in result.frames] == [(width, height)] * 2
 
 
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("flow", [0, 1])
-def test_films_of_one_and_two_frames(prior, tmp_path, n, flow):
-    result = small(film(n), prior, flow=flow, out=tmp_path)
+def test_videos_of_one_and_two_frames(prior, tmp_path, n, flow):
+    result = small(video(n), prior, flow=flow, out=tmp_path)
     assert len(open_video(result.path)) == n
     assert result.groups == (Group(0, n, 0),)
 
@@ -157,8 +157,8 @@ def test_sound_survives(prior, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["edited.gif", "edited.webm", "frames"])
-def test_other_kinds_of_film(prior, tmp_path, file):
-    frames = film(4)
+def test_other_kinds_of_video(prior, tmp_path, file):
+    frames = video(4)
     memory = small(frames, prior, sweeps=1)
     result = small(frames, prior, sweeps=1, out=tmp_path, file=file)
     assert result.path == tmp_path / file
@@ -171,8 +171,8 @@ def test_other_kinds_of_film(prior, tmp_path, file):
     assert len(open_video(again.path)) == 4
 
 
-def test_a_folder_of_frames_and_a_gif_are_films(prior, tmp_path):
-    frames = film(3)
+def test_a_folder_of_frames_and_a_gif_are_videos(prior, tmp_path):
+    frames = video(3)
     (tmp_path / "in").mkdir()
     for i, one in enumerate(frames):
         one.save(tmp_path / "in" / f"{i}.png")
@@ -187,37 +187,37 @@ def test_a_folder_of_frames_and_a_gif_are_films(prior, tmp_path):
 # Methods
 
 
-@pytest.mark.parametrize("method", FILM_RECIPES)
-def test_every_method_edits_films_at_the_rows_of_its_recipe(prior, method):
-    frames = film(3, height=16, width=16)
+@pytest.mark.parametrize("method", VIDEO_RECIPES)
+def test_every_method_edits_videos_at_the_rows_of_its_recipe(prior, method):
+    frames = video(3, height=16, width=16)
     result = small(frames, prior, method, text_scale=7.5, image_scale=1.5)
     assert len(result.frames) == 3
     assert not any(same(result.frames, frames))
-    assert result.counts["rows"] == 3 * 2 * FILM_RECIPES[method].rows
-    together = FILM_RECIPES[method].particles or 3
+    assert result.counts["rows"] == 3 * 2 * VIDEO_RECIPES[method].rows
+    together = VIDEO_RECIPES[method].particles or 3
     assert result.counts["calls"] == 2 * -(-3 // min(3, together))
     plain = small(frames, prior, method, text_scale=1.0, image_scale=1.0)
-    assert plain.counts["rows"] == 3 * 2 * (2 if FILM_RECIPES[method].rows == 5 else 1)
+    assert plain.counts["rows"] == 3 * 2 * (2 if VIDEO_RECIPES[method].rows == 5 else 1)
 
 
 def test_the_seed_decides(prior):
-    frames = film(3)
+    frames = video(3)
     first, again, other = (small(frames, prior, seed=seed).frames for seed in (1, 1, 2))
     assert all(same(first, again))
     assert not any(same(first, other))
 
 
 def test_frames_are_sampled_from_one_noise_or_each_from_its_own(prior):
-    still = film(1) * 3
+    still = video(1) * 3
     shared = small(still, prior, "windows").frames
     own = small(still, prior, "per_frame").frames
     assert all(same(shared[1:], shared[:2]))
     assert not any(same(own[1:], own[:2]))
 
 
-def test_a_still_film_stays_still(bundled):
-    """Frames of a still film differ by less than a tenth of what the edit changes."""
-    still = film(1, height=64, width=64) * 4
+def test_a_still_video_stays_still(bundled):
+    """Frames of a still video differ by less than a tenth of what the edit changes."""
+    still = video(1, height=64, width=64) * 4
     for flow in (0, 2):
         made = arrays(edit_video(still, "make it night", bundled, size=64, sweeps=3, flow=flow).frames)
         changed = abs(made[0] - arrays(still)[0]).mean()
@@ -226,8 +226,8 @@ def test_a_still_film_stays_still(bundled):
 
 
 def test_exchange_along_the_flow_brings_frames_together(prior):
-    """Uncoupled frames of a still film have noise of their own; what they share over time lies closer together."""
-    still = film(1) * 4
+    """Uncoupled frames of a still video have noise of their own; what they share over time lies closer together."""
+    still = video(1) * 4
     spread = {}
     for flow in (0, 3):
         made = np.stack(arrays(small(still, prior, "uncoupled", flow=flow, detail=0.0).frames))
@@ -235,8 +235,8 @@ def test_exchange_along_the_flow_brings_frames_together(prior):
     assert spread[3] < 0.7 * spread[0]
 
 
-def test_regions_of_films(prior):
-    frames = film(3, width=60)
+def test_regions_of_videos(prior):
+    frames = video(3, width=60)
     result = small(frames, prior, instruction="", regions=("0-0.3: x",), feather=0.1)
     for before, after in zip(arrays(frames), arrays(result.frames), strict=True):
         assert np.array_equal(before[:, 24:], after[:, 24:])
@@ -249,7 +249,7 @@ def test_regions_of_films(prior):
 
 
 def test_groups_follow_each_other_and_the_first_knows_nothing_of_the_second(prior):
-    frames = film(13)
+    frames = video(13)
     joined = small(frames, prior, group=8, overlap=3)
     assert joined.groups == (Group(0, 8, 0), Group(5, 13, 8))
     assert len(joined.frames) == 13
@@ -259,7 +259,7 @@ def test_groups_follow_each_other_and_the_first_knows_nothing_of_the_second(prio
 
 def test_overlapping_frames_fade_from_group_to_group(prior, tmp_path, monkeypatch):
     seen = {}
-    faded = MODULE._Film._faded
+    faded = MODULE._Video._faded
 
     def spied(self):
         for index in range(len(self.groups)):
@@ -269,8 +269,8 @@ def test_overlapping_frames_fade_from_group_to_group(prior, tmp_path, monkeypatc
                 seen["final", start + k] = one
             yield start, latents
 
-    monkeypatch.setattr(MODULE._Film, "_faded", spied)
-    small(film(9), prior, group=5, overlap=3)  # groups 0-5, 2-7, 4-9: frame 4 is in all of them
+    monkeypatch.setattr(MODULE._Video, "_faded", spied)
+    small(video(9), prior, group=5, overlap=3)  # groups 0-5, 2-7, 4-9: frame 4 is in all of them
     final = torch.stack([seen["final", k] for k in range(9)])
     first, second, third = seen[0], seen[1], seen[2]
     assert torch.equal(final[:2], first[:2])
@@ -282,7 +282,7 @@ def test_overlapping_frames_fade_from_group_to_group(prior, tmp_path, monkeypatc
 
 def scenes(n=5):
     """Two scenes of n frames: dim with a bar, and bright with none of it."""
-    dark = film(n, tone=20)
+    dark = video(n, tone=20)
     bright = [Image.fromarray(255 - frame(0, tone=20)[::-1] // 3)] * n
     return dark, bright
 
@@ -295,7 +295,7 @@ def test_a_cut_splits_and_nothing_leaks_across_it(prior):
     assert all(same(joined.frames[:5], small(dark, prior).frames))
     by_noise = [small(f, prior, "windows").frames for f in (dark + bright, dark, bright)]
     assert all(same(by_noise[0], by_noise[1] + by_noise[2]))
-    other = small(dark + film(5, tone=230), prior)
+    other = small(dark + video(5, tone=230), prior)
     if other.cuts == (5,):
         assert all(same(joined.frames[:5], other.frames[:5]))
 
@@ -304,7 +304,7 @@ def test_a_cut_splits_and_nothing_leaks_across_it(prior):
 
 
 def test_the_folder_holds_everything(prior, tmp_path):
-    result = small(film(5), prior, out=tmp_path / "run", group=4, overlap=1)
+    result = small(video(5), prior, out=tmp_path / "run", group=4, overlap=1)
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert names == {"config.json", "edited.mp4", "preview.png", "report.html", "result.json"}
     report = (tmp_path / "run" / "report.html").read_text()
@@ -322,7 +322,7 @@ class Killed(Exception):
 
 def killed_before(monkeypatch, index):
     """Editing stops before group `index`; returns the groups that were begun."""
-    begun, edited = [], MODULE._Film._edited
+    begun, edited = [], MODULE._Video._edited
 
     def edit(self, k, group, folder):
         if k == index:
@@ -330,12 +330,12 @@ def killed_before(monkeypatch, index):
         begun.append(k)
         return edited(self, k, group, folder)
 
-    monkeypatch.setattr(MODULE._Film, "_edited", edit)
+    monkeypatch.setattr(MODULE._Video, "_edited", edit)
     return begun
 
 
 def test_a_killed_run_goes_on_with_the_groups_it_has(prior, tmp_path, monkeypatch):
-    frames, settings = film(14), {"group": 6, "overlap": 2, "file": "frames"}
+    frames, settings = video(14), {"group": 6, "overlap": 2, "file": "frames"}
     whole = small(frames, prior, **settings, out=tmp_path / "whole")
     assert len(whole.groups) == 3
     with monkeypatch.context() as patch:
@@ -349,7 +349,7 @@ def test_a_killed_run_goes_on_with_the_groups_it_has(prior, tmp_path, monkeypatc
     for wrong, message in (({"seed": 4}, "another seed"), ({"group": 7}, "another group")):
         with pytest.raises(ValueError, match=message):
             small(frames, prior, **{**settings, **wrong}, out=tmp_path / "run", resume=True)
-    with pytest.raises(ValueError, match="edits another film"):
+    with pytest.raises(ValueError, match="edits another video"):
         small(frames[:12], prior, **settings, out=tmp_path / "run", resume=True)
     begun = killed_before(monkeypatch, 99)
     resumed = small(frames, prior, **settings, out=tmp_path / "run", resume=True)
@@ -362,12 +362,12 @@ def test_a_killed_run_goes_on_with_the_groups_it_has(prior, tmp_path, monkeypatc
 
 def test_a_run_killed_while_it_writes_goes_on(prior, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(MODULE._Film, "_composed", lambda *_: (_ for _ in ()).throw(Killed()))
+        patch.setattr(MODULE._Video, "_composed", lambda *_: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
-            small(film(4), prior, out=tmp_path)
+            small(video(4), prior, out=tmp_path)
     assert not (tmp_path / "edited.mp4").exists()
     begun = killed_before(monkeypatch, 99)
-    result = small(film(4), prior, out=tmp_path, resume=True)
+    result = small(video(4), prior, out=tmp_path, resume=True)
     assert begun == []
     assert len(open_video(result.path)) == 4
 
@@ -376,13 +376,13 @@ def test_a_run_killed_in_its_report_goes_on(prior, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("scoredistill.tasks.video_editing.output.small", lambda *_: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
-            small(film(4), prior, out=tmp_path, file="frames")
-    result = small(film(4), prior, out=tmp_path, file="frames", resume=True)
+            small(video(4), prior, out=tmp_path, file="frames")
+    result = small(video(4), prior, out=tmp_path, file="frames", resume=True)
     assert len(open_video(result.path)) == 4
 
 
 def test_a_resumed_run_counts_all_of_its_cost(prior, tmp_path, monkeypatch):
-    frames, settings = film(10), {"group": 6, "overlap": 2}
+    frames, settings = video(10), {"group": 6, "overlap": 2}
     whole = small(frames, prior, **settings)
     with monkeypatch.context() as patch:
         killed_before(patch, 1)
@@ -397,7 +397,7 @@ def test_a_new_run_takes_nothing_from_an_interrupted_one(prior, tmp_path, monkey
     with monkeypatch.context() as patch:
         killed_before(patch, 1)
         with pytest.raises(Killed):
-            small(film(10), prior, group=6, overlap=2, out=tmp_path)
+            small(video(10), prior, group=6, overlap=2, out=tmp_path)
     frames = [Image.fromarray(255 - frame(i)) for i in range(10)]
     fresh = small(frames, prior, group=6, overlap=2)
     result = small(frames, prior, group=6, overlap=2, out=tmp_path, file="frames")
@@ -405,52 +405,52 @@ def test_a_new_run_takes_nothing_from_an_interrupted_one(prior, tmp_path, monkey
 
 
 @pytest.mark.parametrize("file", ["", ".."])
-def test_a_film_must_have_a_name(prior, tmp_path, file):
+def test_a_video_must_have_a_name(prior, tmp_path, file):
     out = tmp_path / "around" / "run"
-    small(film(2), prior, sweeps=1, out=out)
+    small(video(2), prior, sweeps=1, out=out)
     for kept in (out / "notes.txt", out.parent / "holiday.jpg"):
         kept.write_text("mine")
     with pytest.raises(ValueError, match="name"):
-        small(film(2), prior, sweeps=1, out=out, file=file)
+        small(video(2), prior, sweeps=1, out=out, file=file)
     assert (out / "notes.txt").exists()
     assert (out.parent / "holiday.jpg").exists()
 
 
 def test_a_folder_of_the_users_is_not_replaced(prior, tmp_path):
-    small(film(2), prior, sweeps=1, out=tmp_path)
+    small(video(2), prior, sweeps=1, out=tmp_path)
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "mine.psd").write_text("mine")
     with pytest.raises(ValueError, match="frames"):
-        small(film(2), prior, sweeps=1, out=tmp_path, file="frames")
+        small(video(2), prior, sweeps=1, out=tmp_path, file="frames")
     assert (tmp_path / "frames" / "mine.psd").exists()
 
 
-def test_names_of_films_that_cannot_be(prior, tmp_path):
+def test_names_of_videos_that_cannot_be(prior, tmp_path):
     for file, message in (
         ("a/b.mp4", "without a folder"),
         ("a.avi", "cannot write .avi"),
         ("report.html", "cannot write"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
-            small(film(2), prior, out=tmp_path / "run", file=file)
+            small(video(2), prior, out=tmp_path / "run", file=file)
         assert not (tmp_path / "run").exists()
 
 
 def test_folders_of_others_are_not_touched(prior, tmp_path):
     (tmp_path / "holiday.mp4").write_text("mine")
     with pytest.raises(ValueError, match="holds other files"):
-        small(film(2), prior, out=tmp_path)
+        small(video(2), prior, out=tmp_path)
     with pytest.raises(ValueError, match="is a file"):
-        small(film(2), prior, out=tmp_path / "holiday.mp4")
+        small(video(2), prior, out=tmp_path / "holiday.mp4")
     with pytest.raises(ValueError, match="no run to resume"):
-        small(film(2), prior, out=tmp_path / "new", resume=True)
+        small(video(2), prior, out=tmp_path / "new", resume=True)
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.mp4"]
 
 
 # Wrong input
 
 
-def test_bad_films_are_one_sentence_before_any_work(tmp_path, capsys, monkeypatch):
+def test_bad_videos_are_one_sentence_before_any_work(tmp_path, capsys, monkeypatch):
     def loaded(*_, **__):
         raise AssertionError("the model was loaded before the input was checked")
 
@@ -482,21 +482,21 @@ def test_bad_films_are_one_sentence_before_any_work(tmp_path, capsys, monkeypatc
     with pytest.raises(ValueError, match="no frames"):
         edit_video([], "x")
     with pytest.raises(ValueError, match="one size"):
-        edit_video([*film(1), *film(1, height=8)], "x")
+        edit_video([*video(1), *video(1, height=8)], "x")
 
 
 def test_priors_that_edit_nothing_are_refused():
     mixture = GaussianMixture(torch.zeros(1, 2), torch.ones(1))
     with pytest.raises(ValueError, match="follows no instructions"):
-        edit_video(film(2), "make it night", mixture)
+        edit_video(video(2), "make it night", mixture)
 
 
-def test_flow_of_a_film_of_one_pixel(prior):
-    frames = [Image.new("RGB", (1, 1), colour) for colour in ((90, 90, 90), (99, 99, 99))]
+def test_flow_of_a_video_of_one_pixel(prior):
+    frames = [Image.new("RGB", (1, 1), color) for color in ((90, 90, 90), (99, 99, 99))]
     assert len(small(frames, prior, flow=1).frames) == 2
 
 
-def test_the_command_edits_a_film(folder, tmp_path, capsys):
+def test_the_command_edits_a_video(folder, tmp_path, capsys):
     written(tmp_path / "a.mp4", (0.0, 0.1, 0.25))
     line = ["edit", str(tmp_path / "a.mp4"), "make it night", "--prior", str(folder), "--out", str(tmp_path / "run")]
     cli.main([*line, "--size", "16", "--sweeps", "2", "--flow", "1", "--file", "night.gif"])
@@ -504,10 +504,10 @@ def test_the_command_edits_a_film(folder, tmp_path, capsys):
     assert len(open_video(tmp_path / "run" / "night.gif")) == 3
 
 
-# Long films
+# Long videos
 
 
-def test_memory_does_not_grow_with_the_film(folder, tmp_path):
+def test_memory_does_not_grow_with_the_video(folder, tmp_path):
     """240 more frames of 128 x 128 are 45 MiB as floats; they need less than 20 MiB."""
     code = """
         import resource, sys

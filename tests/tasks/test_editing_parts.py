@@ -1,4 +1,4 @@
-"""What edits of pictures and films are made of: canvas, detail, regions, groups, exchange along the flow, request."""
+"""What edits of images and videos are made of: canvas, detail, regions, groups, exchange along the flow, request."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ from torch.nn import functional
 import tiny_unets
 from scoredistill import load_prior
 from scoredistill.media.images import resized
-from scoredistill.media.video.reading import is_film
+from scoredistill.media.video.reading import is_video
 from scoredistill.metrics.edits import psnr
 from scoredistill.tasks.image_editing import canvas as canvases
 from scoredistill.tasks.image_editing import detail, regions
@@ -30,7 +30,7 @@ from scoredistill.tasks.video_editing.groups import Group, faded, groups_of
 
 @pytest.fixture(scope="module")
 def tiny_editor(tmp_path_factory):
-    """A random editor: 8x8 latents, 16x16 pictures."""
+    """A random editor: 8x8 latents, 16x16 images."""
     base = tmp_path_factory.mktemp("editor")
     tiny_unets.instruct_pix2pix(base / "tokens").save_pretrained(base / "model")
     return load_prior(base / "model")
@@ -42,7 +42,7 @@ def bundled():
 
 
 def photograph(height, width):
-    """Smooth colours, a ramp and some texture, [1, 3, height, width]."""
+    """Smooth colors, a ramp and some texture, [1, 3, height, width]."""
     y, x = torch.meshgrid(torch.arange(height) / height, torch.arange(width) / width, indexing="ij")
     fine = 0.03 * torch.sin(40 * x) * torch.sin(30 * y)
     channels = 0.5 + 0.3 * torch.sin(5 * x + 3 * y), 0.45 + 0.3 * torch.cos(4 * y - 2 * x), 0.3 + 0.4 * x
@@ -82,56 +82,56 @@ def test_padding_reflects_and_does_not_stretch():
 
 
 def test_the_crop_is_the_upper_left_part(tiny_editor):
-    picture = noise(1, 3, 21, 30)
-    canvas = Canvas(tiny_editor, picture)
-    latents = tiny_editor.encode_image(functional.pad(picture, (0, 0, 0, 1), mode="reflect"))
+    image = noise(1, 3, 21, 30)
+    canvas = Canvas(tiny_editor, image)
+    latents = tiny_editor.encode_image(functional.pad(image, (0, 0, 0, 1), mode="reflect"))
     assert torch.allclose(canvas.source, latents, atol=1e-5)
     whole = tiny_editor.decode(latents).clamp(0, 1)
     assert torch.allclose(canvas.decode(canvas.source), whole[..., :21, :30], atol=1e-5)
 
 
 def test_the_bundled_autoencoder_keeps_a_photograph(bundled):
-    picture = photograph(75, 100)
-    canvas = Canvas(bundled, picture)
-    assert float(psnr(canvas.decode(canvas.source), picture)) > 24
-    constant = torch.full((1, 3, 10, 7), 0.6)  # padded to a window: still one colour
+    image = photograph(75, 100)
+    canvas = Canvas(bundled, image)
+    assert float(psnr(canvas.decode(canvas.source), image)) > 24
+    constant = torch.full((1, 3, 10, 7), 0.6)  # padded to a window: still one color
     canvas = Canvas(bundled, constant)
     assert float(psnr(canvas.decode(canvas.source), constant)) > 20
 
 
 def test_tiles_are_close_to_the_whole(bundled, monkeypatch):
-    """The decoded picture from tiles of one or two windows is that without tiles, within 32 dB."""
-    picture = photograph(150, 200)
-    whole = Canvas(bundled, picture)
+    """The decoded image from tiles of one or two windows is that without tiles, within 32 dB."""
+    image = photograph(150, 200)
+    whole = Canvas(bundled, image)
     reference = whole.decode(whole.source)
     assert (whole.encoded, whole.decoded) == (2, 1)
     for tile in (1, 2):
         monkeypatch.setattr(canvases, "TILE", tile)
-        tiled = Canvas(bundled, picture)
+        tiled = Canvas(bundled, image)
         assert tiled.encoded > 2
         made = tiled.decode(tiled.source)
         assert float(psnr(made, reference)) > 32
-        assert float(psnr(made, picture)) > 24
+        assert float(psnr(made, image)) > 24
 
 
-def test_many_pictures_are_as_one_by_one(tiny_editor, monkeypatch):
-    pictures = noise(5, 3, 19, 23)
+def test_many_images_are_as_one_by_one(tiny_editor, monkeypatch):
+    images = noise(5, 3, 19, 23)
     monkeypatch.setattr(canvases, "FRAMES", 2)
-    together = Canvas(tiny_editor, pictures)
+    together = Canvas(tiny_editor, images)
     for k in range(5):
-        alone = Canvas(tiny_editor, pictures[k : k + 1])
+        alone = Canvas(tiny_editor, images[k : k + 1])
         assert torch.allclose(alone.source[0], together.source[k], atol=1e-4)
         assert torch.allclose(alone.decode(alone.source)[0], together.decode(together.source)[k], atol=1e-4)
 
 
 def test_a_wrapped_canvas_does_not_know_where_it_begins(bundled):
     """Rolled by whole tile strides, the canvas and its decoding are rolled as well."""
-    picture = photograph(64, 256)
-    turned = picture.roll(64, 3)  # half a tile of width // 2 pixels
-    a, b = Canvas(bundled, picture, wrap=True), Canvas(bundled, turned, wrap=True)
+    image = photograph(64, 256)
+    turned = image.roll(64, 3)  # half a tile of width // 2 pixels
+    a, b = Canvas(bundled, image, wrap=True), Canvas(bundled, turned, wrap=True)
     assert torch.allclose(a.source.roll(16, 3), b.source, atol=1e-4)
     assert torch.allclose(a.decode(a.source).roll(64, 3), b.decode(b.source), atol=1e-4)
-    plain = Canvas(bundled, picture)
+    plain = Canvas(bundled, image)
     assert not torch.allclose(plain.source, a.source, atol=1e-2)
 
 
@@ -152,8 +152,8 @@ def test_working_sizes_keep_proportions(size, shorter, wrap):
 
 
 def test_the_same_size_is_not_resampled_and_reduction_has_no_aliases():
-    picture = noise(1, 3, 12, 20)
-    assert resized(picture, (12, 20)) is picture
+    image = noise(1, 3, 12, 20)
+    assert resized(image, (12, 20)) is image
     stripes = (torch.arange(64) % 2).float().expand(1, 3, 64, 64)
     assert (resized(stripes, (16, 16))[..., 2:-2] - 0.5).abs().max() < 0.02
 
@@ -167,7 +167,7 @@ def test_no_edit_gives_the_source(full, small):
     assert (with_detail(source, before, before) - source).abs().max() < 1e-5
 
 
-def test_no_edit_of_a_flat_picture_gives_the_source():
+def test_no_edit_of_a_flat_image_gives_the_source():
     source, flat = noise(1, 3, 40, 50), torch.full((1, 3, 10, 12), 0.4)
     assert (with_detail(source, flat, flat) - source).abs().max() < 1e-4
 
@@ -186,7 +186,7 @@ def test_an_affine_edit_is_found_where_there_is_contrast():
     after = torch.einsum("oi,bihw->bohw", a, before) + torch.tensor([0.1, 0.7, -0.05])[:, None, None]
     found = local_gain(before, after)
     assert (found - a[None, :, :, None, None]).abs().max() < 1e-3
-    before[..., 25:] = 0.5  # no contrast: the whole picture's own A
+    before[..., 25:] = 0.5  # no contrast: the whole image's own A
     after = torch.einsum("oi,bihw->bohw", a, before) + 0.1
     assert (local_gain(before, after) - a[None, :, :, None, None]).abs().max() < 5e-3
 
@@ -239,11 +239,11 @@ def test_a_span_a_box_and_a_mask_lie_where_they_say(tmp_path):
     assert made.instructions == ("c: d",)
 
 
-def test_masks_of_another_size_or_kind_are_brought_to_the_pictures(tmp_path):
+def test_masks_of_another_size_or_kind_are_brought_to_the_images(tmp_path):
     mask = np.zeros((200, 100), np.uint8)
     mask[:, 50:] = 255
-    for name, picture in (("l.png", Image.fromarray(mask)), ("rgb.png", Image.fromarray(mask).convert("RGB"))):
-        picture.save(tmp_path / name)
+    for name, image in (("l.png", Image.fromarray(mask)), ("rgb.png", Image.fromarray(mask).convert("RGB"))):
+        image.save(tmp_path / name)
         shown = regions.make("", (f"{tmp_path / name}: x",), (30, 61), 0.0).shown
         assert shown.shape == (30, 61)
         assert shown.mean() == pytest.approx(0.5, abs=0.02)
@@ -326,7 +326,7 @@ def test_regions_without_weight_and_broken_masks_are_refused(tmp_path):
 
 
 @st.composite
-def films(draw):
+def videos(draw):
     frames = draw(st.integers(1, 120))
     size = draw(st.integers(2, 30))
     overlap = draw(st.integers(0, size - 1))
@@ -334,10 +334,10 @@ def films(draw):
     return frames, size, overlap, sorted(cuts)
 
 
-@given(films())
+@given(videos())
 @settings(deadline=None)
-def test_groups_cover_every_frame_once_and_stay_within_scenes(film):
-    frames, size, overlap, cuts = film
+def test_groups_cover_every_frame_once_and_stay_within_scenes(video):
+    frames, size, overlap, cuts = video
     groups = groups_of(frames, size, overlap, cuts)
     fresh = [k for g in groups for k in range(g.fresh, g.stop)]
     assert fresh == list(range(frames))
@@ -379,7 +379,7 @@ def test_what_all_frames_have_stays():
     assert torch.allclose(exchange(grad), grad, atol=1e-5)
 
 
-def test_a_still_film_is_averaged_over_time():
+def test_a_still_video_is_averaged_over_time():
     exchange = FlowExchange(still(), (8, 12), 2)
     g = torch.randn(4, 4, 8, 12, generator=torch.Generator().manual_seed(0))
     ends = (g[0] + g[1] / 2) / 1.5, (g[3] + g[2] / 2) / 1.5
@@ -393,7 +393,7 @@ def test_a_still_film_is_averaged_over_time():
 
 
 def test_padding_is_left_out_of_the_exchange():
-    exchange = FlowExchange(still(2), (10, 16), 2)  # 8 x 12 latents of picture
+    exchange = FlowExchange(still(2), (10, 16), 2)  # 8 x 12 latents of image
     g = torch.randn(2, 4, 10, 16)
     made = exchange(g)
     assert torch.equal(made[:, :, 8:], g[:, :, 8:])
@@ -401,11 +401,11 @@ def test_padding_is_left_out_of_the_exchange():
     assert not torch.allclose(made[:, :, :8, :12], g[:, :, :8, :12], atol=1e-2)
 
 
-def test_gradients_move_with_the_film():
-    """The film moves right by two latents (8 pixels) from frame to frame; a spot of gradient goes along."""
+def test_gradients_move_with_the_video():
+    """The video moves right by two latents (8 pixels) from frame to frame; a spot of gradient goes along."""
     wide = photograph(64, 160)[0] + 0.1 * torch.sin(torch.arange(160) / 4)
-    film = torch.stack([wide[:, :, 16:112], wide[:, :, 8:104]]).clamp(0, 1)
-    exchange = FlowExchange(film, (16, 24), 4)
+    video = torch.stack([wide[:, :, 16:112], wide[:, :, 8:104]]).clamp(0, 1)
+    exchange = FlowExchange(video, (16, 24), 4)
     g = torch.zeros(2, 1, 16, 24)
     g[0, 0, 7:10, 9:12] = 1.0
     made = exchange(g)[1, 0]
@@ -487,30 +487,30 @@ def test_regions_stand_in_for_the_instruction():
     assert EditRequest("", regions=("0-0.5: x",)).complete().instruction == ""
 
 
-def test_what_is_a_film_and_what_a_picture(tmp_path):
-    picture = Image.new("RGB", (8, 8))
+def test_what_is_a_video_and_what_a_image(tmp_path):
+    image = Image.new("RGB", (8, 8))
     for name in ("a.png", "a.jpg", "a.gif", "a.webp", "a.tif"):
-        picture.save(tmp_path / name)
-        assert not is_film(tmp_path / name)
-    picture.save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "red")])
-    assert is_film(tmp_path / "moving.gif")
-    assert is_film(tmp_path)
+        image.save(tmp_path / name)
+        assert not is_video(tmp_path / name)
+    image.save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "red")])
+    assert is_video(tmp_path / "moving.gif")
+    assert is_video(tmp_path)
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
-    assert not is_film(tmp_path / "broken.jpg")
-    (tmp_path / "film.mp4").write_bytes(b"nothing")
-    assert is_film(tmp_path / "film.mp4")
+    assert not is_video(tmp_path / "broken.jpg")
+    (tmp_path / "video.mp4").write_bytes(b"nothing")
+    assert is_video(tmp_path / "video.mp4")
     with pytest.raises(ValueError, match="there is no file"):
-        is_film(tmp_path / "none.png")
+        is_video(tmp_path / "none.png")
 
 
-def test_a_photograph_with_a_second_picture_inside_is_a_picture(tmp_path):
+def test_a_photograph_with_a_second_image_inside_is_a_image(tmp_path):
     first, second = Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8), "red")
     first.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[second])
     pages = [
         Image.new("RGB", (8, 8), name) for name in ("black", "red")
     ]  # Pillow keeps the settings of an MPO in its images
     pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
-    assert [is_film(tmp_path / name) for name in ("phone.jpg", "scan.tif")] == [False, False]
+    assert [is_video(tmp_path / name) for name in ("phone.jpg", "scan.tif")] == [False, False]
 
 
 def test_the_last_sweeps_are_averaged():

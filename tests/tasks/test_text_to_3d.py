@@ -50,9 +50,9 @@ def fewer_samples(monkeypatch):
 
 @pytest.fixture
 def short(monkeypatch):
-    """Small films and sheets, and a checkpoint after every step."""
-    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "FILM_SECONDS", 0.5)
-    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "FILM_SIZE", 32)
+    """Small videos and sheets, and a checkpoint after every step."""
+    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "VIDEO_SECONDS", 0.5)
+    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "VIDEO_SIZE", 32)
     sheet = folders.contact_sheet
     monkeypatch.setattr(folders, "contact_sheet", lambda render, n, size, **given: sheet(render, 2, 16, **given))
     monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", -1.0)
@@ -93,7 +93,7 @@ def test_what_is_not_given_is_the_recipes_or_the_priors():
 def test_renders_have_the_priors_size_but_at_most_64(prior, monkeypatch):
     assert size_of(ObjectRequest("a"), prior) == 16
     assert size_of(ObjectRequest("a", size=96), prior) == 96
-    monkeypatch.setattr(type(prior), "picture_size", (512, 768))
+    monkeypatch.setattr(type(prior), "image_size", (512, 768))
     assert size_of(ObjectRequest("a"), prior) == 64
 
 
@@ -143,7 +143,7 @@ def test_numbers_that_are_not_whole_are_refused(name):
 
 
 def test_editors_and_unknown_priors_are_refused():
-    with pytest.raises(ValueError, match="cannot make pictures from text: use a text-to-image model"):
+    with pytest.raises(ValueError, match="cannot make images from text: use a text-to-image model"):
         text_to_3d("a", "emoji-edit")
     with pytest.raises(ValueError, match="no-such-model"):
         text_to_3d("a", "./no-such-model")
@@ -215,9 +215,9 @@ def test_nothing_is_rendered_encoded_or_decoded_twice(prior, monkeypatch, method
         assert looked == []
         return
     assert len(looked) == 2
-    for k, pictures in enumerate(looked):
-        torch.testing.assert_close(pictures, rendered[2 * k].detach().clamp(0, 1), rtol=0, atol=0)
-        assert pictures.shape == (2, 3, 16, 16)
+    for k, images in enumerate(looked):
+        torch.testing.assert_close(images, rendered[2 * k].detach().clamp(0, 1), rtol=0, atol=0)
+        assert images.shape == (2, 3, 16, 16)
 
 
 def test_features_are_of_the_views_rendered_last(prior):
@@ -458,8 +458,8 @@ def frames_of(path):
     if path.suffix == ".gif":
         return Image.open(path).n_frames
     av = pytest.importorskip("av")
-    with av.open(str(path)) as film:
-        return sum(1 for _ in film.decode(video=0))
+    with av.open(str(path)) as video:
+        return sum(1 for _ in video.decode(video=0))
 
 
 def test_the_folder_of_a_radiance_field_holds_all_of_it(tmp_path, short):
@@ -470,7 +470,7 @@ def test_the_folder_of_a_radiance_field_holds_all_of_it(tmp_path, short):
     result = finished(scene, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names >= {
-        "config.json", "metrics.jsonl", "result.json", "report.html", "film.gif", "preview.png", "turntable.gif",
+        "config.json", "metrics.jsonl", "result.json", "report.html", "video.gif", "preview.png", "turntable.gif",
         "sheet.png", "mesh.glb", "scene.safetensors",
     }  # fmt: skip
     assert not names & {"checkpoint.safetensors", ".frames", "splats.ply"}
@@ -505,7 +505,7 @@ def test_splats_come_back_from_their_file(tmp_path, short):
     assert not (tmp_path / "mesh.glb").exists()
     back = read_ply(tmp_path / "splats.ply")
     torch.testing.assert_close(back.means, scene.means.detach())
-    torch.testing.assert_close(back.colours, scene.colours.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(back.colors, scene.colors.detach(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_thing_without_a_surface_says_so_instead_of_failing(tmp_path, short):

@@ -1,4 +1,4 @@
-"""A prompt becomes a picture: the task, its folder, the command, and every wrong input."""
+"""A prompt becomes an image: the task, its folder, the command, and every wrong input."""
 
 import json
 import re
@@ -37,7 +37,7 @@ CALLS = {
 
 @pytest.mark.parametrize("image", ["mlp", "latents", "pixels"])
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_makes_pictures_of_every_kind(prior, method, image):
+def test_every_method_makes_images_of_every_kind(prior, method, image):
     result = text_to_image("an owl", prior, method, image=image, steps=3, particles=2, through="encoder", follow=1)
     assert [im.size for im in result.images] == [(16, 16)] * 2
     calls = 3 * CALLS.get(method, 1)
@@ -68,13 +68,13 @@ def test_the_folder_holds_everything(prior, tmp_path):
     result = text_to_image("an owl", prior, "msd", steps=8, follow=2, particles=2, out=tmp_path / "run")
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert names == {
-        "config.json", "film.gif", "image_00.png", "image_01.png",
+        "config.json", "video.gif", "image_00.png", "image_01.png",
         "metrics.jsonl", "preview.png", "report.html", "result.json",
     }  # fmt: skip
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows == result.history
     assert [r["bandwidth"] for r in rows] == sorted((r["bandwidth"] for r in rows), reverse=True)
-    assert Image.open(tmp_path / "run" / "film.gif").n_frames > 3
+    assert Image.open(tmp_path / "run" / "video.gif").n_frames > 3
     report = (tmp_path / "run" / "report.html").read_text()
     assert "an owl" in report
     assert "which is where the run ends" in report
@@ -87,7 +87,7 @@ def test_the_folder_holds_everything(prior, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["sds", "csd"])
-def test_a_killed_run_resumes_to_the_same_pictures(prior, tmp_path, monkeypatch, method):
+def test_a_killed_run_resumes_to_the_same_images(prior, tmp_path, monkeypatch, method):
     monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", 0.0)
     settings = {"steps": 9, "particles": 2, "seed": 3}
     whole = text_to_image("an owl", prior, method, **settings)
@@ -214,11 +214,11 @@ def test_bad_paths_are_one_sentence(tmp_path, capsys, folder):
         assert len(error.strip().splitlines()) == 1
 
 
-def test_the_command_makes_a_picture(folder, tmp_path, capsys):
+def test_the_command_makes_a_image(folder, tmp_path, capsys):
     cli.main(
         ["image", "an owl", "--prior", str(folder), "--steps", "3", "--out", str(tmp_path / "run"), "--method", "csd"]
     )
-    assert "4 picture(s), 24 network rows" in capsys.readouterr().out
+    assert "4 image(s), 24 network rows" in capsys.readouterr().out
     assert (tmp_path / "run" / "image_03.png").is_file()
 
 

@@ -13,8 +13,8 @@ def crooked(n=3, size=(6, 9)):
     g = torch.Generator().manual_seed(1)
     eyes = 3 * torch.randn(n, 3, generator=g, dtype=torch.float64)
     focal = 5 + 4 * torch.rand(n, 2, generator=g, dtype=torch.float64)
-    centre = 2 + 3 * torch.rand(n, 2, generator=g, dtype=torch.float64)
-    return Cameras(look_at(eyes, torch.randn(1, 3, generator=g, dtype=torch.float64)), focal, centre, size)
+    center = 2 + 3 * torch.rand(n, 2, generator=g, dtype=torch.float64)
+    return Cameras(look_at(eyes, torch.randn(1, 3, generator=g, dtype=torch.float64)), focal, center, size)
 
 
 def test_projection_is_the_inverse_of_rays():
@@ -91,14 +91,14 @@ def test_target_moves_the_camera_along():
 def test_resized_keeps_the_rays():
     cameras = crooked(2, (4, 6))
     fine = cameras.resized((12, 18))
-    # The middle pixel of each 3 x 3 has the same centre as the coarse one.
+    # The middle pixel of each 3 x 3 has the same center as the coarse one.
     torch.testing.assert_close(fine.rays()[1][:, 1::3, 1::3], cameras.rays()[1])
 
 
 def test_packed_rows_come_back_at_any_size():
     cameras = crooked(3)
     again = Cameras.unpacked(cameras.packed(), cameras.size)
-    for name in ("poses", "focal", "centre"):
+    for name in ("poses", "focal", "center"):
         torch.testing.assert_close(getattr(again, name), getattr(cameras, name))
     larger = Cameras.unpacked(cameras.packed(), (12, 18))
     torch.testing.assert_close(larger.rays()[1], cameras.resized((12, 18)).rays()[1])
@@ -109,7 +109,7 @@ def test_indices_and_joining():
     both = Cameras.cat([cameras[3], cameras[:2]])
     torch.testing.assert_close(both.eyes, cameras.eyes[[3, 0, 1]])
     assert len(cameras[torch.tensor([1, 2])]) == 2
-    with pytest.raises(ValueError, match="one picture size"):
+    with pytest.raises(ValueError, match="one image size"):
         Cameras.cat([cameras, cameras.resized((2, 3))])
     with pytest.raises(ValueError, match="at least one"):
         Cameras.cat([])
@@ -152,8 +152,8 @@ def test_elevations_follow_the_angle_or_the_area(rng, by_area):
 
 def test_jitter_moves_the_target(rng):
     cameras = RandomViews(jitter=0.1, radius=(3.0, 3.0))(2000, rng)
-    centre = cameras.eyes + 3 * cameras.forward
-    assert centre.std().item() == pytest.approx(0.1, rel=0.05)
+    center = cameras.eyes + 3 * cameras.forward
+    assert center.std().item() == pytest.approx(0.1, rel=0.05)
 
 
 def test_lights_stand_around_the_camera(rng):
@@ -184,7 +184,7 @@ def test_random_views_repeat_with_their_generator():
     [
         ({"focal": torch.ones(2, 2)}, r"\[n, 2\]"),
         ({"focal": -torch.ones(3, 2)}, "positive"),
-        ({"centre": torch.full((3, 2), float("nan"))}, "finite"),
+        ({"center": torch.full((3, 2), float("nan"))}, "finite"),
         ({"size": (0, 4)}, "at least 1x1"),
     ],
 )
@@ -192,7 +192,7 @@ def test_broken_cameras_are_refused(change, sentence):
     parts = {
         "poses": torch.eye(4).repeat(3, 1, 1),
         "focal": torch.ones(3, 2),
-        "centre": torch.ones(3, 2),
+        "center": torch.ones(3, 2),
         "size": (4, 4),
     }
     # The annotations refuse shapes first where types are checked, with an error of their own.

@@ -1,4 +1,4 @@
-"""Posed pictures: both forms come back as they were written, a model by hand projects as it should, errors say why."""
+"""Posed images: both forms come back as they were written, a model by hand projects as it should, errors say why."""
 
 import json
 import math
@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 
 from scoredistill.three_d.camera import Cameras, RandomViews, around, look_at
-from scoredistill.three_d.capture import Capture, is_capture, normalised, read_capture, write_colmap, write_transforms
+from scoredistill.three_d.capture import Capture, is_capture, normalized, read_capture, write_colmap, write_transforms
 
 
 @pytest.fixture
 def capture(rng):
-    """Nine views with unequal lenses; pictures of 8 bits, depths of whole thousandths."""
+    """Nine views with unequal lenses; images of 8 bits, depths of whole thousandths."""
     cameras = RandomViews(jitter=0.1)(9, rng, (10, 14))
     lens = 10 + 5 * torch.rand(9, 2, generator=rng)
-    cameras = replace(cameras, focal=lens, centre=cameras.centre + torch.rand(9, 2, generator=rng))
+    cameras = replace(cameras, focal=lens, center=cameras.center + torch.rand(9, 2, generator=rng))
     images = torch.randint(0, 256, (9, 3, 10, 14), generator=rng) / 255
     alpha = torch.randint(0, 256, (9, 1, 10, 14), generator=rng) / 255
     depth = torch.randint(0, 60000, (9, 1, 10, 14), generator=rng) / 1000
@@ -31,7 +31,7 @@ def close(found, expected, atol=1e-6):
 
 
 def same_cameras(found, expected):
-    return all(close(getattr(found, name), getattr(expected, name)) for name in ("poses", "focal", "centre"))
+    return all(close(getattr(found, name), getattr(expected, name)) for name in ("poses", "focal", "center"))
 
 
 def gray(folder, names, size=(8, 6), value=100):
@@ -137,15 +137,15 @@ def test_the_original_form(tmp_path):
     assert found.names == ("train/r_0.png", "train/r_1.png", "val/r_0.png", "test/r_0.png", "test/r_1.png")
     assert found.held_out == (2, 3, 4)
     assert close(found.cameras.focal, torch.full((5, 2), 8.0), 1e-5)
-    assert close(found.cameras.centre, torch.tensor([[4.0, 3.0]]).expand(5, 2))
+    assert close(found.cameras.center, torch.tensor([[4.0, 3.0]]).expand(5, 2))
     assert close(found.cameras.azimuth, torch.tensor([0.0, 10.0, 0.0, 0.0, 10.0]), 1e-4)
 
 
-def test_lenses_may_differ_by_frame_and_follow_the_picture(tmp_path):
+def test_lenses_may_differ_by_frame_and_follow_the_image(tmp_path):
     folder = scene(tmp_path, {"fl_x": 18.0, "w": 16, "h": 12, "cx": 9.0})
     found = read_capture(folder, held_out=0)
-    assert close(found.cameras.focal, torch.tensor([[9.0, 4.0], [9.0, 8.0], [9.0, 8.0]]))  # of a picture half as large
-    assert close(found.cameras.centre[:2], torch.tensor([[4.5, 1.5], [4.0, 3.0]]))
+    assert close(found.cameras.focal, torch.tensor([[9.0, 4.0], [9.0, 8.0], [9.0, 8.0]]))  # of an image half as large
+    assert close(found.cameras.center[:2], torch.tensor([[4.5, 1.5], [4.0, 3.0]]))
 
 
 def test_transparency_lies_over_the_background(tmp_path):
@@ -184,16 +184,16 @@ def test_depth_is_averaged_over_what_is_known(tmp_path):
     assert close(read_capture(tmp_path, size=1, held_out=0).depth.flatten(), torch.tensor([3.0, 0.0]))
 
 
-def test_normalised_undoes_a_similarity(rng):
+def test_normalized_undoes_a_similarity(rng):
     """A turntable, moved, turned and scaled, comes back up to its azimuth; the inverse leads back to the file."""
     cameras = around(45.0 * torch.arange(8.0), 20.0, 3.0)
     turn = look_at(torch.tensor([[1.0, 2.0, -0.5]]))[0, :3, :3]
     moved = cameras.poses.clone()
     moved[:, :3, :3] = turn @ cameras.poses[:, :3, :3]
     moved[:, :3, 3] = 7 * cameras.eyes @ turn.T + torch.tensor([5.0, -6.0, 2.0])
-    pictures = torch.rand(8, 3, 64, 64, generator=rng)
-    far = Capture(pictures, replace(cameras, poses=moved), tuple("abcdefgh"), depth=torch.full((8, 1, 64, 64), 21.0))
-    found, similarity = normalised(far)
+    images = torch.rand(8, 3, 64, 64, generator=rng)
+    far = Capture(images, replace(cameras, poses=moved), tuple("abcdefgh"), depth=torch.full((8, 1, 64, 64), 21.0))
+    found, similarity = normalized(far)
     assert close(found.cameras.eyes.norm(dim=-1), torch.full((8,), 3.0), 1e-5)
     assert close(found.cameras.elevation, torch.full((8,), 20.0), 1e-3)
     assert close((found.cameras.azimuth - found.cameras.azimuth[0]) % 360 % 359.999, cameras.azimuth, 1e-2)
@@ -206,43 +206,43 @@ def test_normalised_undoes_a_similarity(rng):
     points = torch.randn(6, 3, generator=rng) + 2
     assert close(found.cameras.project(similarity(points))[0], far.cameras.project(points)[0], 2e-2)
     assert close(similarity.inverse()(similarity(points)), points, 1e-5)
-    other, _ = normalised(far, distance=1.5)
+    other, _ = normalized(far, distance=1.5)
     assert close(other.cameras.eyes.norm(dim=-1), torch.full((8,), 1.5), 1e-5)
 
 
-def test_normalised_leaves_a_world_that_stands_right(capture):
-    found, similarity = normalised(capture)
+def test_normalized_leaves_a_world_that_stands_right(capture):
+    found, similarity = normalized(capture)
     assert found is capture
     assert close(similarity(torch.eye(3)), torch.eye(3), 0)
-    moved, _ = normalised(capture, always=True)
+    moved, _ = normalized(capture, always=True)
     assert moved.cameras.eyes.norm(dim=-1).mean().item() == pytest.approx(3.0, abs=1e-5)
     assert not moved.cameras.poses.equal(capture.cameras.poses)
 
 
-def test_normalised_turns_an_upside_down_world():
+def test_normalized_turns_an_upside_down_world():
     cameras = around(90.0 * torch.arange(4.0), 10.0)
     flipped = cameras.poses.clone()
     flipped[:, 1:3] *= -1  # half a turn about x
-    found, _ = normalised(Capture(torch.zeros(4, 3, 64, 64), replace(cameras, poses=flipped), tuple("abcd")))
+    found, _ = normalized(Capture(torch.zeros(4, 3, 64, 64), replace(cameras, poses=flipped), tuple("abcd")))
     assert close(found.cameras.elevation, torch.full((4,), 10.0), 1e-3)
     assert close(torch.linalg.det(found.cameras.poses[:, :3, :3]), torch.ones(4), 1e-5)
 
 
-def test_normalised_refuses_what_says_nothing():
+def test_normalized_refuses_what_says_nothing():
     cameras = around(90.0 * torch.arange(4.0))
     same = replace(cameras, poses=cameras.poses[:1].repeat(4, 1, 1))
     with pytest.raises(ValueError, match="one direction"):
-        normalised(Capture(torch.zeros(4, 3, 64, 64), same, tuple("abcd")))
+        normalized(Capture(torch.zeros(4, 3, 64, 64), same, tuple("abcd")))
     inside = cameras.poses.clone()
     inside[:, :3, 3] = 0
     with pytest.raises(ValueError, match="one place"):
-        normalised(Capture(torch.zeros(4, 3, 64, 64), replace(cameras, poses=inside), tuple("abcd")))
+        normalized(Capture(torch.zeros(4, 3, 64, 64), replace(cameras, poses=inside), tuple("abcd")))
 
 
-def test_posed_scenes_are_told_from_folders_of_pictures(capture, tmp_path):
-    gray(tmp_path / "film", ["0.png", "1.png"])
-    assert not is_capture(tmp_path / "film")
-    assert not is_capture(tmp_path / "film" / "0.png")
+def test_posed_scenes_are_told_from_folders_of_images(capture, tmp_path):
+    gray(tmp_path / "video", ["0.png", "1.png"])
+    assert not is_capture(tmp_path / "video")
+    assert not is_capture(tmp_path / "video" / "0.png")
     assert not is_capture(tmp_path / "nowhere")
     write_transforms(capture, tmp_path / "a")
     write_colmap(capture, tmp_path / "b")
@@ -250,7 +250,7 @@ def test_posed_scenes_are_told_from_folders_of_pictures(capture, tmp_path):
     assert is_capture(str(tmp_path / "b"))
 
 
-def test_a_model_may_lie_beside_its_pictures(tmp_path):
+def test_a_model_may_lie_beside_its_images(tmp_path):
     folder = model(tmp_path / "in", "1 PINHOLE 8 6 8 6 4 3\n", "1 1 0 0 0 0 0 2 1 a\n\n2 1 0 0 0 1 0 2 1 b\n", [])
     gray(folder, ["sparse/0/a.png", "sparse/0/b.png"])
     inner = folder / "sparse" / "0"
@@ -286,15 +286,15 @@ def test_broken_scenes_are_refused(tmp_path, change, keys, sentence):
 
 def test_too_few_frames_and_broken_files_are_refused(tmp_path):
     for frames in (0, 1):
-        with pytest.raises(ValueError, match=f"at least two posed pictures, not {frames}"):
+        with pytest.raises(ValueError, match=f"at least two posed images, not {frames}"):
             read_capture(scene(tmp_path, frames=frames))
     folder = scene(tmp_path)
     gray(folder, ["images/1.png"], size=(16, 12))
     with pytest.raises(ValueError, match="one size, not 8x6, 16x12"):
         read_capture(folder)
     assert read_capture(folder, size=6).images.shape == (3, 3, 6, 8)  # sizes may differ on disk
-    (folder / "images/1.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"1\.png is not a picture"):
+    (folder / "images/1.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"1\.png is not an image"):
         read_capture(folder)
     for text in ("{", "[]", '{"frames": 3}', '{"frames": [{}]}'):
         (folder / "transforms.json").write_text(text)
@@ -302,12 +302,12 @@ def test_too_few_frames_and_broken_files_are_refused(tmp_path):
             read_capture(folder)
 
 
-def test_a_picture_cut_off_is_refused(tmp_path):
+def test_a_image_cut_off_is_refused(tmp_path):
     folder = scene(tmp_path, w=80, h=60)
     Image.effect_noise((80, 60), 50).convert("RGB").save(folder / "images/0.png")
     content = (folder / "images/0.png").read_bytes()
     (folder / "images/0.png").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"0\.png is not a picture"):
+    with pytest.raises(ValueError, match=r"0\.png is not an image"):
         read_capture(folder)
 
 
@@ -345,7 +345,7 @@ def test_other_folders_are_refused(tmp_path, capture):
     for wrong in ({"size": 0}, {"held_out": 1}, {"held_out": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             read_capture(tmp_path, **wrong)
-    with pytest.raises(ValueError, match=r"two pictures would be named a\.png"):
+    with pytest.raises(ValueError, match=r"two images would be named a\.png"):
         write_transforms(replace(capture, names=("a.png", "a.jpg", *"bcdefgh")), tmp_path)
     with pytest.raises(ValueError, match="within the folder"):
         write_colmap(replace(capture, names=("../a.png", *"abcdefgh")), tmp_path)

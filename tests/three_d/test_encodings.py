@@ -217,7 +217,7 @@ def test_tinycudann_gets_the_sizes_and_unit_points(monkeypatch, rng):
 
 
 def field(points):
-    """A smooth colour field in [0, 1]."""
+    """A smooth color field in [0, 1]."""
     x, y, z = points.unbind(1)
     waves = torch.stack([(3 * x + y).sin(), (2 * y - 3 * z).sin() * x.cos(), (2 * x * z + 2 * y).cos()], 1)
     return 0.5 + 0.45 * waves

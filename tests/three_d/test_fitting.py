@@ -1,4 +1,4 @@
-"""Fitting scenes to posed pictures: which rays, which loss, resuming, changing pictures, and a scene found again."""
+"""Fitting scenes to posed images: which rays, which loss, resuming, changing images, and a scene found again."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ SIZE = (12, 16)
 
 
 def ball(rng):
-    """A ball with colours, some of them sharp: something to find again."""
+    """A ball with colors, some of them sharp: something to find again."""
     field = Field(DenseGrid((4,), 2, std=1.0, rng=rng), layers=0, blob=(40.0, 0.5), density=50.0, rng=rng)
     return NeRF(field, 48)
 
@@ -27,7 +27,7 @@ def capture_of(scene, n=10, held_out=(2, 7), size=SIZE):
     return Capture(rendering.rgb.clamp(0, 1), cameras, names, held_out, rendering.opacity.clamp(0, 1))
 
 
-def grey(n=3, value=0.5, alpha=None):
+def gray(n=3, value=0.5, alpha=None):
     given = None if alpha is None else torch.full((n, 1, *SIZE), alpha)
     return Photographs(torch.full((n, 3, *SIZE), value), orbit(n, size=SIZE), given)
 
@@ -53,8 +53,8 @@ def test_rays_of_pixels_are_those_of_the_cameras():
     torch.testing.assert_close(found[1], directions[index])
 
 
-def test_a_step_looks_at_all_pictures(monkeypatch):
-    photographs, asked = grey(5), []
+def test_a_step_looks_at_all_images(monkeypatch):
+    photographs, asked = gray(5), []
     scene = empty(photographs)
     trace = scene.trace
     monkeypatch.setattr(scene, "trace", lambda o, d: asked.append(o) or trace(o, d))
@@ -66,31 +66,31 @@ def test_a_step_looks_at_all_pictures(monkeypatch):
 
 
 def test_the_loss_is_the_mean_square_of_what_is_missing():
-    photographs = grey()
+    photographs = gray()
     assert losses(empty(photographs), photographs, steps=2, rays=50) == pytest.approx([0.25, 0.25])
-    photographs = grey(alpha=0.3)
+    photographs = gray(alpha=0.3)
     assert losses(empty(photographs), photographs, steps=1, rays=50) == pytest.approx([0.25 + 0.3**2])
 
 
-def test_pictures_may_change_between_steps():
-    photographs = grey()
+def test_images_may_change_between_steps():
+    photographs = gray()
     seen = []
     for step in fit(empty(photographs), photographs, steps=3, rays=50):
         seen.append(float(step.loss))
         if step.index == 0:
-            photographs.pictures[:] = 0.8
+            photographs.images[:] = 0.8
         else:
-            photographs.pictures = torch.zeros_like(photographs.pictures)
+            photographs.images = torch.zeros_like(photographs.images)
     assert seen == pytest.approx([0.25, 0.04, 1.0])
 
 
 def test_a_pixel_is_compared_with_its_own_ray():
-    """Pictures of the background alone, which is known by direction: any mix-up of rows, columns or views shows."""
-    photographs = grey()
+    """Images of the background alone, which is known by direction: any mix-up of rows, columns or views shows."""
+    photographs = gray()
     scene = empty(photographs, background=None)
     with torch.no_grad():
-        photographs.pictures = scene.render(photographs.cameras).rgb
-    assert float(photographs.pictures.std()) > 0.01
+        photographs.images = scene.render(photographs.cameras).rgb
+    assert float(photographs.images.std()) > 0.01
     assert losses(scene, photographs, steps=1, rays=200)[0] < 1e-10
 
 
@@ -104,7 +104,7 @@ def test_a_scene_is_found_again(rng):
     assert held_out_psnr(scene, capture) > 30
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["rays", "pictures"])
+@pytest.mark.parametrize("whole", [False, True], ids=["rays", "images"])
 def test_a_resumed_fit_goes_on_bit_by_bit(whole, rng):
     photographs = Photographs.of(capture_of(ball(rng)), alpha=True)
 
@@ -127,7 +127,7 @@ def test_a_resumed_fit_goes_on_bit_by_bit(whole, rng):
         assert torch.equal(a, b)
 
 
-def test_splats_are_fitted_by_whole_pictures(rng):
+def test_splats_are_fitted_by_whole_images(rng):
     photographs = Photographs.of(capture_of(ball(rng)), alpha=True)
     scene = Splats(100, rng=rng, size=SIZE)
     values = losses(scene, photographs, steps=60, rays=2 * SIZE[0] * SIZE[1])
@@ -135,7 +135,7 @@ def test_splats_are_fitted_by_whole_pictures(rng):
 
 
 def test_learning_rates_fall_and_may_be_held():
-    photographs = grey()
+    photographs = gray()
     scene = empty(photographs)
     made = adam(scene, (0.4, 0.2))
     tables = {id(p) for p in scene.field.encoding.parameters()}
@@ -152,22 +152,22 @@ def test_learning_rates_fall_and_may_be_held():
         assert step.optimizer.param_groups[0]["lr"] == 0.3
 
 
-def test_held_out_psnr_is_the_mean_over_pictures():
-    photographs = grey(3)
-    pictures = torch.stack([torch.full((3, *SIZE), v) for v in (0.0, 0.9, 0.99)])
-    capture = Capture(pictures, photographs.cameras, ("a", "b", "c"), (1, 2))
+def test_held_out_psnr_is_the_mean_over_images():
+    photographs = gray(3)
+    images = torch.stack([torch.full((3, *SIZE), v) for v in (0.0, 0.9, 0.99)])
+    capture = Capture(images, photographs.cameras, ("a", "b", "c"), (1, 2))
     assert held_out_psnr(empty(photographs), capture) == pytest.approx(30.0, abs=1e-3)  # 20 and 40 dB under white
-    with pytest.raises(ValueError, match="no picture is held out"):
-        held_out_psnr(empty(photographs), Capture(pictures, photographs.cameras, ("a", "b", "c")))
+    with pytest.raises(ValueError, match="no image is held out"):
+        held_out_psnr(empty(photographs), Capture(images, photographs.cameras, ("a", "b", "c")))
 
 
 def test_impossible_arguments_are_refused_before_any_work():
-    photographs = grey()
+    photographs = gray()
     scene = empty(photographs)
     for wrong, reason in (({"steps": 0}, "steps and rays"), ({"rays": 0}, "steps and rays"), ({"decay": 0.0}, "decay")):
         with pytest.raises(ValueError, match=reason):
             fit(scene, photographs, **wrong)
-    with pytest.raises(ValueError, match="3 pictures of 16x12"):
-        Photographs(photographs.pictures, orbit(2, size=SIZE))
+    with pytest.raises(ValueError, match="3 images of 16x12"):
+        Photographs(photographs.images, orbit(2, size=SIZE))
     with pytest.raises(ValueError, match="alpha must be"):
-        Photographs(photographs.pictures, photographs.cameras, torch.zeros(2, 1, *SIZE))
+        Photographs(photographs.images, photographs.cameras, torch.zeros(2, 1, *SIZE))

@@ -13,20 +13,20 @@ trimesh = pytest.importorskip("trimesh")
 
 from scoredistill.three_d.mesh import bake, extract, write_glb, write_obj, write_ply
 from scoredistill.three_d.mesh import surface as surface_module
-from scoredistill.three_d.mesh.texture import rasterise
+from scoredistill.three_d.mesh.texture import rasterize
 
 THICKNESS = 1 / 32
 DENSITY = math.log(2) / THICKNESS  # on the surface: half of the light passes a layer
 
 
 def affine(points):
-    """Colours that a straight line interpolates exactly, in [0.2, 0.8]."""
+    """Colors that a straight line interpolates exactly, in [0.2, 0.8]."""
     return 0.5 + torch.stack([0.3 * points[:, 0], -0.3 * points[:, 1], 0.2 * points[:, 2]], -1)
 
 
-def jump(points, centre=(0.0, 0.0, 0.0), radius=0.5):
+def jump(points, center=(0.0, 0.0, 0.0), radius=0.5):
     """A ball as dense as metal, and nothing around it."""
-    away = (points - points.new_tensor(centre)).norm(dim=-1)
+    away = (points - points.new_tensor(center)).norm(dim=-1)
     return torch.where(away < radius, 1e4, 0.0), affine(points)
 
 
@@ -64,7 +64,7 @@ def test_the_surface_does_not_depend_on_the_resolution_but_on_the_opacity_of_a_l
     assert radius(48, thickness=2 * THICKNESS) == pytest.approx(0.5 + 0.1 * math.log(3), abs=2e-3)
 
 
-def test_colours_are_those_of_the_field_under_the_surface():
+def test_colors_are_those_of_the_field_under_the_surface():
     mesh = extract(jump, 40, inset=0.5)
     assert mesh.inset == pytest.approx(0.5 * 2 / 40)
     torch.testing.assert_close(mesh.colors, affine(mesh.vertices - mesh.inset * mesh.normals))
@@ -121,7 +121,7 @@ def test_the_field_is_asked_part_by_part_and_only_in_the_cube():
 
 def test_what_cannot_be_a_surface_is_told_in_a_sentence():
     thin = lambda points: (torch.full_like(points[:, 0], 0.1 * DENSITY), affine(points))
-    with pytest.raises(ValueError, match=r"at most opacity 0\.067, below the threshold 0\.5; optimise longer or lower"):
+    with pytest.raises(ValueError, match=r"at most opacity 0\.067, below the threshold 0\.5; optimize longer or lower"):
         extract(thin, 16)
     broken = lambda points: (points[:, 0] * math.nan, affine(points))
     with pytest.raises(ValueError, match="not finite"):
@@ -141,12 +141,12 @@ def test_a_missing_package_is_named(monkeypatch):
             act()
 
 
-def test_the_rasteriser_agrees_with_a_loop_over_texels(monkeypatch):
+def test_the_rasterizer_agrees_with_a_loop_over_texels(monkeypatch):
     monkeypatch.setattr("scoredistill.three_d.mesh.texture.CANDIDATES", 50)
     square = torch.tensor([[[2.0, 2.0], [9.0, 2.0], [2.0, 9.0]], [[9.0, 2.0], [9.0, 9.0], [2.0, 9.0]]])
     small = torch.tensor([[[12.2, 3.1], [15.7, 5.0], [13.0, 10.4]], [[20.0, 20.0], [20.0, 20.0], [20.0, 20.0]]])
     triangles = torch.cat([square, small])
-    owner, weights = rasterise(triangles, 24)
+    owner, weights = rasterize(triangles, 24)
     assert not (owner == 3).any()  # it has no area
     for i in range(24):
         for j in range(24):
@@ -161,7 +161,7 @@ def test_the_rasteriser_agrees_with_a_loop_over_texels(monkeypatch):
 
 
 def through_texture(shape, count=4000):
-    """Positions in our axes and colours of random points of a GLB's surface, read as a viewer does (bilinear)."""
+    """Positions in our axes and colors of random points of a GLB's surface, read as a viewer does (bilinear)."""
     rng = np.random.default_rng(0)
     face = rng.choice(len(shape.faces), count, p=shape.area_faces / shape.area)
     corner = rng.dirichlet([1, 1, 1], count)
@@ -176,7 +176,7 @@ def through_texture(shape, count=4000):
     return torch.tensor(points[:, [0, 2, 1]] * [1, -1, 1]).float(), torch.tensor(colors).float()
 
 
-def test_a_glb_has_the_field_s_colours_on_its_texture(tmp_path):
+def test_a_glb_has_the_field_s_colors_on_its_texture(tmp_path):
     pytest.importorskip("xatlas")
     path = write_glb(extract(jump, 32), tmp_path / "new" / "ball.glb", jump, texture=256)
     assert 50_000 < path.stat().st_size < 1_000_000
@@ -189,7 +189,7 @@ def test_a_glb_has_the_field_s_colours_on_its_texture(tmp_path):
     points, colors = through_texture(shape)
     assert (points.norm(dim=-1) - 0.5).abs().max() < 0.01
     error = (colors - affine(points)).abs()
-    assert error.max() < 0.012  # 8 bits, and colours from 1/64 under the surface, which change by up to 0.3 per unit
+    assert error.max() < 0.012  # 8 bits, and colors from 1/64 under the surface, which change by up to 0.3 per unit
     assert error.mean() < 0.004
     assert list(path.parent.iterdir()) == [path]
 
@@ -204,8 +204,8 @@ def test_a_glb_is_y_up_and_its_front_looks_along_z(tmp_path):
     sure = (points[:, 2] - 0.1).abs() > 0.03
     assert (red == (points[:, 2] > 0.1))[sure].all()
     assert shape.volume > 0  # turned, not mirrored
-    centre = shape.vertices - [0.2, 0.1, 0.3]
-    assert (np.sum(shape.vertex_normals * centre, -1) > 0.3).all()
+    center = shape.vertices - [0.2, 0.1, 0.3]
+    assert (np.sum(shape.vertex_normals * center, -1) > 0.3).all()
 
 
 def chunk_of(path):
@@ -215,7 +215,7 @@ def chunk_of(path):
     return json.loads(data[20 : 20 + struct.unpack("<I", data[12:16])[0]])
 
 
-def test_without_a_texture_the_vertices_are_coloured(tmp_path):
+def test_without_a_texture_the_vertices_are_colored(tmp_path):
     mesh = extract(jump, 24)
     tree = chunk_of(write_glb(mesh, tmp_path / "plain.glb"))
     assert "images" not in tree

@@ -18,7 +18,7 @@ RED = (0.9, 0.2, 0.1)
 
 
 class Ball(Field):
-    """Constant density and colour within a radius."""
+    """Constant density and color within a radius."""
 
     def __init__(self, density=2.0, radius=1.1, rgb=RED):
         super().__init__(DenseGrid((2,), 1), layers=0)
@@ -144,7 +144,7 @@ def test_a_ball_of_one_density_is_the_closed_form_for_any_number_of_samples(samp
         torch.testing.assert_close(traced["rgb"], expected, atol=1e-6, rtol=0)  # its background is float32
 
 
-def test_skipping_what_is_empty_or_hidden_does_not_change_pictures(rng):
+def test_skipping_what_is_empty_or_hidden_does_not_change_images(rng):
     scene = smooth(blob=(30.0, 0.5), samples=64)
     field = scene.field
     sizes = []
@@ -214,7 +214,7 @@ def test_gradients_of_a_traced_field_are_exact(rng):
     assert float(torch.autograd.grad(sum(v.sum() for v in seen(*values)), values[0])[0].abs().sum()) > 0
 
 
-def test_chunks_change_neither_pictures_nor_gradients(rng):
+def test_chunks_change_neither_images_nor_gradients(rng):
     origins, directions = beams(60, rng)
     seen, slopes = [], []
     for chunk in (10**6, 24 * 7):
@@ -290,13 +290,13 @@ def test_normals_of_a_round_field_are_radial():
 def test_the_orientation_penalty_sees_backs():
     """Density that falls towards the viewer's far side only: a field whose normals all point along the ray."""
 
-    class Wall(Ball):
+    class Image_grid(Ball):
         def normal(self, points, step=0.01):
             return points.new_tensor([1.0, 0, 0]).expand(len(points), 3)
 
     origins, directions = torch.tensor([[-3.0, 0, 0], [3.0, 0, 0]]), torch.tensor([[1.0, 0, 0], [-1.0, 0, 0]])
     with torch.no_grad():
-        traced = NeRF(Wall(1.0)).trace(origins, directions, normals=True)
+        traced = NeRF(Image_grid(1.0)).trace(origins, directions, normals=True)
     torch.testing.assert_close(traced["orientation"][:, 0], torch.tensor([1 - math.exp(-2), 0.0]))
     torch.testing.assert_close(traced["normal"][:, 0], torch.full((2,), 1 - math.exp(-2)))
 
@@ -336,8 +336,8 @@ def test_backgrounds():
     camera = orbit(1, size=(4, 4))
     empty = Ball(0.0)
     with torch.no_grad():
-        colour = NeRF(empty, background=(0.1, 0.2, 0.3)).render(camera).rgb
-        torch.testing.assert_close(colour, torch.tensor([0.1, 0.2, 0.3])[None, :, None, None].expand(1, 3, 4, 4))
+        color = NeRF(empty, background=(0.1, 0.2, 0.3)).render(camera).rgb
+        torch.testing.assert_close(color, torch.tensor([0.1, 0.2, 0.3])[None, :, None, None].expand(1, 3, 4, 4))
         own = NeRF(empty, background=None)
         assert isinstance(own.backdrop, BackgroundMLP)
         shown = own.render(camera).rgb
@@ -358,7 +358,7 @@ def test_the_network_of_the_background_learns_through_gaps():
 
 
 @pytest.mark.parametrize("name", ["sparsity", "entropy", "orientation"])
-def test_gradients_of_penalties_come_with_that_of_the_pictures(name, rng):
+def test_gradients_of_penalties_come_with_that_of_the_images(name, rng):
     scene = smooth(penalties=Penalties(**{name: 0.7}))
     views = scene.views(2, rng)
     views = views.double()
@@ -409,8 +409,8 @@ def test_views_of_given_cameras(rng):
         scene.views(7)
 
 
-def test_renders_may_be_smaller_than_pictures_and_grow():
-    scene = smooth(blob=(10.0, 0.5), size=(8, 8), picture=(32, 32)).float()
+def test_renders_may_be_smaller_than_images_and_grow():
+    scene = smooth(blob=(10.0, 0.5), size=(8, 8), image=(32, 32)).float()
     views = scene.views(2, torch.Generator().manual_seed(0))
     with torch.no_grad():
         small = scene(views)
@@ -424,7 +424,7 @@ def test_renders_may_be_smaller_than_pictures_and_grow():
     assert float(pooled.abs().mean()) < 0.03  # the same thing from the same side
 
 
-def test_a_resumed_run_sees_the_same_picture(rng):
+def test_a_resumed_run_sees_the_same_image(rng):
     first, second = smooth(), smooth(seed=1)
     rays = beams(20, rng)
     seen = []

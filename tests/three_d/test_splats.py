@@ -12,14 +12,14 @@ from plyfile import PlyData, PlyElement
 
 from scoredistill.three_d.camera import Cameras, around, orbit
 from scoredistill.three_d.scenes.splats import Splats
-from scoredistill.three_d.splatting import Densify, Gaussians, Slopes, project, rasterise, read_ply, write_ply
+from scoredistill.three_d.splatting import Densify, Gaussians, Slopes, project, rasterize, read_ply, write_ply
 from scoredistill.three_d.splatting.gaussians import Y0, Y1
 
 DOUBLE = torch.float64
 
 
 def gaussians(means, widths, opacities, rgb):
-    """Round Gaussians of given standard deviations, opacities in (0, 1) and colours, float64."""
+    """Round Gaussians of given standard deviations, opacities in (0, 1) and colors, float64."""
     means, widths, opacities, rgb = (torch.tensor(v, dtype=DOUBLE) for v in (means, widths, opacities, rgb))
     quaternions = torch.tensor([[1.0, 0, 0, 0]], dtype=DOUBLE).repeat(len(means), 1)
     return Gaussians(
@@ -30,8 +30,8 @@ def gaussians(means, widths, opacities, rgb):
 def cloud(n, rng, degree=0):
     """Random Gaussians of all shapes around the origin, float64."""
     normal = lambda *shape: torch.randn(*shape, generator=rng, dtype=DOUBLE)
-    colours = 0.5 * normal(n, (degree + 1) ** 2, 3)
-    return Gaussians(0.3 * normal(n, 3), -1.8 + 0.4 * normal(n, 3), normal(n, 4), normal(n), colours)
+    colors = 0.5 * normal(n, (degree + 1) ** 2, 3)
+    return Gaussians(0.3 * normal(n, 3), -1.8 + 0.4 * normal(n, 3), normal(n, 4), normal(n), colors)
 
 
 def cameras(n=1, size=(16, 16), azimuth=20.0):
@@ -50,7 +50,7 @@ def turned(points, quaternions, rng):
 def test_one_gaussian_in_the_middle_is_the_closed_form():
     camera = cameras(size=(21, 21))
     thing = gaussians([[0, 0, 0.0]], [0.2], [0.8], [[0.9, 0.5, 0.1]])
-    layers = rasterise(thing, camera)
+    layers = rasterize(thing, camera)
     variance = (float(camera.focal[0, 0]) * 0.2 / 3) ** 2 + 0.3
     i, j = torch.meshgrid(*(torch.arange(21, dtype=DOUBLE) - 10,) * 2, indexing="ij")
     alpha = 0.8 * (-(i**2 + j**2) / (2 * variance)).exp()
@@ -63,11 +63,11 @@ def test_one_gaussian_in_the_middle_is_the_closed_form():
 
 def test_a_gaussian_lands_where_its_mean_is_projected(rng):
     some, camera = cloud(30, rng), cameras(size=(20, 30))
-    centres, covariances, depth = project(some, camera, blur=0.0)
+    centers, covariances, depth = project(some, camera, blur=0.0)
     flat, z = camera.project(some.means)
-    torch.testing.assert_close(centres, flat[0])
+    torch.testing.assert_close(centers, flat[0])
     torch.testing.assert_close(depth, z[0])
-    # the derivative of the projection, by autograd, takes the covariance to the picture
+    # the derivative of the projection, by autograd, takes the covariance to the image
     for k in range(5):
         slope = torch.autograd.functional.jacobian(lambda p: camera.project(p[None])[0][0, 0], some.means[k])
         root = some.roots()[k]
@@ -79,14 +79,14 @@ def test_two_gaussians_composite_in_the_order_of_their_depths(azimuth):
     """The nearer one hides the other, so the order changes with the viewpoint. Both are wide: alpha = opacity."""
     front, back = [1.0, 0.2, 0.0], [0.1, 0.4, 1.0]
     pair = gaussians([[0, 0.4, 0], [0, -0.4, 0.0]], [5.0, 5.0], [0.6, 0.3], [back, front])
-    layers = rasterise(pair, around(torch.tensor([azimuth], dtype=DOUBLE), 0.0, 3.0, 10.0, (3, 3)))
+    layers = rasterize(pair, around(torch.tensor([azimuth], dtype=DOUBLE), 0.0, 3.0, 10.0, (3, 3)))
     first, second = ((front, 0.3, 2.6), (back, 0.6, 3.4))[:: 1 if azimuth == 0 else -1]
     if azimuth == 180:
         first, second = (back, 0.6, 2.6), (front, 0.3, 3.4)
     (c1, a1, z1), (c2, a2, z2) = first, second
-    colour = torch.tensor(c1) * a1 + torch.tensor(c2) * a2 * (1 - a1)
+    color = torch.tensor(c1) * a1 + torch.tensor(c2) * a2 * (1 - a1)
     middle = layers.features[0, :, 1, 1]
-    torch.testing.assert_close(middle, colour.double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(middle, color.double(), rtol=0, atol=1e-6)
     opacity = a1 + a2 * (1 - a1)
     assert float(layers.opacity[0, 0, 1, 1]) == pytest.approx(opacity, abs=1e-6)
     assert float(layers.depth[0, 0, 1, 1]) == pytest.approx((a1 * z1 + a2 * (1 - a1) * z2) / opacity, abs=1e-6)
@@ -95,28 +95,28 @@ def test_two_gaussians_composite_in_the_order_of_their_depths(azimuth):
 @pytest.mark.parametrize("degree", [0, 1])
 def test_turning_world_and_camera_changes_nothing(degree, rng):
     some, camera = cloud(20, rng, degree), cameras()
-    before = rasterise(some, camera)
+    before = rasterize(some, camera)
     means, quaternions, rotation = turned(some.means, some.quaternions, rng)
     poses = camera.poses.clone()
     poses[:, :3] = rotation @ poses[:, :3]
-    colours = some.colours.clone()
+    colors = some.colors.clone()
     if degree:  # linear harmonics are a vector, kept as (-y, z, -x)
-        y, z, x = -some.colours[:, 1], some.colours[:, 2], -some.colours[:, 3]
+        y, z, x = -some.colors[:, 1], some.colors[:, 2], -some.colors[:, 3]
         vector = torch.einsum("ij,gjc->gic", rotation, torch.stack([x, y, z], 1))
-        colours[:, 1:] = torch.stack([-vector[:, 1], vector[:, 2], -vector[:, 0]], 1)
-    moved = replace(some, means=means, quaternions=quaternions, colours=colours)
-    after = rasterise(moved, Cameras(poses, camera.focal, camera.centre, camera.size))
+        colors[:, 1:] = torch.stack([-vector[:, 1], vector[:, 2], -vector[:, 0]], 1)
+    moved = replace(some, means=means, quaternions=quaternions, colors=colors)
+    after = rasterize(moved, Cameras(poses, camera.focal, camera.center, camera.size))
     assert before.opacity.max() > 0.5
     for name in ("features", "opacity", "depth"):
         torch.testing.assert_close(getattr(after, name), getattr(before, name), rtol=1e-7, atol=1e-8)
 
 
-def test_colours_of_degree_one_by_hand():
+def test_colors_of_degree_one_by_hand():
     one = gaussians([[0, 0, 0.0]], [0.1], [0.5], [[0.5, 0.5, 0.5]])
     higher = torch.zeros(1, 4, 3, dtype=DOUBLE)
     higher[0, 1:, 0] = torch.tensor([0.1, 0.2, 0.3])
     eyes = torch.tensor([[0, -2.0, 0], [0, 0, -2.0], [-2.0, 0, 0], [2.0, 0, 0]], dtype=DOUBLE)
-    seen = replace(one, colours=higher).rgb(eyes)[:, 0, 0]
+    seen = replace(one, colors=higher).rgb(eyes)[:, 0, 0]
     expected = 0.5 + Y1 * torch.tensor([-0.1, 0.2, -0.3, 0.3], dtype=DOUBLE)
     torch.testing.assert_close(seen, expected)
 
@@ -128,7 +128,7 @@ def test_gradients_by_all_parameters(chunk, rng):
     values = [getattr(some, name).requires_grad_() for name in names]
 
     def call(*values):
-        layers = rasterise(Gaussians(*values), camera, chunk=chunk)
+        layers = rasterize(Gaussians(*values), camera, chunk=chunk)
         return layers.features, layers.opacity, layers.depth
 
     assert torch.autograd.gradcheck(call, values, atol=1e-6)
@@ -136,27 +136,27 @@ def test_gradients_by_all_parameters(chunk, rng):
 
 def plainly(some, camera):
     """The formulas of the paper, one Gaussian after the other: [h, w, 3]."""
-    centres, covariances, depth = project(some, camera)
+    centers, covariances, depth = project(some, camera)
     i, j = torch.meshgrid(*(torch.arange(s, dtype=DOUBLE) + 0.5 for s in camera.size), indexing="ij")
-    picture, left = torch.zeros(*camera.size, 3, dtype=DOUBLE), torch.ones(camera.size, dtype=DOUBLE)
+    image, left = torch.zeros(*camera.size, 3, dtype=DOUBLE), torch.ones(camera.size, dtype=DOUBLE)
     for g in depth.argsort():
-        off = torch.stack([j, i], -1) - centres[g]
+        off = torch.stack([j, i], -1) - centers[g]
         form = torch.einsum("hwi,ij,hwj->hw", off, torch.linalg.inv(covariances[g]), off)
         alpha = (some.opacities[g].sigmoid() * (-form / 2).exp()).clamp(max=0.999)
-        picture = picture + (left * alpha)[..., None] * some.rgb(camera.eyes)[0, g]
+        image = image + (left * alpha)[..., None] * some.rgb(camera.eyes)[0, g]
         left = left * (1 - alpha)
-    return picture
+    return image
 
 
 @pytest.mark.parametrize("chunk", [2**18, 1])
-def test_pictures_and_derivatives_are_those_of_the_plain_formula(chunk, rng):
+def test_images_and_derivatives_are_those_of_the_plain_formula(chunk, rng):
     """Fifty Gaussians, from thin ones that most rows leave out to opaque ones that reach the largest alpha."""
     some, camera = cloud(50, rng), cameras(size=(14, 11))
     some = replace(some, opacities=5 * some.opacities, scales=some.scales - 1)
     some.means[0], some.opacities[0], some.scales[0] = -camera.eyes[0] / 2, 9.0, 2.0  # wide, behind all others
     values = [getattr(some, name).requires_grad_() for name in Gaussians.__dataclass_fields__]
     seen = torch.randn(14, 11, 3, generator=rng, dtype=DOUBLE)
-    ours = rasterise(some, camera, chunk=chunk).features[0].permute(1, 2, 0)
+    ours = rasterize(some, camera, chunk=chunk).features[0].permute(1, 2, 0)
     theirs = plainly(some, camera)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
     found, expected = (torch.autograd.grad((seen * x).sum(), values) for x in (ours, theirs))
@@ -165,9 +165,9 @@ def test_pictures_and_derivatives_are_those_of_the_plain_formula(chunk, rng):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
 
 
-def test_strips_are_the_picture(rng):
+def test_strips_are_the_image(rng):
     some, camera = cloud(25, rng), cameras(2, (17, 13))
-    whole, strips = rasterise(some, camera), rasterise(some, camera, chunk=25 * 13 * 4)
+    whole, strips = rasterize(some, camera), rasterize(some, camera, chunk=25 * 13 * 4)
     torch.testing.assert_close(strips.features, whole.features)
     torch.testing.assert_close(strips.depth, whole.depth)
 
@@ -175,20 +175,20 @@ def test_strips_are_the_picture(rng):
 def test_what_is_too_near_or_behind_is_left_out():
     camera = around(torch.zeros(1, dtype=DOUBLE), 0.0, 1.0, 40.0, (5, 5))
     far, near, behind = [0, 0, 0.0], [0, -0.85, 0.0], [0, -2.0, 0.0]
-    grey = [[0.5, 0.5, 0.5]]
-    alone = rasterise(gaussians([far], [0.1], [0.5], grey), camera)
-    three = gaussians([near, far, behind], [0.1] * 3, [0.5] * 3, 3 * grey)
-    torch.testing.assert_close(rasterise(three, camera).features, alone.features)
-    assert rasterise(three, camera, near=0.1).opacity.mean() > 1.2 * alone.opacity.mean()
-    none = gaussians([behind], [0.1], [0.5], grey)
-    layers = rasterise(none, camera)
+    gray = [[0.5, 0.5, 0.5]]
+    alone = rasterize(gaussians([far], [0.1], [0.5], gray), camera)
+    three = gaussians([near, far, behind], [0.1] * 3, [0.5] * 3, 3 * gray)
+    torch.testing.assert_close(rasterize(three, camera).features, alone.features)
+    assert rasterize(three, camera, near=0.1).opacity.mean() > 1.2 * alone.opacity.mean()
+    none = gaussians([behind], [0.1], [0.5], gray)
+    layers = rasterize(none, camera)
     assert float(layers.opacity.abs().max()) == float(layers.depth.abs().max()) == 0
 
 
 def test_opaque_gaussians_have_finite_gradients():
     one = gaussians([[0, 0, 0.0]], [0.5], [0.5], [[1.0, 1, 1]])
     logit = torch.tensor([60.0], dtype=DOUBLE, requires_grad=True)
-    layers = rasterise(replace(one, opacities=logit), cameras(size=(15, 15)))
+    layers = rasterize(replace(one, opacities=logit), cameras(size=(15, 15)))
     layers.features.sum().backward()
     assert float(layers.opacity.detach().max()) == pytest.approx(0.999)
     assert bool(logit.grad.isfinite().all())
@@ -200,23 +200,23 @@ def test_gsplat_gets_what_it_expects(monkeypatch, rng):
 
     def rasterization(means, quats, scales, opacities, colors, viewmats, Ks, width, height, **more):
         assert more == {"near_plane": 0.2, "eps2d": 0.3, "render_mode": "RGB+D"}
-        ours = Gaussians(means, scales.log(), quats, opacities.logit(), some.colours)
+        ours = Gaussians(means, scales.log(), quats, opacities.logit(), some.colors)
         back = torch.linalg.inv(viewmats)
         back[:, :, 1:3] *= -1  # from OpenCV's axes to ours
         view = Cameras(back, Ks[:, (0, 1), (0, 1)], Ks[:, :2, 2], (height, width))
         assert bool((Ks[:, 2] == Ks.new_tensor([0, 0, 1])).all())
-        layers = rasterise(ours, view, colors, "torch")
+        layers = rasterize(ours, view, colors, "torch")
         last = lambda v: v.permute(0, 2, 3, 1)
         return last(torch.cat([layers.features, layers.depth * layers.opacity], 1)), last(layers.opacity), {}
 
     module = SimpleNamespace(rasterization=rasterization, __spec__=SimpleNamespace())
     monkeypatch.setitem(sys.modules, "gsplat", module)
-    theirs, ours = rasterise(some, camera, backend="gsplat"), rasterise(some, camera, backend="auto")
+    theirs, ours = rasterize(some, camera, backend="gsplat"), rasterize(some, camera, backend="auto")
     for name in ("features", "opacity", "depth"):
         torch.testing.assert_close(getattr(theirs, name), getattr(ours, name))
     monkeypatch.delitem(sys.modules, "gsplat")
     with pytest.raises(ValueError, match="backend"):
-        rasterise(some, camera, backend="cpu")
+        rasterize(some, camera, backend="cpu")
 
 
 @pytest.mark.parametrize("degree", [0, 1])
@@ -233,7 +233,7 @@ def test_files_hold_all_parameters_and_others_read_them(degree, rng, tmp_path):
     assert rows["z"][3] == some.means[3, 2]
     assert rows["rot_0"][2] == some.quaternions[2, 0]
     if degree:  # all of red, then green, then blue
-        assert rows["f_rest_4"][5] == some.colours[5, 2, 1]
+        assert rows["f_rest_4"][5] == some.colors[5, 2, 1]
 
 
 def test_files_of_others_are_read(tmp_path):
@@ -246,14 +246,14 @@ def test_files_of_others_are_read(tmp_path):
     PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(tmp_path / "other.ply")
     read = read_ply(tmp_path / "other.ply")
     assert read.means.tolist() == [[1, 2, 3], [101, 102, 103]]
-    assert read.colours[0, 0].tolist() == [6, 5, 4]
-    assert read.colours[0, 1:].tolist() == [[7, 15, 23], [8, 16, 24], [9, 17, 25]]
+    assert read.colors[0, 0].tolist() == [6, 5, 4]
+    assert read.colors[0, 1:].tolist() == [[7, 15, 23], [8, 16, 24], [9, 17, 25]]
     assert read.opacities.tolist() == [0, 100]
     whole = (tmp_path / "other.ply").read_bytes()
     (tmp_path / "cut.ply").write_bytes(whole[:-4])
     with pytest.raises(ValueError, match="cut short"):
         read_ply(tmp_path / "cut.ply")
-    (tmp_path / "mesh.ply").write_bytes(whole.replace(b"f_dc_1", b"colour"))
+    (tmp_path / "mesh.ply").write_bytes(whole.replace(b"f_dc_1", b"color"))
     with pytest.raises(ValueError, match="f_dc_1"):
         read_ply(tmp_path / "mesh.ply")
     (tmp_path / "text.ply").write_text("ply\nformat ascii 1.0\nend_header\n")
@@ -262,7 +262,7 @@ def test_files_of_others_are_read(tmp_path):
 
 
 def grown(width, rng):
-    """Five Gaussians: pulled hard, transparent, not pulled, pulled, pulled too; with an optimiser that has stepped."""
+    """Five Gaussians: pulled hard, transparent, not pulled, pulled, pulled too; with an optimizer that has stepped."""
     means = [[0.3, 0, 0], [0, 0, 0.4], [0, 0, -0.4], [-0.3, 0, 0], [0, 0.2, 0.1]]
     five = gaussians(means, [width] * 5, [0.7, 0.001, 0.7, 0.7, 0.7], [[0.9, 0.3, 0.2]] * 5)
     splats = Splats(gaussians=five, size=(24, 24), rng=rng)
@@ -297,7 +297,7 @@ def test_growth_keeps_the_moments_of_what_stays(limit, cloned, split, rng):
 
 
 @pytest.mark.parametrize("limit", [0.03, 0.001])
-def test_growth_hardly_changes_the_picture_of_small_gaussians(limit, rng):
+def test_growth_hardly_changes_the_image_of_small_gaussians(limit, rng):
     """A thirtieth of a pixel wide: copies and halves fall on the same pixels.
 
     Where g = exp(-r^2 / 2 s^2), two of opacity o' = 1 - sqrt(1 - o) hide 2 o' g - (o' g)^2, and one of o hides o g =
@@ -379,7 +379,7 @@ def test_points_make_round_gaussians_as_wide_as_the_gaps():
     line = torch.linspace(-1, 1, 3)
     grid = torch.cartesian_prod(line, line, line)
     made = Gaussians.of_points(grid, torch.full_like(grid, 0.25), opacity=0.3)
-    torch.testing.assert_close(made.scales.exp(), torch.ones(27, 3))  # three neighbours at distance 1
+    torch.testing.assert_close(made.scales.exp(), torch.ones(27, 3))  # three neighbors at distance 1
     torch.testing.assert_close(made.rgb(torch.tensor([[0.0, -3, 0]]))[0], torch.full_like(grid, 0.25))
     torch.testing.assert_close(made.opacities.sigmoid(), torch.full((27,), 0.3))
     with pytest.raises(ValueError, match="points"):
@@ -393,7 +393,7 @@ def test_a_fit_to_views_of_a_scene(rng):
     paint = 0.5 + 0.5 * torch.sin(5 * shell)
     target = Splats(gaussians=Gaussians.of_points(shell, paint, opacity=0.9), law=law, size=(24, 24))
     splats = Splats(300, 0.6, law=law, size=(24, 24), rng=rng)
-    rates = {"means": 0.005, "scales": 0.02, "quaternions": 0.02, "opacities": 0.05, "colours": 0.03}
+    rates = {"means": 0.005, "scales": 0.02, "quaternions": 0.02, "opacities": 0.05, "colors": 0.03}
     optimizer = torch.optim.Adam([{"params": [splats.get_parameter(n)], "lr": lr} for n, lr in rates.items()])
     views = splats.views()
     with torch.no_grad():

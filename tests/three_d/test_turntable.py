@@ -1,4 +1,4 @@
-"""Turntables of a ball that a formula renders: each side has a colour of its own, depths and normals are known."""
+"""Turntables of a ball that a formula renders: each side has a color of its own, depths and normals are known."""
 
 from types import SimpleNamespace
 
@@ -10,9 +10,9 @@ from scoredistill.three_d.camera import around, orbit
 from scoredistill.three_d.turntable import (
     DIM,
     contact_sheet,
-    depth_picture,
+    depth_image,
     depth_range,
-    normal_picture,
+    normal_image,
     turntable,
     write_turntable,
 )
@@ -21,7 +21,7 @@ RADIUS = 0.6
 
 
 def ball(cameras):
-    """A ball whose colour is that of its normals, on white; exact depths along the axes."""
+    """A ball whose color is that of its normals, on white; exact depths along the axes."""
     assert not torch.is_grad_enabled()
     origins, directions = cameras.rays()
     b = (origins * directions).sum(-1)
@@ -70,25 +70,25 @@ def test_modes_stand_side_by_side():
     assert frames.shape == (3, 3, 12, 40)
     assert torch.equal(frames[..., :10], seen.opacity.expand(-1, 3, -1, -1))
     assert torch.equal(frames[..., 10:20], seen.rgb)
-    torch.testing.assert_close(frames[..., 20:30], normal_picture(seen.normal, seen.opacity))
-    torch.testing.assert_close(frames[..., 30:], depth_picture(seen.depth, seen.opacity))
+    torch.testing.assert_close(frames[..., 20:30], normal_image(seen.normal, seen.opacity))
+    torch.testing.assert_close(frames[..., 30:], depth_image(seen.depth, seen.opacity))
 
 
 def test_depth_is_bright_where_near_and_even_in_disparity():
     depth = torch.tensor([2.0, 3.0, 6.0, 0.0]).reshape(1, 1, 1, 4)
     there = torch.tensor([1.0, 1.0, 1.0, 0.0]).reshape(1, 1, 1, 4)
-    picture = depth_picture(depth, there)[0, 0, 0]
+    image = depth_image(depth, there)[0, 0, 0]
     half = (1 / 3 - 1 / 6) / (1 / 2 - 1 / 6)  # of the way between far and near
-    torch.testing.assert_close(picture, torch.tensor([1.0, DIM + (1 - DIM) * half, DIM, 0.0]))
-    fixed = depth_picture(depth, there, (1.0, 3.0))[0, 0, 0]
+    torch.testing.assert_close(image, torch.tensor([1.0, DIM + (1 - DIM) * half, DIM, 0.0]))
+    fixed = depth_image(depth, there, (1.0, 3.0))[0, 0, 0]
     torch.testing.assert_close(fixed, torch.tensor([DIM + (1 - DIM) * 0.25, DIM, DIM, 0.0]))
-    flat = depth_picture(torch.full((1, 1, 2, 2), 3.0), torch.ones(1, 1, 2, 2))
+    flat = depth_image(torch.full((1, 1, 2, 2), 3.0), torch.ones(1, 1, 2, 2))
     assert torch.equal(flat, torch.ones(1, 3, 2, 2))
-    nothing = depth_picture(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
+    nothing = depth_image(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
     assert torch.equal(nothing, torch.zeros(1, 3, 2, 2))
 
 
-def test_a_film_has_one_range_of_depths():
+def test_a_video_has_one_range_of_depths():
     near, far = depth_range(ball, orbit(40, 0.0, 3.0, size=(101, 101)))
     assert near == pytest.approx(3 - RADIUS, abs=1e-2)
     assert far == pytest.approx(3 - RADIUS**2 / 3, abs=0.05)  # where rays touch the ball
@@ -96,13 +96,13 @@ def test_a_film_has_one_range_of_depths():
     torch.testing.assert_close(frames[:, 0, 16, 16], torch.ones(4), atol=0.01, rtol=0)
 
 
-def test_normals_are_colours_in_the_world_or_as_the_camera_sees_them():
+def test_normals_are_colors_in_the_world_or_as_the_camera_sees_them():
     cameras = around(torch.tensor([90.0]), 0.0, 3.0, size=(31, 31))  # at +x
     with torch.no_grad():
         seen = ball(cameras)
-    world = normal_picture(seen.normal, seen.opacity)[0]
+    world = normal_image(seen.normal, seen.opacity)[0]
     torch.testing.assert_close(world[:, 15, 15], torch.tensor([1.0, 0.5, 0.5]), atol=1e-5, rtol=0)
-    own = normal_picture(3 * seen.normal, seen.opacity, cameras)[0]
+    own = normal_image(3 * seen.normal, seen.opacity, cameras)[0]
     torch.testing.assert_close(own[:, 15, 15], torch.tensor([0.5, 0.5, 1.0]), atol=1e-5, rtol=0)  # towards the viewer
     top = int(seen.opacity[0, 0, :, 15].argmax())
     assert own[1, top, 15] > 0.9  # up is green
@@ -122,20 +122,20 @@ def test_what_is_missing_or_unknown_is_told():
         write_turntable(ball, "never.mp4", seconds=0)
 
 
-def test_a_film_plays_one_round_whose_ends_do_not_repeat(tmp_path):
+def test_a_video_plays_one_round_whose_ends_do_not_repeat(tmp_path):
     av = pytest.importorskip("av")
     path = write_turntable(ball, tmp_path / "ball.mp4", seconds=1.5, fps=16, size=(48, 64), elevation=0.0)
-    with av.open(str(path)) as film:
-        stream = film.streams.video[0]
+    with av.open(str(path)) as video:
+        stream = video.streams.video[0]
         assert stream.codec_context.pix_fmt == "yuv420p"
         assert (stream.codec_context.height, stream.codec_context.width) == (48, 64)
-        frames = [frame.to_ndarray(format="rgb24").astype(float) for frame in film.decode(stream)]
+        frames = [frame.to_ndarray(format="rgb24").astype(float) for frame in video.decode(stream)]
         assert float(stream.duration * stream.time_base) == pytest.approx(1.5, abs=0.01)
     assert len(frames) == 24
     middle = np.array([frame[22:26, 30:34].mean((0, 1)) for frame in frames]) / 255
     angle = 2 * np.pi * np.arange(24) / 24
     facing = np.stack([np.sin(angle), -np.cos(angle), 0 * angle], -1)
-    np.testing.assert_allclose(middle, (facing + 1) / 2, atol=0.04)  # H.264 with colours at half the resolution
+    np.testing.assert_allclose(middle, (facing + 1) / 2, atol=0.04)  # H.264 with colors at half the resolution
 
 
 def test_rounds_are_rendered_once_and_repeated(tmp_path):
@@ -147,10 +147,10 @@ def test_rounds_are_rendered_once_and_repeated(tmp_path):
         render, tmp_path / "ball.gif", seconds=0.5, fps=10, size=24, loops=3, batch=5, modes=("rgb", "normals")
     )
     assert render.asked == [(5, True)]
-    film = open_video(path)
-    assert (len(film), film.height, film.width) == (15, 24, 48)
-    assert film.duration == pytest.approx(1.5)
-    frames = list(film.frames())
+    video = open_video(path)
+    assert (len(video), video.height, video.width) == (15, 24, 48)
+    assert video.duration == pytest.approx(1.5)
+    frames = list(video.frames())
     np.testing.assert_array_equal(frames[0], frames[5])
     assert (frames[0] != frames[4]).any()
 

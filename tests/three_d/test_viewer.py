@@ -110,7 +110,7 @@ class Page:
         self.socket = connect(
             f"ws://127.0.0.1:{port}", subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None
         )
-        self.pictures = []
+        self.images = []
         threading.Thread(target=self._hear, daemon=True).start()
 
     def _hear(self):
@@ -122,7 +122,7 @@ class Page:
                 data = zstandard.ZstdDecompressor().decompress(data[16:end]) + data[end:]
                 start = data.find(b"\xff\xd8\xff")  # a JPEG
                 if start >= 0:
-                    self.pictures.append(Image.open(io.BytesIO(data[start:])).convert("RGB"))
+                    self.images.append(Image.open(io.BytesIO(data[start:])).convert("RGB"))
 
     def move(self, cameras, height=300, width=400):
         wxyz, position, fov = as_viser(cameras)
@@ -153,7 +153,7 @@ def connected(render, **how):
         viewer.close()
 
 
-def test_a_reader_s_camera_reaches_the_renderer_and_its_picture_the_reader():
+def test_a_reader_s_camera_reaches_the_renderer_and_its_image_the_reader():
     seen = []
 
     def render(cameras):
@@ -168,19 +168,19 @@ def test_a_reader_s_camera_reaches_the_renderer_and_its_picture_the_reader():
         expected = around(torch.tensor([70.0]), 20.0, 2.8, 45.0, size=(120, 160))
         torch.testing.assert_close(seen[-1].poses, expected.poses, atol=1e-5, rtol=0)
         torch.testing.assert_close(seen[-1].focal, expected.focal)
-        wait_for(lambda: page.pictures and page.pictures[-1].size == (160, 120))
-        drawn = np.asarray(page.pictures[-1]).astype(float)
+        wait_for(lambda: page.images and page.images[-1].size == (160, 120))
+        drawn = np.asarray(page.images[-1]).astype(float)
         truth = np.asarray((ball_of(expected).rgb[0] * 255).permute(1, 2, 0))
         assert np.abs(drawn - truth).mean() < 3  # JPEG
-        page.pictures.clear()
+        page.images.clear()
         count = len(seen)
         viewer.serve(0.2)
         assert len(seen) == count  # nothing changed, nothing is drawn
         viewer._mode.value = "opacity"
         viewer.serve(0.1)
         assert len(seen) == count + 1
-        wait_for(lambda: page.pictures)
-        flat = np.asarray(page.pictures[-1]).astype(float)
+        wait_for(lambda: page.images)
+        flat = np.asarray(page.images[-1]).astype(float)
         assert flat[60, 80].min() > 250
         assert flat[:5].max() < 5
 
@@ -275,7 +275,7 @@ class Browser:
             mouse("mouseMoved", start + (end - start) * k / 10)
         mouse("mouseReleased", end)
 
-    def picture(self):
+    def image(self):
         data = self.call("Page.captureScreenshot", format="png")["data"]
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(float)
 
@@ -294,10 +294,10 @@ def test_a_browser_shows_the_thing_and_turns_it(tmp_path):
             shots = []
 
             def side(middle):
-                """Draw and look until the middle of the page has about this colour."""
+                """Draw and look until the middle of the page has about this color."""
                 viewer.update({"step": len(shots)})
                 viewer.serve(0.5)
-                shots.append(browser.picture())
+                shots.append(browser.image())
                 height, width = shots[-1].shape[:2]
                 return np.abs(shots[-1][height // 2, width // 2] - middle).max() < 40
 

@@ -18,9 +18,9 @@ def emoji():
     """Three concepts in two styles: red and blue."""
     y, x = np.mgrid[:64, :64] - 31.5
     shapes = [x**2 + y**2 < 400, (abs(x) < 8) & (abs(y) < 25), (x**2 + y**2 < 500) & (x**2 + y**2 > 200)]
-    colours = [(230, 30, 30), (30, 30, 230)]
+    colors = [(230, 30, 30), (30, 30, 230)]
     rows = [(c, s) for c in range(3) for s in range(2)]
-    rgba = np.stack([np.dstack([np.full((64, 64, 3), colours[s], np.uint8), 255 * shapes[c].astype(np.uint8)])
+    rgba = np.stack([np.dstack([np.full((64, 64, 3), colors[s], np.uint8), 255 * shapes[c].astype(np.uint8)])
                      for c, s in rows])  # fmt: skip
     concept, style = np.array(rows).T
     return Emoji(rgba, concept, style, NAMES, ((),) * 3, ("red", "azure"))
@@ -58,8 +58,8 @@ def test_redrawn_pairs_do_what_they_say(emoji):
     seen = set()
     for source, target, text, kind in zip(data.source, data.target, data.instructions, data.kinds, strict=True):
         if kind == "background":
-            colour = max((c for c in ("white", *compose.BACKGROUNDS) if c in text), key=len)
-            wanted = torch.tensor(compose.BACKGROUNDS.get(colour, (1.0, 1.0, 1.0)))
+            color = max((c for c in ("white", *compose.BACKGROUNDS) if c in text), key=len)
+            wanted = torch.tensor(compose.BACKGROUNDS.get(color, (1.0, 1.0, 1.0)))
             assert (target[:, 0, 0] - wanted).abs().max() < 1e-5
             assert (source[:, 0, 0] - target[:, 0, 0]).abs().max() > 1e-3
             seen.add(kind)
@@ -86,7 +86,7 @@ def test_conditions_are_left_out_at_their_rates_and_no_instruction_means_no_chan
     blind, same = source[:, 0, 0, 0] == 0, target[:, 0, 0, 0] == 1
     assert same.float().mean() == pytest.approx(editor.NO_TEXT, abs=0.02)
     assert (blind & silent).float().mean() == pytest.approx(editor.NEITHER, abs=0.015)
-    assert (blind & ~silent).float().mean() == pytest.approx(editor.NO_PICTURE, abs=0.015)
+    assert (blind & ~silent).float().mean() == pytest.approx(editor.NO_IMAGE, abs=0.015)
     assert torch.equal(same, silent & ~blind)
 
 

@@ -11,14 +11,14 @@ from scoredistill.training.editor import INSTRUCTIONS
 from scoredistill.training.evaluation import editor, judge
 
 ASKED = {text: edit for edit in EDITS.values() for text in edit.instructions}
-PICTURES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 PRIOR, EMOJI = object.__new__(StableDiffusionPrior), object.__new__(Emoji)  # passed on, never asked
 
 
 class Seer(judge.Judge):
-    """Sees the mean colour; what it reads is set by the test."""
+    """Sees the mean color; what it reads is set by the test."""
 
     def see(self, images):
         return torch.nn.functional.normalize(images.mean((2, 3)), dim=-1)
@@ -28,29 +28,29 @@ SEER = object.__new__(Seer)
 
 
 def perfect(prior, images, instructions, **options):
-    """The true edit of each picture; nothing for an empty instruction."""
+    """The true edit of each image; nothing for an empty instruction."""
     rows = [ASKED[text](image[None], rng=torch.Generator().manual_seed(0)) if text else image[None]
             for image, text in zip(images, instructions, strict=True)]  # fmt: skip
     return torch.cat(rows)
 
 
 def lazy(prior, images, instructions, **options):
-    """Every picture as it is."""
+    """Every image as it is."""
     return images
 
 
 def test_psnr_is_its_formula():
-    assert judge.psnr(PICTURES * 0 + 0.5, PICTURES * 0 + 0.6) == pytest.approx(20.0, abs=1e-4)
-    assert judge.psnr(PICTURES, PICTURES) == pytest.approx(100.0)
+    assert judge.psnr(IMAGES * 0 + 0.5, IMAGES * 0 + 0.6) == pytest.approx(20.0, abs=1e-4)
+    assert judge.psnr(IMAGES, IMAGES) == pytest.approx(100.0)
 
 
 def test_a_perfect_editor_gains_all_and_a_lazy_one_nothing(monkeypatch):
     monkeypatch.setattr(editor, "again", lambda prior, images: (images + 0.1).clamp(0, 1))
     monkeypatch.setattr(editor, "direction", lambda judge, before, after, caption: float((after != before).any()))
     monkeypatch.setattr(editor, "edited", perfect)
-    found = editor.procedural(PRIOR, SEER, PICTURES, "photographs")
+    found = editor.procedural(PRIOR, SEER, IMAGES, "photographs")
     exact = [edit for edit in EDITS.values() if edit.exact]
-    source = sum(judge.psnr(PICTURES, edit(PICTURES)) for edit in exact) / len(exact)
+    source = sum(judge.psnr(IMAGES, edit(IMAGES)) for edit in exact) / len(exact)
     assert found["photographs_psnr_edited"] == pytest.approx(100.0)
     assert found["photographs_psnr_source"] == pytest.approx(source)
     assert found["photographs_gain"] == pytest.approx(100 - source)
@@ -58,7 +58,7 @@ def test_a_perfect_editor_gains_all_and_a_lazy_one_nothing(monkeypatch):
     assert len([name for name in found if name.startswith("photographs_gain_")]) == len(exact)
     assert found["photographs_direction"] == 1.0
     monkeypatch.setattr(editor, "edited", lazy)
-    idle = editor.procedural(PRIOR, SEER, PICTURES, "photographs")
+    idle = editor.procedural(PRIOR, SEER, IMAGES, "photographs")
     assert idle["photographs_gain"] == pytest.approx(0.0)
     assert idle["photographs_direction"] == 0.0
 
@@ -66,7 +66,7 @@ def test_a_perfect_editor_gains_all_and_a_lazy_one_nothing(monkeypatch):
 def test_an_empty_instruction_is_measured_against_the_source_and_its_reconstruction(monkeypatch):
     monkeypatch.setattr(editor, "edited", lazy)
     monkeypatch.setattr(editor, "again", lambda prior, images: images + 0.1)
-    found = editor.unchanged(PRIOR, PICTURES)
+    found = editor.unchanged(PRIOR, IMAGES)
     assert found["empty_psnr_to_source"] == pytest.approx(100.0)
     assert found["empty_psnr_to_reconstruction"] == pytest.approx(20.0, abs=1e-4)
 
@@ -84,7 +84,7 @@ def test_directions_are_cosines_of_differences(monkeypatch):
 
 
 def test_the_sheet_shows_what_came_beside_the_truth(monkeypatch, tmp_path):
-    monkeypatch.setattr(editor, "held_out", lambda emoji, n: (PICTURES, PICTURES.flip(0)))
+    monkeypatch.setattr(editor, "held_out", lambda emoji, n: (IMAGES, IMAGES.flip(0)))
     monkeypatch.setattr(editor, "edited", lambda prior, images, texts, seed: images)
     sheet = editor.edit_sheet(PRIOR, EMOJI, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").exists()

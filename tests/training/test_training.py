@@ -22,7 +22,7 @@ from scoredistill.training.tokenizer import MAX_LENGTH, train_tokenizer
 
 NAMES = ("red disc", "green disc", "blue disc", "red bar", "green bar", "blue bar", "white bar", "black disc")
 PHOTOS = np.full((4, 64, 64, 3), 128, np.uint8)
-COLOURS = {
+COLORS = {
     "red": (230, 40, 40),
     "green": (40, 190, 60),
     "blue": (40, 60, 220),
@@ -32,11 +32,11 @@ COLOURS = {
 
 
 def shape(name: str, size: int) -> np.ndarray:
-    """uint8[64, 64, 4]: a disc or a bar in its colour on nothing."""
+    """uint8[64, 64, 4]: a disc or a bar in its color on nothing."""
     y, x = np.mgrid[:64, :64] - 31.5
-    colour, kind = name.split()
+    color, kind = name.split()
     inside = x**2 + y**2 < size**2 if kind == "disc" else (abs(x) < size / 3) & (abs(y) < size)
-    return np.dstack([np.full((64, 64, 3), COLOURS[colour], np.uint8), 255 * inside.astype(np.uint8)])
+    return np.dstack([np.full((64, 64, 3), COLORS[color], np.uint8), 255 * inside.astype(np.uint8)])
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def tokenizer(emoji, tmp_path_factory):
 # --- data ---
 
 
-def test_held_out_pictures_are_one_of_a_concept_and_never_among_the_training_pictures(emoji):
+def test_held_out_images_are_one_of_a_concept_and_never_among_the_training_images(emoji):
     held = emoji.select(emoji.held_out)
     assert 0 < len(held) < len(emoji) / 4
     assert len(set(held.concept)) == len(held)
@@ -74,7 +74,7 @@ def test_held_out_pictures_are_one_of_a_concept_and_never_among_the_training_pic
     assert kept.isdisjoint(zip(held.concept, held.style, strict=True))
 
 
-def test_the_choice_of_held_out_pictures_never_changes(emoji):
+def test_the_choice_of_held_out_images_never_changes(emoji):
     held = emoji.select(emoji.held_out)
     assert [(NAMES[c], s) for c, s in zip(held.concept, held.style, strict=True)] == [("blue disc", 3)]
 
@@ -103,7 +103,7 @@ def write_package(folder, name: str, files: dict[str, object]) -> None:
             archive.addfile(entry, io.BytesIO(text))
 
 
-def test_packages_become_pictures_with_names(tmp_path):
+def test_packages_become_images_with_names(tmp_path):
     pytest.importorskip("resvg_py")
     labels = [{"label": "Red Disc", "group": 4, "tags": ["ball"]}, {"label": "flag", "group": 9}]
     write_package(tmp_path, "emojibase-data", {"en/data.json": labels})
@@ -179,7 +179,7 @@ def test_unknown_letters_are_spelt_in_bytes(tokenizer):
     assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
 
 
-def test_compositing_keeps_opaque_colours_and_shows_the_background(emoji):
+def test_compositing_keeps_opaque_colors_and_shows_the_background(emoji):
     image = compose.over(compose.premultiplied(emoji.rgba[:1]), compose.named_backgrounds(["blue"]))
     assert torch.allclose(image[0, :, 32, 32] * 255, torch.tensor([230.0, 40.0, 40.0]))
     assert torch.allclose(image[0, :, 0, 0], torch.tensor(compose.BACKGROUNDS["blue"]))
@@ -198,25 +198,25 @@ def test_place_scales_moves_and_mirrors():
         torch.linspace(-1, 1, 65)[:-1] + 1 / 64, torch.linspace(-1, 1, 65)[:-1] + 1 / 64, indexing="ij"
     )
 
-    def centre(placed: torch.Tensor) -> tuple[float, float]:
+    def center(placed: torch.Tensor) -> tuple[float, float]:
         mass = placed[0, 0] / placed.sum()
         return float((mass * x).sum()), float((mass * y).sum())
 
     one = torch.ones(1)
-    before = centre(image)
-    assert centre(compose.place(image, one / 2, torch.zeros(1, 2), one)) == pytest.approx(
+    before = center(image)
+    assert center(compose.place(image, one / 2, torch.zeros(1, 2), one)) == pytest.approx(
         [c / 2 for c in before], abs=1e-3
     )
     moved = compose.place(image, one, torch.tensor([[0.25, -0.5]]), one)
-    assert centre(moved) == pytest.approx((before[0] + 0.25, before[1] - 0.5), abs=1e-3)
+    assert center(moved) == pytest.approx((before[0] + 0.25, before[1] - 0.5), abs=1e-3)
     mirrored = compose.place(image, one, torch.tensor([[0.25, 0.0]]), -one)
-    assert centre(mirrored) == pytest.approx((0.25 - before[0], before[1]), abs=1e-3)
+    assert center(mirrored) == pytest.approx((0.25 - before[0], before[1]), abs=1e-3)
 
 
-def test_pictures_stay_in_range_and_follow_the_generator(emoji):
+def test_images_stay_in_range_and_follow_the_generator(emoji):
     photos = np.zeros((4, 64, 64, 3), np.uint8)
     first, second, other = (
-        autoencoder.pictures(emoji, photos, 8, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        autoencoder.images(emoji, photos, 8, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
     assert first.shape == (8, 3, 64, 64)
     assert 0 <= first.min() < first.max() <= 1
@@ -233,7 +233,7 @@ def test_pairs_of_the_same_concept_are_no_negatives():
     assert perfect < 1e-6
 
 
-def test_augmented_batches_match_pictures_captions_concepts_and_edits(emoji):
+def test_augmented_batches_match_images_captions_concepts_and_edits(emoji):
     images, texts, kinds, concepts = clip.batch(emoji, PHOTOS, 64, torch.Generator().manual_seed(0))
     assert images.shape == (64, 3, 64, 64)
     assert 0 <= images.min() < images.max() <= 1
@@ -261,7 +261,7 @@ def test_the_bank_holds_the_features_of_all_names_and_is_renewed_now_and_then(em
     assert torch.allclose(towers.names(tokenizer, NAMES), -first, atol=1e-6)
 
 
-def test_all_patches_give_the_features_of_the_whole_picture(emoji, tokenizer):
+def test_all_patches_give_the_features_of_the_whole_image(emoji, tokenizer):
     model, images = clip.build(tokenizer).eval(), torch.rand(2, 3, 64, 64)
     whole = clip.image_features(model, images)
     assert torch.allclose(clip.masked_image_features(model, images, 1.0, torch.Generator()), whole, atol=1e-5)
@@ -274,7 +274,7 @@ def test_all_patches_give_the_features_of_the_whole_picture(emoji, tokenizer):
 def autoencoder_stage(emoji, tokenizer):
     photos = np.zeros((4, 64, 64, 3), np.uint8)
     network = autoencoder.build((8, 16))
-    return network, lambda net, rng: autoencoder.loss_of(net, autoencoder.pictures(emoji, photos, 4, rng), rng)
+    return network, lambda net, rng: autoencoder.loss_of(net, autoencoder.images(emoji, photos, 4, rng), rng)
 
 
 def clip_stage(emoji, tokenizer):
@@ -282,8 +282,8 @@ def clip_stage(emoji, tokenizer):
     ids, concept = clip.tokens(tokenizer, list(NAMES)), torch.arange(8)
 
     def loss(model, rng):
-        pictures = clip.masked_image_features(model, images, 1.0, rng)
-        return clip.contrastive_loss(pictures, clip.text_features(model, ids), model.logit_scale.exp(), concept)
+        drawn = clip.masked_image_features(model, images, 1.0, rng)
+        return clip.contrastive_loss(drawn, clip.text_features(model, ids), model.logit_scale.exp(), concept)
 
     return clip.build(tokenizer), loss
 
@@ -390,7 +390,7 @@ def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, 
     assert pipeline("a red disc", num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
     stored = pipeline.unet.conv_in.weight
     assert torch.allclose(stored, trained.unet.conv_in.weight, atol=1e-3)
-    latent = pipeline.vae.encode(2 * autoencoder.pictures(emoji, PHOTOS, 8, torch.Generator()) - 1).latent_dist.mode()
+    latent = pipeline.vae.encode(2 * autoencoder.images(emoji, PHOTOS, 8, torch.Generator()) - 1).latent_dist.mode()
     assert 0.3 < float(latent.std() * pipeline.vae.config.scaling_factor) < 3
     model = CLIPModel.from_pretrained(tmp_path / "out" / "clip")
     processor = CLIPProcessor.from_pretrained(tmp_path / "out" / "clip")

@@ -43,13 +43,13 @@ def edit(
     dtype: str | None = None,
     device: str | None = None,
 ) -> None:
-    """Edit a photograph of any size, a 360-degree panorama, a film or a 3-D scene by an instruction, consistently.
+    """Edit a photograph of any size, a 360-degree panorama, a video or a 3-D scene by an instruction, consistently.
 
     The bundled editor knows "make it night | sunset | snowy | sepia | black and white | red ...", "turn it into a
     pencil sketch", "invert the colors" and the like; it changes looks, not things.
 
     Args:
-        source: A picture, a film (.mp4, .gif, ...), a folder with the frames of one, or the folder of a scene:
+        source: An image, a video (.mp4, .gif, ...), a folder with the frames of one, or the folder of a scene:
             photographs with transforms.json or COLMAP's text files.
         instruction: What to do, for example "make it night".
         out: Folder for all that is written, runs/SOURCE-INSTRUCTION by default; preview.png in it shows the edit.
@@ -62,18 +62,18 @@ def edit(
         size: Shorter side in pixels at which the model works (the result has the source's size); 0 for its own.
         text_scale: How strongly the instruction counts: for the bundled editor 1 is the edit, 1.5 a stronger one.
         image_scale: How strongly the source counts.
-        sweeps: Over the whole picture; more is finer and slower.
+        sweeps: Over the whole image; more is finer and slower.
         stride: Between windows, in windows: .5 overlaps by half, 1 not at all.
         particles: Windows per step at most, which are coupled; 0 for all.
         kernel: Bandwidth scale of the coupling: wider is more consistent.
         lr: Length of the gradient steps.
-        scales: Sizes of windows in multiples of the model's picture; larger ones see more and change coarser.
+        scales: Sizes of windows in multiples of the model's image; larger ones see more and change coarser.
         feather: Width of the blend between regions, in parts of the shorter side.
         detail: How much of the source's own detail comes back, 0 to 1.
-        group: Frames of a film that are edited together.
+        group: Frames of a video that are edited together.
         overlap: Frames that successive groups share; 4 by default.
-        flow: Rounds of sharing gradients with neighbouring frames along the optical flow; 0 for none.
-        file: Name of the film: .mp4, .webm, .gif, or without a suffix a folder of frames.
+        flow: Rounds of sharing gradients with neighboring frames along the optical flow; 0 for none.
+        file: Name of the video: .mp4, .webm, .gif, or without a suffix a folder of frames.
         views: Of a scene: views edited together.
         use: Of a scene: how many of its views are edited and fitted to; all by default.
         rounds: Of a scene: how often every view is edited.
@@ -111,15 +111,15 @@ def _edit(source: Path, instruction: str, out: Path | None, **options: Any) -> N
 
 
 def _edit_flat(source: Path, instruction: str, out: Path, **options: Any) -> None:
-    """A picture or a film."""
-    from scoredistill.media.video.reading import is_film
+    """An image or a video."""
+    from scoredistill.media.video.reading import is_video
     from scoredistill.tasks import edit_image, edit_video
 
     settings = {name: options[name] for name in ("wrap", "prior", "method", "resume", *SHARED, *FLAT_ONLY)}
     settings |= {"regions": options["region"], "out": out, "progress": True}
-    if is_film(source):
-        film = edit_video(source, instruction, file=options["file"], **settings)
-        what, rows, seconds = f"{len(film.source)} frames", film.counts["rows"], film.seconds
+    if is_video(source):
+        video = edit_video(source, instruction, file=options["file"], **settings)
+        what, rows, seconds = f"{len(video.source)} frames", video.counts["rows"], video.seconds
     else:
         made = edit_image(source, instruction, **settings)
         what, rows, seconds = f"{made.image.width}x{made.image.height} pixels", made.counts["rows"], made.seconds

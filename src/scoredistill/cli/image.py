@@ -25,22 +25,22 @@ def image(
     dtype: str | None = None,
     device: str | None = None,
 ) -> None:
-    """Make pictures of a prompt by distillation: PNGs, a film of it, metrics and a report.
+    """Make images of a prompt by distillation: PNGs, a video of it, metrics and a report.
 
     Args:
-        prompt: What the picture shows, for example "a hamburger".
+        prompt: What the image shows, for example "a hamburger".
         out: Folder for all that is written, runs/PROMPT-METHOD by default; preview.png in it shows the run as it goes.
         method: msd (mean shift), sds (score distillation sampling), csd (collaborative), or ddim (ordinary sampling).
         prior: "emoji" (bundled), a folder with a diffusers pipeline, or a hub name.
-        image: What is optimised: mlp (a coordinate network), latents or pixels.
-        steps: Optimisation steps; the method's own number by default.
-        particles: Pictures at once; 1 by default, 4 for csd.
+        image: What is optimized: mlp (a coordinate network), latents or pixels.
+        steps: Optimization steps; the method's own number by default.
+        particles: Images at once; 1 by default, 4 for csd.
         guidance: Classifier-free guidance scale, 1 is none.
         lr: Learning rate of Adam; 0 for plain gradient steps of length 1.
-        through: How gradients on latents come back to pictures: encoder (chain rule) or decoder.
-        follow: Optimiser steps per gradient; more lets slow images keep up with few network calls.
-        negative_prompt: What the picture should not show.
-        seed: Of all randomness; the same seed gives the same picture.
+        through: How gradients on latents come back to images: encoder (chain rule) or decoder.
+        follow: Optimizer steps per gradient; more lets slow images keep up with few network calls.
+        negative_prompt: What the image should not show.
+        seed: Of all randomness; the same seed gives the same image.
         resume: Go on with the interrupted run in --out.
         dtype: Of the networks: float32 (default), float16 or bfloat16.
         device: For example cpu, cuda or cuda:1; a GPU if there is one by default.
@@ -59,4 +59,4 @@ def image(
     }
     result = text_to_image(prompt, prior, method, out=out, resume=resume, progress=True, **settings)
     rows, seconds = result.counts["rows"], result.seconds
-    print(f"{len(result.images)} picture(s), {rows} network rows, {seconds:.1f} s: {out / 'report.html'}")
+    print(f"{len(result.images)} image(s), {rows} network rows, {seconds:.1f} s: {out / 'report.html'}")

@@ -36,7 +36,7 @@ def object_(
     dtype: str | None = None,
     device: str | None = None,
 ) -> None:
-    """Make a thing of a prompt, in three dimensions: mesh or splats, films that turn, depths, normals and a report.
+    """Make a thing of a prompt, in three dimensions: mesh or splats, videos that turn, depths, normals and a report.
 
     Args:
         prompt: What it is, for example "a hamburger".
@@ -50,12 +50,12 @@ def object_(
         views: Rendered per step, coupled by methods that couple.
         guidance: Classifier-free guidance scale, 1 is none.
         lr: Learning rate of Adam.
-        follow: Optimiser steps per gradient.
+        follow: Optimizer steps per gradient.
         size: Height and width of renders in pixels; the prior's own, but at most 64, by default.
         elevation: Lowest and highest elevation of the cameras, degrees.
         view_prompts: Say in the prompt from where a view is seen; by default for all but the bundled prior.
         perp_neg: Lead views away from the front, against things with several faces.
-        shading: albedo (colours alone) or mixed (also lit and without colours).
+        shading: albedo (colors alone) or mixed (also lit and without colors).
         background: white, random or learned.
         negative_prompt: What it should not be.
         sparsity: Penalty of fog.

@@ -25,7 +25,7 @@ def prior(
         name: The model: a bundled name, or a folder; to show, also clip.
         data: Folder of the emoji data, fetched when it is empty.
         out: File for the figures; they are printed as well.
-        sheet: Picture file for what the model makes of the common prompts, or of held-out pictures.
+        sheet: Image file for what the model makes of the common prompts, or of held-out images.
         seeds: Samples of each prompt.
     """
     from scoredistill.priors import pipelines

@@ -21,10 +21,10 @@ def scene(
     Args:
         action: list (the names), or make.
         name: Of the scene to make, for example toys.
-        out: Folder for pictures, masks, depths and transforms.json, runs/scene-NAME by default.
-        views: Pictures to fit to.
-        held_out: Further pictures, to judge by.
-        size: Height and width of the pictures in pixels.
+        out: Folder for images, masks, depths and transforms.json, runs/scene-NAME by default.
+        views: Images to fit to.
+        held_out: Further images, to judge by.
+        size: Height and width of the images in pixels.
         elevation: Lowest and highest elevation of the cameras, degrees.
         seed: Of the places of the cameras.
     """

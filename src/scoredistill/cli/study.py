@@ -17,7 +17,7 @@ def toy(
 ) -> None:
     """Which estimator, and why: all methods on distributions in the plane whose scores are known exactly.
 
-    The same command goes on with an interrupted study. Writes results.json, report.html and pictures.
+    The same command goes on with an interrupted study. Writes results.json, report.html and images.
 
     Args:
         out: Folder for all that is written.
@@ -50,11 +50,11 @@ def bench(
 ) -> None:
     """Compare all methods, with error bars, at their own settings and at equal cost, where the truth is known.
 
-    The same command goes on with an interrupted study. Writes results.json, report.html, tables.md and pictures;
+    The same command goes on with an interrupted study. Writes results.json, report.html, tables.md and images;
     preview.png shows what is there so far.
 
     Args:
-        what: images: text to 2-D, the study of the mean-shift paper (truth: DDIM samples). edits: pictures and films
+        what: images: text to 2-D, the study of the mean-shift paper (truth: DDIM samples). edits: images and videos
             edited by CSD-Edit and its alternatives (truth: the procedural edit); needs scoredistill[bench]. objects:
             text to 3-D. scenes: posed scenes edited by instruction (truth: the procedural edit of true views); needs
             scoredistill[scenes].
@@ -65,10 +65,10 @@ def bench(
         methods: For example ddim sds msd, or csd windows; all (objects: sds sdi msd csd) by default, and then with all
             that belongs to no method.
         blocks: Settings of images: mlp, latents, mlp_equal, latents_equal, ideal, ablation; all by default.
-        seeds: Pictures or things of each prompt, 3 by default; or runs of each edit, 1 by default. 1 with --quick.
+        seeds: Images or things of each prompt, 3 by default; or runs of each edit, 1 by default. 1 with --quick.
         clip: The CLIP that judges: a folder or hub name; the bundled one by default.
         inception: Also the FID of the literature; needs torch-fidelity, which fetches the weights of Inception.
-        quick: Four prompts, ddim, sds and msd; or two pictures, two instructions and one clip; or two things by sds and
+        quick: Four prompts, ddim, sds and msd; or two images, two instructions and one clip; or two things by sds and
             msd; or one scene by csd and one_view. Some minutes.
         workers: Processes, of one thread each.
     """

@@ -1,4 +1,4 @@
-"""The emoji data set: vector files and names from npm packages, rasterised once to 64x64 RGBA and kept as one file.
+"""The emoji data set: vector files and names from npm packages, rasterized once to 64x64 RGBA and kept as one file.
 
 Sources: seven Iconify packages (SVG) and ``emojibase-data`` (names, tags, groups). They are fetched by the ordinary npm
 client and never committed. A *concept* is an emoji name ("red apple"); a *style* is the set that drew it ("noto").
@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 SIZE = 64
-"""Side of a rasterised emoji, in pixels."""
+"""Side of a rasterized emoji, in pixels."""
 
 STYLES: dict[str, str] = {
     "fluent-emoji": "glossy",
@@ -47,7 +47,7 @@ GROUPS = (0, 3, 4, 5, 6, 7)
 
 @dataclass(frozen=True)
 class Emoji:
-    """Rasterised emoji with their names; the arrays share their first dimension.
+    """Rasterized emoji with their names; the arrays share their first dimension.
 
     Attributes:
         rgba: ``uint8[n, 64, 64, 4]``, straight (not premultiplied) alpha.
@@ -123,7 +123,7 @@ def common_names() -> dict[str, int]:
 
 
 def load_emoji(folder: Path) -> Emoji:
-    """The data set in `folder`; the first call fetches and rasterises the packages, later ones read a cache."""
+    """The data set in `folder`; the first call fetches and rasterizes the packages, later ones read a cache."""
     cache = folder / f"emoji{SIZE}.npz"
     if not cache.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def load_emoji(folder: Path) -> Emoji:
 
 
 def prepare(folder: Path) -> Emoji:
-    """Fetch, match names to drawings, rasterise."""
+    """Fetch, match names to drawings, rasterize."""
     entries = [entry for entry in read_json(folder, NAMES_PACKAGE, "en/data.json") if entry.get("group") in GROUPS]
     jobs: list[tuple[str, int, int]] = []
     for style, package in enumerate(STYLES):
@@ -141,8 +141,8 @@ def prepare(folder: Path) -> Emoji:
             if svg := find_svg(icons, entry["label"]):
                 jobs.append((svg, concept, style))
     with ProcessPoolExecutor() as pool:
-        drawn = pool.map(rasterise, [svg for svg, _, _ in jobs], chunksize=32)
-        rgba = np.stack(list(tqdm(drawn, total=len(jobs), desc="rasterise", unit="emoji")))
+        drawn = pool.map(rasterize, [svg for svg, _, _ in jobs], chunksize=32)
+        rgba = np.stack(list(tqdm(drawn, total=len(jobs), desc="rasterize", unit="emoji")))
     used = sorted({concept for _, concept, _ in jobs})
     return Emoji(
         rgba,
@@ -170,15 +170,15 @@ def slug(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")
 
 
-def rasterise(svg: str) -> NDArray[np.uint8]:
-    """SVG text -> ``uint8[64, 64, 4]``, straight alpha, centred if it is not square."""
+def rasterize(svg: str) -> NDArray[np.uint8]:
+    """SVG text -> ``uint8[64, 64, 4]``, straight alpha, centerd if it is not square."""
     try:
         from resvg_py import svg_to_bytes
     except ImportError as error:
         raise SystemExit("Drawing the emoji needs resvg-py: pip install 'scoredistill[train]'.") from error
     sized = svg.replace("<svg ", f'<svg width="{SIZE}" height="{SIZE}" ', 1)
-    picture = Image.open(io.BytesIO(bytes(svg_to_bytes(svg_string=sized, skip_system_fonts=True)))).convert("RGBA")
-    return np.asarray(picture, dtype=np.uint8)
+    image = Image.open(io.BytesIO(bytes(svg_to_bytes(svg_string=sized, skip_system_fonts=True)))).convert("RGBA")
+    return np.asarray(image, dtype=np.uint8)
 
 
 def read_json(folder: Path, package: str, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Pictures and clips of the study, from packages: nothing is fetched. None of the pictures taught the bundled editor.
+"""Images and clips of the study, from packages: nothing is fetched. None of the images taught the bundled editor.
 
 panoramas    360-degree, 1024x512, of viser
 photographs  scikit-image and scikit-learn, the two that were kept from training
@@ -14,10 +14,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from scoredistill.media.images import read_picture, to_tensor
+from scoredistill.media.images import read_image, to_tensor
 from scoredistill.media.video import open_video
 
-PICTURES: dict[str, tuple[str, str]] = {  # name -> (package, file inside it)
+IMAGES: dict[str, tuple[str, str]] = {  # name -> (package, file inside it)
     "forest": ("viser", "_assets/hdri/forest_slope_1k.jpg"),
     "venice": ("viser", "_assets/hdri/venice_sunset_1k.jpg"),
     "square": ("viser", "_assets/hdri/potsdamer_platz_1k.jpg"),
@@ -46,15 +46,15 @@ def path_of(package: str, file: str) -> Path:
     if spec is None or spec.origin is None or not (found := Path(spec.origin).parent / file).is_file():
         name = DISTRIBUTIONS[package]
         raise ValueError(
-            f"the study's pictures are in packages, and {name} is missing: pip install 'scoredistill[bench]'"
+            f"the study's images are in packages, and {name} is missing: pip install 'scoredistill[bench]'"
         )
     return found
 
 
 @cache
-def picture(name: str, height: int) -> Float[Tensor, "1 3 h w"]:
-    """A picture, reduced to a height, its width a multiple of 8 pixels."""
-    full = read_picture(path_of(*PICTURES[name]))
+def image(name: str, height: int) -> Float[Tensor, "1 3 h w"]:
+    """An image, reduced to a height, its width a multiple of 8 pixels."""
+    full = read_image(path_of(*IMAGES[name]))
     width = max(8, round(full.width * height / full.height / 8) * 8)
     return to_tensor(full.resize((width, height), Image.Resampling.LANCZOS))
 

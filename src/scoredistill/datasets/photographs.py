@@ -18,7 +18,7 @@ HELD_OUT = ("chelsea.png", "flower.jpg")
 
 
 def folders() -> list[Path]:
-    """Where the two packages keep their pictures.
+    """Where the two packages keep their images.
 
     Raises:
         SystemExit: one of them is not installed.
@@ -41,15 +41,15 @@ def load(names: tuple[str, ...]) -> list[Image.Image]:
 def crops(names: tuple[str, ...], n: int, size: int = 64, seed: int = 0) -> UInt8[NDArray, "n s s 3"]:
     """`n` random square crops of all scales, from `size` pixels to the whole shorter side, resized to `size`."""
     rng = np.random.default_rng(seed)
-    pictures = load(names)
+    images = load(names)
     result = np.empty((n, size, size, 3), np.uint8)
     for index in range(n):
-        picture = pictures[index % len(pictures)]
-        shorter = min(picture.size)
+        image = images[index % len(images)]
+        shorter = min(image.size)
         side = int(np.exp(rng.uniform(np.log(min(size, shorter)), np.log(shorter))))
-        left, top = (int(rng.integers(0, length - side + 1)) for length in picture.size)
+        left, top = (int(rng.integers(0, length - side + 1)) for length in image.size)
         box = (left, top, left + side, top + side)
-        result[index] = np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS, box=box))
+        result[index] = np.asarray(image.resize((size, size), Image.Resampling.LANCZOS, box=box))
     return result
 
 

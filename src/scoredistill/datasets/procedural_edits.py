@@ -1,6 +1,6 @@
-r"""Edits with a known result: an instruction beside the function that does what it says, for pictures of any size.
+r"""Edits with a known result: an instruction beside the function that does what it says, for images of any size.
 
-All work on pictures in [0, 1] pixel by pixel, or within a few pixels of it, so that a window of the edited picture is
+All work on images in [0, 1] pixel by pixel, or within a few pixels of it, so that a window of the edited image is
 the edited window. With luma L = .299 R + .587 G + .114 B and mix(a, b; s) = a + s (b - a):
 
     black and white   L
@@ -9,14 +9,14 @@ the edited window. With luma L = .299 R + .587 G + .114 B and mix(a, b; s) = a +
     sunset            rgb^(.8, 1.1, 1.5) * (1, .86, .62) + (.08, 0, 0)
     snowy             mix(mix(rgb, L; .6), white; smoothstep(.25, .85; L)) * (.94, .97, 1)
     inverted          1 - rgb
-    pencil sketch     L / blur(L), clipped: dark lines where the picture is darker than its surroundings
+    pencil sketch     L / blur(L), clipped: dark lines where the image is darker than its surroundings
     pixelated         means of blocks of 1/16 of 64 pixels
-    posterised        four levels a channel
+    posterized        four levels a channel
     blurry            Gaussian, one sigma of 1.5 pixels in 64
-    tinted c          black -> colour c -> white along L
-    other colours     all hues turned by one random angle: many results are true, on purpose
+    tinted c          black -> color c -> white along L
+    other colors     all hues turned by one random angle: many results are true, on purpose
 
-Distances in pixels are those of a 64-pixel picture; `unit` scales them.
+Distances in pixels are those of a 64-pixel image; `unit` scales them.
 """
 
 import math
@@ -50,7 +50,7 @@ class Edit:
     Attributes:
         name: short, unique.
         instructions: ways to ask for it; the first is the plainest.
-        caption: what to add to the caption of an edited picture.
+        caption: what to add to the caption of an edited image.
         apply: (images, unit, rng) -> edited images; rng is read only where many results are true.
         exact: whether there is one true result.
     """
@@ -62,11 +62,11 @@ class Edit:
     exact: bool = True
 
     def __call__(self, images: Images, unit: float = 1.0, rng: torch.Generator | None = None) -> Images:
-        """The edited pictures.
+        """The edited images.
 
         Args:
             images: in [0, 1].
-            unit: pixels of these pictures that count as one pixel of a 64-pixel picture.
+            unit: pixels of these images that count as one pixel of a 64-pixel image.
             rng: for edits that are not exact.
         """
         return self.apply(images, unit, rng).clamp(0, 1)
@@ -83,7 +83,7 @@ def mix(a: Tensor, b: Tensor, share: Tensor | float) -> Tensor:
     return a + share * (b - a)
 
 
-def coloured(images: Tensor, gain: tuple[float, float, float]) -> Tensor:
+def colored(images: Tensor, gain: tuple[float, float, float]) -> Tensor:
     """Each channel times its gain."""
     return images * images.new_tensor(gain)[:, None, None]
 
@@ -97,18 +97,18 @@ def sepia(images: Images, unit: float, rng: torch.Generator | None) -> Images:
 
 
 def night(images: Images, unit: float, rng: torch.Generator | None) -> Images:
-    return coloured(mix(images, luma(images), 0.5), (0.22, 0.28, 0.5))
+    return colored(mix(images, luma(images), 0.5), (0.22, 0.28, 0.5))
 
 
 def sunset(images: Images, unit: float, rng: torch.Generator | None) -> Images:
     powers = images.new_tensor([0.8, 1.1, 1.5])[:, None, None]
-    return coloured(images.clamp(0, 1) ** powers, (1.0, 0.86, 0.62)) + images.new_tensor([0.08, 0, 0])[:, None, None]
+    return colored(images.clamp(0, 1) ** powers, (1.0, 0.86, 0.62)) + images.new_tensor([0.08, 0, 0])[:, None, None]
 
 
 def snowy(images: Images, unit: float, rng: torch.Generator | None) -> Images:
     light = luma(images)
     s = ((light - 0.25) / 0.6).clamp(0, 1)
-    return coloured(mix(mix(images, light, 0.6), torch.ones_like(images), s * s * (3 - 2 * s)), (0.94, 0.97, 1.0))
+    return colored(mix(mix(images, light, 0.6), torch.ones_like(images), s * s * (3 - 2 * s)), (0.94, 0.97, 1.0))
 
 
 def inverted(images: Images, unit: float, rng: torch.Generator | None) -> Images:
@@ -128,7 +128,7 @@ def pixelated(images: Images, unit: float, rng: torch.Generator | None) -> Image
     return coarse.repeat_interleave(block, 2).repeat_interleave(block, 3)[..., :height, :width]
 
 
-def posterised(images: Images, unit: float, rng: torch.Generator | None) -> Images:
+def posterized(images: Images, unit: float, rng: torch.Generator | None) -> Images:
     return (images * 3.999).floor() / 3
 
 
@@ -136,13 +136,13 @@ def blurry(images: Images, unit: float, rng: torch.Generator | None) -> Images:
     return blurred(images, 1.5 * unit)
 
 
-def other_colours(images: Images, unit: float, rng: torch.Generator | None) -> Images:
+def other_colors(images: Images, unit: float, rng: torch.Generator | None) -> Images:
     angle = math.pi * (1 / 3 + 4 / 3 * torch.rand(len(images), generator=rng, dtype=images.dtype))
     return hue_turned(images, angle.to(images.device))
 
 
-def hue_turned(images: Images, angle: Float[Tensor, "b"]) -> Images:
-    """Rotate each picture's colours about the gray axis, by radians."""
+def hue_turned(images: Images, angle: Float[Tensor, " b"]) -> Images:
+    """Rotate each image's colors about the gray axis, by radians."""
     cos, sin = angle.cos()[:, None, None, None], angle.sin()[:, None, None, None]
     gray = images.mean(1, keepdim=True)
     red, green, blue = images.unbind(1)
@@ -150,11 +150,11 @@ def hue_turned(images: Images, angle: Float[Tensor, "b"]) -> Images:
     return gray + cos * (images - gray) + sin * across
 
 
-def tinted(colour: str) -> Callable[[Images, float, torch.Generator | None], Images]:
-    """The edit that draws a picture in shades of one colour."""
+def tinted(color: str) -> Callable[[Images, float, torch.Generator | None], Images]:
+    """The edit that draws an image in shades of one color."""
 
     def apply(images: Images, unit: float, rng: torch.Generator | None) -> Images:
-        light, middle = luma(images), images.new_tensor(TINTS[colour])[:, None, None]
+        light, middle = luma(images), images.new_tensor(TINTS[color])[:, None, None]
         return torch.where(light < 0.5, 2 * light * middle, mix(middle, torch.ones_like(images), 2 * light - 1))
 
     return apply
@@ -175,12 +175,12 @@ EDITS: dict[str, Edit] = {
         Edit("pencil sketch", ("turn it into a pencil sketch", "make it a pencil drawing", "sketch it"),
              "as a pencil sketch", pencil_sketch),
         Edit("pixelated", ("pixelate it", "make it pixel art", "turn it into pixel art"), "as pixel art", pixelated),
-        Edit("posterised", ("posterize it", "turn it into a poster", "use few colors"), "as a poster", posterised),
+        Edit("posterized", ("posterize it", "turn it into a poster", "use few colors"), "as a poster", posterized),
         Edit("blurry", ("blur it", "make it blurry", "make it out of focus"), "out of focus", blurry),
-        *(Edit(f"tinted {colour}", (f"make it {colour}", f"tint it {colour}", f"turn it {colour}"),
-               f"in {colour} tones", tinted(colour)) for colour in TINTS),
+        *(Edit(f"tinted {color}", (f"make it {color}", f"tint it {color}", f"turn it {color}"),
+               f"in {color} tones", tinted(color)) for color in TINTS),
         Edit("other colors", ("change the colors", "give it other colors", "recolor it"), "in other colors",
-             other_colours, exact=False),
+             other_colors, exact=False),
     )
 }  # fmt: skip
 """All edits by name."""

@@ -1,12 +1,12 @@
-r"""Posed pictures of small scenes, taken of the meshes that pybullet brings along by its own renderer, on the CPU.
+r"""Posed images of small scenes, taken of the meshes that pybullet brings along by its own renderer, on the CPU.
 
-A scene is a few coloured or textured meshes. It lies within the ball of radius 1 around the origin, z up, its front
+A scene is a few colored or textured meshes. It lies within the ball of radius 1 around the origin, z up, its front
 towards -y (`camera`). Two lights stand fixed in the world, at d_1 and d_2, and there are neither shadows nor gloss, so
-that a point of the surface with normal n has one colour in all pictures:
+that a point of the surface with normal n has one color in all images:
 
-    colour = albedo ( AMBIENT + DIFFUSE (max(0, n d_1) + max(0, n d_2)) )
+    color = albedo ( AMBIENT + DIFFUSE (max(0, n d_1) + max(0, n d_2)) )
 
-Pictures are rendered `samples` times as large and averaged. Pixel (i, j) of TinyRenderer takes its sample at column j
+Images are rendered `samples` times as large and averaged. Pixel (i, j) of TinyRenderer takes its sample at column j
 and row i + 1 of the OpenGL viewport, not at (j + 1/2, i + 1/2); the projection matrix is shifted by half a pixel to
 make up for that.
 
@@ -47,28 +47,28 @@ class Piece:
         at: position of its origin.
         turn: roll, pitch and yaw in degrees.
         scale: factor, or one for each axis (of an OBJ file).
-        colour: RGB in [0, 1], which multiplies a texture; None for that of the file.
+        color: RGB in [0, 1], which multiplies a texture; None for that of the file.
     """
 
     file: str
     at: tuple[float, float, float] = (0.0, 0.0, 0.0)
     turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scale: float | tuple[float, float, float] = 1.0
-    colour: tuple[float, float, float] | None = None
+    color: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Pieces, and the ball they fill: a point x of the unit ball is `centre` + `radius` x among the pieces."""
+    """Pieces, and the ball they fill: a point x of the unit ball is `center` + `radius` x among the pieces."""
 
     pieces: tuple[Piece, ...]
-    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    center: tuple[float, float, float] = (0.0, 0.0, 0.0)
     radius: float = 1.0
 
 
 @dataclass(frozen=True)
 class Shots:
-    """Pictures of a scene.
+    """Images of a scene.
 
     Args:
         rgb: composited on the background, in [0, 1].
@@ -85,9 +85,9 @@ class Shots:
 
 SCENES: dict[str, Scene] = {
     "duck": Scene((Piece("duck.obj", turn=(90.0, 0.0, 90.0)),), (0.08, -0.18, 0.83), 0.97),
-    "bunny": Scene((Piece("bunny.obj", colour=(0.95, 0.6, 0.7)),), (0.0, -0.02, 0.02), 1.01),
+    "bunny": Scene((Piece("bunny.obj", color=(0.95, 0.6, 0.7)),), (0.0, -0.02, 0.02), 1.01),
     "teddy": Scene(
-        (Piece("teddy2_VHACD_CHs.obj", turn=(90.0, 0.0, 180.0), colour=(0.8, 0.5, 0.22)),), (-0.68, 0.21, 0.66), 0.5
+        (Piece("teddy2_VHACD_CHs.obj", turn=(90.0, 0.0, 180.0), color=(0.8, 0.5, 0.22)),), (-0.68, 0.21, 0.66), 0.5
     ),
     "ring": Scene((Piece("torus/torus_textured.obj"),), (0.0, 0.0, 0.0), 0.77),
     "racecar": Scene((Piece("racecar/racecar.urdf", turn=(0.0, 0.0, -90.0), scale=8.0),), (0.0, -1.33, 0.58), 2.09),
@@ -96,7 +96,7 @@ SCENES: dict[str, Scene] = {
     "bicycle": Scene((Piece("bicycle/bike.urdf", turn=(0.0, 0.0, -90.0)),), (-0.03, -0.13, -0.43), 1.41),
     "toys": Scene(
         (
-            Piece("cylinder", at=(0.0, 0.0, -0.03), scale=(1.25, 1.25, 0.06), colour=(0.35, 0.7, 0.4)),
+            Piece("cylinder", at=(0.0, 0.0, -0.03), scale=(1.25, 1.25, 0.06), color=(0.35, 0.7, 0.4)),
             Piece("soccerball.urdf", at=(-0.45, 0.4, 0.5), scale=1.0),
             Piece("duck.obj", at=(0.45, -0.25, -0.05), turn=(90.0, 0.0, 110.0), scale=0.55),
             Piece("lego/lego.urdf", at=(-0.4, -0.6, 0.2), turn=(0.0, 0.0, 25.0), scale=17.0),
@@ -125,7 +125,7 @@ def render(
     background: Sequence[float] = (1.0, 1.0, 1.0),
     samples: int = 3,
 ) -> Shots:
-    """Pictures of a scene by name, on a background of one colour.
+    """Images of a scene by name, on a background of one color.
 
     Args:
         name: one of `SCENES`.
@@ -153,7 +153,7 @@ def spread(n: int, elevation: tuple[float, float], size: int = 64, seed: int = 0
     """n cameras that lie evenly on the part of the sphere between two elevations, in degrees: a Fibonacci spiral.
 
     The heights sin(e) are at equal steps, each at the golden angle from the one before; the seed turns the spiral.
-    Distance 3, field of view 40 degrees: the unit ball fills the picture.
+    Distance 3, field of view 40 degrees: the unit ball fills the image.
 
     Raises:
         ValueError: for n < 1, or elevations out of order or out of [-90, 90].
@@ -181,14 +181,14 @@ def make(
     """Write a posed scene as a folder in the form of `capture.write_transforms`, and give it back.
 
     All views lie on one spiral (`spread`), and those held out are taken from it at equal steps, so that they stand
-    between the others. Pictures are RGB on the background.
+    between the others. Images are RGB on the background.
 
     Args:
         name: one of `SCENES`.
         out: a folder that is missing or empty.
-        views: pictures for reconstruction, at least 2.
-        held_out: further pictures, for testing.
-        size: side of the pictures in pixels.
+        views: images for reconstruction, at least 2.
+        held_out: further images, for testing.
+        size: side of the images in pixels.
         elevation: of the cameras, (low, high) in degrees.
         seed: azimuth of the first camera.
         background: RGB in [0, 1].
@@ -220,7 +220,7 @@ def _scene(name: str) -> Scene:
 
 @contextmanager
 def _stage(scene: Scene) -> Iterator[Any]:
-    """A function that takes one picture of the scene: camera -> colours [h, w, 3], covered [h, w], depth [h, w]."""
+    """A function that takes one image of the scene: camera -> colors [h, w, 3], covered [h, w], depth [h, w]."""
     with _quiet():
         try:
             import pybullet as bullet
@@ -249,7 +249,7 @@ def _place(bullet: Any, client: int, piece: Piece) -> None:
     form: dict[str, Any] = {"fileName": piece.file, "meshScale": (x, y, z)}
     if piece.file == "cylinder":
         form = {"radius": x, "length": z}
-    paint = {} if piece.colour is None else {"rgbaColor": (*piece.colour, 1.0)}
+    paint = {} if piece.color is None else {"rgbaColor": (*piece.color, 1.0)}
     kind = bullet.GEOM_CYLINDER if piece.file == "cylinder" else bullet.GEOM_MESH
     shape = bullet.createVisualShape(kind, **form, **paint, physicsClientId=client)
     bullet.createMultiBody(
@@ -258,15 +258,15 @@ def _place(bullet: Any, client: int, piece: Piece) -> None:
 
 
 def _shot(bullet: Any, client: int, scene: Scene, camera: Cameras) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One camera's picture; the camera is moved into the world of the pieces instead of the pieces to the unit ball."""
+    """One camera's image; the camera is moved into the world of the pieces instead of the pieces to the unit ball."""
     height, width = camera.size
     pose = camera.poses[0].double().numpy().copy()
     away = max(0.0, float(pose[:3, 2] @ pose[:3, 3]))  # depth of the origin
     near, far = scene.radius * max(0.05, away - 1.1), scene.radius * (away + 1.1)
-    pose[:3, 3] = np.asarray(scene.centre) + scene.radius * pose[:3, 3]
+    pose[:3, 3] = np.asarray(scene.center) + scene.radius * pose[:3, 3]
     view = np.linalg.inv(pose).T.flatten().tolist()
     lens = projection(camera, near, far).T.flatten().tolist()
-    colours = np.zeros((height, width, 3), np.float32)
+    colors = np.zeros((height, width, 3), np.float32)
     for light in LIGHTS:
         _, _, rgba, z, owner = bullet.getCameraImage(
             width,
@@ -282,17 +282,17 @@ def _shot(bullet: Any, client: int, scene: Scene, camera: Cameras) -> tuple[np.n
             renderer=bullet.ER_TINY_RENDERER,
             physicsClientId=client,
         )
-        colours += np.asarray(rgba, np.uint8).reshape(height, width, 4)[..., :3] / np.float32(255)
+        colors += np.asarray(rgba, np.uint8).reshape(height, width, 4)[..., :3] / np.float32(255)
     covered = np.asarray(owner).reshape(height, width) >= 0
     z = 2 * np.asarray(z, np.float64).reshape(height, width) - 1
     depth = 2 * far * near / (far + near - z * (far - near)) / scene.radius
-    return colours, covered, depth
+    return colors, covered, depth
 
 
 def projection(camera: Cameras, near: float, far: float) -> np.ndarray:
     """OpenGL's matrix [4, 4] of one camera, for a renderer that samples at column j and row i + 1 (see the module)."""
     height, width = camera.size
-    (fx, fy), (cx, cy) = camera.focal[0].tolist(), camera.centre[0].tolist()
+    (fx, fy), (cx, cy) = camera.focal[0].tolist(), camera.center[0].tolist()
     return np.array(
         [
             [2 * fx / width, 0, 1 - (2 * cx - 1) / width, 0],
@@ -306,12 +306,12 @@ def projection(camera: Cameras, near: float, far: float) -> np.ndarray:
 def _averaged(
     taken: tuple[np.ndarray, np.ndarray, np.ndarray], background: Sequence[float], samples: int
 ) -> np.ndarray:
-    """RGB, alpha and depth [5, h, w] from the samples of one picture: colours, covered and depth."""
-    colours, covered, depth = taken
+    """RGB, alpha and depth [5, h, w] from the samples of one image: colors, covered and depth."""
+    colors, covered, depth = taken
     tiles = lambda v: v.reshape(v.shape[0] // samples, samples, v.shape[1] // samples, samples, -1).mean((1, 3))
     mask = covered[..., None].astype(np.float32)
     alpha = tiles(mask)
-    rgb = tiles(colours * mask) + (1 - alpha) * np.asarray(background, np.float32)
+    rgb = tiles(colors * mask) + (1 - alpha) * np.asarray(background, np.float32)
     far = tiles(depth[..., None] * mask) / np.maximum(alpha, 1e-6)
     return np.concatenate([rgb.clip(0, 1), alpha, far], -1).transpose(2, 0, 1).astype(np.float32)
 

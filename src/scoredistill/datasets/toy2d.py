@@ -4,7 +4,7 @@ Each is a set of strokes: rows of Gaussians that are long along the stroke and t
 
     C_k = a_k^2 u_k u_k^T + b_k^2 v_k v_k^T,    u_k along the stroke, v_k across it.
 
-With a_k no less than half of the distance between neighbours the density along a stroke is smooth (a ripple of 1.5 %).
+With a_k no less than half of the distance between neighbors the density along a stroke is smooth (a ripple of 1.5 %).
 
     set       entropy   what it is
     fractal   -1.50     a tree whose branches fork and thin; a second class grows from the same root the other way
@@ -86,7 +86,7 @@ def spiral(schedule: Schedule | None = None, dtype: torch.dtype = torch.float64)
 
 
 def pinwheel(schedule: Schedule | None = None, dtype: torch.dtype = torch.float64) -> GaussianMixture:
-    """Five blades bent clockwise, broad inside, thin and rare at their outer ends."""
+    """Five blades bent time schedulewise, broad inside, thin and rare at their outer ends."""
     n, bend = 24, 1.25
     u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     radius = 0.04 + 1.3 * u

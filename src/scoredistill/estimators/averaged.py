@@ -31,7 +31,7 @@ class Averaged(Estimator):
             raise ValueError(f"samples must be at least 1, not {self.samples}")
 
     @torch.no_grad()
-    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
         n, b = self.samples, len(batch.x)
 
         def rows(x: Tensor) -> Tensor:

@@ -33,11 +33,11 @@ class Batch:
         group: number of each particle's group; particles of different groups share nothing. One group by default.
     """
 
-    x: Float[Tensor, "b *d"]
+    x: Float[Tensor, " b *d"]
     cond: Cond | None = None
-    source: Float[Tensor, "*n"] | None = None
+    source: Float[Tensor, " *n"] | None = None
     source_cond: Cond | None = None
-    group: Int[Tensor, "b"] | None = None
+    group: Int[Tensor, " b"] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class Estimate:
         x_t: the noised particles that were looked at, of estimators that look at one noise level.
     """
 
-    grad: Float[Tensor, "b *d"]
+    grad: Float[Tensor, " b *d"]
     loss: Tensor | None = None
     info: Mapping[str, Tensor] = field(default_factory=dict)
-    x_t: Float[Tensor, "b *d"] | None = None
+    x_t: Float[Tensor, " b *d"] | None = None
 
 
 class Estimator(ABC):
     """Maps (prior, batch, t, rng) to an Estimate."""
 
     @abstractmethod
-    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
         """Estimate the gradient on batch.x.
 
         Args:

@@ -9,14 +9,14 @@ formula m = h^2 grad log(p_h / q_w^beta): beta = 0 is mean-shift distillation (h
 beta = 1 the particle flow that lowers KL(q || p) at scale h, and in between q tends to p^(1 / beta), a lower
 temperature.
 
-The spacing is the median distance of a particle to its nearest neighbour. Below it a kernel sees single particles: with
+The spacing is the median distance of a particle to its nearest neighbor. Below it a kernel sees single particles: with
 w = h their repulsion dies out while h still falls, and particles drift together. With w held at the spacing repulsion
 lives on, weak, and h may go as low as it likes. Then q_w meets p_h where the particles' variance is w^2 - h^2 below
 that of p: nothing where particles are many, and thin strokes where they are few.
 
-The rest of the rule is the clock (`annealing`): h falls geometrically from the prior's `spread` by a factor of 250. All
-lengths come from the prior and the particles, so data ten times larger give particles ten times farther apart. How it
-compares with constants, from which starts and in 64 dimensions: docs/results/toy/collaborative.md.
+The rest of the rule is the time schedule (`annealing`): h falls geometrically from the prior's `spread` by a factor
+of 250. All lengths come from the prior and the particles, so data ten times larger give particles ten times farther
+apart. How it compares with constants, from which starts and in 64 dimensions: docs/results/toy/collaborative.md.
 
 In many dimensions the spacing is a matter of the noise. A kernel on features f measures w and the push there and pulls
 it back, J^T [f_i - D_q(f)_i] with J the derivative of f: what f does not see is not pushed. (Averaging x itself with
@@ -86,7 +86,7 @@ class CollaborativeMeanShift(Estimator):
             raise ValueError("denoised particles are features themselves: leave the kernel's features or denoised out")
 
     @torch.no_grad()
-    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
         estimate = self.base(prior, batch, t, rng)
         h = self.base.bandwidth_at(prior, t).to(batch.x.dtype)
         if self.law == "gaussian":
@@ -133,12 +133,12 @@ class Subspace:
 
     axes: Float[Tensor, "k D"]
 
-    def __call__(self, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n k"]:
+    def __call__(self, x: Float[Tensor, " n *d"]) -> Float[Tensor, "n k"]:
         return x.flatten(1) @ self.axes.T
 
 
-def spacing(x: Float[Tensor, "n *d"]) -> float:
-    """Median distance of a particle to its nearest neighbour, in the units of x; 0 for a particle alone."""
+def spacing(x: Float[Tensor, " n *d"]) -> float:
+    """Median distance of a particle to its nearest neighbor, in the units of x; 0 for a particle alone."""
     if len(x) < 2:
         return 0.0
     distance = _distances(x.flatten(1)).fill_diagonal_(torch.inf)
@@ -146,7 +146,9 @@ def spacing(x: Float[Tensor, "n *d"]) -> float:
 
 
 @torch.no_grad()
-def spread(prior: Prior, x: Float[Tensor, "n *d"], cond: Cond | None = None, rounds: int = 8, rng: Rng = None) -> float:
+def spread(
+    prior: Prior, x: Float[Tensor, " n *d"], cond: Cond | None = None, rounds: int = 8, rng: Rng = None
+) -> float:
     """Largest standard deviation of the prior in any direction, measured on its denoiser.
 
     Power iteration with the slope of D(x; r) at the mean: for a Gaussian of covariance C it is C (C + r^2 I)^-1, whose
@@ -165,13 +167,13 @@ def spread(prior: Prior, x: Float[Tensor, "n *d"], cond: Cond | None = None, rou
         raise ValueError(f"rounds must be at least 1, not {rounds}")
     ends = prior.schedule.ratio(torch.tensor([0.0, 1.0], dtype=torch.float64, device=x.device)).clamp(max=LARGEST)
     least, most = ends.tolist()
-    centre, level, s = x.mean(0, keepdim=True), most, least
-    direction = draw_noise(centre, rng)
+    center, level, s = x.mean(0, keepdim=True), most, least
+    direction = draw_noise(center, rng)
     direction = direction / direction.norm()
     for _ in range(rounds):
-        pair = torch.cat([centre + level * direction, centre - level * direction])
+        pair = torch.cat([center + level * direction, center - level * direction])
         up, down = prior.denoise_at(pair, torch.full((2,), level, dtype=x.dtype, device=x.device), cond).split(1)
-        centre, image = (up + down) / 2, (up - down) / 2
+        center, image = (up + down) / 2, (up - down) / 2
         length = image.norm().item()
         direction = image / length if length > 0 else direction
         slope = min(length / level, 0.9)
@@ -180,8 +182,8 @@ def spread(prior: Prior, x: Float[Tensor, "n *d"], cond: Cond | None = None, rou
     return s
 
 
-def annealing(prior: Prior, x: Float[Tensor, "n *d"], cond: Cond | None = None, rng: Rng = None) -> Bandwidth:
-    """The rule's clock: the bandwidth falls geometrically from the prior's spread to a 250th of it.
+def annealing(prior: Prior, x: Float[Tensor, " n *d"], cond: Cond | None = None, rng: Rng = None) -> Bandwidth:
+    """The rule's time schedule: the bandwidth falls geometrically from the prior's spread to a 250th of it.
 
     Twenty steps are enough, eight nearly. It costs the 16 network rows of `spread`. Particles may start as a grid or a
     cloud of a tenth of the spread to twice of it, around the prior. From a single point the first steps are needed to
@@ -197,12 +199,12 @@ def annealing(prior: Prior, x: Float[Tensor, "n *d"], cond: Cond | None = None, 
 
 @torch.no_grad()
 def principal_features(
-    prior: Prior, x: Float[Tensor, "n *d"], ratio: float, dims: int, cond: Cond | None = None
+    prior: Prior, x: Float[Tensor, " n *d"], ratio: float, dims: int, cond: Cond | None = None
 ) -> Subspace:
     """The directions in which the prior's denoised samples D(x; ratio) vary most: n network rows.
 
     Args:
-        x: particles spread over the prior, such as centre + spread * noise.
+        x: particles spread over the prior, such as center + spread * noise.
         ratio: noise-to-signal ratio to denoise at; the prior's `spread` is a good one.
         dims: how many, at most n - 1 and at most the entries of a particle. Too many bring the noise back.
     """

@@ -1,14 +1,14 @@
-r"""Gradients on pictures through the decoder of a latent prior.
+r"""Gradients on images through the decoder of a latent prior.
 
-A picture x has the latent z = E(x), and an estimator finds a descent direction g on z. There are two ways back to x:
+An image x has the latent z = E(x), and an estimator finds a descent direction g on z. There are two ways back to x:
 
     through the encoder    J_E(x)^T g      the chain rule: `generators.Encoded`
     through the decoder    x - D(z - g)    what z - g looks like, minus what there is: here
 
 The chain rule finds whatever change of pixels moves the latent, also patterns that no decoder would make: with a small
-encoder pictures fill with dots of its stride and saturate. Here the picture goes where the decoder's pictures are. It
+encoder images fill with dots of its stride and saturate. Here the image goes where the decoder's images are. It
 needs no backward pass: one encoding and one decoding per particle. For mean shift, whose z - g is an estimate of a
-clean sample, the gradient is the difference of two pictures, and its fixed points are decoded modes.
+clean sample, the gradient is the difference of two images, and its fixed points are decoded modes.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from scoredistill.rng import Rng
 
 @dataclass(frozen=True)
 class Decoded(EstimatorWrapper):
-    """Apply an estimator of latents to pictures: grad = x - D(z - g), z = E(x), g = base's gradient on z.
+    """Apply an estimator of latents to images: grad = x - D(z - g), z = E(x), g = base's gradient on z.
 
     Args:
         base: estimator in the prior's space.
@@ -33,7 +33,7 @@ class Decoded(EstimatorWrapper):
     base: Estimator
 
     @torch.no_grad()
-    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
         source = None if batch.source is None else prior.encode_image(batch.source)
         z = prior.encode_image(batch.x)
         estimate = self.base(prior, replace(batch, x=z, source=source), t, rng)

@@ -42,7 +42,7 @@ class MeanShift(Estimator):
 
     Args:
         bandwidth: sqrt s, the kernel's standard deviation in the units of x. None takes it from t,
-            sqrt s = sigma_t / alpha_t, so that the loop's clock anneals it.
+            sqrt s = sigma_t / alpha_t, so that the loop's time schedule anneals it.
         sampler: "mean": one network call, no noise. "product", "ancestral", "paper": y drawn by `steps` calls.
         steps: network calls of a drawn y; at least 1.
         samples: how many y are averaged. One keeps diversity, the average seeks modes.
@@ -84,7 +84,7 @@ class MeanShift(Estimator):
             raise ValueError("levels belong to the sampler 'product'")
 
     @torch.no_grad()
-    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
         x = batch.x
         ratio = self.bandwidth_at(prior, t)
         if self.sampler == "mean":
@@ -93,7 +93,7 @@ class MeanShift(Estimator):
             y = self._average(prior, x, ratio, batch.cond, rng)
         return Estimate(x - y, info={"bandwidth": ratio.mean()})
 
-    def bandwidth_at(self, prior: Prior, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    def bandwidth_at(self, prior: Prior, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """sqrt s of each particle, within what the prior's schedule has (and finite, where alpha_t = 0)."""
         if self.bandwidth is not None:
             t = prior.schedule.time_of(torch.full_like(t, self.bandwidth))

@@ -2,7 +2,8 @@
 
 Names are spelled out where acronyms clash: CSD is *Collaborative* score distillation, `ClassifierScore` the classifier
 score distillation that others abbreviate in the same way. Methods with a `scale` guide by themselves and ask the
-network behind a guided prior; the others use the prior as it is given. Each method's usual clock is in docs/estimators.
+network behind a guided prior; the others use the prior as it is given. Each method's usual time schedule is listed in
+docs/estimators.
 """
 
 import math
@@ -54,7 +55,7 @@ def SJC(reduced: bool = True) -> Residual:
 def FixedNoise(refresh: float = 0.0, weight: Weight = ratio) -> Residual:
     """SDS with one noise for the whole run, of which a share is `refresh`ed per step (consistent flow distillation).
 
-    Yan et al. 2025, https://arxiv.org/abs/2501.05445. With a descending clock it is DDIM.
+    Yan et al. 2025, https://arxiv.org/abs/2501.05445. With a descending time schedule it is DDIM.
     """
     return Residual(weight, noise=Fixed(refresh))
 
@@ -103,7 +104,7 @@ def NFSD(negative: Cond | None = None, scale: float = 7.5, weight: Weight = "sig
 
 
 def SDSBridge(source: Cond | str = "null", scale: float = 40.0, weight: Weight = "sigma2") -> Residual:
-    """Second stage of the SDS bridge: w s (e_c - e_source), `source` describing what is wrong with the picture.
+    """Second stage of the SDS bridge: w s (e_c - e_source), `source` describing what is wrong with the image.
 
     The first stage is SDS. McAllister et al. 2024, https://arxiv.org/abs/2406.09417.
     """
@@ -246,10 +247,10 @@ def CSDEdit(
     coupled: bool = True,
     share: Callable[[Tensor], Tensor] | None = None,
 ) -> Stein | Residual:
-    """Editing by collaborative score distillation: w (eps(x_t; picture, y) - eps(source_t; picture, no text)), coupled.
+    """Editing by collaborative score distillation: w (eps(x_t; image, y) - eps(source_t; image, no text)), coupled.
 
-    For `ImageGuided` priors, whose condition holds the source picture: five network rows per particle, in one call.
-    normalise="paper" is the released code's step: w/N sum_j (K_ij d_j - grad_{x_j} K_ij) with its kernel of noised
+    For `ImageGuided` priors, whose condition holds the source image: five network rows per particle, in one call.
+    normalize="paper" is the released code's step: w/N sum_j (K_ij d_j - grad_{x_j} K_ij) with its kernel of noised
     particles. coupled=False is the residual alone, share a part of it (see `Stein`). Kim et al. 2023, https://arxiv.org/abs/2307.04787.
     """
     rows = (Row(1.0, guided=True), Row(-1.0, "source", cond="null", guided=True))
@@ -257,7 +258,7 @@ def CSDEdit(
         return Residual(weight, rows, reference="zero")
     if normalise == "paper":
         if share is not None:
-            raise ValueError('normalise="paper" shares whole scores, as the released code does: leave out share')
+            raise ValueError('normalize="paper" shares whole scores, as the released code does: leave out share')
         bare = Residual("uniform", rows, reference="zero")
         return Stein(bare, RBF("paper") if kernel is None else kernel, "paper", noised=True, weight=weight)
     return Stein(Residual(weight, rows, reference="zero"), RBF() if kernel is None else kernel, normalise, share=share)

@@ -35,7 +35,7 @@ class Noise(ABC):
     """Gives the noise of a batch at one or more times, all of one noising path."""
 
     @abstractmethod
-    def __call__(self, prior: Prior, batch: Batch, times: Sequence[Float[Tensor, "b"]], rng: Rng) -> list[Tensor]:
+    def __call__(self, prior: Prior, batch: Batch, times: Sequence[Float[Tensor, " b"]], rng: Rng) -> list[Tensor]:
         """The noise n of x_t = alpha_t x + sigma_t n at each of the times, each [b, *d]."""
 
     def observe(self, prediction: Tensor) -> None:
@@ -65,7 +65,7 @@ class Random(Noise):
         if self.antithetic and self.shared:
             raise ValueError("noise cannot be antithetic and shared: choose one")
 
-    def __call__(self, prior: Prior, batch: Batch, times: Sequence[Float[Tensor, "b"]], rng: Rng) -> list[Tensor]:
+    def __call__(self, prior: Prior, batch: Batch, times: Sequence[Float[Tensor, " b"]], rng: Rng) -> list[Tensor]:
         return [self._draw(batch.x, rng)] * len(times)
 
     def _draw(self, x: Tensor, rng: Rng) -> Tensor:
@@ -93,7 +93,7 @@ class Fixed(Noise):
         self.refresh = refresh
         self.noise: Tensor | None = None
 
-    def __call__(self, prior: Prior, batch: Batch, times: Sequence[Float[Tensor, "b"]], rng: Rng) -> list[Tensor]:
+    def __call__(self, prior: Prior, batch: Batch, times: Sequence[Float[Tensor, " b"]], rng: Rng) -> list[Tensor]:
         if self.noise is None:
             self.noise = draw_noise(batch.x, rng)
         elif self.noise.shape != batch.x.shape:
@@ -149,7 +149,7 @@ class Inverted(Noise):
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], not {self.eta}")
 
-    def __call__(self, prior: Prior, batch: Batch, times: Sequence[Float[Tensor, "b"]], rng: Rng) -> list[Tensor]:
+    def __call__(self, prior: Prior, batch: Batch, times: Sequence[Float[Tensor, " b"]], rng: Rng) -> list[Tensor]:
         guided, cond = with_scale(prior, self.scale, batch.cond)
         first = times[0] if self.to is None else torch.full_like(times[0], self.to)
         x, now = batch.x, torch.zeros_like(first)  # x is taken to be at time 0
@@ -184,7 +184,7 @@ class Predicted(Noise):
     rounds: int = 1
     scale: float | None = 1.0
 
-    def __call__(self, prior: Prior, batch: Batch, times: Sequence[Float[Tensor, "b"]], rng: Rng) -> list[Tensor]:
+    def __call__(self, prior: Prior, batch: Batch, times: Sequence[Float[Tensor, " b"]], rng: Rng) -> list[Tensor]:
         guided, cond = with_scale(prior, self.scale, batch.cond)
         noise = draw_noise(batch.x, rng)
         for _ in range(self.rounds):

@@ -41,7 +41,7 @@ class OdeTarget(Estimator):
             raise ValueError(f"steps must be at least 1, not {self.steps}")
 
     @torch.no_grad()
-    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
         noise = self.noise(prior, batch, [t], rng)[0]
         guided, cond = with_scale(prior, self.scale, batch.cond)
         return Estimate(batch.x - ode_sample(guided, perturb(prior.schedule, batch.x, t, noise), t, self.steps, cond))

@@ -105,7 +105,7 @@ class Residual(Estimator):
         return self.anchor != 0.0 or self.shift != 0.0 or any(row.latent == "source" for row in self.rows)
 
     @torch.no_grad()
-    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
         if self.needs_source and batch.source is None:
             raise ValueError("this estimator edits: give the samples to start from as Batch(source=...)")
         s = None if self.second is None else self.second(t, rng)
@@ -185,7 +185,7 @@ class Residual(Estimator):
 
 
 class _Conditions:
-    """The conditions of a batch by name, each made once: equal rows are recognised by being the same object."""
+    """The conditions of a batch by name, each made once: equal rows are recognized by being the same object."""
 
     def __init__(self, prior: Prior, batch: Batch):
         self.prior, self.batch = prior, batch

@@ -7,7 +7,7 @@ particle j and K_ij a kernel of clean particles,
     row (default)     grad_i = sum_j K_ij d_j / sum_j K_ij
     paper             grad_i = 1/N sum_j ( K_ij d_j - gamma grad_{x_j} K_ij ),  gamma = 1
 
-Normalised by rows the step size does not depend on N, so coupling on and off compare fairly.
+Normalized by rows the step size does not depend on N, so coupling on and off compare fairly.
 
 With `share` only a part P d of the gradients is shared, grad_i = d_i - P d_i + sum_j K_ij P d_j / sum_j K_ij: particles
 that show different places agree on what means the same in all of them (`LowPass`), and keep their own detail.
@@ -17,7 +17,7 @@ it collapses as SDS does. (Were the kernel one of the *noised* particles, the -n
 Stein's identity, and an explicit kernel gradient would count it twice; but such a kernel flattens as t grows. Numbers:
 docs/errors_in_print.md.) The paper's Eqs. 7 and 8, read with descent, attract; the sign here repels. On a Gaussian
 prior of variance v, gamma = w v sigma alpha / (alpha^2 v + sigma^2) has that Gaussian as its law; in the thousands of
-dimensions of a picture the term is a fraction of a percent of the score.
+dimensions of an image the term is a fraction of a percent of the score.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from scoredistill.priors.base import Prior
 from scoredistill.rng import Rng
 from scoredistill.schedule import Weight, per_sample, weight_at
 
-NORMALISE = ("row", "paper")
+NORMALIZE = ("row", "paper")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Stein(EstimatorWrapper):
         base: estimator of the single particles.
         kernel: callable x[n, *d] -> K[n, n]; for the repulsion it also needs `repulsion` (see RBF). K_ij weighs what
             particle j says for particle i; it need not be symmetric.
-        normalise: "row" or "paper", see above.
+        normalize: "row" or "paper", see above.
         repulsion: gamma, the coefficient of the kernel gradient; None is 0 for "row" and 1 for "paper".
         share: P, the part of a gradient that means the same in all particles and is shared, see above; all by default.
         noised: the kernel sees the noised particles, as in the released code, instead of the clean ones.
@@ -60,8 +60,8 @@ class Stein(EstimatorWrapper):
     weight: Weight = "uniform"
 
     def __post_init__(self) -> None:
-        if self.normalise not in NORMALISE:
-            raise ValueError(f"unknown normalise {self.normalise!r}: use one of {', '.join(NORMALISE)}")
+        if self.normalise not in NORMALIZE:
+            raise ValueError(f"unknown normalize {self.normalise!r}: use one of {', '.join(NORMALIZE)}")
         if self._gamma and not hasattr(self.kernel, "repulsion"):
             raise ValueError("repulsion needs a kernel with a `repulsion` method, such as RBF; or give repulsion=0.0")
 
@@ -72,7 +72,7 @@ class Stein(EstimatorWrapper):
         return 1.0 if self.normalise == "paper" else 0.0
 
     @torch.no_grad()
-    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
         estimate = self.base(prior, batch, t, rng)
         seen = estimate.x_t if self.noised else batch.x
         if seen is None:
@@ -91,7 +91,7 @@ class Stein(EstimatorWrapper):
         grad = per_sample(weight_at(self.weight, prior.schedule, t), grad) * grad
         return Estimate(grad, estimate.loss, {**estimate.info, "kernel": mean}, estimate.x_t)
 
-    def _couple(self, x: Float[Tensor, "n *d"], d: Float[Tensor, "n *d"]) -> tuple[Tensor, Tensor]:
+    def _couple(self, x: Float[Tensor, " n *d"], d: Float[Tensor, " n *d"]) -> tuple[Tensor, Tensor]:
         """The coupled gradients of particles x, and the kernel's mean."""
         if self._gamma:
             kernel, away = self.kernel.repulsion(x)  # type: ignore[attr-defined]
@@ -108,7 +108,7 @@ class Stein(EstimatorWrapper):
 
 @dataclass(frozen=True)
 class LowPass:
-    """The part of pictures, or of gradients on them, that is the same wherever one looks: means over large cells.
+    """The part of images, or of gradients on them, that is the same wherever one looks: means over large cells.
 
     Windows show different places, so a gradient at one's top left says nothing about another's; how bright or how
     green all of it should become does. P is a projection: P(P(d)) = P(d).

@@ -1,7 +1,7 @@
 r"""Variational score distillation: the noise is predicted by a student that learns the particles' own law.
 
     grad = w(t) [ eps_p(x_t, t, c) - eps_q(x_t, t, c) ]
-    student:  minimise  E | eps_q(x_t, t, c) - n |^2 + gamma E | eps_q - eps_p |^2      over x among the particles
+    student:  minimize  E | eps_q(x_t, t, c) - n |^2 + gamma E | eps_q - eps_p |^2      over x among the particles
 
 With the particles' exact score the gradient vanishes iff their law is the prior's: unlike SDS, whose reference n is the
 score of a single point, it has the whole distribution as its fixed point, given enough particles. Prior and student see
@@ -71,7 +71,7 @@ class Student(Estimator):
         self._optimizer: torch.optim.Optimizer | None = None
         self._waiting: dict[str, Any] | None = None
 
-    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, "b"], rng: Rng = None) -> Estimate:
+    def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
         student = self._ready(prior, batch.x)
         cond, own = self._split(None if batch.cond is None else expand_cond(batch.cond, len(batch.x)))
         loss = torch.zeros(())

@@ -1,10 +1,10 @@
 """A generator turns parameters into samples that a prior can score.
 
-It offers views (which picture, which crop, which camera), and renders those a step asks for:
+It offers views (which image, which crop, which camera), and renders those a step asks for:
 
     views = generator.views(4, rng);    x = generator(views);    x.backward(grad)
 
-`Encoded` takes pictures to the space of a latent prior, and is a generator again.
+`Encoded` takes images to the space of a latent prior, and is a generator again.
 """
 
 from abc import ABC, abstractmethod
@@ -28,15 +28,15 @@ class Generator(nn.Module, ABC):
         """Render views [n, ...] to samples [n, *d], differentiably."""
 
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
-        """Pictures of the views in [0, 1], [n, 3, h, w]; `decode` takes samples to pictures."""
+        """Images of the views in [0, 1], [n, 3, h, w]; `decode` takes samples to images."""
         return decode(self(views))
 
 
 class Encoded(Generator):
-    """Pictures from a generator, encoded for a latent prior; the gradient flows back through the encoder.
+    """Images from a generator, encoded for a latent prior; the gradient flows back through the encoder.
 
     Args:
-        generator: makes pictures in [0, 1].
+        generator: makes images in [0, 1].
         prior: whose `encode_image` is used.
     """
 

@@ -1,6 +1,6 @@
 r"""Images as generators: a coordinate network, pixels, or latents.
 
-`CoordinateMLP` is the image model of the mean-shift paper's text-to-2D study: colour as a function of position,
+`CoordinateMLP` is the image model of the mean-shift paper's text-to-2D study: color as a function of position,
 
     rgb(u, v) = sigmoid( MLP( cos(2 pi B (u, v)), sin(2 pi B (u, v)) ) ),    B ~ N(0, f^2),
 
@@ -29,7 +29,7 @@ class _Images(Generator):
             raise ValueError(f"there must be at least one image, not {n}")
         self.n = n
 
-    def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Int[Tensor, "v"]:
+    def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Int[Tensor, " v"]:
         """Indices of n distinct images, all of them by default."""
         if n is None or n == self.n:
             return torch.arange(self.n)
@@ -53,50 +53,50 @@ class Latents(_Images):
         self.values = nn.Parameter(std * draw_noise(torch.empty(n, *shape), rng))
 
     @classmethod
-    def of(cls, values: Float[Tensor, "n *d"]) -> "Latents":
+    def of(cls, values: Float[Tensor, " n *d"]) -> "Latents":
         """Latents that start at the given samples, in their dtype and on their device."""
         made = cls(len(values), tuple(values.shape[1:]))
         made.values = nn.Parameter(values.detach().clone())
         return made
 
-    def forward(self, views: Int[Tensor, "v"]) -> Float[Tensor, "v *d"]:
+    def forward(self, views: Int[Tensor, " v"]) -> Float[Tensor, " v *d"]:
         return self.values[views]
 
 
-class _Pictures(_Images):
-    """Images whose samples are pictures, whatever space a prior works in."""
+class _ImageParameters(_Images):
+    """Images whose samples are images, whatever space a prior works in."""
 
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
         return self(views)
 
 
-class Pixels(_Pictures):
-    """Pictures whose pixels are the parameters; they start grey, and may leave [0, 1] while they are optimised.
+class Pixels(_ImageParameters):
+    """Images whose pixels are the parameters; they start gray, and may leave [0, 1] while they are optimized.
 
     Args:
-        n: number of pictures.
+        n: number of images.
         size: (height, width).
-        std: standard deviation of the initial noise around grey.
+        std: standard deviation of the initial noise around gray.
     """
 
     def __init__(self, n: int, size: tuple[int, int], std: float = 0.05, rng: torch.Generator | None = None):
         super().__init__(n)
         self.values = nn.Parameter(0.5 + std * draw_noise(torch.empty(n, 3, *size), rng))
 
-    def forward(self, views: Int[Tensor, "v"]) -> Float[Tensor, "v 3 h w"]:
+    def forward(self, views: Int[Tensor, " v"]) -> Float[Tensor, "v 3 h w"]:
         return self.values[views]
 
 
-class CoordinateMLP(_Pictures):
-    """Pictures as networks from position to colour; n networks are evaluated in one batched product per layer.
+class CoordinateMLP(_ImageParameters):
+    """Images as networks from position to color; n networks are evaluated in one batched product per layer.
 
     Args:
-        n: number of pictures.
+        n: number of images.
         size: (height, width) they are rendered at.
         width: units of a hidden layer.
         depth: hidden layers.
         features: number of frequencies.
-        frequency: f, standard deviation of the frequencies in cycles per picture.
+        frequency: f, standard deviation of the frequencies in cycles per image.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class CoordinateMLP(_Pictures):
         )
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(n, 1, b)) for b in widths[1:]])
 
-    def forward(self, views: Int[Tensor, "v"]) -> Float[Tensor, "v 3 h w"]:
+    def forward(self, views: Int[Tensor, " v"]) -> Float[Tensor, "v 3 h w"]:
         h = self.positions.expand(len(views), -1, -1)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             h = torch.baddbmm(bias[views], h, weight[views])

@@ -27,7 +27,7 @@ from scoredistill.window_grid import Layout
 
 
 class Windows(Generator):
-    """A canvas that is optimised window by window.
+    """A canvas that is optimized window by window.
 
     Args:
         canvas: start values, [frames, c, H, W].

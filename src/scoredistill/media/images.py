@@ -1,4 +1,4 @@
-"""Between tensors in [0, 1] and PIL images, and pictures made of pictures: a wall (`grid`) and a film (`save_gif`)."""
+"""Conversion between tensors in [0, 1] and PIL images; image grids (`grid`) and animated GIFs (`save_gif`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-FRAMES_PER_SECOND = 50  # the fastest film that browsers play at its own pace
+FRAMES_PER_SECOND = 50  # the fastest video that browsers play at its own pace
 PAPER, INK = "white", "#333333"
 
 
@@ -50,13 +50,13 @@ def to_tensor(images: Image.Image | Sequence[Image.Image]) -> Float[Tensor, "b 3
 
 
 def grid(images: Sequence[Image.Image], columns: int, pad: int = 2, labels: Sequence[str] | None = None) -> Image.Image:
-    """A wall of pictures, row by row from the top left, on white.
+    """An image grid of images, row by row from the top left, on white.
 
     Args:
-        images: pictures; each cell has the largest width and height among them, smaller pictures are centred.
-        columns: pictures per row; the last row may be short.
+        images: images; each cell has the largest width and height among them, smaller images are centerd.
+        columns: images per row; the last row may be short.
         pad: pixels around and between the cells.
-        labels: one line of text under each picture, shortened to the width of the cell.
+        labels: one line of text under each image, shortened to the width of the cell.
 
     Raises:
         ValueError: no image, columns < 1, or not as many labels as images.
@@ -70,21 +70,21 @@ def grid(images: Sequence[Image.Image], columns: int, pad: int = 2, labels: Sequ
     text_height = 16 if labels else 0
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    wall = Image.new("RGB", (columns * (width + pad) + pad, rows * (height + text_height + pad) + pad), PAPER)
-    draw = ImageDraw.Draw(wall)
+    image_grid = Image.new("RGB", (columns * (width + pad) + pad, rows * (height + text_height + pad) + pad), PAPER)
+    draw = ImageDraw.Draw(image_grid)
     for i, image in enumerate(images):
         left, top = pad + i % columns * (width + pad), pad + i // columns * (height + text_height + pad)
-        wall.paste(_over_white(image), (left + (width - image.width) // 2, top + (height - image.height) // 2))
+        image_grid.paste(_over_white(image), (left + (width - image.width) // 2, top + (height - image.height) // 2))
         if labels:
             text = _shortened(labels[i], font, width)
             draw.text((left + width / 2, top + height + text_height / 2), text, fill=INK, font=font, anchor="mm")
-    return wall
+    return image_grid
 
 
 def save_gif(frames: Sequence[Image.Image], path: str | Path, seconds: float = 4.0, size: int = 256) -> Path:
     """Write an endless GIF that lasts `seconds` per round, with `size` pixels on its longer side.
 
-    More than 50 frames per second are thinned evenly (the first and the last stay): browsers slow faster films down.
+    More than 50 frames per second are thinned evenly (the first and the last stay): browsers slow faster videos down.
 
     Raises:
         ValueError: no frame, or `seconds` is not positive.
@@ -93,12 +93,12 @@ def save_gif(frames: Sequence[Image.Image], path: str | Path, seconds: float = 4
         raise ValueError(f"expected at least one frame and a positive time, got {len(frames)} and {seconds} s")
     count = min(len(frames), max(1, int(seconds * FRAMES_PER_SECOND)))
     chosen = np.linspace(0, len(frames) - 1, count).round().astype(int) if count > 1 else [len(frames) - 1]
-    film = [_resized(_over_white(frames[i]), size) for i in chosen]
+    video = [_resized(_over_white(frames[i]), size) for i in chosen]
     ends = np.linspace(0, 100 * seconds, count + 1).round().astype(int)  # GIF counts in hundredths of a second
     durations = [int(10 * n) for n in np.diff(ends)]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    film[0].save(path, format="GIF", save_all=True, append_images=film[1:], duration=durations, loop=0)
+    video[0].save(path, format="GIF", save_all=True, append_images=video[1:], duration=durations, loop=0)
     return path
 
 
@@ -127,19 +127,19 @@ MAX_PIXELS = 2**28  # 16384 x 16384; 768 MiB as RGB
 _limit = threading.Lock()  # Pillow keeps its limit in a global
 
 
-def read_picture(path: str | Path | Image.Image) -> Image.Image:
-    """One picture as it is meant to be seen: EXIF rotation applied, transparency over white, RGB of 8 bits.
+def read_image(path: str | Path | Image.Image) -> Image.Image:
+    """One image as it is meant to be seen: EXIF rotation applied, transparency over white, RGB of 8 bits.
 
     Of an animated file this is the first frame; of a PIL image, which is not changed, its current one.
 
     Raises:
-        ValueError: the file is missing, a folder, empty, no picture, broken or cut off; or the picture has no pixels,
+        ValueError: the file is missing, a folder, empty, no image, broken or cut off; or the image has no pixels,
             more than 2^28 of them, or nan or infinite values. One sentence says which, and what to do.
     """
-    name = "the picture" if isinstance(path, Image.Image) else Path(path).name
+    name = "the image" if isinstance(path, Image.Image) else Path(path).name
     if not isinstance(path, Image.Image):
         _check_file(Path(path))
-    with _large_pictures():
+    with _large_images():
         if isinstance(path, Image.Image):
             return _decoded(path, name)
         try:
@@ -147,7 +147,7 @@ def read_picture(path: str | Path | Image.Image) -> Image.Image:
         except PermissionError as error:
             raise ValueError(f"{name} may not be read: change the rights of the file") from error
         except Exception as error:  # plugins of Pillow raise errors of every kind on broken headers
-            raise ValueError(f"{name} is not a picture that can be read: save it again as PNG or JPEG") from error
+            raise ValueError(f"{name} is not an image that can be read: save it again as PNG or JPEG") from error
         with image:
             return _decoded(image, name)
 
@@ -156,13 +156,13 @@ def _check_file(path: Path) -> None:
     if not path.exists():
         raise ValueError(f"there is no file {path}: check the name and the folder")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: name one picture in it")
+        raise ValueError(f"{path} is a folder: name one image in it")
     if not path.stat().st_size:
         raise ValueError(f"{path.name} is an empty file: save or download it again")
 
 
 @contextmanager
-def _large_pictures() -> Iterator[None]:
+def _large_images() -> Iterator[None]:
     """Pillow's own limit, which warns first, is lifted; MAX_PIXELS stands in for it."""
     with _limit:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -181,14 +181,14 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
     try:
         image.load()
         upright = ImageOps.exif_transpose(image)
-    except Exception as error:  # as in read_picture
+    except Exception as error:  # as in read_image
         raise ValueError(f"{name} is broken or cut off: save or download it again") from error
     if upright.mode == "F" or upright.mode.startswith("I"):
         return _of_numbers(np.asarray(upright), name)
     try:
         return _over_white(_in_srgb(upright))
     except ValueError as error:
-        raise ValueError(f"{name} has colours of kind {upright.mode}: save it as RGB, PNG or JPEG") from error
+        raise ValueError(f"{name} has colors of kind {upright.mode}: save it as RGB, PNG or JPEG") from error
 
 
 def _of_numbers(values: np.ndarray, name: str) -> Image.Image:
@@ -204,7 +204,7 @@ def _of_numbers(values: np.ndarray, name: str) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """CMYK and RGB by their embedded profile; unchanged without one, or with one that does not fit the picture."""
+    """CMYK and RGB by their embedded profile; unchanged without one, or with one that does not fit the image."""
     profile = image.info.get("icc_profile")
     if image.mode not in ("CMYK", "RGB", "RGBA") or not profile:
         return image
@@ -230,8 +230,8 @@ def blurred(images: Float[Tensor, "b c h w"], sigma: float) -> Float[Tensor, "b 
     return functional.conv2d(soft, columns.expand(channels, -1, -1, -1), groups=channels)
 
 
-def resized(pictures: Float[Tensor, "f c h w"], size: tuple[int, int]) -> Float[Tensor, "f c p q"]:
-    """Pictures at another size; reduced without aliasing."""
-    if (pictures.shape[-2], pictures.shape[-1]) == size:
-        return pictures
-    return functional.interpolate(pictures, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+def resized(images: Float[Tensor, "f c h w"], size: tuple[int, int]) -> Float[Tensor, "f c p q"]:
+    """Images at another size; reduced without aliasing."""
+    if (images.shape[-2], images.shape[-1]) == size:
+        return images
+    return functional.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)

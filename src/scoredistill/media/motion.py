@@ -1,4 +1,4 @@
-r"""How pictures move: optical flow between two frames, pictures moved along it, and where a film changes its scene.
+r"""How images move: optical flow between two frames, images moved along it, and where a video changes its scene.
 
     flow       f with second(p + f(p)) ~ first(p), p = (x, y) in pixels
     visible    |f(p) + b(p + f(p))|^2 < .01 (|f(p)|^2 + |b(p + f(p))|^2) + .5,    b the flow from second to first
@@ -7,7 +7,7 @@ r"""How pictures move: optical flow between two frames, pictures moved along it,
                C_k > .1  and  C_k > 2.5 max(median D of the 8 steps before k, least D of the 2 steps before k,
                                             least D of the 2 steps after k), steps D(i - 1, i) of this scene
 
-The second part of D compares histograms of colour: it is the Wasserstein distance of the values of each channel. The
+The second part of D compares histograms of color: it is the Wasserstein distance of the values of each channel. The
 least D over pairs of frames forgets a flash of one or two frames, which the old scene outlives. The steps before and
 after tell a cut, which is sudden, from a pan or a fade, which goes on.
 
@@ -29,16 +29,16 @@ ATTACHMENT = 30  # weight of the data at that contrast: higher follows finer mot
 THUMBNAIL = 32  # pixels a side
 REACH = 3  # frames on each side of a cut that are compared
 MEMORY = 8  # steps that tell how fast the scene moves
-LEAST = 0.1  # distance, in colours from 0 to 1, below which nothing is a cut
+LEAST = 0.1  # distance, in colors from 0 to 1, below which nothing is a cut
 SUDDEN = 2.5  # how much larger a cut is than the steps around it
 
 
 def optical_flow(first: Float[Tensor, "3 h w"], second: Float[Tensor, "3 _ _"]) -> Float[Tensor, "2 h w"]:
     """Displacement (dx, dy) in pixels of every pixel of `first`: second(p + flow(p)) ~ first(p).
 
-    TV-L1 on brightness, coarse to fine, by halves down to 16 pixels. Both pictures are first brought to one contrast
-    with a common factor, so that a dark film has the flow of a bright one. 0 where neither picture has any contrast,
-    and in films one pixel high or wide.
+    TV-L1 on brightness, coarse to fine, by halves down to 16 pixels. Both images are first brought to one contrast
+    with a common factor, so that a dark video has the flow of a bright one. 0 where neither image has any contrast,
+    and in videos one pixel high or wide.
 
     Args:
         first, second: frames of one size.
@@ -117,15 +117,15 @@ def scene_cuts(frames: Iterable[np.ndarray], sudden: float = SUDDEN, least: floa
 
     Frames are read once and few are kept, as thumbnails of 32 x 32 pixels. A dissolve or fade of at least four steps
     is no cut; a scene of one or two frames counts to the scene after it, or as a flash. What follows the last frame is
-    not known: a flash that ends the film is a cut.
+    not known: a flash that ends the video is a cut.
 
     Args:
         frames: of 8 bits, each [h, w, 3], all of one size.
         sudden: how much larger a cut is than the steps around it.
-        least: the smallest distance that can be a cut, of colours from 0 to 1.
+        least: the smallest distance that can be a cut, of colors from 0 to 1.
 
     Raises:
-        ValueError: a frame is no picture of 8 bits, or sizes differ.
+        ValueError: a frame is no image of 8 bits, or sizes differ.
     """
     cuts: list[int] = []
     past: deque[float] = deque(maxlen=MEMORY)  # steps within the scene before k
@@ -148,7 +148,7 @@ class _Step:
         index: k.
         change: D(k - 1, k).
         across: least D between frames just before k and frames from k on.
-        after: least change of the steps after this one; 0 where the film ends.
+        after: least change of the steps after this one; 0 where the video ends.
     """
 
     index: int
@@ -158,7 +158,7 @@ class _Step:
 
 
 def _steps(frames: Iterable[np.ndarray]) -> Iterator[_Step]:
-    """All steps of a film, each as soon as the frames after it are known."""
+    """All steps of a video, each as soon as the frames after it are known."""
     kept: deque[_Thumbnail] = deque(maxlen=2 * REACH)  # the frames around frame k
     k, count = 1, 0
     for thumbnail in _thumbnails(frames):

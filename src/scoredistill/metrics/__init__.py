@@ -1,14 +1,14 @@
-"""Numbers about results: `clip` about pictures, `edits` about edited ones and films, `pictures` about sets of them,
+"""Numbers about results: `clip` about images, `edits` about edited ones and videos, `images` about sets of them,
 `samples` about points and gradients.
 
-`efficientnet` and `inception` give the ImageNet features of pictures that `pictures` compares.
+`efficientnet` and `inception` give the ImageNet features of images that `images` compares.
 """
 
 from scoredistill.metrics.clip import Clip, bundled_clip, clip_similarity
 from scoredistill.metrics.edits import (
     directional_similarity,
     intra_style_distance,
-    neighbour_consistency,
+    neighbor_consistency,
     perceptual_distance,
     perceptual_features,
     psnr,
@@ -21,7 +21,7 @@ from scoredistill.metrics.edits import (
     wrap_seam,
 )
 from scoredistill.metrics.efficientnet import EfficientNet, efficientnet
-from scoredistill.metrics.image_sets import PictureFeatures, diversity, frechet_distance, kernel_distance
+from scoredistill.metrics.image_sets import ImageFeatures, diversity, frechet_distance, kernel_distance
 from scoredistill.metrics.inception import Inception, inception
 from scoredistill.metrics.point_sets import (
     ModeCoverage,
@@ -38,10 +38,10 @@ from scoredistill.metrics.point_sets import (
 __all__ = [
     "Clip",
     "EfficientNet",
+    "ImageFeatures",
     "Inception",
     "ModeCoverage",
     "Nll",
-    "PictureFeatures",
     "bias",
     "bundled_clip",
     "clip_similarity",
@@ -55,7 +55,7 @@ __all__ = [
     "kernel_distance",
     "mmd",
     "mode_coverage",
-    "neighbour_consistency",
+    "neighbor_consistency",
     "nll",
     "perceptual_distance",
     "perceptual_features",

@@ -1,6 +1,6 @@
-r"""Numbers about finished pictures.
+r"""Numbers about finished images.
 
-    clip_similarity    100 cos(CLIP(picture), CLIP(text)), higher is nearer to the text
+    clip_similarity    100 cos(CLIP(image), CLIP(text)), higher is nearer to the text
 
 Reference: Radford et al. 2021, https://arxiv.org/abs/2103.00020. Values of different CLIP models are not comparable.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Clip:
-    """A CLIP model as unit features of pictures and of texts.
+    """A CLIP model as unit features of images and of texts.
 
     Args:
         folder: of a transformers `CLIPModel` with its tokenizer, or a hub name.
@@ -35,8 +35,8 @@ class Clip:
         self.mean, self.std = (torch.tensor(v)[:, None, None] for v in (processor.image_mean, processor.image_std))
 
     @torch.no_grad()
-    def picture_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Unit features of pictures in [0, 1], resized to the model's size."""
+    def image_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        """Unit features of images in [0, 1], resized to the model's size."""
         size = (self.side, self.side)
         resized = torch.nn.functional.interpolate(images.float(), size, mode="bicubic", antialias=True).clamp(0, 1)
         pixels = ((resized - self.mean.to(resized)) / self.std.to(resized)).to(self.model.device)
@@ -67,16 +67,16 @@ def bundled_clip() -> Clip:
 
 def clip_similarity(
     images: Float[Tensor, "b 3 h w"], texts: str | Sequence[str], clip: Clip | None = None
-) -> Float[Tensor, "b"]:
-    """100 times the cosine of picture and text features.
+) -> Float[Tensor, " b"]:
+    """100 times the cosine of image and text features.
 
     Args:
         images: in [0, 1].
-        texts: one for all pictures, or one per picture.
+        texts: one for all images, or one per image.
         clip: the judge; the bundled one by default.
     """
     clip = bundled_clip() if clip is None else clip
     texts = [texts] if isinstance(texts, str) else list(texts)
     if len(texts) not in (1, len(images)):
-        raise ValueError(f"{len(texts)} texts for {len(images)} pictures: give 1 or {len(images)}")
-    return 100 * (clip.picture_features(images) * clip.text_features(texts)).sum(-1)
+        raise ValueError(f"{len(texts)} texts for {len(images)} images: give 1 or {len(images)}")
+    return 100 * (clip.image_features(images) * clip.text_features(texts)).sum(-1)

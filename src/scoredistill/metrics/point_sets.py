@@ -1,7 +1,7 @@
 r"""Numbers about point sets and about gradients, for distributions whose density or whose samples are known.
 
     nll                 -log p(x), in nats
-    precision_recall    share of one set inside the k-nearest-neighbour balls of the other, both ways
+    precision_recall    share of one set inside the k-nearest-neighbor balls of the other, both ways
     mmd                 E k(x, x') + E k(y, y') - 2 E k(x, y),    k(x, y) = exp( -|x - y|^2 / (2 h^2) )
     mode_coverage       share of the modes that were found, share of the samples that are at a mode
     efficiency          log |m|^2 / (MSE cost) of a random gradient g for the true gradient m
@@ -79,7 +79,7 @@ def precision_recall(samples: Float[Tensor, "n d"], truth: Float[Tensor, "m d"],
     """Improved precision and recall, each in [0, 1].
 
     The support of a set is the union of balls around its points, each as large as the distance to the point's k-th
-    neighbour in that set, itself not counted, border included. Precision is the share of samples in the support of the
+    neighbor in that set, itself not counted, border included. Precision is the share of samples in the support of the
     truth, recall the share of the truth in the support of the samples. Samples that coincide k + 1 times have balls of
     radius 0: a set at one point recalls what of the truth is exactly there. Two sets of one distribution do not reach
     1: in one dimension with k = 1 they reach 3/4.
@@ -92,7 +92,7 @@ def precision_recall(samples: Float[Tensor, "n d"], truth: Float[Tensor, "m d"],
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
     x, y = _points(samples, "samples", k + 1), _points(truth, "truth", k + 1)
-    sample_radii, truth_radii = _neighbour_distance(x, k), _neighbour_distance(y, k)
+    sample_radii, truth_radii = _neighbor_distance(x, k), _neighbor_distance(y, k)
     recalled = torch.zeros(len(y), dtype=torch.bool, device=y.device)
     precise = 0
     for part, distance in _blocks(x, y):
@@ -128,10 +128,10 @@ def mode_coverage(samples: Float[Tensor, "n d"], modes: Float[Tensor, "k d"], ra
     """
     if not radius > 0:
         raise ValueError(f"radius must be positive, not {radius}")
-    x, centres = _points(samples, "samples", 1), _points(modes, "modes", 1)
-    found = torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
+    x, centers = _points(samples, "samples", 1), _points(modes, "modes", 1)
+    found = torch.zeros(len(centers), dtype=torch.bool, device=centers.device)
     near = 0
-    for _, distance in _blocks(x, centres):
+    for _, distance in _blocks(x, centers):
         inside = distance <= radius
         near += int(inside.any(1).sum())
         found |= inside.any(0)
@@ -139,9 +139,9 @@ def mode_coverage(samples: Float[Tensor, "n d"], modes: Float[Tensor, "k d"], ra
 
 
 def efficiency(
-    grads: Float[Tensor, "draws b *d"],
+    grads: Float[Tensor, " draws b *d"],
     cost: int | float,
-    target: Float[Tensor, "b *d"] | None = None,
+    target: Float[Tensor, " b *d"] | None = None,
     scale: bool | str = True,
 ) -> float:
     r"""How much gradient a unit of cost buys: log |m|^2 / (MSE cost), natural logarithm, sums over all particles.
@@ -191,7 +191,7 @@ def efficiency(
     return math.log(signal / error / cost) if signal / error > 0 else -math.inf
 
 
-def bias(grads: Float[Tensor, "draws b *d"], target: Float[Tensor, "b *d"], scale: bool = False) -> float:
+def bias(grads: Float[Tensor, " draws b *d"], target: Float[Tensor, " b *d"], scale: bool = False) -> float:
     """Relative bias |mean g - m| / |m| over all particles, the Monte-Carlo noise of the mean taken out.
 
     The square root of `squared_bias`, 0 where that is negative: then no bias can be told from noise. Arguments and
@@ -201,7 +201,7 @@ def bias(grads: Float[Tensor, "draws b *d"], target: Float[Tensor, "b *d"], scal
 
 
 def squared_bias(
-    grads: Float[Tensor, "draws b *d"], target: Float[Tensor, "b *d"], scale: bool = False
+    grads: Float[Tensor, " draws b *d"], target: Float[Tensor, " b *d"], scale: bool = False
 ) -> tuple[float, float]:
     """|E g - m|^2 / |m|^2 over all particles, and its standard error.
 
@@ -277,8 +277,8 @@ def _blocks(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield part, torch.cdist(a[part], b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _neighbour_distance(a: Tensor, k: int) -> Tensor:
-    """Distance of each point's k-th neighbour, [n]; the point itself is the first of k + 1, at distance 0."""
+def _neighbor_distance(a: Tensor, k: int) -> Tensor:
+    """Distance of each point's k-th neighbor, [n]; the point itself is the first of k + 1, at distance 0."""
     return torch.cat([distance.kthvalue(k + 1, 1).values for _, distance in _blocks(a, a)])
 
 

@@ -35,26 +35,28 @@ class Prior(ABC):
     schedule: Schedule
 
     @abstractmethod
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+    def eps(
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         """Predicted noise in x_t at times t in [0, 1]."""
 
     def denoise(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
-    ) -> Float[Tensor, "b *d"]:
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         """Expected clean sample E[x | x_t]."""
         alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
         return (x_t - sigma * self.eps(x_t, t, cond)) / alpha
 
     def score(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
-    ) -> Float[Tensor, "b *d"]:
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         """Score of the noised density, grad log p_t(x_t); infinite at sigma_t = 0."""
         _, sigma = self.schedule(t)
         return -self.eps(x_t, t, cond) / per_sample(sigma, x_t)
 
     def denoise_at(
-        self, z: Float[Tensor, "b *d"], ratio: Float[Tensor, "b"], cond: Cond | None = None
-    ) -> Float[Tensor, "b *d"]:
+        self, z: Float[Tensor, " b *d"], ratio: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         """D(z; r) = E[y | z = y + r n]: the denoiser in clean coordinates; r is clamped to the schedule's range."""
         t = self.schedule.time_of(ratio)
         alpha, _ = self.schedule(t)
@@ -64,7 +66,7 @@ class Prior(ABC):
         """The condition of the same kind as `cond` that says nothing, for classifier-free guidance."""
         raise NotImplementedError(f"{type(self).__name__} has no unconditional mode: pass uncond= to Guided")
 
-    def terms(self, t: Float[Tensor, "b"], cond: Cond | None) -> Terms:
+    def terms(self, t: Float[Tensor, " b"], cond: Cond | None) -> Terms:
         """What guidance does to a prediction: eps(x_t, t, cond) = sum_k a_k unguided.eps(x_t, t, cond_k)."""
         return [(1.0, cond)]
 
@@ -73,7 +75,7 @@ class Prior(ABC):
         """This prior without linear guidance."""
         return self
 
-    def student(self, x: Float[Tensor, "b *d"]) -> "Prior":
+    def student(self, x: Float[Tensor, " b *d"]) -> "Prior":
         """A prior with `parameters()` that can learn the law of particles like x: the student of variational methods.
 
         For points, x[b, d], a small network without condition; pipelines adapt a copy of their own.
@@ -92,12 +94,12 @@ class Prior(ABC):
         grid = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
         return torch.stack([grid[:-1], grid[1:]], 1)
 
-    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b *d"]:
-        """Pictures in [0, 1] to samples of this prior; the identity for priors whose samples are pictures."""
+    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b *d"]:
+        """Images in [0, 1] to samples of this prior; the identity for priors whose samples are images."""
         return images
 
-    def decode(self, x: Float[Tensor, "b *d"]) -> Tensor:
-        """Samples of this prior to pictures in [0, 1]; the identity for priors whose samples are pictures."""
+    def decode(self, x: Float[Tensor, " b *d"]) -> Tensor:
+        """Samples of this prior to images in [0, 1]; the identity for priors whose samples are images."""
         return x
 
     @staticmethod
@@ -113,12 +115,14 @@ class FunctionPrior(Prior):
         check_prediction(prediction)
         self.fn, self.schedule, self.prediction = fn, schedule, prediction
 
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+    def eps(
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         return self._predict(x_t, t, cond)[1]
 
     def denoise(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
-    ) -> Float[Tensor, "b *d"]:
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         return self._predict(x_t, t, cond)[0]
 
     def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
@@ -127,14 +131,14 @@ class FunctionPrior(Prior):
 
 
 class TextPrior(Prior):
-    """Abstract base of priors that know words and pictures, as those of `load_prior` do.
+    """Abstract base of priors that know words and images, as those of `load_prior` do.
 
     Attributes:
         name: for messages.
         latent_shape: of a sample of the usual size.
-        picture_size: (height, width) in pixels.
+        image_size: (height, width) in pixels.
         device: where samples live.
-        needs_source: whether it can do nothing without a source picture.
+        needs_source: whether it can do nothing without a source image.
     """
 
     name: str
@@ -143,7 +147,7 @@ class TextPrior(Prior):
 
     @property
     @abstractmethod
-    def picture_size(self) -> tuple[int, int]:
+    def image_size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
 
     @property
@@ -166,14 +170,14 @@ class PriorWrapper(Prior):
     def null(self, cond: Cond) -> Cond:
         return self.prior.null(cond)
 
-    def student(self, x: Float[Tensor, "b *d"]) -> Prior:
+    def student(self, x: Float[Tensor, " b *d"]) -> Prior:
         return self.prior.student(x)
 
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
         return self.prior.times(steps)
 
-    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b *d"]:
+    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b *d"]:
         return self.prior.encode_image(images)
 
-    def decode(self, x: Float[Tensor, "b *d"]) -> Tensor:
+    def decode(self, x: Float[Tensor, " b *d"]) -> Tensor:
         return self.prior.decode(x)

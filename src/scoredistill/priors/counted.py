@@ -10,33 +10,35 @@ from scoredistill.priors.conditions import Cond
 
 
 class Counted(PriorWrapper):
-    """Counts network rows and calls, and pictures encoded and decoded. Put it innermost: Guided(Counted(prior), 7.5).
+    """Counts network rows and calls, and images encoded and decoded. Put it innermost: Guided(Counted(prior), 7.5).
 
     Attributes:
         rows: samples that went through the network (the usual NFE; guidance makes two rows of one sample).
         calls: batched network calls, which are sequential.
-        encoded, decoded: pictures that went through the autoencoder.
+        encoded, decoded: images that went through the autoencoder.
     """
 
     def __init__(self, prior: Prior):
         super().__init__(prior)
         self.rows = self.calls = self.encoded = self.decoded = 0
 
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+    def eps(
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         self._count(x_t)
         return self.prior.eps(x_t, t, cond)
 
     def denoise(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
-    ) -> Float[Tensor, "b *d"]:
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         self._count(x_t)
         return self.prior.denoise(x_t, t, cond)
 
-    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b *d"]:
+    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b *d"]:
         self.encoded += len(images)
         return self.prior.encode_image(images)
 
-    def decode(self, x: Float[Tensor, "b *d"]) -> Tensor:
+    def decode(self, x: Float[Tensor, " b *d"]) -> Tensor:
         self.decoded += len(x)
         return self.prior.decode(x)
 

@@ -3,10 +3,10 @@ r"""The ideal denoiser of a finite data set: what a perfectly trained network wo
     E[x | x_t] = sum_i w_i y_i,    w = softmax_i( -|x_t - alpha y_i|^2 / (2 sigma^2) )
     log p_t(x_t) = log (1/n) sum_i N(x_t; alpha y_i, sigma^2 I)
 
-It works on data of any shape (points, pictures, latents), so modes are the data themselves and mode alignment can be
+It works on data of any shape (points, images, latents), so modes are the data themselves and mode alignment can be
 measured in any dimension. Reference: Karras et al. 2022, https://arxiv.org/abs/2206.00364, appendix B.3.
 
-Large sets of large data (pictures) are screened first. On an orthonormal basis V of few columns, y = V c + y' and
+Large sets of large data (images) are screened first. On an orthonormal basis V of few columns, y = V c + y' and
 x_t = V p + x', and the Cauchy-Schwarz inequality bounds every logit from above; data that cannot matter are left out:
 
     <x_t, y> <= <p, c> + |x'| |y'|,    left out: w_i < (eps / n) max_j w_j
@@ -38,7 +38,7 @@ Data = Tensor | slice  # which data: their indices, or all
 class Empirical(Prior):
     """Ideal denoiser of `data`, exact up to rounding, in memory bounded by chunks of samples.
 
-    Pictures are given in [0, 1]: `encode_image` and `decode` are the identity.
+    Images are given in [0, 1]: `encode_image` and `decode` are the identity.
 
     Args:
         data: [n, *d].
@@ -56,8 +56,8 @@ class Empirical(Prior):
 
     def __init__(
         self,
-        data: Float[Tensor, "n *d"],
-        labels: Shaped[Tensor, "n"] | Sequence[int] | Sequence[str] | Sequence[Collection[str]] | None = None,
+        data: Float[Tensor, " n *d"],
+        labels: Shaped[Tensor, " n"] | Sequence[int] | Sequence[str] | Sequence[Collection[str]] | None = None,
         schedule: Schedule | None = None,
     ):
         if len(data) == 0:
@@ -74,29 +74,33 @@ class Empirical(Prior):
         elif labels is not None:
             self.labels = torch.as_tensor(labels, device=data.device)
         flat = data.flatten(1)
-        self._centre = flat.mean(0)  # distances of centred data cancel fewer digits
-        flat = flat - self._centre
+        self._center = flat.mean(0)  # distances of centerd data cancel fewer digits
+        flat = flat - self._center
         # a row (y, -|y|^2 / 2, 1) makes the logits one product, and the weighted sum of data and of ones another
         self._table = torch.cat([flat, -0.5 * flat.square().sum(-1, keepdim=True), torch.ones_like(flat[:, :1])], 1)
         large = min(flat.shape) >= 4 * RANK and data.dtype in (torch.float32, torch.float64)
         self._screen = Screen(self._table, RANK) if large else None
 
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+    def eps(
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
         return (x_t - alpha * self.denoise(x_t, t, cond)) / sigma
 
     def denoise(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
-    ) -> Float[Tensor, "b *d"]:
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         label = self._label(x_t, cond)
         out = torch.empty_like(x_t)
         for rows, data in self._blocks(x_t, t, label):
             table = self._table[data]
             total = self._total(self._weights(x_t[rows], t[rows], _at(label, rows), data, table), table)
-            out[rows] = (total[:, :-2] / total[:, -1:] + self._centre).reshape(-1, *x_t.shape[1:])
+            out[rows] = (total[:, :-2] / total[:, -1:] + self._center).reshape(-1, *x_t.shape[1:])
         return out
 
-    def log_prob(self, x: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b"]:
+    def log_prob(
+        self, x: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b"]:
         """log p_t(x_t) of the noised data (of one class, if `cond` names it). Natural logarithm.
 
         At sigma_t = 0 the data are points without a density, and the result is infinite or not a number.
@@ -115,8 +119,8 @@ class Empirical(Prior):
 
     @torch.no_grad()
     def nearest(
-        self, x: Float[Tensor, "b *d"], cond: Cond | None = None
-    ) -> tuple[Float[Tensor, "b"], Int[Tensor, "b"]]:
+        self, x: Float[Tensor, " b *d"], cond: Cond | None = None
+    ) -> tuple[Float[Tensor, " b"], Int[Tensor, " b"]]:
         """The datum (of one class, if `cond` names it) nearest to each clean sample: how well it agrees with a mode.
 
         Returns:
@@ -146,9 +150,7 @@ class Empirical(Prior):
         for prompt in prompts:
             if prompt not in known:
                 near = difflib.get_close_matches(prompt, self.names, cutoff=0.0)
-                raise ValueError(
-                    f"no datum is labelled {prompt!r}; the nearest labels are {', '.join(map(repr, near))}"
-                )
+                raise ValueError(f"no datum is labeled {prompt!r}; the nearest labels are {', '.join(map(repr, near))}")
         return {"label": torch.tensor([known[prompt] for prompt in prompts], device=self.data.device)}
 
     def null(self, cond: Cond) -> Cond:
@@ -165,7 +167,7 @@ class Empirical(Prior):
             if self._screen is None:
                 yield part, slice(None)
                 continue
-            x, alpha, sigma = self._centred(x_t[part], t[part])
+            x, alpha, sigma = self._centerd(x_t[part], t[part])
             if label is None and not bool(self._screen.useful(alpha, sigma).any()):
                 yield part, slice(None)
                 continue
@@ -203,17 +205,17 @@ class Empirical(Prior):
     def _log_count(self, label: Tensor | None) -> Tensor:
         """Logarithm of how many data a sample's class has, [] or [rows]."""
         if label is None:
-            return self._centre.new_tensor(len(self.data)).log()
-        return self._inside(label).sum(-1).to(self._centre.dtype).log()
+            return self._center.new_tensor(len(self.data)).log()
+        return self._inside(label).sum(-1).to(self._center.dtype).log()
 
-    def _centred(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _centerd(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x_t - alpha (mean of the data) [rows, d], alpha and sigma [rows, 1]."""
         alpha, sigma = (c.to(x_t.dtype)[:, None] for c in self.schedule(t))
-        return x_t.flatten(1) - alpha * self._centre, alpha, sigma
+        return x_t.flatten(1) - alpha * self._center, alpha, sigma
 
     def _scores(self, x_t: Tensor, alpha: Tensor, label: Tensor | None, data: Data, table: Tensor) -> Tensor:
         """-|x_t - alpha y|^2 / 2 up to a constant per sample, [rows, data]; minus infinity outside its class."""
-        x = x_t.flatten(1) - alpha * self._centre
+        x = x_t.flatten(1) - alpha * self._center
         scores = torch.cat([alpha * x, alpha**2, torch.zeros_like(alpha)], 1) @ table.T
         return scores if label is None else scores.masked_fill_(~self._inside(label)[:, data], -torch.inf)
 
@@ -237,7 +239,7 @@ class Screen:
     """Which data can matter to a noised sample, from few coordinates of each: see the head of this module.
 
     Args:
-        table: centred data y with two more columns, -|y|^2 / 2 and one that is not used, [n, d + 2].
+        table: centerd data y with two more columns, -|y|^2 / 2 and one that is not used, [n, d + 2].
         rank: coordinates kept: near the principal ones, by one subspace iteration (Halko et al. 2011,
             https://arxiv.org/abs/0909.4061); the bound holds on any orthonormal basis.
     """

@@ -26,23 +26,25 @@ from scoredistill.schedule import per_sample
 class LinearGuidance(PriorWrapper):
     """Abstract base of guidance that weighs predictions under several conditions: subclasses write `guide`."""
 
-    def guide(self, t: Float[Tensor, "b"], cond: Cond | None) -> Terms:
+    def guide(self, t: Float[Tensor, " b"], cond: Cond | None) -> Terms:
         """The conditions and their coefficients, which sum to 1."""
         raise NotImplementedError
 
-    def terms(self, t: Float[Tensor, "b"], cond: Cond | None) -> Terms:
+    def terms(self, t: Float[Tensor, " b"], cond: Cond | None) -> Terms:
         return [(a * b, inner) for a, outer in self.guide(t, cond) for b, inner in self.prior.terms(t, outer)]
 
     @property
     def unguided(self) -> Prior:
         return self.prior.unguided
 
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+    def eps(
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         return _weigh(self.unguided.eps, x_t, t, self.terms(t, cond))
 
     def denoise(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
-    ) -> Float[Tensor, "b *d"]:
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         return _weigh(self.unguided.denoise, x_t, t, self.terms(t, cond))
 
 
@@ -54,7 +56,7 @@ class Guided(LinearGuidance):
         scale: s; 1 is the conditional model (one row), 0 the unconditional one (one row).
         interval: guide only for t in [lo, hi]; the plain conditional model elsewhere.
         uncond: what "no condition" or a negative condition is; by default the prior's own (`Prior.null`). It replaces
-            the entries of the condition that it names; the others (a source picture, sizes) stay.
+            the entries of the condition that it names; the others (a source image, sizes) stay.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Guided(LinearGuidance):
             raise ValueError(f"interval must be (lo, hi) with 0 <= lo <= hi <= 1, not {interval}")
         self.scale, self.interval, self.uncond = float(scale), interval, uncond
 
-    def guide(self, t: Float[Tensor, "b"], cond: Cond | None) -> Terms:
+    def guide(self, t: Float[Tensor, " b"], cond: Cond | None) -> Terms:
         if cond is None:
             raise ValueError("a guided prior needs a condition: pass cond=, or use the prior without Guided")
         if self.scale == 1:
@@ -83,15 +85,15 @@ class Guided(LinearGuidance):
 
 
 class ImageGuided(LinearGuidance):
-    """Guidance by a picture and by an instruction, of InstructPix2Pix: three rows per sample in one call.
+    """Guidance by an image and by an instruction, of InstructPix2Pix: three rows per sample in one call.
 
-    A condition that says nothing besides the picture (what `null` returns) needs no row for the text: two rows.
+    A condition that says nothing besides the image (what `null` returns) needs no row for the text: two rows.
 
     Args:
-        prior: a prior whose condition has a picture beside the text; `Prior.null` must leave the picture as it is.
+        prior: a prior whose condition has an image beside the text; `Prior.null` must leave the image as it is.
         text_scale: s_T.
         image_scale: s_I.
-        image: name of the picture in the condition. No picture is zeros.
+        image: name of the image in the condition. No image is zeros.
         uncond: what "no instruction" or a negative one is; by default the prior's own (`Prior.null`).
     """
 
@@ -102,9 +104,9 @@ class ImageGuided(LinearGuidance):
         self.text_scale, self.image_scale, self.image = float(text_scale), float(image_scale), image
         self.uncond = uncond
 
-    def guide(self, t: Float[Tensor, "b"], cond: Cond | None) -> Terms:
+    def guide(self, t: Float[Tensor, " b"], cond: Cond | None) -> Terms:
         if cond is None or self.image not in cond:
-            raise ValueError(f"image guidance needs a condition with {self.image!r}: encode the source picture into it")
+            raise ValueError(f"image guidance needs a condition with {self.image!r}: encode the source image into it")
         text = cond if isinstance(cond, _Textless) else self._without_text(cond)
         nothing = {**text, self.image: torch.zeros_like(text[self.image])}
         s_t, s_i = (0.0 if text is cond else self.text_scale), self.image_scale
@@ -139,7 +141,9 @@ class PerpNeg(PriorWrapper):
         super().__init__(prior)
         self.scale, self.negatives = float(scale), tuple(negatives)
 
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+    def eps(
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         if cond is None:
             raise ValueError("a guided prior needs a condition: pass cond=, or use the prior without PerpNeg")
         others = [c(cond) if callable(c) else c for c, _ in self.negatives]

@@ -29,7 +29,7 @@ class GaussianMixture(Prior):
     Args:
         means: [k, d].
         covs: covariance matrices [k, d, d], or variances [k] of isotropic components.
-        weights: positive, [k], normalised here; equal by default.
+        weights: positive, [k], normalized here; equal by default.
         schedule: the noise schedule.
         labels: integer class of each component, [k]; then cond = {"label": Long[b]} selects a class, -1 means all.
     """
@@ -37,8 +37,8 @@ class GaussianMixture(Prior):
     def __init__(
         self,
         means: Float[Tensor, "k d"],
-        covs: Float[Tensor, "k d d"] | Float[Tensor, "k"],
-        weights: Float[Tensor, "k"] | None = None,
+        covs: Float[Tensor, "k d d"] | Float[Tensor, " k"],
+        weights: Float[Tensor, " k"] | None = None,
         schedule: Schedule | None = None,
         labels: Tensor | Sequence[int] | None = None,
     ):
@@ -59,7 +59,7 @@ class GaussianMixture(Prior):
         projected = means if self.axes is None else torch.einsum("kd,kdi->ki", means, self.axes)
         self._projected = list(projected.T.contiguous())
 
-    def eps(self, x_t: Float[Tensor, "b d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b d"]:
+    def eps(self, x_t: Float[Tensor, "b d"], t: Float[Tensor, " b"], cond: Cond | None = None) -> Float[Tensor, "b d"]:
         def part(x: Tensor, alpha: Tensor, sigma: Tensor, cond: Cond | None) -> Tensor:
             resp, u, _ = self._posterior(x, alpha, sigma, cond)
             return sigma * self._sum(resp, u)
@@ -67,7 +67,7 @@ class GaussianMixture(Prior):
         return self._by_rows(part, x_t, t, cond)
 
     def denoise(
-        self, x_t: Float[Tensor, "b d"], t: Float[Tensor, "b"], cond: Cond | None = None
+        self, x_t: Float[Tensor, "b d"], t: Float[Tensor, " b"], cond: Cond | None = None
     ) -> Float[Tensor, "b d"]:
         def part(x: Tensor, alpha: Tensor, sigma: Tensor, cond: Cond | None) -> Tensor:
             resp, u, _ = self._posterior(x, alpha, sigma, cond)
@@ -76,8 +76,8 @@ class GaussianMixture(Prior):
         return self._by_rows(part, x_t, t, cond)
 
     def log_prob(
-        self, x: Float[Tensor, "b d"], t: Float[Tensor, "b"] | None = None, cond: Cond | None = None
-    ) -> Float[Tensor, "b"]:
+        self, x: Float[Tensor, "b d"], t: Float[Tensor, " b"] | None = None, cond: Cond | None = None
+    ) -> Float[Tensor, " b"]:
         """log p(x), or log p_t(x_t) of the noised density when t is given. Natural logarithm."""
 
         def part(x: Tensor, alpha: Tensor, sigma: Tensor, cond: Cond | None) -> Tensor:

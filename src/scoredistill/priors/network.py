@@ -86,7 +86,7 @@ class Denoiser(nn.Module):
             layers += [linear, nn.SiLU()]
         self.net = nn.Sequential(*layers[:-1])
 
-    def forward(self, z: Float[Tensor, "b d"], r: Float[Tensor, "b"], label: Tensor | None = None) -> Tensor:
+    def forward(self, z: Float[Tensor, "b d"], r: Float[Tensor, " b"], label: Tensor | None = None) -> Tensor:
         """Denoised points [b, d] of noised ones z at noise levels r > 0; label -1, or None, is no class."""
         r, s = r[:, None], self.config.sigma_data
         c_in = (r**2 + s**2).rsqrt()
@@ -115,12 +115,12 @@ class NetworkPrior(Prior):
         self.lowest = lowest
 
     def denoise(
-        self, x_t: Float[Tensor, "b d"], t: Float[Tensor, "b"], cond: Cond | None = None
+        self, x_t: Float[Tensor, "b d"], t: Float[Tensor, " b"], cond: Cond | None = None
     ) -> Float[Tensor, "b d"]:
         alpha, sigma = (c.to(x_t.dtype) for c in self.schedule(t))
         return self._at(x_t / alpha[:, None], sigma / alpha, cond)
 
-    def eps(self, x_t: Float[Tensor, "b d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b d"]:
+    def eps(self, x_t: Float[Tensor, "b d"], t: Float[Tensor, " b"], cond: Cond | None = None) -> Float[Tensor, "b d"]:
         alpha, sigma = (c.to(x_t.dtype) for c in self.schedule(t))
         z, r = x_t / alpha[:, None], (sigma / alpha).clamp(min=self.lowest)
         return (z - self._at(z, r, cond)) / r[:, None]

@@ -50,13 +50,15 @@ class Windowed(PriorWrapper):
         covered = layout.put(self._share[:, None], self.boxes)
         self.covered = covered[0, 0]
 
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+    def eps(
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         _, sigma = self.schedule(t)
         return self._mean(self.prior.eps, x_t, t, cond, x_t / per_sample(sigma, x_t).clamp(min=TINY))
 
     def denoise(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
-    ) -> Float[Tensor, "b *d"]:
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         return self._mean(self.prior.denoise, x_t, t, cond, torch.zeros_like(x_t))
 
     def _mean(self, predict, x_t: Tensor, t: Tensor, cond: Cond | None, elsewhere: Tensor) -> Tensor:  # type: ignore[no-untyped-def]

@@ -1,8 +1,8 @@
 """A line chart as an inline SVG string, from the standard library and numpy alone.
 
-Text and grid take their colours from the style sheet of the page around it (classes `chart`, `grid`, `axis`, `name`,
-`series`), so that the chart follows light and dark mode. Series colours are those of Okabe and Ito (2008), which stay
-distinct under the common colour-vision deficiencies.
+Text and grid take their colors from the style sheet of the page around it (classes `chart`, `grid`, `axis`, `name`,
+`series`), so that the chart follows light and dark mode. Series colors are those of Okabe and Ito (2008), which stay
+distinct under the common color-vision deficiencies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Line = tuple[np.ndarray, np.ndarray]
 
 
 def color_of(i: int) -> str:
-    """Hex colour of the i-th series; the palette has seven colours and repeats."""
+    """Hex color of the i-th series; the palette has seven colors and repeats."""
     return PALETTE[i % len(PALETTE)]
 
 
@@ -163,7 +163,7 @@ def _frame(x_axis: _Axis, y_axis: _Axis, x_label: str, y_label: str) -> list[str
 
 
 def _draw(name: str, xs: np.ndarray, ys: np.ndarray, x_axis: _Axis, y_axis: _Axis, i: int) -> str:
-    """One series: a path with a new stroke after each gap, and a dot for a point that has no neighbour."""
+    """One series: a path with a new stroke after each gap, and a dot for a point that has no neighbor."""
     finite = np.isfinite(ys)
     runs = [run for run in np.split(np.arange(len(ys)), np.flatnonzero(~finite)) if finite[run].any()]
     path, dots = [], []

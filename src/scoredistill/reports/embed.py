@@ -1,4 +1,4 @@
-"""Pictures and films as HTML elements that hold their file, as a data URI."""
+"""Images and videos as HTML elements that hold their file, as a data URI."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any
 
 from PIL import Image
 
-Picture = Image.Image | str | Path
+ImageLike = Image.Image | str | Path
 
-SMALL, LARGE = 192, 512  # pixels: smaller pictures are enlarged to the first, a wall reduces larger ones to the second
-FILMS = {".mp4": "video/mp4", ".webm": "video/webm", ".gif": "image/gif"}
+SMALL, LARGE = (
+    192,
+    512,
+)  # pixels: smaller images are enlarged to the first, an image grid reduces larger ones to the second
+VIDEOS = {".mp4": "video/mp4", ".webm": "video/webm", ".gif": "image/gif"}
 
 
-def image_tag(picture: Picture, alt: str, largest: int | None = None) -> str:
-    """The <img> of a picture: a file as it is, anything else as PNG (or GIF if it moves), enlarged if it is small."""
-    file, image = opened(picture)
+def image_tag(shown: ImageLike, alt: str, largest: int | None = None) -> str:
+    """The <img> of an image: a file as it is, anything else as PNG (or GIF if it moves), enlarged if it is small."""
+    file, image = opened(shown)
     moves = getattr(image, "is_animated", False)
     longer = max(image.size)
     target = max(SMALL, min(longer, largest or longer))
@@ -36,24 +39,24 @@ def image_tag(picture: Picture, alt: str, largest: int | None = None) -> str:
     return f'<img src="{_uri(kind, data)}" alt="{escape(alt.strip())}">'
 
 
-def film_tag(path: Path, label: str) -> str:
-    """The <video> of a film, or the <img> of a GIF."""
-    kind = FILMS.get(path.suffix.lower())
+def video_tag(path: Path, label: str) -> str:
+    """The <video> of a video, or the <img> of a GIF."""
+    kind = VIDEOS.get(path.suffix.lower())
     if kind is None:
-        raise ValueError(f"{path.name} is no film that a page can show: use mp4, webm or gif")
+        raise ValueError(f"{path.name} is no video that a page can show: use mp4, webm or gif")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no film {path}")
+        raise FileNotFoundError(f"there is no video {path}")
     source, name = _uri(kind, path.read_bytes()), escape(label)
     if kind == "image/gif":
         return f'<img src="{source}" alt="{name}">'
     return f'<video src="{source}" aria-label="{name}" muted loop playsinline controls preload="auto"></video>'
 
 
-def opened(picture: Picture) -> tuple[bytes, Image.Image]:
-    """The bytes of a file, or none, and the picture."""
-    if isinstance(picture, Image.Image):
-        return b"", picture
-    file = Path(picture).read_bytes()
+def opened(shown: ImageLike) -> tuple[bytes, Image.Image]:
+    """The bytes of a file, or none, and the image."""
+    if isinstance(shown, Image.Image):
+        return b"", shown
+    file = Path(shown).read_bytes()
     return file, Image.open(io.BytesIO(file))
 
 

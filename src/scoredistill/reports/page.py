@@ -1,8 +1,8 @@
-"""Reports as single HTML files: text, commands, tables, walls of pictures, comparisons, films and line charts.
+"""Reports as single HTML files: text, commands, tables, image grids of images, comparisons, videos and line charts.
 
     Page("Fractal").command("scoredistill toy").curves({"MSD": losses}, "Loss", log_y=True).save("a.html")
 
-A page needs nothing beside itself: pictures are embedded, charts are SVG, and nothing is loaded from a network. It
+A page needs nothing beside itself: images are embedded, charts are SVG, and nothing is loaded from a network. It
 follows the light or dark mode of the reader, fits a phone, and the same content always gives the same bytes.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scoredistill.reports.chart import color_of, dash_of, line_chart
-from scoredistill.reports.embed import LARGE, Picture, film_tag, image_tag, opened
+from scoredistill.reports.embed import LARGE, ImageLike, image_tag, opened, video_tag
 
 __all__ = ["Page", "color_of"]
 
@@ -35,15 +35,15 @@ document.querySelectorAll(".slider").forEach(box => {
 });
 """
 PLAY = """
-document.querySelectorAll(".films").forEach(row => {
-  const button = row.querySelector("button"), films = [...row.querySelectorAll("video")], lead = films[0];
+document.querySelectorAll(".videos").forEach(row => {
+  const button = row.querySelector("button"), videos = [...row.querySelectorAll("video")], lead = videos[0];
   const place = v => lead.currentTime % v.duration || 0, off = v => Math.abs(v.currentTime - place(v));
-  const align = least => films.forEach(v => {
+  const align = least => videos.forEach(v => {
     if (!v.seeking && Math.min(off(v), v.duration - off(v)) > least) v.currentTime = place(v);
   });
-  const start = () => { align(0); films.forEach(v => v.play().catch(() => {})); };
-  const stop = () => { films.forEach(v => v.pause()); align(0); };
-  films.forEach(v => v.controls = false);
+  const start = () => { align(0); videos.forEach(v => v.play().catch(() => {})); };
+  const stop = () => { videos.forEach(v => v.pause()); align(0); };
+  videos.forEach(v => v.controls = false);
   lead.ontimeupdate = () => lead.paused || align(.05);
   lead.onplay = lead.onpause = () => button.textContent = lead.paused ? "Play" : "Pause";
   button.onclick = () => lead.paused ? start() : stop();
@@ -97,34 +97,32 @@ class Page:
         table = f'<table class="rows"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         return self._figure(f'<div class="scroll">{table}</div>', caption)
 
-    def wall(self, rows: Mapping[str, Sequence[Picture]], columns: Sequence[str], caption: str = "") -> Page:
-        """A grid of pictures: a label left of each row and above each column.
+    def image_grid(self, rows: Mapping[str, Sequence[ImageLike]], columns: Sequence[str], caption: str = "") -> Page:
+        """A grid of images: a label left of each row and above each column.
 
         Args:
-            rows: label -> pictures, in memory or as paths. Rows may be ragged; a GIF keeps playing.
-            columns: labels, fewer or more than a row has pictures; may be empty.
+            rows: label -> images, in memory or as paths. Rows may be ragged; a GIF keeps playing.
+            columns: labels, fewer or more than a row has images; may be empty.
         """
-        width = max([len(columns), *(len(pictures) for pictures in rows.values())])
+        width = max([len(columns), *(len(images) for images in rows.values())])
         names = [*columns, *[""] * (width - len(columns))]
         head = f"<thead><tr><th></th>{''.join(f'<th>{escape(name)}</th>' for name in names)}</tr></thead>"
         body = []
-        for label, pictures in rows.items():
-            cells = [
-                image_tag(picture, f"{label} {name}", LARGE) for picture, name in zip(pictures, names, strict=False)
-            ]
+        for label, images in rows.items():
+            cells = [image_tag(image, f"{label} {name}", LARGE) for image, name in zip(images, names, strict=False)]
             cells += [""] * (width - len(cells))
             body.append(f"<tr><th>{escape(label)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-        wall = f'<table class="wall">{head if columns else ""}<tbody>{"".join(body)}</tbody></table>'
-        return self._figure(f'<div class="scroll">{wall}</div>', caption)
+        image_grid = f'<table class="image-grid">{head if columns else ""}<tbody>{"".join(body)}</tbody></table>'
+        return self._figure(f'<div class="scroll">{image_grid}</div>', caption)
 
-    def figure(self, image: Picture, caption: str = "") -> Page:
-        """One picture at its own size, or enlarged if it is small; a film is embedded as it is, so that it plays."""
+    def figure(self, image: ImageLike, caption: str = "") -> Page:
+        """One image at its own size, or enlarged if it is small; a video is embedded as it is, so that it plays."""
         return self._figure(image_tag(image, caption), caption)
 
     def slider(
-        self, before: Picture, after: Picture, caption: str = "", labels: tuple[str, str] = ("before", "after")
+        self, before: ImageLike, after: ImageLike, caption: str = "", labels: tuple[str, str] = ("before", "after")
     ) -> Page:
-        """Two pictures over each other with a divider that mouse, finger and arrow keys move.
+        """Two images over each other with a divider that mouse, finger and arrow keys move.
 
         Without JavaScript the two stand beside each other, or one below the other where the page is narrow.
 
@@ -133,40 +131,40 @@ class Page:
             labels: their names.
 
         Raises:
-            ValueError: the pictures differ in size.
+            ValueError: the images differ in size.
         """
-        (width, height), (other_width, other_height) = (opened(picture)[1].size for picture in (before, after))
+        (width, height), (other_width, other_height) = (opened(image)[1].size for image in (before, after))
         if (width, height) != (other_width, other_height):
-            raise ValueError(f"cannot compare pictures of {width}x{height} and {other_width}x{other_height} pixels")
+            raise ValueError(f"cannot compare images of {width}x{height} and {other_width}x{other_height} pixels")
         sides = "".join(
-            f'<div class="{side}">{image_tag(picture, label)}<span>{escape(label)}</span></div>'
-            for side, picture, label in zip(("before", "after"), (before, after), labels, strict=True)
+            f'<div class="{side}">{image_tag(image, label)}<span>{escape(label)}</span></div>'
+            for side, image, label in zip(("before", "after"), (before, after), labels, strict=True)
         )
         name = escape(f"divider between {labels[0]} and {labels[1]}")
         divider = f'<input type="range" min="0" max="100" step="0.5" value="50" aria-label="{name}">'
         return self._script(SLIDE)._figure(f'<div class="slider">{sides}{divider}</div>', caption)
 
-    def videos(self, films: Mapping[str, str | Path], caption: str = "") -> Page:
-        """Films side by side with a button that plays and pauses them all at the same time of each.
+    def videos(self, videos: Mapping[str, str | Path], caption: str = "") -> Page:
+        """Videos side by side with a button that plays and pauses them all at the same time of each.
 
         They are silent and loop with the first one. A GIF moves by itself and heeds no button. Without JavaScript each
-        film has its own controls.
+        video has its own controls.
 
         Args:
-            films: label -> file of type mp4, webm or gif, which is embedded as it is.
+            videos: label -> file of type mp4, webm or gif, which is embedded as it is.
 
         Raises:
             ValueError: a file of another type.
             FileNotFoundError: there is no such file.
         """
         cells = "".join(
-            f"<div>{film_tag(Path(p), label)}<span>{escape(label)}</span></div>" for label, p in films.items()
+            f"<div>{video_tag(Path(p), label)}<span>{escape(label)}</span></div>" for label, p in videos.items()
         )
-        strip = f'<div class="strip" style="--films: {len(films)}">{cells}</div>'
+        strip = f'<div class="strip" style="--videos: {len(videos)}">{cells}</div>'
         if "<video" not in cells:
             return self._figure(strip, caption)
         button = '<button type="button" hidden>Play</button>'
-        return self._script(PLAY)._figure(f'<div class="films">{strip}{button}</div>', caption)
+        return self._script(PLAY)._figure(f'<div class="videos">{strip}{button}</div>', caption)
 
     def curves(
         self,

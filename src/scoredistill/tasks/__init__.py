@@ -1,4 +1,4 @@
-"""Finished jobs, each one call: a prompt becomes a picture. The command line is a thin caller of these."""
+"""Finished jobs, each one call: a prompt becomes an image. The command line is a thin caller of these."""
 
 from scoredistill.tasks.image_editing.edit_image import edit_image
 from scoredistill.tasks.image_editing.output import EditResult

@@ -36,10 +36,10 @@ def demo(out: str | Path, seed: int = 0, prompts: tuple[str, ...] = PROMPTS, pro
     prior = load_prior("emoji")
     page = Page("What score distillation does", "One small diffusion model as the critic of a coordinate network")
     page.text(
-        "Each picture below but the first row's is a little network from position to colour, optimised from random "
+        "Each image below but the first row's is a little network from position to color, optimized from random "
         "weights by nothing but what the diffusion model says of its renderings."
     ).command(command_line())
-    rows, films, shown = [], {}, []
+    rows, videos, shown = [], {}, []
     for prompt in prompts:
         results = {}
         for method in METHODS:
@@ -49,17 +49,17 @@ def demo(out: str | Path, seed: int = 0, prompts: tuple[str, ...] = PROMPTS, pro
             )
             rows.append({"prompt": prompt, "method": method, **_numbers(results[method])})
             if method != "ddim":
-                films[f"{prompt}, {method}"] = folder / "film.gif"
+                videos[f"{prompt}, {method}"] = folder / "video.gif"
         page.heading(prompt.capitalize())
-        page.wall({SAYS[m]: r.images for m, r in results.items()}, ["first", "second"])
+        page.image_grid({SAYS[m]: r.images for m, r in results.items()}, ["first", "second"])
         shown += [image for r in results.values() for image in r.images]
     labels = [f"{METHODS[i // PARTICLES % len(METHODS)]}" for i in range(len(shown))]
     large = [image.resize((144, 144), Image.Resampling.LANCZOS) for image in shown]
-    grid(large, columns=PARTICLES * len(METHODS), pad=4, labels=labels).save(out / "pictures.png")
+    grid(large, columns=PARTICLES * len(METHODS), pad=4, labels=labels).save(out / "images.png")
     page.heading("Numbers").table(rows, "NFE counts rows through the network; CLIP similarity is the bundled judge's.")
-    page.heading("Films")
-    for caption, film in films.items():
-        page.figure(film, caption)
+    page.heading("Videos")
+    for caption, video in videos.items():
+        page.figure(video, caption)
     page.text(f"All of it took {time.perf_counter() - start:.0f} seconds.")
     return page.save(out / "index.html")
 
@@ -68,7 +68,7 @@ def _numbers(result: Result) -> dict[str, object]:
     similarity = clip_similarity(to_tensor(result.images), result.request.prompt)
     return {
         "steps": result.request.steps,
-        "NFE per picture": result.counts["rows"] // len(result.images),
+        "NFE per image": result.counts["rows"] // len(result.images),
         "seconds": round(result.seconds, 1),
         "CLIP similarity": round(float(similarity.mean()), 1),
     }

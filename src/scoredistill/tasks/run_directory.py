@@ -100,7 +100,7 @@ class RunFolder:
 
 
 class StepFolder(RunFolder):
-    """Abstract base of folders of runs made of steps: metrics line by line, frames of a film, a checkpoint."""
+    """Abstract base of folders of runs made of steps: metrics line by line, frames of a video, a checkpoint."""
 
     def open(self) -> tuple[dict[str, Any] | None, list[dict[str, float]], float]:
         """Begin writing; (state to go on from, rows of metrics so far, seconds spent), empty for a new run."""

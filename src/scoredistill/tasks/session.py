@@ -39,7 +39,7 @@ def editor(prior: str | Path | Prior, name: str, dtype: Any = None, device: Any 
     if not isinstance(prior, Prior):
         prior = load_prior(prior, dtype=dtype, device=device)
     if not getattr(prior, "editor", False):
-        raise ValueError(f"{name} follows no instructions about a picture: use an editor such as emoji-edit")
+        raise ValueError(f"{name} follows no instructions about an image: use an editor such as emoji-edit")
     if getattr(prior, "max_rows", 1) is None:
         prior.max_rows = MAX_ROWS  # type: ignore[attr-defined]
     return prior

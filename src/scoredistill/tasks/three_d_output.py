@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     pass
 
 
-FILM_SIZE, FILM_FPS, FILM_SECONDS = 128, 16, 3
+VIDEO_SIZE, VIDEO_FPS, VIDEO_SECONDS = 128, 16, 3
 
 
 LEVELS = (0.5, 0.2, 0.05)  # opacities at which a mesh is tried, one after the other
@@ -24,12 +24,12 @@ def large(view: Image.Image) -> Image.Image:
     return view.resize((view.width * factor, view.height * factor), Image.Resampling.LANCZOS)
 
 
-def films_of(render: Any, path: Path, device: torch.device, elevation: float = 15.0) -> list[Path]:
-    """Films of one turn, path.mp4 if that can be written here, and path.gif; every frame is rendered once."""
+def videos_of(render: Any, path: Path, device: torch.device, elevation: float = 15.0) -> list[Path]:
+    """Videos of one turn, path.mp4 if that can be written here, and path.gif; every frame is rendered once."""
     from importlib.util import find_spec
 
     kinds = ("mp4", "gif") if find_spec("av") else ("gif",)
     return write_turntables(
-        render, [path.with_suffix(f".{kind}") for kind in kinds], FILM_SECONDS, FILM_FPS, FILM_SIZE, elevation,
+        render, [path.with_suffix(f".{kind}") for kind in kinds], VIDEO_SECONDS, VIDEO_FPS, VIDEO_SIZE, elevation,
         device=device,
     )  # fmt: skip

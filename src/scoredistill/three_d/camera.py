@@ -6,7 +6,7 @@ World: right-handed, z up, the thing at the origin; its front looks along -y. A 
 
 so azimuth 0 looks at the front and azimuth 90 at the side that faces +x (Blender's front and right views).
 Camera: x right, y up, looking along -z, as in OpenGL, Blender and the transforms.json of nerfstudio; `poses` take
-camera coordinates to the world. Pictures: rows downwards; the centre of pixel (row i, column j) is at
+camera coordinates to the world. Images: rows downwards; the center of pixel (row i, column j) is at
 (j + 1/2, i + 1/2),
 
     direction = R ( (j + 1/2 - cx) / fx,  -(i + 1/2 - cy) / fy,  -1 )
@@ -30,13 +30,13 @@ PACKED = 16  # numbers of a packed camera: 12 of the pose, fx/w, fy/h, cx/w, cy/
 
 @dataclass(frozen=True)
 class Cameras:
-    """n pinhole cameras that take pictures of one size.
+    """n pinhole cameras that take images of one size.
 
     Args:
         poses: camera to world, [n, 4, 4]; the upper left 3x3 are rotations.
         focal: (fx, fy) in pixels, [n, 2].
-        centre: principal points (cx, cy) in pixels, [n, 2].
-        size: (height, width) of the pictures in pixels.
+        center: principal points (cx, cy) in pixels, [n, 2].
+        size: (height, width) of the images in pixels.
 
     Raises:
         ValueError: for shapes that do not fit together, or numbers that are not finite.
@@ -44,16 +44,16 @@ class Cameras:
 
     poses: Float[Tensor, "n 4 4"]
     focal: Float[Tensor, "n 2"]
-    centre: Float[Tensor, "n 2"]
+    center: Float[Tensor, "n 2"]
     size: tuple[int, int]
 
     def __post_init__(self) -> None:
         n = len(self.poses)
-        if self.poses.shape != (n, 4, 4) or self.focal.shape != (n, 2) or self.centre.shape != (n, 2):
-            raise ValueError("cameras need poses [n, 4, 4], focal [n, 2] and centre [n, 2]")
+        if self.poses.shape != (n, 4, 4) or self.focal.shape != (n, 2) or self.center.shape != (n, 2):
+            raise ValueError("cameras need poses [n, 4, 4], focal [n, 2] and center [n, 2]")
         if min(self.size) < 1:
-            raise ValueError(f"pictures must be at least 1x1 pixels, not {self.size[1]}x{self.size[0]}")
-        if not all(bool(v.isfinite().all()) for v in (self.poses, self.focal, self.centre)):
+            raise ValueError(f"images must be at least 1x1 pixels, not {self.size[1]}x{self.size[0]}")
+        if not all(bool(v.isfinite().all()) for v in (self.poses, self.focal, self.center)):
             raise ValueError("a camera has numbers that are not finite")
         if bool((self.focal <= 0).any()):
             raise ValueError("focal lengths must be positive")
@@ -61,15 +61,15 @@ class Cameras:
     def __len__(self) -> int:
         return len(self.poses)
 
-    def __getitem__(self, index: int | slice | Sequence[int] | Int[Tensor, "k"]) -> "Cameras":
+    def __getitem__(self, index: int | slice | Sequence[int] | Int[Tensor, " k"]) -> "Cameras":
         """Some of the cameras, as cameras; a number gives one camera."""
         if isinstance(index, int):
             index = [index]
-        return replace(self, poses=self.poses[index], focal=self.focal[index], centre=self.centre[index])
+        return replace(self, poses=self.poses[index], focal=self.focal[index], center=self.center[index])
 
     def to(self, device: torch.device | str) -> "Cameras":
         """The same on another device."""
-        return Cameras(self.poses.to(device), self.focal.to(device), self.centre.to(device), self.size)
+        return Cameras(self.poses.to(device), self.focal.to(device), self.center.to(device), self.size)
 
     @property
     def eyes(self) -> Float[Tensor, "n 3"]:
@@ -82,29 +82,29 @@ class Cameras:
         return -self.poses[:, :3, 2]
 
     @property
-    def azimuth(self) -> Float[Tensor, "n"]:
+    def azimuth(self) -> Float[Tensor, " n"]:
         """Degrees in [0, 360), seen from the origin."""
         x, y, _ = self.eyes.unbind(-1)
         degrees = torch.rad2deg(torch.atan2(x, -y)) % 360
         return torch.where(degrees >= 360, torch.zeros_like(degrees), degrees)  # -1e-6 % 360 rounds to 360
 
     @property
-    def elevation(self) -> Float[Tensor, "n"]:
+    def elevation(self) -> Float[Tensor, " n"]:
         """Degrees above the horizon, seen from the origin."""
         return torch.rad2deg(torch.atan2(self.eyes[:, 2], self.eyes[:, :2].norm(dim=-1)))
 
     def resized(self, size: tuple[int, int]) -> "Cameras":
-        """The same cameras taking pictures of another size of the same scene."""
+        """The same cameras taking images of another size of the same scene."""
         scale = self.focal.new_tensor([size[1] / self.size[1], size[0] / self.size[0]])
-        return Cameras(self.poses, self.focal * scale, self.centre * scale, size)
+        return Cameras(self.poses, self.focal * scale, self.center * scale, size)
 
     def rays(self) -> tuple[Float[Tensor, "n h w 3"], Float[Tensor, "n h w 3"]]:
-        """Origins and unit directions of the rays through all pixel centres."""
+        """Origins and unit directions of the rays through all pixel centers."""
         height, width = self.size
         rows = torch.arange(height, dtype=self.poses.dtype, device=self.poses.device) + 0.5
         columns = torch.arange(width, dtype=self.poses.dtype, device=self.poses.device) + 0.5
-        across = (columns - self.centre[:, :1]) / self.focal[:, :1]
-        down = (rows - self.centre[:, 1:]) / self.focal[:, 1:]
+        across = (columns - self.center[:, :1]) / self.focal[:, :1]
+        down = (rows - self.center[:, 1:]) / self.focal[:, 1:]
         x, y = across[:, None, :].expand(-1, height, -1), -down[:, :, None].expand(-1, -1, width)
         seen = torch.stack([x, y, -torch.ones_like(x)], -1)
         directions = torch.einsum("nij,nhwj->nhwi", self.poses[:, :3, :3], seen)
@@ -112,7 +112,7 @@ class Cameras:
         return origins, directions / directions.norm(dim=-1, keepdim=True)
 
     def project(self, points: Float[Tensor, "m 3"]) -> tuple[Float[Tensor, "n m 2"], Float[Tensor, "n m"]]:
-        """Positions (column, row) in the pictures, in pixels, and depths along the axes; behind a camera these are < 0.
+        """Positions (column, row) in the images, in pixels, and depths along the axes; behind a camera these are < 0.
 
         The inverse of `rays`: a point on the ray of pixel (i, j) comes back at (j + 1/2, i + 1/2).
         """
@@ -120,16 +120,16 @@ class Cameras:
         depth = -seen[..., 2]
         safe = torch.where(depth.abs() < 1e-9, torch.full_like(depth, 1e-9), depth)
         flat = torch.stack([seen[..., 0] / safe, -seen[..., 1] / safe], -1)
-        return flat * self.focal[:, None] + self.centre[:, None], depth
+        return flat * self.focal[:, None] + self.center[:, None], depth
 
     def packed(self) -> Float[Tensor, "n 16"]:
-        """One row per camera, whatever the size of the picture: pose (3x4), focal and centre in parts of the size."""
+        """One row per camera, whatever the size of the image: pose (3x4), focal and center in parts of the size."""
         size = self.focal.new_tensor([self.size[1], self.size[0]])
-        return torch.cat([self.poses[:, :3].flatten(1), self.focal / size, self.centre / size], 1)
+        return torch.cat([self.poses[:, :3].flatten(1), self.focal / size, self.center / size], 1)
 
     @classmethod
     def unpacked(cls, rows: Float[Tensor, "n 16"], size: tuple[int, int]) -> "Cameras":
-        """Cameras from `packed` rows, for pictures of any size."""
+        """Cameras from `packed` rows, for images of any size."""
         last = rows.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(rows), 1, 4)
         scale = rows.new_tensor([size[1], size[0]])
         return cls(
@@ -138,21 +138,21 @@ class Cameras:
 
     @classmethod
     def cat(cls, cameras: Sequence["Cameras"]) -> "Cameras":
-        """All of them, one after the other; their pictures must have one size.
+        """All of them, one after the other; their images must have one size.
 
         Raises:
             ValueError: for none, or for several sizes.
         """
         if not cameras or len({c.size for c in cameras}) > 1:
-            raise ValueError("cameras to be joined must be at least one, and of one picture size")
-        joined = {name: torch.cat([getattr(c, name) for c in cameras]) for name in ("poses", "focal", "centre")}
+            raise ValueError("cameras to be joined must be at least one, and of one image size")
+        joined = {name: torch.cat([getattr(c, name) for c in cameras]) for name in ("poses", "focal", "center")}
         return cls(**joined, size=cameras[0].size)
 
 
 def look_at(
     eyes: Float[Tensor, "n 3"], target: Float[Tensor, "#n 3"] | None = None, up: Float[Tensor, "#n 3"] | None = None
 ) -> Float[Tensor, "n 4 4"]:
-    """Poses of cameras at `eyes` that look at `target` (the origin), with `up` (+z) upwards in their pictures.
+    """Poses of cameras at `eyes` that look at `target` (the origin), with `up` (+z) upwards in their images.
 
     Straight from above or below, where `up` says nothing, +y is upwards instead.
 
@@ -178,10 +178,10 @@ def look_at(
 
 
 def around(
-    azimuth: Float[Tensor, "n"],
-    elevation: Float[Tensor, "n"] | float = 0.0,
-    radius: Float[Tensor, "n"] | float = 3.0,
-    fov: Float[Tensor, "n"] | float = 40.0,
+    azimuth: Float[Tensor, " n"],
+    elevation: Float[Tensor, " n"] | float = 0.0,
+    radius: Float[Tensor, " n"] | float = 3.0,
+    fov: Float[Tensor, " n"] | float = 40.0,
     size: tuple[int, int] = (64, 64),
     target: Float[Tensor, "#n 3"] | None = None,
 ) -> Cameras:
@@ -191,7 +191,7 @@ def around(
         azimuth, elevation: degrees.
         radius: distance from the target.
         fov: vertical field of view, degrees, between 0 and 180.
-        size: (height, width) of the pictures.
+        size: (height, width) of the images.
         target: the origin by default.
 
     Raises:
@@ -207,8 +207,8 @@ def around(
     target = azimuth.new_zeros(1, 3) if target is None else target
     away = torch.stack([e.cos() * a.sin(), -e.cos() * a.cos(), e.sin()], -1)
     focal = (size[0] / 2 / (angle / 2).tan())[:, None].expand(-1, 2)
-    centre = azimuth.new_tensor([size[1] / 2, size[0] / 2]).expand(len(azimuth), 2)
-    return Cameras(look_at(target + r[:, None] * away, target), focal, centre, size)
+    center = azimuth.new_tensor([size[1] / 2, size[0] / 2]).expand(len(azimuth), 2)
+    return Cameras(look_at(target + r[:, None] * away, target), focal, center, size)
 
 
 def orbit(
@@ -275,7 +275,7 @@ class RandomViews:
         return around(azimuth, elevation, uniform(*self.radius), uniform(*self.fov), size, target)
 
     def lights(self, cameras: Cameras, rng: torch.Generator | None = None) -> Float[Tensor, "n 3"]:
-        """A point light for each camera: its direction is drawn around the camera's, N(direction, 1) normalised.
+        """A point light for each camera: its direction is drawn around the camera's, N(direction, 1) normalized.
 
         Without `light` it stands at the camera.
         """

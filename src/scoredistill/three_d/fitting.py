@@ -1,4 +1,4 @@
-r"""Fit a scene to posed pictures.
+r"""Fit a scene to posed images.
 
     photographs = Photographs.of(capture)
     scene = scene_of(photographs)
@@ -6,12 +6,12 @@ r"""Fit a scene to posed pictures.
         if step.index % 50 == 0:
             print(float(step.loss))
 
-A step takes random pixels of all pictures and traces their rays,
+A step takes random pixels of all images and traces their rays,
 
     loss = mean over pixels of |C(ray) - pixel|^2,
 
 with Adam, whose learning rates fall by a factor `decay` over the run. Where the covered part a of each pixel is given,
-the opacity o is fitted too, by (o - a)^2. It is a Python generator, like `loop.distill`, and pictures may be changed
+the opacity o is fitted too, by (o - a)^2. It is a Python generator, like `loop.distill`, and images may be changed
 between its steps.
 """
 
@@ -37,10 +37,10 @@ Optimizer = torch.optim.Optimizer | Callable[[Iterable[Tensor]], torch.optim.Opt
 
 @dataclass
 class Photographs:
-    """Posed pictures that a scene is fitted to; pictures may be written to at any time, in place or as a whole.
+    """Posed images that a scene is fitted to; images may be written to at any time, in place or as a whole.
 
     Args:
-        pictures: RGB in [0, 1], [n, 3, h, w].
+        images: RGB in [0, 1], [n, 3, h, w].
         cameras: one for each.
         alpha: covered part of each pixel, or None if it is not known.
 
@@ -48,20 +48,20 @@ class Photographs:
         ValueError: the parts do not fit together.
     """
 
-    pictures: Float[Tensor, "n 3 h w"]
+    images: Float[Tensor, "n 3 h w"]
     cameras: Cameras
     alpha: Float[Tensor, "_ 1 _ _"] | None = None  # shapes are compared in a sentence
 
     def __post_init__(self) -> None:
-        n, _, *size = self.pictures.shape
+        n, _, *size = self.images.shape
         if n != len(self.cameras) or tuple(size) != tuple(self.cameras.size):
-            raise ValueError(f"{n} pictures of {size[1]}x{size[0]} pixels need as many cameras of that size")
+            raise ValueError(f"{n} images of {size[1]}x{size[0]} pixels need as many cameras of that size")
         if self.alpha is not None and self.alpha.shape != (n, 1, *size):
             raise ValueError(f"alpha must be [{n}, 1, {size[0]}, {size[1]}], not {list(self.alpha.shape)}")
 
     @classmethod
     def of(cls, capture: Capture, alpha: bool = False) -> "Photographs":
-        """The training pictures of a capture, as copies; with their alpha if it is known and wanted.
+        """The training images of a capture, as copies; with their alpha if it is known and wanted.
 
         It is off by default because held-out views came out 0.4 dB worse with it (scene `table` of `studio`).
         """
@@ -70,19 +70,19 @@ class Photographs:
         return cls(capture.images[some], capture.cameras[some], known)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def to(self, device: torch.device | str) -> "Photographs":
         """The same on another device."""
         alpha = None if self.alpha is None else self.alpha.to(device)
-        return Photographs(self.pictures.to(device), self.cameras.to(device), alpha)
+        return Photographs(self.images.to(device), self.cameras.to(device), alpha)
 
     def rays(
-        self, which: Int[Tensor, "r"], row: Int[Tensor, "r"], column: Int[Tensor, "r"]
+        self, which: Int[Tensor, " r"], row: Int[Tensor, " r"], column: Int[Tensor, " r"]
     ) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r 3"]]:
         """Origins and unit directions of the rays through single pixels; those of `Cameras.rays`."""
         place = torch.stack([column, row], 1) + 0.5
-        across = (place - self.cameras.centre[which]) / self.cameras.focal[which]
+        across = (place - self.cameras.center[which]) / self.cameras.focal[which]
         poses = self.cameras.poses[which]
         seen = torch.stack([across[:, 0], -across[:, 1], -torch.ones_like(across[:, 0])], 1)
         directions = torch.einsum("rij,rj->ri", poses[:, :3, :3], seen)
@@ -127,14 +127,14 @@ def fit(
     rng: torch.Generator | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> Iterator[FitStep]:
-    """Fit a scene to pictures.
+    """Fit a scene to images.
 
     Args:
-        scene: to be fitted; its background must be that of the pictures. A `NeRF` is asked for single rays, other
-            scenes for whole pictures.
-        photographs: the pictures; what is written to them between steps counts from the next step on.
+        scene: to be fitted; its background must be that of the images. A `NeRF` is asked for single rays, other
+            scenes for whole images.
+        photographs: the images; what is written to them between steps counts from the next step on.
         steps: how many.
-        rays: per step, drawn from all pictures; scenes that know no rays render the nearest number of pictures to it.
+        rays: per step, drawn from all images; scenes that know no rays render the nearest number of images to it.
         optimizer: made, or a function that makes one of parameters; `adam(scene)` by default.
         decay: what learning rates are multiplied by over the run; 1 leaves them alone.
         rng: draws pixels; one seeded with 0 by default.
@@ -183,14 +183,14 @@ def adam(scene: Scene, rates: tuple[float, float] = RATES) -> torch.optim.Adam:
 
 
 def scene_of(photographs: Photographs, encoding: Any = None, samples: int = 64, seed: int = 0, **given: Any) -> NeRF:
-    """A field for posed pictures, with nothing in it yet: no blob, for the pictures say where matter is.
+    """A field for posed images, with nothing in it yet: no blob, for the images say where matter is.
 
     Args:
-        photographs: their cameras become the law of views, and their size that of pictures.
+        photographs: their cameras become the law of views, and their size that of images.
         encoding: of positions; dense grids by default.
         samples: along each ray.
         seed: of the initial weights and of the places along rays.
-        **given: further arguments of `NeRF`; the background must be that of the pictures.
+        **given: further arguments of `NeRF`; the background must be that of the images.
     """
     rng = torch.Generator().manual_seed(seed)
     field = Field(DenseGrid(rng=rng) if encoding is None else encoding, layers=0, blob=(0.0, 1.0), density=1.0, rng=rng)
@@ -199,13 +199,13 @@ def scene_of(photographs: Photographs, encoding: Any = None, samples: int = 64, 
 
 @torch.no_grad()
 def held_out_psnr(scene: Scene, capture: Capture) -> float:
-    """Mean over the held-out pictures of the PSNR of their renders, clamped to [0, 1], in dB.
+    """Mean over the held-out images of the PSNR of their renders, clamped to [0, 1], in dB.
 
     Raises:
-        ValueError: no picture is held out.
+        ValueError: no image is held out.
     """
     if not capture.held_out:
-        raise ValueError("no picture is held out: read the capture with held_out=8, say")
+        raise ValueError("no image is held out: read the capture with held_out=8, say")
     device = next(scene.parameters()).device
     found = []
     for i in capture.held_out:
@@ -223,25 +223,25 @@ def _made(optimizer: Optimizer | None, scene: Scene) -> torch.optim.Optimizer:
 def _loss(scene: Scene, photographs: Photographs, rays: int, rng: torch.Generator) -> Tensor:
     if isinstance(scene, NeRF):
         return _loss_of_rays(scene, photographs, rays, rng)
-    return _loss_of_pictures(scene, photographs, rays, rng)
+    return _loss_of_images(scene, photographs, rays, rng)
 
 
 def _loss_of_rays(scene: NeRF, photographs: Photographs, rays: int, rng: torch.Generator) -> Tensor:
     height, width = photographs.cameras.size
     pick = torch.randint(len(photographs) * height * width, (rays,), generator=rng)
-    pick = pick.to(photographs.pictures.device)
+    pick = pick.to(photographs.images.device)
     which, row, column = pick // (height * width), pick // width % height, pick % width
     traced = scene.trace(*photographs.rays(which, row, column))
-    loss = (traced["rgb"] - photographs.pictures[which, :, row, column]).square().mean()
+    loss = (traced["rgb"] - photographs.images[which, :, row, column]).square().mean()
     if photographs.alpha is None:
         return loss
     return loss + (traced["opacity"] - photographs.alpha[which, :, row, column]).square().mean()
 
 
-def _loss_of_pictures(scene: Scene, photographs: Photographs, rays: int, rng: torch.Generator) -> Tensor:
+def _loss_of_images(scene: Scene, photographs: Photographs, rays: int, rng: torch.Generator) -> Tensor:
     height, width = photographs.cameras.size
     count = min(max(1, round(rays / (height * width))), len(photographs))
-    some = torch.randperm(len(photographs), generator=rng)[:count].to(photographs.pictures.device)
+    some = torch.randperm(len(photographs), generator=rng)[:count].to(photographs.images.device)
     rendering = scene.render(photographs.cameras[some])
-    loss = (rendering.rgb - photographs.pictures[some]).square().mean()
+    loss = (rendering.rgb - photographs.images[some]).square().mean()
     return loss if photographs.alpha is None else loss + (rendering.opacity - photographs.alpha[some]).square().mean()

@@ -1,13 +1,13 @@
-r"""Films of a thing that turns, and pictures of its depths and normals.
+r"""Videos of a thing that turns, and images of its depths and normals.
 
 A turntable of n frames has azimuths 360 k / n, k = 0 .. n - 1: the last frame is one step before the first, so that a
-film that repeats has no pause.
+video that repeats has no pause.
 
 Depth is shown as brightness, linear in 1/z as in a stereoscope, where equal steps are equal disparities:
 
     b = (1/z - 1/far) / (1/near - 1/far)        near 1, far DIM, nothing black
 
-A normal n is the colour (n + 1)/2, so x, y, z are red, green and blue; by default in the axes of the world (right, away
+A normal n is the color (n + 1)/2, so x, y, z are red, green and blue; by default in the axes of the world (right, away
 from the viewer of the front, up). With cameras it is in theirs (right, up, towards the viewer).
 """
 
@@ -31,8 +31,8 @@ Render = Callable[..., Any]  # cameras -> what has rgb, opacity, depth and norma
 MODES = ("rgb", "depth", "normals", "opacity")
 DIM = 0.15  # brightness of the farthest matter
 SOLID = 0.5  # opacity from which on a depth counts
-GREY = 0.5  # behind normals: the colour of no direction
-LOOKS, LOOK = 8, 64  # views, and their pixels, from which a film's range of depths is found
+GRAY = 0.5  # behind normals: the color of no direction
+LOOKS, LOOK = 8, 64  # views, and their pixels, from which a video's range of depths is found
 
 
 def turntable(
@@ -42,7 +42,7 @@ def turntable(
     modes: Sequence[str] = ("rgb",),
     device: torch.device | str = "cpu",
 ) -> Iterator[Float[Tensor, "3 h w"]]:
-    """One picture per camera, values in [0, 1]; several modes stand side by side.
+    """One image per camera, values in [0, 1]; several modes stand side by side.
 
     Args:
         render: cameras -> rgb [n, 3, h, w], opacity and depth [n, 1, h, w], normal [n, 3, h, w] or None. One that takes
@@ -71,9 +71,9 @@ def _frames(
         yield from torch.cat([shown(seen, mode, bounds) for mode in modes], -1).cpu()
 
 
-def write_turntable(render: Render, path: str | Path, **film: Any) -> Path:
-    """Write a film of one round, or of several, as .mp4, .webm or .gif; settings: see `write_turntables`."""
-    return write_turntables(render, [path], **film)[0]
+def write_turntable(render: Render, path: str | Path, **video: Any) -> Path:
+    """Write a video of one round, or of several, as .mp4, .webm or .gif; settings: see `write_turntables`."""
+    return write_turntables(render, [path], **video)[0]
 
 
 def write_turntables(
@@ -90,14 +90,14 @@ def write_turntables(
     modes: Sequence[str] = ("rgb",),
     device: torch.device | str = "cpu",
 ) -> list[Path]:
-    """Write a film in several files, such as a .mp4 and a .gif (see `VideoWriter`); every frame is rendered once.
+    """Write a video in several files, such as a .mp4 and a .gif (see `VideoWriter`); every frame is rendered once.
 
     Args:
         seconds: per round.
         fps: frames per second; each of a round is rendered once.
-        size: pixels of each picture, (height, width) or one number for both.
+        size: pixels of each image, (height, width) or one number for both.
         elevation, radius, fov: of the cameras, see `camera.around`.
-        loops: rounds in the file; players of films stop at the end, a GIF goes on.
+        loops: rounds in the file; players of videos stop at the end, a GIF goes on.
         batch, modes, device: see `turntable`.
 
     Raises:
@@ -105,7 +105,9 @@ def write_turntables(
     """
     n = round(seconds * fps)
     if n < 1 or loops < 1:
-        raise ValueError(f"a film needs at least one frame and one round, not {seconds} s at {fps} per second, {loops}")
+        raise ValueError(
+            f"a video needs at least one frame and one round, not {seconds} s at {fps} per second, {loops}"
+        )
     height, width = (size, size) if isinstance(size, int) else size
     cameras = orbit(n, elevation, radius, fov, (height, width))
     frames = turntable(render, cameras, batch, modes, device)
@@ -136,7 +138,7 @@ def contact_sheet(
     modes: Sequence[str] = ("rgb", "depth", "normals"),
     device: torch.device | str = "cpu",
 ) -> Image.Image:
-    """n views around a thing, one row per mode; under the pictures stand their azimuths.
+    """n views around a thing, one row per mode; under the images stand their azimuths.
 
     Raises:
         ValueError: see `turntable`.
@@ -164,15 +166,15 @@ def look(render: Render, cameras: Cameras, normals: bool = False, device: torch.
 
 
 def shown(seen: Any, mode: str, bounds: tuple[float, float] | None = None) -> Float[Tensor, "n 3 h w"]:
-    """One of a renderer's answers as pictures in [0, 1]."""
+    """One of a renderer's answers as images in [0, 1]."""
     if mode == "depth":
-        return depth_picture(seen.depth, seen.opacity, bounds)
+        return depth_image(seen.depth, seen.opacity, bounds)
     if mode == "normals":
-        return normal_picture(seen.normal, seen.opacity)
+        return normal_image(seen.normal, seen.opacity)
     return (seen.opacity.expand(-1, 3, -1, -1) if mode == "opacity" else seen.rgb).clamp(0, 1)
 
 
-def depth_picture(
+def depth_image(
     depth: Float[Tensor, "n 1 h w"], opacity: Float[Tensor, "n 1 h w"], bounds: tuple[float, float] | None = None
 ) -> Float[Tensor, "n 3 h w"]:
     """Near is bright, far is dark, nothing is black.
@@ -180,7 +182,7 @@ def depth_picture(
     Args:
         depth: along the cameras' axes.
         opacity: in [0, 1].
-        bounds: (near, far); by default the range of what is solid in these pictures.
+        bounds: (near, far); by default the range of what is solid in these images.
     """
     near, far = _range(depth, opacity) if bounds is None else bounds
     bright = (1 / depth.clamp(near, far) - 1 / far) / max(1 / near - 1 / far, 1e-9)
@@ -189,10 +191,10 @@ def depth_picture(
     return (opacity * (DIM + (1 - DIM) * bright)).clamp(0, 1).expand(-1, 3, -1, -1)
 
 
-def normal_picture(
+def normal_image(
     normal: Float[Tensor, "n 3 h w"], opacity: Float[Tensor, "n 1 h w"], cameras: Cameras | None = None
 ) -> Float[Tensor, "n 3 h w"]:
-    """(n + 1) / 2 in the axes of the world, or of `cameras`; grey where nothing is.
+    """(n + 1) / 2 in the axes of the world, or of `cameras`; gray where nothing is.
 
     Args:
         normal: in the axes of the world, of any length.
@@ -203,11 +205,11 @@ def normal_picture(
         normal = torch.einsum("nij,nihw->njhw", cameras.poses[:, :3, :3].to(normal), normal)
     length = normal.norm(dim=1, keepdim=True)
     unit = normal / length.clamp_min(1e-6)
-    return (GREY + opacity * unit / 2).clamp(0, 1)
+    return (GRAY + opacity * unit / 2).clamp(0, 1)
 
 
 def depth_range(render: Render, cameras: Cameras, device: torch.device | str = "cpu") -> tuple[float, float]:
-    """(near, far) of what some of the cameras see in small pictures: one scale for a whole film."""
+    """(near, far) of what some of the cameras see in small images: one scale for a whole video."""
     height, width = cameras.size
     scale = min(1.0, LOOK / max(height, width))
     some = torch.linspace(0, len(cameras) - 1, min(LOOKS, len(cameras))).round().long()

@@ -1,7 +1,7 @@
-r"""A page in the browser that shows a thing while it is optimised, from where each reader looks (viser).
+r"""A page in the browser that shows a thing while it is optimized, from where each reader looks (viser).
 
-Pictures are drawn by the thread that optimises, inside `Viewer.update`, so parameters never change under a renderer and
-a GPU is asked by one thread. Readers therefore wait for the end of a step. While their cameras move, pictures are small
+Images are drawn by the thread that optimizes, inside `Viewer.update`, so parameters never change under a renderer and
+a GPU is asked by one thread. Readers therefore wait for the end of a step. While their cameras move, images are small
 and come after each step; those of a camera at rest take at most a given share of the time. Without a reader nothing is
 drawn.
 
@@ -36,7 +36,7 @@ from scoredistill.three_d.turntable import MODES, Render, look, shown
 
 RESTS = 0.3  # seconds after which a camera counts as still
 QUARTER = 4  # a moving camera gets 1/4 of the pixels in each direction
-LEAST = 16  # pixels of a side of a picture
+LEAST = 16  # pixels of a side of an image
 PAUSE = 0.02  # seconds between looks at the readers while nothing else is done
 
 
@@ -45,7 +45,7 @@ class Reader:
     """What one page was shown last, and when."""
 
     state: tuple[Any, ...] = ()
-    picture: Image.Image | None = field(default=None, repr=False)
+    image: Image.Image | None = field(default=None, repr=False)
 
 
 class Viewer:
@@ -56,7 +56,7 @@ class Viewer:
         port: of the page.
         host: "127.0.0.1" serves this computer alone; "0.0.0.0" everyone who can reach it.
         title: above the controls.
-        resolution: height of pictures in pixels when a camera rests; the page has a slider for it.
+        resolution: height of images in pixels when a camera rests; the page has a slider for it.
         share: of the time, at most, in which `update` draws for cameras at rest.
         device: where the renderer wants its cameras.
 
@@ -108,15 +108,15 @@ class Viewer:
         self._mode = gui.add_dropdown("mode", MODES)
         self._resolution = gui.add_slider("pixels", min(64, resolution), max(1024, resolution), 8, resolution)
         self._pause = gui.add_checkbox("pause", False)
-        save = gui.add_button("save picture")
+        save = gui.add_button("save image")
 
         @save.on_click
         def _(event: Any) -> None:
             reader = self._readers.get(event.client_id)
-            if reader is not None and reader.picture is not None:
+            if reader is not None and reader.image is not None:
                 file = io.BytesIO()
-                reader.picture.save(file, format="PNG")
-                event.client.send_file_download("picture.png", file.getvalue())
+                reader.image.save(file, format="PNG")
+                event.client.send_file_download("image.png", file.getvalue())
 
     @property
     def paused(self) -> bool:
@@ -177,7 +177,7 @@ class Viewer:
             self._rest_until = end + (end - start) * (1 / self.share - 1)
 
     def _draw(self, only_moving: bool = False) -> bool:
-        """Draw for each reader whose picture is out of date; whether there was one."""
+        """Draw for each reader whose image is out of date; whether there was one."""
         clients = self.server.get_clients()
         self._readers = {i: self._readers.get(i, Reader()) for i in clients}
         drawn = [self._draw_for(clients[i], reader, only_moving) for i, reader in self._readers.items()]
@@ -195,11 +195,11 @@ class Viewer:
             return False
         cameras = from_viser(camera.wxyz, camera.position, camera.fov, size)
         seen = look(self.render, cameras, mode == "normals", self.device)
-        picture = shown(seen, mode)[0].nan_to_num().cpu()
-        reader.state, reader.picture = state, to_pil(picture[None])[0]
+        image = shown(seen, mode)[0].nan_to_num().cpu()
+        reader.state, reader.image = state, to_pil(image[None])[0]
         if client.client_id in self.server.get_clients():  # nobody has closed the page meanwhile
             quality = 60 if moving else 90
-            client.scene.set_background_image(np.asarray(reader.picture), format="jpeg", jpeg_quality=quality)
+            client.scene.set_background_image(np.asarray(reader.image), format="jpeg", jpeg_quality=quality)
             client.flush()
         return True
 
@@ -213,7 +213,7 @@ def from_viser(
         wxyz: quaternion of the rotation from camera (OpenCV) to world.
         position: in the world.
         fov: vertical field of view, radians.
-        size: (height, width) of pictures; pixels are square.
+        size: (height, width) of images; pixels are square.
 
     Raises:
         ValueError: a field of view out of (0, pi), or a quaternion of no length.

@@ -1,6 +1,6 @@
-r"""Volume rendering: colours and densities along rays to pictures.
+r"""Volume rendering: colors and densities along rays to images.
 
-A ray with density s(t) and colour c(t) shows (Max 1995; Mildenhall et al. 2020, https://arxiv.org/abs/2003.08934)
+A ray with density s(t) and color c(t) shows (Max 1995; Mildenhall et al. 2020, https://arxiv.org/abs/2003.08934)
 
     C = int T(t) s(t) c(t) dt,    T(t) = exp( - int_near^t s )
 
@@ -29,20 +29,20 @@ def weights(density: Float[Tensor, "r k"], length: Float[Tensor, "r k"]) -> Floa
 
 
 def composite(w: Float[Tensor, "r k"], values: Float[Tensor, "r k c"]) -> Float[Tensor, "r c"]:
-    """sum_i w_i values_i: colours, distances or whatever else the pieces have."""
+    """sum_i w_i values_i: colors, distances or whatever else the pieces have."""
     return torch.einsum("rk,rkc->rc", w, values)
 
 
 def over(
-    front: Float[Tensor, "*r c"], opacity: Float[Tensor, "*r 1"], behind: Float[Tensor, "*#r c"]
-) -> Float[Tensor, "*r c"]:
-    """A picture with weights already in it, in front of a background."""
+    front: Float[Tensor, " *r c"], opacity: Float[Tensor, " *r 1"], behind: Float[Tensor, " *#r c"]
+) -> Float[Tensor, " *r c"]:
+    """An image with weights already in it, in front of a background."""
     return front + (1 - opacity) * behind
 
 
 def ball_hits(
     origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"], radius: float = 1.0
-) -> tuple[Float[Tensor, "r"], Float[Tensor, "r"]]:
+) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"]]:
     """Where rays enter and leave the ball around the origin: distances near <= far, at least 0; equal where they miss.
 
     Args:
@@ -57,7 +57,7 @@ def ball_hits(
 
 def box_hits(
     origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"], half: float = 1.0
-) -> tuple[Float[Tensor, "r"], Float[Tensor, "r"]]:
+) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"]]:
     """The same for the cube [-half, half]^3."""
     slope = torch.where(directions.abs() < 1e-12, torch.full_like(directions, 1e-12), directions)
     a, b = (-half - origins) / slope, (half - origins) / slope
@@ -67,7 +67,7 @@ def box_hits(
 
 
 def stratified(
-    near: Float[Tensor, "r"], far: Float[Tensor, "r"], k: int, offset: Float[Tensor, "r"] | float = 0.5
+    near: Float[Tensor, " r"], far: Float[Tensor, " r"], k: int, offset: Float[Tensor, " r"] | float = 0.5
 ) -> tuple[Float[Tensor, "r k"], Float[Tensor, "r k"]]:
     """Distances of k samples and the lengths of their pieces, which are equal on a ray.
 
@@ -80,7 +80,7 @@ def stratified(
     return places, length[:, None].expand(-1, k)
 
 
-def scattered(values: Float[Tensor, "m *c"], where: Bool[Tensor, "r k"]) -> Float[Tensor, "r k *c"]:
+def scattered(values: Float[Tensor, " m *c"], where: Bool[Tensor, "r k"]) -> Float[Tensor, " r k *c"]:
     """Values of the pieces that were looked at, in their places; zeros elsewhere."""
     full = values.new_zeros(*where.shape, *values.shape[1:])
     full[where] = values

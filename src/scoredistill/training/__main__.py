@@ -28,12 +28,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scoredistill.priors.train", description="Train the bundled prior.")
     parser.add_argument("stages", nargs="+", choices=(*STAGES, "all"), help="what to do, in order")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="cpu")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the npm packages and the rasterised cache")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the npm packages and the rasterized cache")
     parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and sample sheets")
     parser.add_argument("--out", type=Path, help="export: folder that receives emoji/, emoji-edit/ and clip/")
     parser.add_argument("--start", type=Path, help="begin with the networks exported to this folder, not at random")
     parser.add_argument("--minutes", type=float, help="training time of each stage, instead of the preset's")
-    parser.add_argument("--parts", type=int, help="threads that share the pictures of a step, instead of the preset's")
+    parser.add_argument("--parts", type=int, help="threads that share the images of a step, instead of the preset's")
     parser.add_argument("--threads", type=int, help="processor threads; default: torch's choice")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
@@ -104,7 +104,7 @@ class Training:
 
 
 def adjusted(plan: Plan, options: argparse.Namespace) -> Plan:
-    """The plan with what the command line says otherwise; a step has as many pictures as before."""
+    """The plan with what the command line says otherwise; a step has as many images as before."""
     if options.minutes is not None:
         plan = dataclasses.replace(plan, minutes=options.minutes)
     if options.parts is not None:

@@ -1,4 +1,4 @@
-"""The autoencoder: 64x64x3 pictures <-> 16x16x4 latents, diffusers' ``AutoencoderKL``.
+"""The autoencoder: 64x64x3 images <-> 16x16x4 latents, diffusers' ``AutoencoderKL``.
 
 Loss, with D = decode(encode(x) + noise of the posterior):
 
@@ -48,15 +48,15 @@ def build(channels: tuple[int, ...] = (16, 32, 64), seed: int = 0) -> Autoencode
     )
 
 
-def pictures(
+def images(
     emoji: Emoji, photos: UInt8[NDArray, "n h w 3"], size: int, rng: torch.Generator
 ) -> Float[Tensor, "b 3 h w"]:
-    """A batch: half single emoji, a quarter scenes of several on colours and photographs, a quarter photographs."""
+    """A batch: half single emoji, a quarter scenes of several on colors and photographs, a quarter photographs."""
     quarter = size // 4
     chosen = torch.randint(len(photos), (2 * quarter,), generator=rng).numpy()
     photo = photographs.as_images(photos[chosen])
-    colour = compose.random_backgrounds(quarter, 0.3, rng).expand(-1, -1, *photo.shape[2:])
-    behind = torch.where(torch.rand(quarter, 1, 1, 1, generator=rng) < 0.5, photo[quarter:], colour)
+    color = compose.random_backgrounds(quarter, 0.3, rng).expand(-1, -1, *photo.shape[2:])
+    behind = torch.where(torch.rand(quarter, 1, 1, 1, generator=rng) < 0.5, photo[quarter:], color)
     scene = compose.scenes(emoji.rgba, behind, 3, rng)
     single = size - 2 * quarter
     rgba = compose.premultiplied(emoji.rgba[torch.randint(len(emoji), (single,), generator=rng).numpy()])
@@ -83,7 +83,7 @@ def loss_of(network: Any, image: Images, rng: torch.Generator) -> Float[Tensor, 
 
 @torch.no_grad()
 def reconstruct(network: AutoencoderKL, image: Images) -> Images:
-    """decode(encode(image)), pictures in [0, 1]."""
+    """decode(encode(image)), images in [0, 1]."""
     latent = network.encode(2 * image - 1).latent_dist.mode()
     return (network.decode(latent).sample / 2 + 0.5).clamp(0, 1)
 
@@ -97,7 +97,7 @@ def set_scaling_factor(network: AutoencoderKL, image: Images) -> float:
 
 
 def sheet(image: Images, device: str) -> Callable[[Any, Path], None]:
-    """Draw pictures above their reconstructions."""
+    """Draw images above their reconstructions."""
 
     def draw(network: Any, path: Path) -> None:
         again = reconstruct(network, image.to(device)).cpu()
@@ -121,12 +121,12 @@ def train_autoencoder(
     photos = photographs.crops(photographs.TRAIN, PHOTOGRAPHS)
 
     def loss(network: Any, rng: torch.Generator) -> Tensor:
-        return loss_of(network, pictures(seen, photos, plan.batch, rng).to(device), rng)
+        return loss_of(network, images(seen, photos, plan.batch, rng).to(device), rng)
 
     held = compose.premultiplied(emoji.select(emoji.held_out).rgba[:: max(1, int(emoji.held_out.sum()) // 8)][:8])
     unseen = photographs.as_images(photographs.crops(photographs.HELD_OUT, 4))
     examples = torch.cat([compose.over(held, torch.ones(1, 3, 1, 1)), unseen])
     network = train(run, loss, sheet(examples, device), "autoencoder")
     rng = torch.Generator().manual_seed(0)
-    set_scaling_factor(network, pictures(seen, photos, 256, rng).to(device))
+    set_scaling_factor(network, images(seen, photos, 256, rng).to(device))
     return network

@@ -32,16 +32,16 @@ def with_article(name: str) -> str:
     return name if plural else f"{article(name)} {name}"
 
 
-def with_background(text: str, colour: str | None) -> str:
-    """Add "on a {colour} background"; None (white) adds nothing."""
-    return text if colour is None else f"{text} on {article(colour)} {colour} background"
+def with_background(text: str, color: str | None) -> str:
+    """Add "on a {color} background"; None (white) adds nothing."""
+    return text if color is None else f"{text} on {article(color)} {color} background"
 
 
 def caption(
     name: str,
     tags: Sequence[str],
     style: str,
-    colour: str | None,
+    color: str | None,
     rng: random.Random,
     empty: float = 0.0,
     synonym: float = 0.1,
@@ -52,7 +52,7 @@ def caption(
         name: the concept.
         tags: its synonyms; one replaces the name with probability `synonym`.
         style: style word, mentioned in four captions of ten.
-        colour: name of the background colour, always mentioned; None for white.
+        color: name of the background color, always mentioned; None for white.
         rng: source of randomness.
         empty: probability of the empty caption (for classifier-free guidance).
     """
@@ -61,7 +61,7 @@ def caption(
     word = rng.choice(tags) if tags and rng.random() < synonym else name
     thing = with_article(word) if rng.random() < 0.6 else word
     template = rng.choice(STYLED if rng.random() < 0.4 else TEMPLATES)
-    return with_background(template.format(thing=thing, style=style, article=article(style)), colour)
+    return with_background(template.format(thing=thing, style=style, article=article(style)), color)
 
 
 def python_rng(rng: torch.Generator) -> random.Random:

@@ -15,12 +15,12 @@ tags: [emoji, {tag}]
 ---
 """
 
-DATA = """## Data and licences
+DATA = """## Data and licenses
 
-Trained from random initial values by `python -m scoredistill.priors.train` on emoji drawings, rasterised at 64
+Trained from random initial values by `python -m scoredistill.priors.train` on emoji drawings, rasterized at 64
 pixels:
 
-| set | by | licence |
+| set | by | license |
 | --- | --- | --- |
 | Fluent Emoji, Fluent Emoji Flat | Microsoft Corporation | MIT |
 | Noto Emoji, Noto Emoji v1 | Google Inc. | Apache-2.0 |
@@ -77,7 +77,7 @@ TAUGHT = (
 )
 EDITOR = """# emoji-edit: a small instruction editor
 
-Pictures of 64x64 pixels and an instruction: a complete `StableDiffusionInstructPix2PixPipeline` in the format of the
+Images of 64x64 pixels and an instruction: a complete `StableDiffusionInstructPix2PixPipeline` in the format of the
 large ones, continued from `emoji` with the source's latents beside the noisy ones.
 
     from diffusers import StableDiffusionInstructPix2PixPipeline
@@ -98,14 +98,14 @@ domain, CC0, and one CC BY 2.0). The autoencoder is that of `emoji`.
 
 {figures}
 
-On pictures that no network saw: emoji of held-out styles on white, and crops of two photographs (chelsea, flower).
+On images that no network saw: emoji of held-out styles on white, and crops of two photographs (chelsea, flower).
 PSNR is against the true edit, computed by the rule that made the training pairs. The ceiling is the autoencoder's own
 error on the true edit, which no editor of these latents can exceed by much. Samples are DDIM, 20 steps, text guidance
 {text_scale:g}, image guidance {image_scale:g}. Directions and names are judged by the CLIP beside this folder.
 
 ## Limits
 
-It knows the instructions above, in a few wordings, and 64x64 pixels. Edges and small parts move a little, flat colours
+It knows the instructions above, in a few wordings, and 64x64 pixels. Edges and small parts move a little, flat colors
 become uneven. "pixelate it", "blur it" and "posterize it" gain little or nothing, and it does not replace one object by
 another. It is a test bed, not a tool for art.
 """
@@ -113,8 +113,8 @@ another. It is a test bed, not a tool for art.
 CLIP = """# clip: a small CLIP for emoji
 
 A `CLIPModel` (vision 64x64 in patches of 8, text of 24 tokens, features of length 128) with tokenizer and image
-processor. It says how well a 64x64 picture fits a caption such as "a picture of an owl" or "a photo, at night"; use it
-as a metric beside the emoji priors. A quarter of the pictures it learned from were edited (night, sepia, and so on) and
+processor. It says how well a 64x64 image fits a caption such as "a picture of an owl" or "a photo, at night"; use it
+as a metric beside the emoji priors. A quarter of the images it learned from were edited (night, sepia, and so on) and
 an eighth were photographs, so that it knows the direction of an edit.
 
 {data}
@@ -126,7 +126,7 @@ an eighth were photographs, so that it knows the direction of an edit.
 
 {figures}
 
-Both on pictures of styles that it never saw, on white: the own name among all {names} names, and the own picture
+Both on images of styles that it never saw, on white: the own name among all {names} names, and the own image
 among the held-out ones.
 
 ## Limits
@@ -163,8 +163,8 @@ MEANINGS = {
     "sample_name_in_top_5": "samples of ten common prompts: own name in the top 5",
     "sample_name_is_first": "samples of ten common prompts: own name first",
     "common_concepts_name_in_top_5": "samples of all its concepts: own name in the top 5",
-    "red_apple_red_minus_green": "red minus green of coloured pixels, a red apple",
-    "green_apple_red_minus_green": "red minus green of coloured pixels, a green apple",
+    "red_apple_red_minus_green": "red minus green of colored pixels, a red apple",
+    "green_apple_red_minus_green": "red minus green of colored pixels, a green apple",
     "frechet_samples_to_real": "Fréchet distance, samples to real emoji",
     "frechet_real_half_to_half": "the same, half of the real emoji to the other half",
 }

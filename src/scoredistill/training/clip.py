@@ -1,16 +1,16 @@
-"""A small CLIP: image and text towers trained so that a picture and its caption agree and others do not.
+"""A small CLIP: image and text towers trained so that an image and its caption agree and others do not.
 
-Loss, with unit features u_i of pictures and v_j of captions and temperature s:
+Loss, with unit features u_i of images and v_j of captions and temperature s:
 
     - (1 / 2b) sum_i [ log softmax_j(s u_i . v_j)_i + log softmax_j(s u_j . v_i)_i ]
 
 where pairs i != j of the same concept and edit are left out of both sums. Radford et al.,
-https://arxiv.org/abs/2103.00020. Since there are few names, a picture is also told from all of them, whose features n_k
+https://arxiv.org/abs/2103.00020. Since there are few names, an image is also told from all of them, whose features n_k
 are computed now and then and held in a bank:
 
     - (1 / b) sum_i log softmax_k(s u_i . n_k)_(name of i).
 
-A quarter of the pictures is edited (`scoredistill.edits`) and an eighth shows photographs, with captions that say so:
+A quarter of the images is edited (`scoredistill.edits`) and an eighth shows photographs, with captions that say so:
 directions from a caption to that of an edit are what editing is judged by.
 """
 
@@ -39,7 +39,7 @@ WIDTH, HEADS, PROJECTION = 192, 3, 128
 KEEP, MASKED = 0.5, 0.5
 """Share of the patches seen in training, and the share of the training in which only these are."""
 EDITED, PHOTOGRAPHS = 0.25, 0.125
-"""Shares of edited pictures and of photographs."""
+"""Shares of edited images and of photographs."""
 CROPS = 2048
 """Photograph crops to choose from."""
 BANK_STEPS = 25
@@ -78,7 +78,7 @@ def text_features(model: CLIPModel, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b
 
 
 def image_features(model: CLIPModel, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b p"]:
-    """Unit vectors of pictures in [0, 1]."""
+    """Unit vectors of images in [0, 1]."""
     pooled = model.vision_model(pixel_values=2 * images - 1).pooler_output
     return functional.normalize(model.visual_projection(pooled).float(), dim=-1)
 
@@ -138,21 +138,21 @@ class Towers(nn.Module):
 def batch(
     emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator
 ) -> tuple[Tensor, list[str], Tensor, Tensor]:
-    """`size` pictures ``[b, 3, 64, 64]``: random emoji, augmented, then photographs; some of both are edited.
+    """`size` images ``[b, 3, 64, 64]``: random emoji, augmented, then photographs; some of both are edited.
 
     Returns:
-        Pictures, captions, kinds (concept and edit, ``int64[b]``), and the concepts of the emoji, which come first.
+        Images, captions, kinds (concept and edit, ``int64[b]``), and the concepts of the emoji, which come first.
     """
     others = int(PHOTOGRAPHS * size) if len(photos) else 0
     chosen = torch.randint(len(emoji), (size - others,), generator=rng).numpy()
     words = captions.python_rng(rng)
-    colours = [words.choice(list(compose.BACKGROUNDS)) if words.random() < 0.5 else None for _ in chosen]
+    colors = [words.choice(list(compose.BACKGROUNDS)) if words.random() < 0.5 else None for _ in chosen]
     placed = compose.place_at_random(compose.premultiplied(emoji.rgba[chosen]), (0.6, 1.1), 0.2, rng)
-    images = compose.recoloured(compose.over(placed, compose.named_backgrounds(colours)), 0.25, rng)
+    images = compose.recoloured(compose.over(placed, compose.named_backgrounds(colors)), 0.25, rng)
     texts = []
-    for index, colour in zip(chosen, colours, strict=True):
+    for index, color in zip(chosen, colors, strict=True):
         concept, style = emoji.concept[index], emoji.styles[emoji.style[index]]
-        mentioned = colour if words.random() < 0.5 else None
+        mentioned = color if words.random() < 0.5 else None
         texts.append(captions.caption(emoji.names[concept], emoji.tags[concept], style, mentioned, words, synonym=0.15))
     concepts = torch.from_numpy(emoji.concept[chosen])
     if others:
@@ -192,8 +192,8 @@ def name_features(model: CLIPModel, tokenizer: CLIPTokenizer, names: tuple[str, 
 
 
 @torch.no_grad()
-def picture_features(model: CLIPModel, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p"]:
-    """Unit vectors of any number of pictures in [0, 1]."""
+def features_of_images(model: CLIPModel, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p"]:
+    """Unit vectors of any number of images in [0, 1]."""
     device = next(model.parameters()).device
     return torch.cat([image_features(model, part.to(device)) for part in images.split(256)])
 
@@ -211,17 +211,17 @@ def retrieval(
 
 
 def sheet(emoji: Emoji, tokenizer: CLIPTokenizer) -> Callable[[Any, Path], None]:
-    """Draw held-out pictures with the nearest name under each; write the top-5 rate beside it."""
+    """Draw held-out images with the nearest name under each; write the top-5 rate beside it."""
     rgba = compose.premultiplied(emoji.rgba)
     images, concept = compose.over(rgba, torch.ones(1, 3, 1, 1)), torch.from_numpy(emoji.concept)
 
     def draw(towers: Any, path: Path) -> None:
         model = towers.model
         names = name_features(model, tokenizer, emoji.names).cpu()
-        pictures = picture_features(model, images).cpu()
-        rate = retrieval(pictures, names, concept, torch.arange(len(emoji.names)))
+        drawn = features_of_images(model, images).cpu()
+        rate = retrieval(drawn, names, concept, torch.arange(len(emoji.names)))
         path.with_suffix(".json").write_text(json.dumps({"held_out_name_in_top_5": rate}))
-        nearest = (pictures[:32] @ names.T).argmax(dim=1).tolist()
+        nearest = (drawn[:32] @ names.T).argmax(dim=1).tolist()
         compose.sheet(images[:32], 8, labels=[emoji.names[best] for best in nearest]).save(path)
 
     return draw
@@ -252,9 +252,9 @@ def train_clip(
         ids = tokens(tokenizer, texts).to(device)
         scale = model.logit_scale.exp().clamp(max=100)
         keep = KEEP if run.progress < MASKED else 1.0
-        pictures = masked_image_features(model, images.to(device), keep, rng)
-        told = functional.cross_entropy(scale * pictures[: len(concepts)] @ names.T, concepts.to(device))
-        return contrastive_loss(pictures, text_features(model, ids), scale, kinds.to(device)) + told
+        drawn = masked_image_features(model, images.to(device), keep, rng)
+        told = functional.cross_entropy(scale * drawn[: len(concepts)] @ names.T, concepts.to(device))
+        return contrastive_loss(drawn, text_features(model, ids), scale, kinds.to(device)) + told
 
     return train(run, loss, sheet(emoji.select(emoji.held_out), tokenizer), "clip").model, tokenizer
 

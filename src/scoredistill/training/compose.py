@@ -1,6 +1,6 @@
-"""Pictures from RGBA emoji: placed on backgrounds, combined into scenes, recoloured; all vectorised over the batch.
+"""Images from RGBA emoji: placed on backgrounds, combined into scenes, recoloured; all vectorised over the batch.
 
-Compositing is done on premultiplied colours: a picture over a background is  c a + (1 - a) b,  with c the colour,
+Compositing is done on premultiplied colors: an image over a background is  c a + (1 - a) b,  with c the color,
 a the opacity and b the background, so that resampling c a and a together leaves no dark fringe.
 Images are float, [b, 3, 64, 64], in [0, 1].
 """
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from scoredistill.media import images as pictures
+from scoredistill.media import images as media_images
 from scoredistill.media.images import blurred
 
 BACKGROUNDS: dict[str, tuple[float, float, float]] = {
@@ -32,7 +32,7 @@ BACKGROUNDS: dict[str, tuple[float, float, float]] = {
     "purple": (0.58, 0.38, 0.80),
     "pink": (0.98, 0.70, 0.80),
 }
-"""Named background colours of the captions, sRGB in [0, 1]. White is the default and has no name."""
+"""Named background colors of the captions, sRGB in [0, 1]. White is the default and has no name."""
 
 
 def uniform(n: int, low: float, high: float, rng: torch.Generator) -> Float[Tensor, " n"]:
@@ -52,7 +52,7 @@ def place(
     shift: Float[Tensor, "b 2"],
     flip: Float[Tensor, " b"],
 ) -> Float[Tensor, "b c h w"]:
-    """Scale about the centre, then move; `shift` in half pictures (x right, y down), `flip` is -1 (mirrored) or 1."""
+    """Scale about the center, then move; `shift` in half images (x right, y down), `flip` is -1 (mirrored) or 1."""
     theta = torch.zeros(len(image), 2, 3)
     theta[:, 0, 0] = flip / scale
     theta[:, 1, 1] = 1 / scale
@@ -69,7 +69,7 @@ def place_at_random(
     rng: torch.Generator,
     mirror: float = 0.5,
 ) -> Float[Tensor, "b 4 h w"]:
-    """Random scale in `scales`, shift up to `reach` (half pictures) each way, mirrored with probability `mirror`."""
+    """Random scale in `scales`, shift up to `reach` (half images) each way, mirrored with probability `mirror`."""
     n = len(image)
     shift = torch.stack([uniform(n, -reach, reach, rng), uniform(n, -reach, reach, rng)], dim=1)
     flip = torch.where(torch.rand(n, generator=rng) < mirror, -1.0, 1.0)
@@ -81,13 +81,13 @@ def over(image: Float[Tensor, "b 4 h w"], background: Float[Tensor, "#b 3 #h #w"
     return (image[:, :3] + (1 - image[:, 3:]) * background).clamp(0, 1)
 
 
-def named_backgrounds(colours: list[str | None]) -> Float[Tensor, "b 3 1 1"]:
-    """The named colours; None is white."""
-    return torch.tensor([BACKGROUNDS.get(colour or "", (1.0, 1.0, 1.0)) for colour in colours])[..., None, None]
+def named_backgrounds(colors: list[str | None]) -> Float[Tensor, "b 3 1 1"]:
+    """The named colors; None is white."""
+    return torch.tensor([BACKGROUNDS.get(color or "", (1.0, 1.0, 1.0)) for color in colors])[..., None, None]
 
 
 def random_backgrounds(n: int, white: float, rng: torch.Generator) -> Float[Tensor, "n 3 1 1"]:
-    """White with probability `white`, else any colour."""
+    """White with probability `white`, else any color."""
     plain = torch.rand(n, 1, generator=rng) < white
     return torch.where(plain, 1.0, torch.rand(n, 3, generator=rng))[..., None, None]
 
@@ -126,6 +126,6 @@ def degraded(image: Float[Tensor, "b 3 h w"], rng: torch.Generator) -> Float[Ten
 def sheet(
     images: Float[Tensor, "n 3 h w"], columns: int, labels: Sequence[str] | None = None, zoom: int = 2
 ) -> Image.Image:
-    """A wall of pictures, row by row, enlarged `zoom` times."""
+    """An image grid of images, row by row, enlarged `zoom` times."""
     enlarged = images.detach().float().cpu().repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
-    return pictures.grid(pictures.to_pil(enlarged), columns, labels=labels)
+    return media_images.grid(media_images.to_pil(enlarged), columns, labels=labels)

@@ -1,12 +1,12 @@
-r"""The instruction editor: a UNet that sees the source picture beside the noisy latents, trained on pairs.
+r"""The instruction editor: a UNet that sees the source image beside the noisy latents, trained on pairs.
 
 It continues from the text-to-image model: with 8 channels read instead of 4, the new weights zero, as InstructPix2Pix
 does (Brooks et al., https://arxiv.org/abs/2211.09800). The source's latents are the autoencoder's mode, unscaled. Loss
 and noise are those of `train.unet`. What is left out, so that guidance has two scales:
 
-    text (12 %)             the edited picture is the source itself: no instruction means no change
-    picture (5 %)           zeros in its place
-    both (5 %)              any picture
+    text (12 %)             the edited image is the source itself: no instruction means no change
+    image (5 %)           zeros in its place
+    both (5 %)              any image
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from scoredistill.training.loop import Plan, Run, train
 from scoredistill.training.pairs import make_pairs
 from scoredistill.training.unet import TextToImage, build_scheduler, build_unet, loss_of
 
-NO_TEXT, NO_PICTURE, NEITHER = 0.12, 0.05, 0.05
+NO_TEXT, NO_IMAGE, NEITHER = 0.12, 0.05, 0.05
 CROPS = 8192
 """Photograph crops to choose from."""
 TEXT_SCALE, IMAGE_SCALE = 1.0, 1.0
@@ -76,7 +76,7 @@ def widened(network: TextToImage) -> TextToImage:
 
 @torch.no_grad()
 def latents(autoencoder: AutoencoderKL, images: Float[Tensor, "n 3 h w"], device: str) -> Float[Tensor, "n c p q"]:
-    """The scaled latents of pictures in [0, 1]."""
+    """The scaled latents of images in [0, 1]."""
     with torch.autocast(device, torch.bfloat16):
         mode = autoencoder.encode(2 * images.to(device) - 1).latent_dist.mode()
     return mode.float().cpu() * autoencoder.config.scaling_factor
@@ -102,7 +102,7 @@ def left_out(
     source, target = data.source[chosen].float(), data.target[chosen].float()
     texts = [data.instructions[int(row)] for row in chosen]
     u = torch.rand(len(chosen), generator=rng)
-    textless, blind = u < NO_TEXT + NEITHER, (u >= NO_TEXT) & (u < NO_TEXT + NEITHER + NO_PICTURE)
+    textless, blind = u < NO_TEXT + NEITHER, (u >= NO_TEXT) & (u < NO_TEXT + NEITHER + NO_IMAGE)
     unchanged = (u < NO_TEXT)[:, None, None, None]
     target = torch.where(unchanged, source, target)
     return (
@@ -121,7 +121,7 @@ def sample(
     steps: int = 20,
     seed: int = 0,
 ) -> Float[Tensor, "b c h w"]:
-    """Edited latents by DDIM with guidance of text and picture; `source` is unscaled."""
+    """Edited latents by DDIM with guidance of text and image; `source` is unscaled."""
     scheduler = build_scheduler()
     scheduler.set_timesteps(steps)
     n, device = len(source), next(network.parameters()).device
@@ -140,7 +140,7 @@ def sample(
 def sheet(
     autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, images: Float[Tensor, "n 3 h w"], device: str
 ) -> Callable[[Any, Path], None]:
-    """Draw held-out pictures and what becomes of them under every instruction."""
+    """Draw held-out images and what becomes of them under every instruction."""
 
     def draw(network: Any, path: Path) -> None:
         columns = len(INSTRUCTIONS) + 2

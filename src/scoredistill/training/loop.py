@@ -32,7 +32,7 @@ class Plan:
     """How long and how fast to train.
 
     Attributes:
-        batch: pictures of a part of a step (read by the losses).
+        batch: images of a part of a step (read by the losses).
         parts: a step is the mean of this many losses, computed side by side in threads of their own; two parts on two
             cores, with one thread each (``--threads 1``), wait less for each other than the threads of one part.
         lr: peak learning rate.
@@ -43,7 +43,7 @@ class Plan:
         weight_decay: AdamW's.
         save_minutes: time between checkpoints.
         slow: parameters whose name starts with this learn at `slow_factor` of the rate.
-        bfloat16: compute in bfloat16 where torch's autocast says so; weights and optimiser stay in float32.
+        bfloat16: compute in bfloat16 where torch's autocast says so; weights and optimizer stay in float32.
     """
 
     batch: int
@@ -114,7 +114,7 @@ class Run:
             file.write(json.dumps(line) + "\n")
 
     def update(self, loss: Loss) -> float:
-        """One optimiser step; returns the loss."""
+        """One optimizer step; returns the loss."""
         started = time.monotonic()
         for group in self.optimizer.param_groups:
             group["lr"] = group["factor"] * self.plan.rate(self.step, self.progress)
@@ -167,7 +167,7 @@ class Interrupt:
 def train(run: Run, loss: Loss, sheet: Sheet, name: str) -> Any:
     """Train to the end of the plan and return the averaged network; a finished run returns at once.
 
-    Every `save_minutes` and at the end, a checkpoint and a sheet of pictures (``sheet.png``) are written, and a line to
+    Every `save_minutes` and at the end, a checkpoint and a sheet of images (``sheet.png``) are written, and a line to
     ``log.jsonl``. Ctrl-C or a polite kill saves and exits.
     """
     saved, recent = time.monotonic(), 0.0

@@ -1,8 +1,8 @@
-"""Pairs of pictures whose edit is known: source, instruction, edited picture. What the editor learns from.
+"""Pairs of images whose edit is known: source, instruction, edited image. What the editor learns from.
 
-Kinds and their shares: a procedural edit of any picture (`scoredistill.edits`), the same emoji in another style, on
+Kinds and their shares: a procedural edit of any image (`scoredistill.edits`), the same emoji in another style, on
 another background, and another emoji in its place, drawn in the same style. Sources are emoji alone on white or a
-colour, scenes of several, and photographs.
+color, scenes of several, and photographs.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ SCENES, PHOTOGRAPHS = 0.25, 0.4
 
 STYLE = ("turn it into {style} style", "make it {style} style", "as {article} {style} emoji", "in {style} style")
 BACKGROUND = (
-    "on {article} {colour} background",
-    "put it on {article} {colour} background",
-    "make the background {colour}",
-    "change the background to {colour}",
+    "on {article} {color} background",
+    "put it on {article} {color} background",
+    "make the background {color}",
+    "change the background to {color}",
 )
 OBJECT = ("turn it into {thing}", "make it {thing}", "replace it with {thing}", "change it to {thing}")
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures before and after; the arrays share their first dimension.
+    """Images before and after; the arrays share their first dimension.
 
     Attributes:
         source, target: ``float32[n, 3, 64, 64]`` in [0, 1].
@@ -57,9 +57,9 @@ def style_instruction(style: str, words: random.Random) -> str:
     return words.choice(STYLE).format(style=style, article=captions.article(style))
 
 
-def background_instruction(colour: str, words: random.Random) -> str:
+def background_instruction(color: str, words: random.Random) -> str:
     """Ask for another background."""
-    return words.choice(BACKGROUND).format(colour=colour, article=captions.article(colour))
+    return words.choice(BACKGROUND).format(color=color, article=captions.article(color))
 
 
 def object_instruction(name: str, words: random.Random) -> str:
@@ -90,8 +90,8 @@ def make_pairs(emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: 
 def procedural(
     emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator, words: random.Random
 ) -> Pairs:
-    """Any picture and a procedural edit of it."""
-    source = pictures(emoji, photos, size, rng)
+    """Any image and a procedural edit of it."""
+    source = images(emoji, photos, size, rng)
     edits = [words.choice(list(EDITS.values())) for _ in range(size)]
     target = source.clone()
     for edit in EDITS.values():
@@ -101,7 +101,7 @@ def procedural(
     return Pairs(source, target, [words.choice(edit.instructions) for edit in edits], [edit.name for edit in edits])
 
 
-def pictures(
+def images(
     emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator
 ) -> Float[Tensor, "n 3 h w"]:
     """Sources: single emoji, scenes and photographs in their shares, shuffled."""
@@ -124,14 +124,14 @@ def pictures(
 def redrawn(emoji: Emoji, kind: str, size: int, rng: torch.Generator, words: random.Random) -> Pairs:
     """Emoji in another style, on another background, or another emoji in the same style, at the same place."""
     before = torch.randint(len(emoji), (size,), generator=rng).tolist()
-    after, colours = list(before), [colour_or_white(words) for _ in before]
-    new_colours, texts = list(colours), []
+    after, colors = list(before), [color_or_white(words) for _ in before]
+    new_colors, texts = list(colors), []
     for row, index in enumerate(before):
         if kind == "background":
-            new_colours[row] = words.choice(
-                [c for c in ("white", *compose.BACKGROUNDS) if c != (colours[row] or "white")]
+            new_colors[row] = words.choice(
+                [c for c in ("white", *compose.BACKGROUNDS) if c != (colors[row] or "white")]
             )
-            texts.append(background_instruction(new_colours[row] or "white", words))
+            texts.append(background_instruction(new_colors[row] or "white", words))
             continue
         same = emoji.concept == emoji.concept[index] if kind == "style" else emoji.style == emoji.style[index]
         same[index] = False
@@ -139,16 +139,16 @@ def redrawn(emoji: Emoji, kind: str, size: int, rng: torch.Generator, words: ran
         style, name = emoji.styles[emoji.style[after[row]]], emoji.names[emoji.concept[after[row]]]
         texts.append(style_instruction(style, words) if kind == "style" else object_instruction(name, words))
     seed = int(torch.randint(2**31, (), generator=rng))
-    return Pairs(shown(emoji, before, colours, seed), shown(emoji, after, new_colours, seed), texts, [kind] * size)
+    return Pairs(shown(emoji, before, colors, seed), shown(emoji, after, new_colors, seed), texts, [kind] * size)
 
 
-def shown(emoji: Emoji, indices: Sequence[int], colours: Sequence[str | None], seed: int) -> Float[Tensor, "n 3 h w"]:
+def shown(emoji: Emoji, indices: Sequence[int], colors: Sequence[str | None], seed: int) -> Float[Tensor, "n 3 h w"]:
     """Emoji on named backgrounds, placed by a seed."""
     rng = torch.Generator().manual_seed(seed)
     placed = compose.place_at_random(compose.premultiplied(emoji.rgba[list(indices)]), (0.7, 1.0), 0.1, rng, mirror=0.0)
-    return compose.over(placed, compose.named_backgrounds(list(colours)))
+    return compose.over(placed, compose.named_backgrounds(list(colors)))
 
 
-def colour_or_white(words: random.Random) -> str | None:
+def color_or_white(words: random.Random) -> str | None:
     """A background's name, or None for white, as often as any."""
     return words.choice(list(compose.BACKGROUNDS)) if words.random() < 0.5 else None

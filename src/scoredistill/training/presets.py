@@ -13,8 +13,8 @@ class Preset:
 
     Attributes:
         common: the text-to-image model learns the concepts of ``common_concepts.txt`` only.
-        variants: pictures composed, encoded and kept for each emoji before the UNet is trained.
-        pairs: edited pictures made and encoded before the editor is trained.
+        variants: images composed, encoded and kept for each emoji before the UNet is trained.
+        pairs: edited images made and encoded before the editor is trained.
     """
 
     autoencoder: Plan

@@ -2,7 +2,7 @@
 
 With  z_t = alpha_t z + sigma_t eps,  the network predicts  v = alpha_t eps - sigma_t z  (Salimans & Ho,
 https://arxiv.org/abs/2202.00512). The noise levels are DDPM's: beta linear from 1e-4 to 0.02; alpha_T is close to 0, so
-that no colour leaks into pure noise. Weight:
+that no color leaks into pure noise. Weight:
 
     w = min(SNR + 1, 5) / (SNR + 1),   SNR = (alpha / sigma)^2,
 
@@ -65,24 +65,24 @@ class TextToImage(nn.Module):
 
 @dataclass(frozen=True)
 class Latents:
-    """Encoded pictures, several of each emoji; the arrays share their first dimension.
+    """Encoded images, several of each emoji; the arrays share their first dimension.
 
     Attributes:
         latent: ``float32[n, 4, 16, 16]``, scaled to standard deviation 1.
         index: ``int64[n]``, which emoji it shows.
-        colours: name of each background, None for white.
+        colors: name of each background, None for white.
     """
 
     latent: Float[Tensor, "n c h w"]
     index: Int[Tensor, " n"]
-    colours: list[str | None]
+    colors: list[str | None]
 
 
 def build_unet(widths: tuple[int, ...] = (64, 128, 192), seed: int = 0, channels: int = 4) -> UNet2DConditionModel:
     """An untrained UNet for 16x16x4 latents, with attention to the text below the finest resolution.
 
     Args:
-        channels: that it reads: 4, or 8 with a source picture beside the latents.
+        channels: that it reads: 4, or 8 with a source image beside the latents.
     """
     torch.manual_seed(seed)
     deeper = len(widths) - 1
@@ -126,12 +126,12 @@ def build_scheduler() -> DDIMScheduler:
 
 @torch.no_grad()
 def encode(emoji: Emoji, autoencoder: AutoencoderKL, variants: int, device: str = "cpu", seed: int = 0) -> Latents:
-    """Compose `variants` pictures of every emoji (scale, place, background; as drawn, not mirrored) and encode them."""
+    """Compose `variants` images of every emoji (scale, place, background; as drawn, not mirrored) and encode them."""
     rng = torch.Generator().manual_seed(seed)
     words = captions.python_rng(rng)
     index = torch.arange(len(emoji)).repeat_interleave(variants)
-    colours = [None if words.random() < WHITE_BACKGROUNDS else words.choice(list(compose.BACKGROUNDS)) for _ in index]
-    background = compose.named_backgrounds(colours)
+    colors = [None if words.random() < WHITE_BACKGROUNDS else words.choice(list(compose.BACKGROUNDS)) for _ in index]
+    background = compose.named_backgrounds(colors)
     parts = []
     for part in tqdm(torch.arange(len(index)).split(64), desc="encode", unit="batch"):
         rgba = compose.premultiplied(emoji.rgba[index[part].numpy()])
@@ -140,7 +140,7 @@ def encode(emoji: Emoji, autoencoder: AutoencoderKL, variants: int, device: str 
         with torch.autocast(device, torch.bfloat16):
             latent = autoencoder.encode(2 * image - 1).latent_dist.mode()
         parts.append(latent.float().cpu() * autoencoder.config.scaling_factor)
-    return Latents(torch.cat(parts), index, colours)
+    return Latents(torch.cat(parts), index, colors)
 
 
 def loss_of(
@@ -154,7 +154,7 @@ def loss_of(
     """The module's weighted error of v; the times of a batch are spread evenly over the schedule.
 
     Args:
-        beside: what the network sees beside the noisy latents, as further channels (an editor's source picture).
+        beside: what the network sees beside the noisy latents, as further channels (an editor's source image).
     """
     n, steps = len(z), len(alpha_bar)
     time = ((torch.arange(n) + torch.rand(n, generator=rng)) / n * steps).long().clamp(max=steps - 1)
@@ -216,7 +216,7 @@ def train_unet(
     """Train, or continue, in `folder` on the emoji's training images; returns the averaged networks.
 
     Args:
-        variants: pictures encoded of each emoji.
+        variants: images encoded of each emoji.
         often: how often to show a concept; once if it is not named.
         start: networks to begin with; random ones, and `text_encoder`, by default.
     """
@@ -232,14 +232,14 @@ def train_unet(
     def loss(network: Any, rng: torch.Generator) -> Tensor:
         chosen = torch.multinomial(weights, plan.batch, replacement=True, generator=rng)
         words = captions.python_rng(rng)
-        texts = [describe(seen, int(data.index[i]), data.colours[int(i)], words) for i in chosen]
+        texts = [describe(seen, int(data.index[i]), data.colors[int(i)], words) for i in chosen]
         ids = tokens(tokenizer, texts, padding="max_length").to(device)
         return loss_of(network, data.latent[chosen].to(device), ids, alpha_bar, rng)
 
     return train(run, loss, sheet(autoencoder, tokenizer), "unet")
 
 
-def describe(emoji: Emoji, index: int, colour: str | None, words: captions.random.Random) -> str:
+def describe(emoji: Emoji, index: int, color: str | None, words: captions.random.Random) -> str:
     """A random caption of one emoji on a background."""
     concept, style = emoji.concept[index], emoji.styles[emoji.style[index]]
-    return captions.caption(emoji.names[concept], emoji.tags[concept], style, colour, words, empty=EMPTY_CAPTIONS)
+    return captions.caption(emoji.names[concept], emoji.tags[concept], style, color, words, empty=EMPTY_CAPTIONS)

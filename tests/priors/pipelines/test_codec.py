@@ -1,4 +1,4 @@
-"""Pictures to latents and back: windows give what the whole picture gives, in bounded memory."""
+"""Images to latents and back: windows give what the whole image gives, in bounded memory."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ CODECS = {
 }
 
 
-def picture(height, width, n=1):
+def image(height, width, n=1):
     """Blobs of many sizes, bright on the left and dark on the right, so that no two windows have the same moments."""
     g = torch.Generator().manual_seed(1)
     layers = [
@@ -56,8 +56,8 @@ def encoded(codec, x, cotangent=None):
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_windows_give_the_latents_the_gradient_and_the_picture_of_the_whole(name):
-    codec, x = CODECS[name](), picture(72, 116)
+def test_windows_give_the_latents_the_gradient_and_the_image_of_the_whole(name):
+    codec, x = CODECS[name](), image(72, 116)
     z, grad = encoded(codec, x)
     with torch.no_grad():
         back = codec.decode(z)
@@ -71,7 +71,7 @@ def test_windows_give_the_latents_the_gradient_and_the_picture_of_the_whole(name
 
 
 def test_plain_tiles_would_not():
-    codec, x = kl(attention=False), picture(72, 144)
+    codec, x = kl(attention=False), image(72, 144)
     tiles = torch.cat([codec.encode(part) for part in x.split(72, 3)], 3)
     whole = codec.encode(x)
     assert (tiles - whole)[..., 2:-2, 2:-2].abs().mean() > 0.02 * whole.std()
@@ -87,22 +87,22 @@ def test_a_decoder_is_differentiable_in_windows():
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_a_picture_that_fits_passes_as_without_windows(name):
-    codec, x = CODECS[name](), picture(72, 64, 2)
+def test_a_image_that_fits_passes_as_without_windows(name):
+    codec, x = CODECS[name](), image(72, 64, 2)
     z, back = codec.encode(x), codec.decode(codec.encode(x))
     codec.window = 72
     assert torch.equal(codec.encode(x), z)
     assert torch.equal(codec.decode(z), back)
 
 
-def test_pictures_of_a_batch_do_not_touch_each_other():
-    codec, x = kl(), picture(60, 100, 2)
+def test_images_of_a_batch_do_not_touch_each_other():
+    codec, x = kl(), image(60, 100, 2)
     codec.window = 72
     assert torch.equal(codec.encode(x)[1:], codec.encode(x[1:]))
 
 
-def test_no_layer_at_the_resolution_of_pictures_sees_more_than_a_window():
-    codec, x = kl(), picture(200, 200).requires_grad_()
+def test_no_layer_at_the_resolution_of_images_sees_more_than_a_window():
+    codec, x = kl(), image(200, 200).requires_grad_()
     codec.window = 72
     sizes = {"encode": [], "decode": []}
     codec.vae.encoder.conv_in.register_forward_hook(lambda _, args, __: sizes["encode"].append(args[0].shape))
@@ -131,7 +131,7 @@ def saved_bytes(codec, x):
 
 
 def test_windows_save_memory_for_the_backward_pass():
-    codec, x = kl(), picture(160, 160)
+    codec, x = kl(), image(160, 160)
     whole = saved_bytes(codec, x)
     codec.window = 72
     assert saved_bytes(codec, x) < 0.1 * whole
@@ -139,7 +139,7 @@ def test_windows_save_memory_for_the_backward_pass():
 
 @pytest.mark.parametrize("name", CODECS)
 def test_checkpointing_changes_memory_and_nothing_else(name):
-    codec, x = CODECS[name](), picture(64, 64)
+    codec, x = CODECS[name](), image(64, 64)
     z, grad = encoded(codec, x)
     before = saved_bytes(codec, x)
     codec.checkpoint()
@@ -150,7 +150,7 @@ def test_checkpointing_changes_memory_and_nothing_else(name):
 
 
 def test_windows_of_a_network_in_bfloat16():
-    codec, x = kl(), picture(60, 140)
+    codec, x = kl(), image(60, 140)
     full = codec.encode(x)
     codec.vae.to(torch.bfloat16)
     whole = codec.encode(x)
@@ -189,7 +189,7 @@ def test_impossible_windows_are_refused_before_work():
 
 
 def test_latents_may_be_shifted_and_scaled_by_channel():
-    codec, x = kl(), picture(16, 16)
+    codec, x = kl(), image(16, 16)
     mode = codec.mode(x)
     codec.vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.0, 2.0, 0.5, 4.0])
     other = Codec(codec.vae, 4)

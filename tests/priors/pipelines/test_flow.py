@@ -67,14 +67,14 @@ def test_what_the_cases_vary_matters(pipelines, kontext, x):
     assert (kontext.eps(x, T) - before).abs().max() > 1e-4
 
 
-def test_pictures_equal_the_pipelines(pipelines, x):
+def test_images_equal_the_pipelines(pipelines, x):
     pipeline = pipelines["sd3"]
     prior = load_prior(pipeline)
     ours = prior.decode(ddim(Guided(prior, 5.0), x, 4, prior.encode_text(tiny_flow.PROMPTS)))
     theirs = pipeline(
         tiny_flow.PROMPTS, guidance_scale=5.0, num_inference_steps=4, latents=x, output_type="pt"
     ).images  # fmt: skip
-    assert theirs.shape == (2, 3, *prior.picture_size)
+    assert theirs.shape == (2, 3, *prior.image_size)
     assert (ours - theirs).abs().max() < 1e-4
     pipeline = pipelines["flux"]
     prior = load_prior(pipeline)
@@ -85,10 +85,10 @@ def test_pictures_equal_the_pipelines(pipelines, x):
 
 
 def test_latents_are_shifted_and_scaled(prior):
-    pictures = torch.rand(1, 3, 32, 32)
-    mode = prior.codec.vae.encode(2 * pictures - 1).latent_dist.mode()
-    assert (prior.encode_image(pictures) - 0.4 * (mode - 0.1)).abs().max() < 1e-6
-    assert prior.encode_image(pictures).shape == (1, *prior.latent_shape)
+    images = torch.rand(1, 3, 32, 32)
+    mode = prior.codec.vae.encode(2 * images - 1).latent_dist.mode()
+    assert (prior.encode_image(images) - 0.4 * (mode - 0.1)).abs().max() < 1e-6
+    assert prior.encode_image(images).shape == (1, *prior.latent_shape)
 
 
 def test_times_of_a_static_shift_are_3s_over_1_plus_2s(pipelines, tmp_path):
@@ -114,7 +114,7 @@ def test_times_of_a_dynamic_shift_follow_the_latent_shape(pipelines, size, token
     k = math.exp(0.5 + (1.15 - 0.5) * (tokens - 4) / (64 - 4))
     s = torch.linspace(1, 1 / 6, 6, dtype=torch.float64)
     assert (prior.times(6)[:, 0] - k * s / (1 + (k - 1) * s)).abs().max() < 1e-6
-    assert prior.picture_size == (4 * size[0], 4 * size[1])
+    assert prior.image_size == (4 * size[0], 4 * size[1])
 
 
 def test_the_network_predicts_noise_minus_sample(pipelines, x):
@@ -227,7 +227,7 @@ def test_students_start_as_the_teacher_and_learn(prior, x):
 
 
 @pytest.mark.parametrize("kind", ["StableDiffusion3Img2ImgPipeline", "FluxImg2ImgPipeline"])
-def test_picture_to_picture_pipelines_are_the_same_prior(pipelines, x, kind):
+def test_image_to_image_pipelines_are_the_same_prior(pipelines, x, kind):
     plain = pipelines["flux" if "Flux" in kind else "sd3"]
     other = load_prior(getattr(diffusers, kind)(**plain.components))
     assert torch.equal(other.eps(x, T), load_prior(plain).eps(x, T))
@@ -266,8 +266,8 @@ def test_packing_is_the_pipelines_and_can_be_undone(pipelines):
     assert torch.equal(unpack(tokens, 12, 8), latents)
 
 
-def test_a_source_picture_stays_when_the_text_is_guided(kontext, x):
-    """Guided leaves the picture in both rows; without a picture the model makes pictures from text."""
+def test_a_source_image_stays_when_the_text_is_guided(kontext, x):
+    """Guided leaves the image in both rows; without an image the model makes images from text."""
     cond = kontext.encode_text(tiny_flow.PROMPTS) | kontext.encode_source(tiny_flow.source(tiny_flow.SQUARE))
     e_c, e_0 = kontext.eps(x, T, cond), kontext.eps(x, T, {**cond, **kontext.encode_text("")})
     assert (Guided(kontext, 3.0).eps(x, T, cond) - (e_0 + 3 * (e_c - e_0))).abs().max() < 1e-5

@@ -45,8 +45,8 @@ def test_ddim_equals_the_pipeline(tmp_path, prediction, spacing, to_one, scale):
     prior = load_prior(pipeline)
     ours = ddim(Guided(prior, scale), latents, 12, prior.encode_text(PROMPTS))
     assert (ours - theirs).abs().max() < 1e-4 * max(1, theirs.abs().max())
-    pictures = pipeline(PROMPTS, guidance_scale=scale, num_inference_steps=12, latents=latents, output_type="pt").images
-    assert (prior.decode(ours) - pictures).abs().max() < 1e-4
+    images = pipeline(PROMPTS, guidance_scale=scale, num_inference_steps=12, latents=latents, output_type="pt").images
+    assert (prior.decode(ours) - images).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("case", tiny.CASES)
@@ -98,16 +98,16 @@ def test_text_is_encoded_once(prior):
 
 
 def test_codec_is_differentiable_and_checks_sizes(prior):
-    pictures = torch.rand(2, 3, 16, 16, requires_grad=True)
-    latents = prior.encode_image(pictures)
-    theirs = prior.codec.vae.encode(2 * pictures - 1).latent_dist.mode() * prior.codec.vae.config.scaling_factor
+    images = torch.rand(2, 3, 16, 16, requires_grad=True)
+    latents = prior.encode_image(images)
+    theirs = prior.codec.vae.encode(2 * images - 1).latent_dist.mode() * prior.codec.vae.config.scaling_factor
     assert latents.shape == (2, *prior.latent_shape)
     assert (latents - theirs).abs().max() < 1e-6
     latents.square().sum().backward()
-    assert pictures.grad.abs().max() > 0
+    assert images.grad.abs().max() > 0
     assert all(p.grad is None for p in prior.codec.vae.parameters())
     decoded = prior.decode(latents.detach())
-    assert decoded.shape == pictures.shape
+    assert decoded.shape == images.shape
     assert 0 <= decoded.min() <= decoded.max() <= 1
     with pytest.raises(ValueError, match="multiples of 2, not 15x16"):
         prior.encode_image(torch.rand(1, 3, 15, 16))

@@ -43,9 +43,9 @@ def deepfloyd(tmp_path_factory):
 
 
 def cond_of(prior, prompts=tiny.PROMPTS):
-    """Condition of prompts, with two source pictures for editors."""
+    """Condition of prompts, with two source images for editors."""
     text = prior.encode_text(prompts)
-    return text | prior.encode_source(tiny.pictures()) if prior.editor else text
+    return text | prior.encode_source(tiny.images()) if prior.editor else text
 
 
 def samples(prior):
@@ -72,7 +72,7 @@ def test_editing_is_one_call_with_the_unscaled_source_beside_two_rows_of_three(m
     assert len(seen) == 1
     rows, _, text = seen[0]
     assert rows.shape == (6, 8, 8, 8)
-    source = prior.codec.vae.encode(2 * tiny.pictures() - 1).latent_dist.mode()
+    source = prior.codec.vae.encode(2 * tiny.images() - 1).latent_dist.mode()
     nothing = prior.null(cond)["text"].expand_as(cond["text"])
     wanted = [
         (x[i], image[i], words[i])
@@ -100,7 +100,7 @@ def test_a_scaled_source_would_be_noticed(name, kind, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("zeros", [True, False])
 def test_no_prompt_is_what_the_pipeline_takes_for_it(tmp_path, zeros):
-    """The text is replaced, the source picture and the sizes stay."""
+    """The text is replaced, the source image and the sizes stay."""
     prior = load_prior(tiny.instruct_pix2pix_xl(tmp_path, zeros))
     cond = {**cond_of(prior), "time_ids": torch.tensor([[16.0, 16.0, 0.0, 0.0, 16.0, 16.0]])}
     null, empty = prior.null(cond), prior.encode_text("")
@@ -124,7 +124,7 @@ def test_sizes_are_those_of_the_samples_unless_given(xl):
         seen = ask([24.0, 16.0, 0.0, 0.0, 24.0, 16.0], other)
         assert torch.equal(seen[0], own[0])
         assert apart(seen[1], own[1]) > 1e-4
-    assert xl.picture_size == (16, 16)
+    assert xl.image_size == (16, 16)
 
 
 def test_refiners_guide_away_from_a_low_score(tmp_path):
@@ -169,7 +169,7 @@ def test_half_precision_networks_keep_float32_particles(tmp_path, kind, dtype, e
     assert ours.dtype == torch.float32
     assert half.network.dtype == getattr(torch, dtype)
     assert 1e-6 < apart(ours, theirs) < error
-    source = cond_of(half)["image"] if half.editor else half.encode_image(tiny.pictures())
+    source = cond_of(half)["image"] if half.editor else half.encode_image(tiny.images())
     assert source.dtype == torch.float32
 
 
@@ -220,11 +220,11 @@ def test_deepfloyd_keeps_the_noise_and_drops_the_variance(deepfloyd):
     hook.remove()
     assert seen[0].shape == (2, 6, 16, 16)
     assert torch.equal(eps, seen[0][:, :3])
-    assert deepfloyd.picture_size == (16, 16)
-    pictures = tiny.pictures()
-    pixels = deepfloyd.encode_image(pictures)
-    assert torch.equal(pixels, 2 * pictures - 1)
-    assert apart(deepfloyd.decode(pixels), pictures) < 1e-6
+    assert deepfloyd.image_size == (16, 16)
+    images = tiny.images()
+    pixels = deepfloyd.encode_image(images)
+    assert torch.equal(pixels, 2 * images - 1)
+    assert apart(deepfloyd.decode(pixels), images) < 1e-6
 
 
 def test_deepfloyds_own_scheduler_gives_the_same_prior(deepfloyd, tmp_path):
@@ -247,7 +247,7 @@ def test_deepfloyds_own_scheduler_gives_the_same_prior(deepfloyd, tmp_path):
         (tiny.deepfloyd, IFImg2ImgPipeline, DeepFloydPrior),
     ],
 )
-def test_pipelines_from_pictures_are_the_same_priors(make, kind, expected, tmp_path):
+def test_pipelines_from_images_are_the_same_priors(make, kind, expected, tmp_path):
     prior, other = load_prior(make(tmp_path)), load_prior(make(tmp_path, kind=kind))
     assert type(other) is expected
     x = samples(prior)
@@ -259,12 +259,12 @@ def test_errors_name_what_is_wrong(tmp_path, xl):
     with pytest.raises(ValueError, match=r"time_ids of this model have 6 numbers, not \[5\]: give \(height, width"):
         xl.eps(x, T, {**xl.encode_text("an owl"), "time_ids": torch.zeros(1, 5)})
     with pytest.raises(ValueError, match="is no instruction editor"):
-        xl.encode_source(tiny.pictures())
+        xl.encode_source(tiny.images())
     pipeline = tiny.instruct_pix2pix_xl(tmp_path)
     editor = load_prior(pipeline)
-    with pytest.raises(ValueError, match="needs a source picture"):
+    with pytest.raises(ValueError, match="needs a source image"):
         editor.eps(x, T, editor.encode_text("an owl"))
-    with pytest.raises(ValueError, match="the latents have 12x8 pixels and the source picture's have 8x8"):
+    with pytest.raises(ValueError, match="the latents have 12x8 pixels and the source image's have 8x8"):
         editor.eps(tiny.noise(2, 4, 12, 8), T, cond_of(editor))
     for make, part, parts in [
         (tiny.stable_diffusion_xl, "text_encoder_2", "a unet, vae or text_encoder_2"),

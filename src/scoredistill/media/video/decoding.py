@@ -1,4 +1,4 @@
-"""Films, read by PyAV: decoded once to learn their times, then streamed from the key frame before the one asked for."""
+"""Video decoding by PyAV: one pass to learn the frame times, then streaming from the nearest earlier key frame."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import numpy as np
 from scoredistill.media.video.source import RATE, Frame, Video, increase, one_size, pyav, spans
 
 
-def open_film(path: Path) -> Video:
+def open_container(path: Path) -> Video:
     marks: list[int | None] = []
     keys: list[int] = []
     faults: list[str] = []
     sizes: dict[tuple[int, int], int] = {}
-    with _film(path) as (container, stream):
+    with _video(path) as (container, stream):
         base, rate, sound = stream.time_base, stream.average_rate, bool(container.streams.audio)
         if any(entry.pos + entry.size > path.stat().st_size for entry in getattr(stream, "index_entries", ())):
             faults.append("the index lists frames after the end of the file")
@@ -50,8 +50,8 @@ def open_film(path: Path) -> Video:
 
 
 @contextmanager
-def _film(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The open container and its first video stream that is not a cover picture."""
+def _video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The open container and its first video stream that is not a cover image."""
     av = pyav()
     try:
         container = av.open(str(path), metadata_errors="replace")
@@ -60,7 +60,7 @@ def _film(path: Path) -> Iterator[tuple[Any, Any]]:
     with container:
         streams = [s for s in container.streams.video if not _is_cover(s)]
         if not streams:
-            raise ValueError(f"{path.name} has no video stream, only sound or data: give a file with moving pictures")
+            raise ValueError(f"{path.name} has no video stream, only sound or data: give a file with moving images")
         if streams[0].codec_context is None:
             raise ValueError(f"{path.name} is coded in a way that FFmpeg cannot read: save it as H.264 .mp4")
         streams[0].thread_type = "AUTO"
@@ -75,7 +75,7 @@ def _decoded(path: Path, begin: int | None = None, faults: list[str] | None = No
     """Whole frames in order of presentation, from the key frame at or before `begin` (units of the stream)."""
     error_type = pyav().error.FFmpegError
     faults = [] if faults is None else faults
-    with _film(path) as (container, stream):
+    with _video(path) as (container, stream):
         if begin is not None:
             container.seek(begin, stream=stream)
         packets = container.demux(stream)
@@ -120,5 +120,5 @@ def _images(frames: Iterator[Any], skip: int) -> Iterator[Frame]:
 
 
 def _quarters(frame: Any) -> int:
-    """Quarter turns against the clock by which the film asks to be shown."""
+    """Quarter turns against the time schedule by which the video asks to be shown."""
     return round(getattr(frame, "rotation", 0) / 90) % 4

@@ -1,4 +1,4 @@
-"""What can be opened as a video, and those that Pillow reads: folders of pictures and animated pictures."""
+"""What can be opened as a video, and those that Pillow reads: folders of images and animated images."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from scoredistill.media.images import read_picture
-from scoredistill.media.video.decoding import open_film
+from scoredistill.media.images import read_image
+from scoredistill.media.video.decoding import open_container
 from scoredistill.media.video.source import RATE, TIMES, Video, increase, one_size, spans
 
 ANIMATIONS = (".gif", ".webp", ".png", ".apng")  # read by Pillow, which knows how their frames are laid over each other
 
 
 def open_video(path: str | Path, rate: float | int = RATE) -> Video:
-    """A film (.mp4, .mov, .mkv, .webm, .avi, ...), an animated picture (.gif, .webp, .png) or a folder of pictures.
+    """A video (.mp4, .mov, .mkv, .webm, .avi, ...), an animated image (.gif, .webp, .png) or a folder of images.
 
-    Pictures of a folder come in the natural order of their names (frame2 before frame10). Their times are in its
-    times.txt if there is one, as VideoWriter leaves it; otherwise `rate` pictures are shown per second.
+    Images of a folder come in the natural order of their names (frame2 before frame10). Their times are in its
+    times.txt if there is one, as VideoWriter leaves it; otherwise `rate` images are shown per second.
 
     Raises:
-        ValueError: nothing there, nothing to see in it, a broken file, or pictures of several sizes; PyAV is missing.
+        ValueError: nothing there, nothing to see in it, a broken file, or images of several sizes; PyAV is missing.
     """
     path = Path(path)
     if not path.exists():
         raise ValueError(f"there is no file {path}: check the name and the folder")
     if path.is_dir():
         return _open_folder(path, rate)
-    return _open_animation(path) if path.suffix.lower() in ANIMATIONS else open_film(path)
+    return _open_animation(path) if path.suffix.lower() in ANIMATIONS else open_container(path)
 
 
 def _open_folder(path: Path, rate: float | int) -> Video:
@@ -43,7 +43,7 @@ def _open_folder(path: Path, rate: float | int) -> Video:
         sizes.setdefault(_size(file), file.name)
     width, height = one_size(sizes, path.name)
     times = _listed_times(path / TIMES, len(files)) or tuple(i / rate for i in range(len(files)))
-    read = lambda start, stop: (np.array(read_picture(file)) for file in files[start:stop])
+    read = lambda start, stop: (np.array(read_image(file)) for file in files[start:stop])
     return Video(path.name, height, width, times, spans(times, 1 / rate if len(times) == 1 else None), read)
 
 
@@ -54,7 +54,7 @@ def _size(file: Path) -> tuple[int, int]:
             turned = image.getexif().get(0x0112, 1) >= 5
             return (image.height, image.width) if turned else image.size
     except Exception:
-        return read_picture(file).size  # says what is wrong
+        return read_image(file).size  # says what is wrong
 
 
 def _listed_times(file: Path, count: int) -> tuple[float, ...] | None:
@@ -65,7 +65,7 @@ def _listed_times(file: Path, count: int) -> tuple[float, ...] | None:
     except ValueError:
         times = ()
     if len(times) != count or not increase(times):
-        raise ValueError(f"{file} should list {count} increasing times in seconds, one per picture: mend or delete it")
+        raise ValueError(f"{file} should list {count} increasing times in seconds, one per image: mend or delete it")
     return tuple(t - times[0] for t in times)
 
 
@@ -73,20 +73,20 @@ def _open_animation(path: Path) -> Video:
     faults: list[str] = []
     ends = [0.0]
     sizes: dict[tuple[int, int], int] = {}
-    for image in _pictures(path, faults):
+    for image in _images(path, faults):
         sizes.setdefault(image.size, len(ends) - 1)
         stay = float(image.info.get("duration", 0))
         ends.append(ends[-1] + (stay if stay > 10 else 100) / 1000)  # browsers show up to 10 ms as 100 ms
     if len(ends) == 1:
-        read_picture(path)  # says what is wrong
+        read_image(path)  # says what is wrong
         raise ValueError(f"{path.name} has no frames: save it again")
     width, height = one_size(sizes, path.name)
-    frames = lambda start, stop: itertools.islice(_pictures(path), start, stop)
-    read = lambda start, stop: (np.array(read_picture(image)) for image in frames(start, stop))
+    frames = lambda start, stop: itertools.islice(_images(path), start, stop)
+    read = lambda start, stop: (np.array(read_image(image)) for image in frames(start, stop))
     return Video(path.name, height, width, tuple(ends[:-1]), ends[-1], read, complete=not faults)
 
 
-def _pictures(path: Path, faults: list[str] | None = None) -> Iterator[Image.Image]:
+def _images(path: Path, faults: list[str] | None = None) -> Iterator[Image.Image]:
     """Frames up to the first that is broken, each gone when the next is asked for."""
     try:
         with Image.open(path) as image:
@@ -101,12 +101,12 @@ def _pictures(path: Path, faults: list[str] | None = None) -> Iterator[Image.Ima
             faults.append(str(error))
 
 
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".jp2"}
-FILMS = ("GIF", "WEBP", "PNG")  # formats of Pillow that can move; pages of others are no frames
+IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".jp2"}
+VIDEOS = ("GIF", "WEBP", "PNG")  # formats of Pillow that can move; pages of others are no frames
 
 
-def is_film(path: Path) -> bool:
-    """Whether to edit frames: a folder, an animated picture, or a file that Pillow does not know as a picture.
+def is_video(path: Path) -> bool:
+    """Whether to edit frames: a folder, an animated image, or a file that Pillow does not know as an image.
 
     Raises:
         ValueError: there is no such file.
@@ -116,7 +116,7 @@ def is_film(path: Path) -> bool:
     if not path.is_file():
         raise ValueError(f"there is no file {path}: check the name and the folder")
     try:
-        with Image.open(path) as picture:
-            return picture.format in FILMS and bool(getattr(picture, "is_animated", False))
+        with Image.open(path) as image:
+            return image.format in VIDEOS and bool(getattr(image, "is_animated", False))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return path.suffix.lower() not in PICTURES
+        return path.suffix.lower() not in IMAGES

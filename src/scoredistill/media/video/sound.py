@@ -1,4 +1,4 @@
-"""The sound of a written film: audio streams of another one, in step with the pictures."""
+"""The sound of a written video: audio streams of another one, in step with the images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scoredistill.media.video.source import Video, pyav, spans
 
 
 def stretch(video: Video, times: Sequence[float | int]) -> Video:
-    """The part of a video's clock that `times` cover: its `origin` and `times` bound the sound; inf: to the end."""
+    """The part of a video that `times` cover: its `origin` and `times` bound the sound; inf: to the end."""
     end = math.inf if times[-1] >= video.times[-1] else spans(times)
     return replace(video, origin=video.origin + times[0], times=(times[0] - video.times[0], end - times[0]))
 
@@ -42,7 +42,7 @@ class Sound:
             self.next = next(self.packets, None)
 
     def _run(self) -> Iterator[tuple[float, Any]]:
-        """(seconds on the clock of the written film, packets)"""
+        """(seconds on the time schedule of the written video, packets)"""
         for packet in self.source.demux(list(self.source.streams.audio)):
             target, copied = self.targets[packet.stream.index], self.copied[packet.stream.index]
             if copied and packet.pts is not None:
@@ -68,7 +68,7 @@ class Sound:
 
 
 def _cut(sound: Any, time: float, begin: float, end: float) -> Any:
-    """The samples of an audio frame from `begin` up to `end`, on a clock where it starts at `time`; or None."""
+    """The samples of an audio frame from `begin` up to `end`, on a time schedule where it starts at `time`; or None."""
     rate, n = sound.sample_rate, sound.samples
     first, last = (round(min(max((at - time) * rate, 0), n)) for at in (begin, end))
     if (first, last) == (0, n) or first == last:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from scoredistill.media.images import read_picture
+from scoredistill.media.images import read_image
 
 Frame = UInt8[np.ndarray, "h w 3"]
 TIMES = "times.txt"  # in a folder of frames: one time per line, seconds
@@ -27,12 +27,12 @@ class Video:
 
     Attributes:
         name: of the file or folder.
-        height, width: pixels as seen, that is after the rotation that phones note in a film.
+        height, width: pixels as seen, that is after the rotation that phones note in a video.
         times: seconds at which each frame appears, strictly increasing from 0.
         duration: seconds, up to the end of the last frame.
-        path: of a film with its sound; None for frames in memory.
+        path: of a video with its sound; None for frames in memory.
         sound: whether the file has sound.
-        origin: the first frame's time on the clock of the file, which is that of its sound; seconds.
+        origin: the first frame's time on the timeline of the file, which is that of its sound; seconds.
         complete: whether everything in the file could be decoded.
     """
 
@@ -72,17 +72,17 @@ class Video:
 
     @staticmethod
     def of(frames: Sequence[Image.Image], rate: float | int = RATE, name: str = "frames") -> Video:
-        """Pictures in memory, `rate` of them per second.
+        """Images in memory, `rate` of them per second.
 
         Raises:
-            ValueError: no picture, pictures of several sizes, or a rate that is not positive and finite.
+            ValueError: no image, images of several sizes, or a rate that is not positive and finite.
         """
         if not (rate > 0 and math.isfinite(rate)):
             raise ValueError(f"expected a positive rate, got {rate}")
-        pictures = [read_picture(frame) for frame in frames]
-        width, height = one_size({p.size: i for i, p in reversed(list(enumerate(pictures)))}, name)
-        times = tuple(i / rate for i in range(len(pictures)))
-        read = lambda start, stop: (np.array(p) for p in pictures[start:stop])
+        images = [read_image(frame) for frame in frames]
+        width, height = one_size({p.size: i for i, p in reversed(list(enumerate(images)))}, name)
+        times = tuple(i / rate for i in range(len(images)))
+        read = lambda start, stop: (np.array(p) for p in images[start:stop])
         return Video(name, height, width, times, len(times) / rate, read)
 
 
@@ -97,7 +97,7 @@ def pyav() -> ModuleType:
 def one_size(sizes: dict[tuple[int, int], Any], name: str) -> tuple[int, int]:
     """The only (width, height) among them; `sizes` tells where each was met first."""
     if not sizes:
-        raise ValueError(f"{name} has no frames: give at least one picture")
+        raise ValueError(f"{name} has no frames: give at least one image")
     if len(sizes) > 1:
         (first, _), (other, where) = sorted(sizes.items(), key=lambda item: str(item[1]))[:2]
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Videos written as their frames come: films by PyAV, GIFs, and folders of pictures."""
+"""Videos written as their frames come: videos by PyAV, GIFs, and folders of images."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from PIL import Image
 from scoredistill.media.video.sound import Sound, stretch
 from scoredistill.media.video.source import TIMES, Video, increase, pyav, spans
 
-TICKS = 90_000  # per second in written films; a GIF has 100
-SHORTEST = 2  # hundredths of a second that a browser shows one picture of a GIF
-Coding = tuple[str, dict[str, str], tuple[str, ...], str]  # of pictures, with options; of sound: copied, else coded as
-FILMS: dict[str, Coding] = {
+TICKS = 90_000  # per second in written videos; a GIF has 100
+SHORTEST = 2  # hundredths of a second that a browser shows one image of a GIF
+Coding = tuple[str, dict[str, str], tuple[str, ...], str]  # of images, with options; of sound: copied, else coded as
+VIDEOS: dict[str, Coding] = {
     ".mp4": ("libx264", {"crf": "18"}, ("aac", "mp3", "opus", "flac", "alac", "ac3", "eac3"), "aac"),
     ".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0", "cpu-used": "4", "row-mt": "1"}, ("opus", "vorbis"), "libopus"),
     # Where a palette equals that of the first frame, FFmpeg would compare its indices with those of another palette.
@@ -36,7 +36,7 @@ class VideoWriter:
 
     The suffix says what is written: .mp4 (H.264), .webm (VP9), .gif, or without one a folder of 000000.png, ... and
     times.txt. Each frame keeps its time; the first is shown at 0. An odd side of an .mp4 or .webm is padded by one
-    repeated row or column. A GIF counts in hundredths of a second, has 256 colours per frame and leaves out frames that
+    repeated row or column. A GIF counts in hundredths of a second, has 256 colors per frame and leaves out frames that
     follow sooner than 0.02 s; it and a folder have no sound. Nothing is at `path` before the video is whole;
     a run that is killed leaves a hidden folder .draft-... beside it.
 
@@ -68,9 +68,9 @@ class VideoWriter:
             raise ValueError(f"expected frames and pixels, got {len(self.times)} times and {width} x {height} pixels")
         if not increase(self.times):
             raise ValueError("the times of the frames must be finite and increase strictly")
-        if self.path.suffix.lower() not in ("", *FILMS):
+        if self.path.suffix.lower() not in ("", *VIDEOS):
             raise ValueError(
-                f"cannot write {self.path.suffix}: name a file {', '.join(FILMS)}, or a folder without suffix"
+                f"cannot write {self.path.suffix}: name a file {', '.join(VIDEOS)}, or a folder without suffix"
             )
         if self.path.is_dir() and (self.path.suffix or any(self.path.iterdir())):
             raise ValueError(f"{self.path} is a folder that is already there: choose a new name")
@@ -84,7 +84,7 @@ class VideoWriter:
             self.draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.path.parent))
         try:
             with self._told():
-                self.sink = _Film(self) if self.path.suffix else _Folder(self)
+                self.sink = _Video(self) if self.path.suffix else _Folder(self)
         except BaseException:
             shutil.rmtree(self.draft, ignore_errors=True)
             raise
@@ -132,7 +132,7 @@ class VideoWriter:
 
 
 class _Folder:
-    """Numbered pictures and the list of their times."""
+    """Numbered images and the list of their times."""
 
     def __init__(self, writer: VideoWriter) -> None:
         self.folder = writer.draft / writer.path.name
@@ -149,12 +149,12 @@ class _Folder:
         pass
 
 
-class _Film:
-    """One file by PyAV: pictures at their ticks, and sound in step with them."""
+class _Video:
+    """One file by PyAV: images at their ticks, and sound in step with them."""
 
     def __init__(self, writer: VideoWriter) -> None:
         av, suffix = pyav(), writer.path.suffix.lower()
-        codec, options, copied, otherwise = FILMS[suffix]
+        codec, options, copied, otherwise = VIDEOS[suffix]
         self.gif, per_second = suffix == ".gif", 100 if suffix == ".gif" else TICKS
         self.base = Fraction(1, per_second)
         self.ends = [round(per_second * t) for t in (*writer.times, writer.duration)]
@@ -180,11 +180,11 @@ class _Film:
     def write(self, frame: np.ndarray, i: int) -> None:
         if i not in self.kept:
             return
-        picture = _paletted(frame) if self.gif else _in_yuv(np.pad(frame, self.pad, mode="edge"))
-        picture.pts, picture.time_base = self.ends[i], self.base
-        if hasattr(picture, "duration"):
-            picture.duration = self.ends[i + 1] - self.ends[i]
-        self._mux(self.stream.encode(picture))
+        image = _paletted(frame) if self.gif else _in_yuv(np.pad(frame, self.pad, mode="edge"))
+        image.pts, image.time_base = self.ends[i], self.base
+        if hasattr(image, "duration"):
+            image.duration = self.ends[i + 1] - self.ends[i]
+        self._mux(self.stream.encode(image))
 
     def _mux(self, packets: Sequence[Any]) -> None:
         for packet in packets:
@@ -215,17 +215,17 @@ def _spaced(ticks: Sequence[int], apart: int) -> frozenset[int]:
 
 
 def _in_yuv(frame: np.ndarray) -> Any:
-    picture = pyav().VideoFrame.from_ndarray(frame, format="rgb24")
-    return picture.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED)
+    image = pyav().VideoFrame.from_ndarray(frame, format="rgb24")
+    return image.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED)
 
 
 def _paletted(frame: np.ndarray) -> Any:
-    """256 colours of its own for each picture, by median cut, with the errors diffused as by Floyd and Steinberg."""
+    """256 colors of its own for each image, by median cut, with the errors diffused as by Floyd and Steinberg."""
     image = Image.fromarray(frame)
     palette_of = image.quantize(256, Image.Quantize.MEDIANCUT)
-    picture = image.quantize(palette=palette_of, dither=Image.Dither.FLOYDSTEINBERG)
-    colors = np.array(picture.getpalette(), np.uint8).reshape(-1, 3)
+    dithered = image.quantize(palette=palette_of, dither=Image.Dither.FLOYDSTEINBERG)
+    colors = np.array(dithered.getpalette(), np.uint8).reshape(-1, 3)
     palette = np.zeros((256, 4), np.uint8)
     palette[:, 0] = 255
     palette[: len(colors), 1:] = colors
-    return pyav().VideoFrame.from_ndarray((np.asarray(picture), palette), format="pal8")
+    return pyav().VideoFrame.from_ndarray((np.asarray(dithered), palette), format="pal8")

@@ -33,11 +33,11 @@ class PipelinePrior(TextPrior):
         name: what the model is called in reports.
         network: what predicts: the UNet or the transformer.
         prediction: what it predicts, a kind of `priors.base.from_prediction`.
-        codec: pictures to samples and back.
-        latent_shape: (channels, height, width) of the samples of the model's own picture size.
-        picture_size: (height, width) the model was made for, in pixels. Other sizes work as far as the network allows.
+        codec: images to samples and back.
+        latent_shape: (channels, height, width) of the samples of the model's own image size.
+        image_size: (height, width) the model was made for, in pixels. Other sizes work as far as the network allows.
         max_rows: rows of one network call at most; more are split. None for no limit.
-        editor: whether it follows instructions about a source picture, see `encode_source`.
+        editor: whether it follows instructions about a source image, see `encode_source`.
         needs_source: whether it can do nothing without one.
     """
 
@@ -58,7 +58,7 @@ class PipelinePrior(TextPrior):
         self._text: dict[str, dict[str, Tensor]] = {}
 
     @property
-    def picture_size(self) -> tuple[int, int]:
+    def image_size(self) -> tuple[int, int]:
         _, height, width = self.latent_shape
         return height * self.codec.factor, width * self.codec.factor
 
@@ -82,13 +82,15 @@ class PipelinePrior(TextPrior):
         """The condition of prompts, one row each, as the pipeline encodes them."""
 
     @torch.no_grad()
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+    def eps(
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         return self.predict(self.network, x_t, t, cond)[1]
 
     @torch.no_grad()
     def denoise(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
-    ) -> Float[Tensor, "b *d"]:
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         return self.predict(self.network, x_t, t, cond)[0]
 
     def predict(
@@ -119,7 +121,7 @@ class PipelinePrior(TextPrior):
         out = outs[0] if len(outs) == 1 else torch.cat(outs)
         return from_prediction(self.prediction, out.to(x_t), x_t, alpha, sigma)
 
-    def student(self, x: Float[Tensor, "b *d"]) -> Prior:
+    def student(self, x: Float[Tensor, " b *d"]) -> Prior:
         """A copy of this prior that learns through LoRA and shares its weights, see `lora.LoraStudent`."""
         from scoredistill.priors.pipelines.lora import LoraStudent  # imported late: it stands on this module
 
@@ -149,14 +151,14 @@ class PipelinePrior(TextPrior):
         return {**cond, **self.encode_text([""])}
 
     def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        """The condition {"image": ...} of the source pictures, in [0, 1], of an instruction editor.
+        """The condition {"image": ...} of the source images, in [0, 1], of an instruction editor.
 
         cond = prior.encode_text("make it night") | prior.encode_source(photograph)
         """
         raise ValueError(f"{self.name} is no instruction editor: load one, such as 'emoji-edit'")
 
     def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
-        """Pictures in [0, 1] to samples, differentiably; for latents the posterior's mode."""
+        """Images in [0, 1] to samples, differentiably; for latents the posterior's mode."""
         return self.codec.encode(images)
 
     @torch.no_grad()
@@ -186,7 +188,7 @@ class TabledPrior(PipelinePrior):
         self.prediction = TABLED[kind]
         self.schedule = Tabulated(scheduler.alphas_cumprod)
 
-    def step(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    def step(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """The scheduler's time step of a time in [0, 1]."""
         step = t.to(torch.float32) * (len(self.schedule) - 1)
         whole = step.round()

@@ -1,10 +1,10 @@
-r"""Pictures to samples and back: the autoencoder of latent models, and the affine map of pixel models.
+r"""Images to samples and back: the autoencoder of latent models, and the affine map of pixel models.
 
     z = (mode(q(z | 2 x - 1)) - shift) scale,        x = (decode(z / scale + shift) + 1) / 2
 
 where scale and shift are one number, or one of each channel (`latents_mean` and `latents_std`).
 
-Encoding is differentiable in the pictures. Large pictures can pass window by window (`windows`), with the same result.
+Encoding is differentiable in the images. Large images can pass window by window (`windows`), with the same result.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ class Codec:
 
     Attributes:
         channels: of the latents.
-        window: side in pixels of the windows in which larger pictures pass, one picture after the other; None for
-            whole pictures. Memory is that of one window and of what passes between resolutions, time a few
-            times that of whole pictures (figures in `windows`), the result and its gradient the same. It must be a
+        window: side in pixels of the windows in which larger images pass, one image after the other; None for
+            whole images. Memory is that of one window and of what passes between resolutions, time a few
+            times that of whole images (figures in `windows`), the result and its gradient the same. It must be a
             multiple of the factor, and larger than the margins.
     """
 
@@ -58,7 +58,7 @@ class Codec:
         self._window = window
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
-        """Scaled latents of pictures in [0, 1]; sides divide by the factor."""
+        """Scaled latents of images in [0, 1]; sides divide by the factor."""
         latents = self.mode(images)
         scale, shift = self._affine(latents)
         return (latents - shift) * scale
@@ -67,35 +67,35 @@ class Codec:
         """The posterior's mode, unscaled."""
         if images.shape[-1] % self.factor or images.shape[-2] % self.factor:
             size = f"{images.shape[-2]}x{images.shape[-1]}"
-            raise ValueError(f"picture sides must be multiples of {self.factor}, not {size}")
-        pictures = self._place(2 * images - 1)
+            raise ValueError(f"image sides must be multiples of {self.factor}, not {size}")
+        placed = self._place(2 * images - 1)
         if self._window is not None and max(images.shape[-2:]) > self._window:
             from scoredistill.priors.pipelines import tiled_autoencoder as windows
 
-            latents = windows.encode(self.vae, pictures, self._window, self.factor)[:, : self.channels]
+            latents = windows.encode(self.vae, placed, self._window, self.factor)[:, : self.channels]
         elif self._recomputed and torch.is_grad_enabled():
-            latents = checkpoint(self.vae.encode, pictures, use_reentrant=False).latents
+            latents = checkpoint(self.vae.encode, placed, use_reentrant=False).latents
         else:
-            encoded = self.vae.encode(pictures)
+            encoded = self.vae.encode(placed)
             latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         return latents.to(images)
 
     def decode(self, x: Float[Tensor, "b c p q"]) -> Float[Tensor, "b 3 h w"]:
-        """Pictures in [0, 1] of scaled latents."""
+        """Images in [0, 1] of scaled latents."""
         scale, shift = self._affine(x)
         latents = self._place(x / scale + shift)
         if self._window is not None and max(x.shape[-2:]) * self.factor > self._window:
             from scoredistill.priors.pipelines import tiled_autoencoder as windows
 
-            pictures = windows.decode(self.vae, latents, self._window, self.factor)
+            images = windows.decode(self.vae, latents, self._window, self.factor)
         else:
-            pictures = self.vae.decode(latents).sample
-        return (pictures.to(x) / 2 + 0.5).clamp(0, 1)
+            images = self.vae.decode(latents).sample
+        return (images.to(x) / 2 + 0.5).clamp(0, 1)
 
     def checkpoint(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
         self.vae.enable_gradient_checkpointing()
-        if not hasattr(self.vae, "quant_conv"):  # AutoencoderTiny, whose own checkpointing forgets to scale pictures
+        if not hasattr(self.vae, "quant_conv"):  # AutoencoderTiny, whose own checkpointing forgets to scale images
             self.vae.encoder.gradient_checkpointing = False
             self._recomputed = True
 
@@ -109,7 +109,7 @@ class Codec:
 
 
 class PixelCodec:
-    """Samples are the pictures themselves, in [-1, 1]."""
+    """Samples are the images themselves, in [-1, 1]."""
 
     factor, channels, window = 1, 3, None
 

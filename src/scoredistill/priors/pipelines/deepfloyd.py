@@ -1,6 +1,6 @@
-r"""DeepFloyd IF, first stage: a model of pictures in pixels.
+r"""DeepFloyd IF, first stage: a model of images in pixels.
 
-Samples are pictures in [-1, 1], the condition is {"text": [b, 77, features]} from a T5 encoder. The UNet predicts the
+Samples are images in [-1, 1], the condition is {"text": [b, 77, features]} from a T5 encoder. The UNet predicts the
 noise and a variance of its sampler, 6 channels; the score needs the noise alone.
 
 The scheduler that IF comes with also clips the predicted clean sample in every step (dynamic thresholding) and samples
@@ -22,7 +22,7 @@ from scoredistill.priors.pipelines.codec import PixelCodec
 
 
 class DeepFloydPrior(TabledPrior):
-    """Prior of an `IFPipeline`: pictures in [-1, 1], with a text condition {"text": [b, 77, features]}.
+    """Prior of an `IFPipeline`: images in [-1, 1], with a text condition {"text": [b, 77, features]}.
 
     Prompts are encoded in lower case, otherwise as they are (the pipeline's `clean_caption=False`).
     """

@@ -4,9 +4,9 @@ r"""Flow matching: what the pipelines whose transformers predict a velocity shar
 
 so t is the scheduler's sigma, and the Euler step from t to s is the DDIM step of the schedule `Flow`: with
 x0 = x_t - t v and eps = x_t + (1 - t) v it goes to (1 - s) x0 + s eps. `sampling.ddim` therefore equals the pipeline.
-Samplers spend more steps at large t for larger pictures; the model itself does not know of that shift,
+Samplers spend more steps at large t for larger images; the model itself does not know of that shift,
 
-    t  ->  k t / (1 + (k - 1) t),        k = `shift`, or exp(mu) with mu linear in the number of the picture's tokens.
+    t  ->  k t / (1 + (k - 1) t),        k = `shift`, or exp(mu) with mu linear in the number of the image's tokens.
 
 References: Liu et al. 2023, https://arxiv.org/abs/2209.03003; the shift: Esser et al. 2024,
 https://arxiv.org/abs/2403.03206.
@@ -28,7 +28,7 @@ class FlowPrior(PipelinePrior):
     """Abstract base of flow-matching pipelines.
 
     Time t in [0, 1] is the scheduler's sigma, and t = 1 is noise without signal. Where the scheduler shifts its steps
-    by the picture's size, `times` are those for `latent_shape`: set that before sampling at another size.
+    by the image's size, `times` are those for `latent_shape`: set that before sampling at another size.
 
     Attributes:
         patch: latents of a token's side.
@@ -52,7 +52,7 @@ class FlowPrior(PipelinePrior):
     def spacing(self, steps: int) -> Sequence[float] | None:
         """The sigmas the pipeline gives its scheduler to shift, decreasing from 1; None for the scheduler's own."""
 
-    def step(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    def step(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """The scheduler's time step of a time in [0, 1]."""
         return t.to(torch.float32) * self.pipeline.scheduler.config.num_train_timesteps
 
@@ -68,7 +68,7 @@ class FlowPrior(PipelinePrior):
         return torch.stack([sigmas[:-1], sigmas[1:]], 1)
 
     def _mu(self, config: Any) -> float:
-        """The logarithm of the shift for pictures of `latent_shape`; used where shifting is dynamic."""
+        """The logarithm of the shift for images of `latent_shape`; used where shifting is dynamic."""
         _, height, width = self.latent_shape
         tokens = (height // self.patch) * (width // self.patch)
         slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)

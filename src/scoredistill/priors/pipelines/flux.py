@@ -1,10 +1,10 @@
-r"""FLUX.1: one transformer over tokens of text and of pictures, trained by flow matching; and Kontext, its editor.
+r"""FLUX.1: one transformer over tokens of text and of images, trained by flow matching; and Kontext, its editor.
 
-A token is a 2x2 patch of latents, with the coordinates (picture, row, column) that its rotary embedding sees. Particles
+A token is a 2x2 patch of latents, with the coordinates (image, row, column) that its rotary embedding sees. Particles
 are latents as the autoencoder has them; they are packed into tokens for the network alone.
 
 Conditions: {"text": [b, tokens, features], "pooled": [b, features]}, from T5 and CLIP, and for the editor {"image":
-[b, 16, h, w]} beside them: the source picture's latents, whose tokens follow those of the sample, as picture 1.
+[b, 16, h, w]} beside them: the source image's latents, whose tokens follow those of the sample, as image 1.
 
 Guidance is of two kinds. FLUX.1-dev and Kontext were distilled from guided predictions and are told a scale, the
 attribute `guidance`; schnell is told none. Classifier-free guidance by a negative prompt, the pipelines'
@@ -55,10 +55,10 @@ class PackedPrior(FlowPrior):
     def spacing(self, steps: int) -> Sequence[float]:
         return np.linspace(1.0, 1 / steps, steps).tolist()
 
-    def velocity(self, network: Callable[..., Any], pictures: Sequence[Tensor], t: Tensor, cond: Cond) -> Tensor:
-        """What the network predicts for the first of the pictures, [b, c, h, w] each, in the sight of the others."""
-        x_t, text = pictures[0], cond["text"]
-        tokens = [pack(picture) for picture in pictures]
+    def velocity(self, network: Callable[..., Any], images: Sequence[Tensor], t: Tensor, cond: Cond) -> Tensor:
+        """What the network predicts for the first of the images, [b, c, h, w] each, in the sight of the others."""
+        x_t, text = images[0], cond["text"]
+        tokens = [pack(image) for image in images]
         step = self.step(t).to(x_t.dtype)  # rounded as the pipeline's
         told = self.network.config.guidance_embeds
         out = network(
@@ -68,7 +68,7 @@ class PackedPrior(FlowPrior):
             encoder_hidden_states=text,
             pooled_projections=cond["pooled"],
             txt_ids=torch.zeros(text.shape[1], 3, device=x_t.device),
-            img_ids=torch.cat([coordinates(picture, i) for i, picture in enumerate(pictures)]),
+            img_ids=torch.cat([coordinates(image, i) for i, image in enumerate(images)]),
             return_dict=False,
         )[0]
         return unpack(out[:, : tokens[0].shape[1]], *x_t.shape[2:])
@@ -82,13 +82,13 @@ class FluxPrior(PackedPrior):
 
 
 class FluxKontextPrior(PackedPrior):
-    """Prior of a `FluxKontextPipeline`: pictures that follow an instruction about another picture.
+    """Prior of a `FluxKontextPipeline`: images that follow an instruction about another image.
 
     cond = prior.encode_text("make it night") | prior.encode_source(photograph). The source may be of another size than
     the samples. A condition without "image" is text to image, as in the pipeline.
 
-    Guide it with `Guided`, which keeps the picture. `ImageGuided` is for editors that were trained with zeros for no
-    picture; to this one zeros are a grey picture, and it refuses them.
+    Guide it with `Guided`, which keeps the image. `ImageGuided` is for editors that were trained with zeros for no
+    image; to this one zeros are a gray image, and it refuses them.
     """
 
     editor = True
@@ -99,14 +99,14 @@ class FluxKontextPrior(PackedPrior):
             return self.velocity(network, [x_t], t, cond)
         if not bool(source.flatten(1).any(1).all()):
             raise ValueError(
-                f"{self.name} has no zeros for 'no picture': guide it with Guided, not ImageGuided, or leave 'image' "
+                f"{self.name} has no zeros for 'no image': guide it with Guided, not ImageGuided, or leave 'image' "
                 "out of the condition"
             )
         return self.velocity(network, [x_t, source], t, cond)
 
     @torch.no_grad()
     def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        """The condition of source pictures in [0, 1]: {"image": scaled latents}.
+        """The condition of source images in [0, 1]: {"image": scaled latents}.
 
         Sides are multiples of 16 pixels. The pipeline resizes its sources to about a megapixel, for which the model was
         trained; here they stay as they are.
@@ -116,7 +116,7 @@ class FluxKontextPrior(PackedPrior):
         return {"image": latents}
 
 
-def pack(latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b tokens 4*c"]:
+def pack(latents: Float[Tensor, "b c h w"]) -> Float[Tensor, " b tokens 4*c"]:
     """Latents to tokens of 2x2, row by row; in a token the channel varies slowest.
 
     Raises:
@@ -134,7 +134,7 @@ def unpack(tokens: Float[Tensor, "b tokens channels"], height: int, width: int) 
     return patches.reshape(len(tokens), -1, height, width)
 
 
-def coordinates(latents: Float[Tensor, "b c h w"], picture: int) -> Float[Tensor, "tokens 3"]:
-    """(picture, row, column) of each token of latents."""
+def coordinates(latents: Float[Tensor, "b c h w"], image: int) -> Float[Tensor, "tokens 3"]:
+    """(image, row, column) of each token of latents."""
     rows, columns = (torch.arange(side // 2, device=latents.device) for side in latents.shape[2:])
-    return torch.cartesian_prod(torch.tensor([picture], device=latents.device), rows, columns).float()
+    return torch.cartesian_prod(torch.tensor([image], device=latents.device), rows, columns).float()

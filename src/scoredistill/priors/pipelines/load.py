@@ -75,7 +75,7 @@ def load_prior(
         channels_last: store the weights of convolutions so; often faster in half precision.
         compile: compile the network with torch.compile; the first calls are slow.
         checkpointing: recompute the autoencoder in the backward pass instead of keeping its activations.
-        window: side in pixels of the windows in which larger pictures are encoded and decoded, see `Codec`.
+        window: side in pixels of the windows in which larger images are encoded and decoded, see `Codec`.
         offload: "model" or "sequential", diffusers' ways of keeping weights on the CPU between their uses.
         parts: parts to use instead of the model's own, or None to leave one out, for `from_pretrained`: for example
             {"text_encoder_3": None, "tokenizer_3": None} for Stable Diffusion 3 without T5.
@@ -147,7 +147,7 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
         except Exception as error:
             raise _failure(folder, error) from error
         _prior_of(index["_class_name"])
-        if "safety_checker" in index:  # it looks at finished pictures, which distillation does not make
+        if "safety_checker" in index:  # it looks at finished images, which distillation does not make
             chosen = {"safety_checker": None, "requires_safety_checker": False, **chosen}
         for part in OPTIONAL.get(index["_class_name"], ()):
             if not any(index.get(part) or ()):  # saved without it: diffusers asks for what the class has

@@ -78,12 +78,14 @@ class LoraStudent(PriorWrapper):
         """What is trained, float32: A and B of each layer in the network's order, then V."""
         return iter(self._trained)
 
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+    def eps(
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         return self._predict(x_t, t, cond)[1]
 
     def denoise(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
-    ) -> Float[Tensor, "b *d"]:
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         return self._predict(x_t, t, cond)[0]
 
     def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:

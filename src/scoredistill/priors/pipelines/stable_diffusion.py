@@ -1,7 +1,7 @@
 r"""Stable Diffusion 1.x and 2.x, everything in their format, and InstructPix2Pix, their instruction editor.
 
-Conditions: {"text": [b, tokens, features]}, and for the editor {"image": [b, 4, h, w]} beside it: the source picture's
-latents, unscaled, which the UNet sees as further channels; zeros mean no picture.
+Conditions: {"text": [b, tokens, features]}, and for the editor {"image": [b, 4, h, w]} beside it: the source image's
+latents, unscaled, which the UNet sees as further channels; zeros mean no image.
 
 References: Rombach et al. 2022, https://arxiv.org/abs/2112.10752; Brooks et al. 2022, https://arxiv.org/abs/2211.09800.
 """
@@ -48,7 +48,7 @@ class StableDiffusionPrior(UNetPrior):
 
 
 class InstructPix2PixPrior(UNetPrior):
-    """Prior of a `StableDiffusionInstructPix2PixPipeline`: pictures that follow an instruction about another picture.
+    """Prior of a `StableDiffusionInstructPix2PixPipeline`: images that follow an instruction about another image.
 
     cond = prior.encode_text("make it night") | prior.encode_source(photograph). Guide it with `ImageGuided`.
     """
@@ -63,24 +63,22 @@ class InstructPix2PixPrior(UNetPrior):
 
     @torch.no_grad()
     def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        """The condition of source pictures in [0, 1]: {"image": unscaled latents}."""
+        """The condition of source images in [0, 1]: {"image": unscaled latents}."""
         return {"image": self.codec.mode(images)}
 
 
 def beside(x_t: Tensor, cond: Cond) -> Tensor:
-    """Noisy latents with the source picture's latents as further channels.
+    """Noisy latents with the source image's latents as further channels.
 
     Raises:
-        ValueError: if the condition has no picture, or one of another size.
+        ValueError: if the condition has no image, or one of another size.
     """
     if "image" not in cond:
         raise ValueError(
-            "this editor needs a source picture: give cond = prior.encode_text(instruction) | "
-            "prior.encode_source(picture), with zeros for no picture"
+            "this editor needs a source image: give cond = prior.encode_text(instruction) | "
+            "prior.encode_source(image), with zeros for no image"
         )
     if cond["image"].shape[1:] != x_t.shape[1:]:
         sizes = "x".join(map(str, x_t.shape[2:])), "x".join(map(str, cond["image"].shape[2:]))
-        raise ValueError(
-            f"the latents have {sizes[0]} pixels and the source picture's have {sizes[1]}: make them equal"
-        )
+        raise ValueError(f"the latents have {sizes[0]} pixels and the source image's have {sizes[1]}: make them equal")
     return torch.cat([x_t, cond["image"]], 1)

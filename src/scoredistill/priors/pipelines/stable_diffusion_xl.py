@@ -3,7 +3,7 @@ r"""Stable Diffusion XL, its refiner, everything in their format, and their inst
 Conditions: {"text": [b, tokens, features], "pooled": [b, features]} from both text encoders, and for the editor
 {"image": [b, 4, h, w]} beside them. The UNet is also told sizes in pixels:
 
-    time_ids = (height, width, top, left, height, width)    of the original picture, its crop, and the result
+    time_ids = (height, width, top, left, height, width)    of the original image, its crop, and the result
 
 These are the sizes of the samples it is given, uncropped, unless the condition has "time_ids" of its own, [1 or b, 6].
 Models with `requires_aesthetics_score`, such as the refiner, are told a score in place of the last two; it is in the
@@ -69,7 +69,7 @@ class XLPrior(UNetPrior):
 
 
 class StableDiffusionXLPrior(XLPrior):
-    """Prior of a `StableDiffusionXLPipeline`: latents, any picture size.
+    """Prior of a `StableDiffusionXLPipeline`: latents, any image size.
 
     Negative prompts: `Guided(prior, scale, uncond=prior.encode_text("blurry"))`. For the refiner to tell them a low
     score too, as its pipeline does, add {"aesthetics": torch.tensor([[2.5]])} to that condition.
@@ -81,7 +81,7 @@ class StableDiffusionXLPrior(XLPrior):
 
 
 class StableDiffusionXLInstructPix2PixPrior(XLPrior):
-    """Prior of a `StableDiffusionXLInstructPix2PixPipeline`: pictures that follow an instruction about another picture.
+    """Prior of a `StableDiffusionXLInstructPix2PixPipeline`: images that follow an instruction about another image.
 
     cond = prior.encode_text("make it night") | prior.encode_source(photograph). Guide it with `ImageGuided`.
     """
@@ -94,6 +94,6 @@ class StableDiffusionXLInstructPix2PixPrior(XLPrior):
 
     @torch.no_grad()
     def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        """The condition of source pictures in [0, 1]: {"image": latents}, unscaled unless for CosXL Edit."""
+        """The condition of source images in [0, 1]: {"image": latents}, unscaled unless for CosXL Edit."""
         scaled = getattr(self.pipeline, "is_cosxl_edit", False)
         return {"image": self.codec.encode(images) if scaled else self.codec.mode(images)}

@@ -1,26 +1,26 @@
-r"""Large pictures through an autoencoder, window by window, with the result and the gradient of the whole picture.
+r"""Large images through an autoencoder, window by window, with the result and the gradient of the whole image.
 
-An autoencoder's memory is in the activations of its layers at the pictures' resolution. So the layers of each
+An autoencoder's memory is in the activations of its layers at the images' resolution. So the layers of each
 resolution but the latents' are computed window by window, and only what passes from one resolution to the next is kept
-for the whole picture; the latents' own layers, with their attention over all positions, see the whole of it:
+for the whole image; the latents' own layers, with their attention over all positions, see the whole of it:
 
     encode    [layers, halving] in windows, ..., [layers, halving] in windows, the rest
     decode    the first layers, [doubling, layers] in windows, ..., [doubling, layers] in windows
 
 A window has a margin as wide as its convolutions reach, and only what lies within is kept: so far this is exact. Group
-norms need the mean and variance of the whole picture. They are taken in the order of the layers: all windows are passed
+norms need the mean and variance of the whole image. They are taken in the order of the layers: all windows are passed
 as far as a norm, with the moments of the norms before it known, and pooled over what the windows keep,
 
     mean = sum_w n_w mean_w / n,        variance = sum_w n_w (variance_w + (mean_w - mean)^2) / n.
 
 Gradients pass through the moments too. Windows are recomputed in the backward pass, which holds one at a time.
 
-Measured on photographs of 256 x 256 in windows of 128, as the largest difference from the whole picture's latents in
+Measured on photographs of 256 x 256 in windows of 128, as the largest difference from the whole image's latents in
 units of their standard deviation: 1e-6 for the bundled autoencoder and 1e-5 for a random one with attention. Plain
-tiles are off by 0.4 and 3.4, tiles with the moments of a shrunken picture by 0.04 and 1.4, and moments held constant
+tiles are off by 0.4 and 3.4, tiles with the moments of a shrunken image by 0.04 and 1.4, and moments held constant
 change a smooth gradient by 5 to 26 percent. The price is time: a layer is computed again for each norm after it at its
 resolution. For Stable Diffusion's autoencoder, 1024 x 1024 in windows of 512, these are 2.2 times the operations of the
-whole picture in encoding and 5.2 times in decoding.
+whole image in encoding and 5.2 times in decoding.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -43,8 +43,8 @@ Layers = list[nn.Module]
 Moments = tuple[Tensor, Tensor]  # mean and variance of each group of channels
 
 
-def encode(vae: Any, pictures: Float[Tensor, "b 3 h w"], window: int, factor: int) -> Float[Tensor, "b c p q"]:
-    """What `vae.encoder` and the quantising convolution make of pictures in [-1, 1], one picture after the other.
+def encode(vae: Any, images: Float[Tensor, "b 3 h w"], window: int, factor: int) -> Float[Tensor, "b c p q"]:
+    """What `vae.encoder` and the quantising convolution make of images in [-1, 1], one image after the other.
 
     Args:
         vae: an `AutoencoderKL` or `AutoencoderTiny`.
@@ -53,15 +53,15 @@ def encode(vae: Any, pictures: Float[Tensor, "b 3 h w"], window: int, factor: in
     """
     _fetch(vae)
     levels, tail = _encoder(vae)
-    size = pictures.shape[2] // factor, pictures.shape[3] // factor
+    size = images.shape[2] // factor, images.shape[3] // factor
 
     def one(h: Tensor) -> Tensor:
         for level in levels:
             h = _windowed(level, h, size, window // factor, factor)
         return _recomputed(lambda h: _run(tail, h), h)
 
-    pictures = (pictures + 1) / 2 if isinstance(vae.encoder, EncoderTiny) else pictures
-    return torch.cat([one(picture) for picture in pictures.split(1)])
+    images = (images + 1) / 2 if isinstance(vae.encoder, EncoderTiny) else images
+    return torch.cat([one(image) for image in images.split(1)])
 
 
 def decode(vae: Any, latents: Float[Tensor, "b c p q"], window: int, factor: int) -> Float[Tensor, "b 3 h w"]:
@@ -77,8 +77,8 @@ def decode(vae: Any, latents: Float[Tensor, "b c p q"], window: int, factor: int
         return h
 
     tiny = isinstance(vae.decoder, DecoderTiny)
-    pictures = torch.cat([one(z) for z in (3 * torch.tanh(latents / 3) if tiny else latents).split(1)])
-    return 2 * pictures - 1 if tiny else pictures
+    images = torch.cat([one(z) for z in (3 * torch.tanh(latents / 3) if tiny else latents).split(1)])
+    return 2 * images - 1 if tiny else images
 
 
 def check(vae: Any, window: int, factor: int) -> None:
@@ -124,7 +124,7 @@ def spans(length: int, window: int, margin: int) -> list[Span]:
 
 
 def _windowed(layers: Layers, x: Tensor, size: tuple[int, int], window: int, factor: int) -> Tensor:
-    """`layers` of a map x, [1, c, h, w], of a picture of `size` latents, as if they were given all of it at once."""
+    """`layers` of a map x, [1, c, h, w], of an image of `size` latents, as if they were given all of it at once."""
     cells = x.shape[2] // size[0]
     margin = _margin(layers, factor // cells, factor)
     down, across = (spans(side, window, margin) for side in size)
@@ -147,7 +147,7 @@ def _run(layers: Layers, x: Tensor, moments: list[Moments] | None = None) -> Ten
     try:
         norm, h = next(steps)
         while True:
-            norm, h = steps.send(norm(h) if moments is None else _normalised(norm, h, next(given)))
+            norm, h = steps.send(norm(h) if moments is None else _normalized(norm, h, next(given)))
     except StopIteration as end:
         return end.value
 
@@ -157,7 +157,7 @@ def _share(layers: Layers, moments: list[Moments], window: Window, x: Tensor) ->
     steps = _steps(layers, x)
     norm, h = next(steps)
     for known in moments:
-        norm, h = steps.send(_normalised(norm, h, known))
+        norm, h = steps.send(_normalized(norm, h, known))
     h = _kept(h, window)
     var, mean = torch.var_mean(h.reshape(norm.num_groups, -1).float(), 1, correction=0)
     return h[0, 0].numel(), mean, var
@@ -197,7 +197,7 @@ def _pooled(shares: Sequence[tuple[int, Tensor, Tensor]]) -> Moments:
     return mean, sum((share * var for share, var in spread), torch.zeros_like(mean))
 
 
-def _normalised(norm: nn.GroupNorm, h: Tensor, moments: Moments) -> Tensor:
+def _normalized(norm: nn.GroupNorm, h: Tensor, moments: Moments) -> Tensor:
     """The group norm with given moments, in float32 as torch computes it."""
     (mean, variance), each = moments, norm.num_channels // norm.num_groups
     gain = norm.weight / (variance + norm.eps).sqrt().repeat_interleave(each)

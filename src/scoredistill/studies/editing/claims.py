@@ -1,6 +1,6 @@
 """What CSD-Edit's paper prints for video (https://arxiv.org/abs/2307.04787), what the figures are, and all claims.
 
-A claim that csd beats a method compares the two on the same pictures and instructions: d = csd - method, with the
+A claim that csd beats a method compares the two on the same images and instructions: d = csd - method, with the
 standard error of its mean. Beyond two standard errors it holds or fails. A weaker edit has it easier to be consistent;
 so where the claim says "at equal direction", a gain that is paid by directional similarity (or a loss that buys it),
 again by two standard errors, is no verdict but NOT_EQUAL.
@@ -13,7 +13,7 @@ from typing import Any
 
 from scoredistill.studies.harness.statistics import Cell, Metric, digits, known, plus_minus, sign_of, tells
 
-# method -> directional similarity, consistency, LPIPS of neighbouring frames; judged by OpenCLIP bigG
+# method -> directional similarity, consistency, LPIPS of neighboring frames; judged by OpenCLIP bigG
 VIDEO: Mapping[str, tuple[float, float, float]] = {
     "FateZero": (0.314, 0.948, 0.267),
     "Pix2Video": (0.230, 0.949, 0.283),
@@ -26,8 +26,8 @@ METRICS: Mapping[str, Metric] = {
     "source": Metric("source similarity", 1, "100 times CLIP's similarity to the unchanged source"),
     "truth_psnr": Metric("PSNR to truth, dB", 1, "against the true edit, which is known for these instructions"),
     "seam": Metric("seam", -1, "jump across the borders of windows over the jump elsewhere; 1 is no seam"),
-    "consistency": Metric("consistency", 1, "100 times CLIP's cosine of neighbouring windows or frames"),
-    "neighbour_distance": Metric("neighbour distance", -1, "perceptual distance of neighbouring windows or frames"),
+    "consistency": Metric("consistency", 1, "100 times CLIP's cosine of neighboring windows or frames"),
+    "neighbor_distance": Metric("neighbor distance", -1, "perceptual distance of neighboring windows or frames"),
     "style": Metric("style", -1, "distance of style between distant crops, in excess of the truth's"),
     "warp_error": Metric(
         "warp error", -1, "1000 times the difference of a frame from the next one led back by the flow"
@@ -118,12 +118,12 @@ def _unpaired(first: Cell, last: Cell) -> dict[str, float]:
 
 def paper_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """The paper's figures for video, then ours in the same units; ours are of another CLIP and another distance."""
-    names = ("direction", "consistency", "distance of neighbours")
+    names = ("direction", "consistency", "distance of neighbors")
     rows = [
         {"method": method, "from": "paper", **{name: f"{v:.3f}" for name, v in zip(names, values, strict=True)}}
         for method, values in VIDEO.items()
     ]
-    scales = {"direction": 100, "consistency": 100, "neighbour_distance": 1}
+    scales = {"direction": 100, "consistency": 100, "neighbor_distance": 1}
     for method, found in results.get("videos", {}).items():
         if method not in REFERENCES:
             values = (_scaled(found.get(metric), scale) for metric, scale in scales.items())

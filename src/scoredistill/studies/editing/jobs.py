@@ -1,4 +1,4 @@
-"""What the study measures, one function a job: a picture or a clip edited by a method, and its figures.
+"""What the study measures, one function a job: an image or a clip edited by a method, and its figures.
 
 Methods get equal network rows: the sweeps (or DDIM steps) of each are those that cost about what the collaborative edit
 costs. Figures are taken of the edit as it is, and once more with the change of the latents scaled to the length of the
@@ -34,7 +34,7 @@ from scoredistill.tasks.image_editing.request import EditRequest
 from scoredistill.tasks.session import MAX_ROWS
 from scoredistill.tasks.video_editing.flow import exchange_of
 
-CLIP_RATE = 12.0  # frames per second of the study's films
+CLIP_RATE = 12.0  # frames per second of the study's videos
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class World:
 
     Args:
         prior: name or folder of the editor.
-        height: of pictures, pixels.
-        film_height: of clips.
+        height: of images, pixels.
+        video_height: of clips.
         frames: of a clip.
         sweeps: of the collaborative edit, which all others' cost is made equal to.
-        film_sweeps: the same for clips.
+        video_sweeps: the same for clips.
     """
 
     prior: str
     height: int
-    film_height: int
+    video_height: int
     frames: int
     sweeps: int
-    film_sweeps: int
+    video_sweeps: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Case:
 
     Args:
         method: a name of `EDIT_RECIPES`.
-        subject: picture or clip.
+        subject: image or clip.
         instruction: the first one of an edit of `EDITS`.
         text_scale, image_scale: guidance.
         kernel: "rbf", "imq" (heavy tails), or "" for the method's own.
@@ -96,9 +96,9 @@ class Case:
         return next(edit for edit in EDITS.values() if edit.instructions[0] == self.instruction)
 
 
-def picture(world: World, case: Case, out: Path) -> dict[str, Any]:
-    """Edit a picture and measure: {"natural": figures, "equal": figures}."""
-    source = data.picture(case.subject, world.height)
+def image(world: World, case: Case, out: Path) -> dict[str, Any]:
+    """Edit an image and measure: {"natural": figures, "equal": figures}."""
+    source = data.image(case.subject, world.height)
     truth = case.edit(source, unit=1.0)
     wrap = case.subject in data.PANORAMAS
     if case.method in ("source", "truth"):
@@ -107,30 +107,30 @@ def picture(world: World, case: Case, out: Path) -> dict[str, Any]:
     latents, found = _run(world, case, canvas, source, world.sweeps)
     made = {}
     for kind, z in (("natural", latents), ("equal", _as_long(canvas, latents, truth))):
-        pictures = canvas.decode(z)
-        made[kind] = {**_still(world, case, source, truth, pictures, wrap), **found}
+        images = canvas.decode(z)
+        made[kind] = {**_still(world, case, source, truth, images, wrap), **found}
         made[kind]["update"] = float((z - canvas.source).square().mean().sqrt())
         if kind == "natural":
-            _save(pictures, out / f"{case.name}.png")
+            _save(images, out / f"{case.name}.png")
     return made
 
 
-def film(world: World, case: Case, out: Path) -> dict[str, Any]:
+def video(world: World, case: Case, out: Path) -> dict[str, Any]:
     """Edit a clip and measure."""
-    source = data.clip(case.subject, world.film_height, world.frames)
+    source = data.clip(case.subject, world.video_height, world.frames)
     truth = case.edit(source, unit=1.0)
     if case.method in ("source", "truth"):
-        pictures = _reference(world, case, source, truth, out)
-        return {"natural": _moving(world, case, source, truth, pictures)}
+        images = _reference(world, case, source, truth, out)
+        return {"natural": _moving(world, case, source, truth, images)}
     canvas = _canvas(world.prior, source, False)
-    latents, found = _run(world, case, canvas, source, world.film_sweeps)
+    latents, found = _run(world, case, canvas, source, world.video_sweeps)
     made = {}
     for kind, z in (("natural", latents), ("equal", _as_long(canvas, latents, truth))):
-        pictures = canvas.decode(z)
-        made[kind] = {**_moving(world, case, source, truth, pictures), **found}
+        images = canvas.decode(z)
+        made[kind] = {**_moving(world, case, source, truth, images), **found}
         made[kind]["update"] = float((z - canvas.source).square().mean().sqrt())
         if kind == "natural":
-            _write(pictures, out / f"{case.name}.mp4")
+            _write(images, out / f"{case.name}.mp4")
     return made
 
 
@@ -141,11 +141,11 @@ def _run(world: World, case: Case, canvas: Canvas, source: Tensor, sweeps: int) 
     moving = canvas.frames > 1
     asked = EditRequest(
         case.instruction, case.method, world.prior, text_scale=case.text_scale, image_scale=case.image_scale,
-        wrap=canvas.wrap, seed=case.seed, film=moving, **dict(case.settings),
+        wrap=canvas.wrap, seed=case.seed, video=moving, **dict(case.settings),
     ).complete()  # fmt: skip
     usual = EditRequest(
         case.instruction, "csd", world.prior, text_scale=case.text_scale, image_scale=case.image_scale,
-        wrap=canvas.wrap, film=moving,
+        wrap=canvas.wrap, video=moving,
     ).complete()  # fmt: skip
     where = regions.make(case.instruction, (), canvas.size)
     counted, exchange = Counted(prior), exchange_of(asked, canvas, source)
@@ -196,19 +196,19 @@ def _as_long(canvas: Canvas, latents: Tensor, truth: Tensor) -> Tensor:
 def _reference(world: World, case: Case, source: Tensor, truth: Tensor, out: Path) -> Tensor:
     """The source as it is, or the truth through the autoencoder; written beside the edits."""
     if case.method == "source":
-        shown, name, pictures = source, f"source-{case.subject}", source
+        shown, name, images = source, f"source-{case.subject}", source
     else:
         canvas = Canvas(loaded(world.prior), truth, case.subject in data.PANORAMAS)
-        shown, name, pictures = truth, f"truth-{case.subject}-{slug(case.instruction)}", canvas.decode(canvas.source)
+        shown, name, images = truth, f"truth-{case.subject}-{slug(case.instruction)}", canvas.decode(canvas.source)
     if len(source) > 1:
         _write(shown, out / f"{name}.mp4")
     else:
         _save(shown, out / f"{name}.png")
-    return pictures
+    return images
 
 
 def _still(world: World, case: Case, source: Tensor, truth: Tensor, made: Tensor, wrap: bool) -> dict[str, float]:
-    side = loaded(world.prior).picture_size[0]
+    side = loaded(world.prior).image_size[0]
     height, width = made.shape[-2:]
     crops = _crops(made, side)
     columns, rows = range(side, width, side), range(side, height, side)
@@ -216,18 +216,18 @@ def _still(world: World, case: Case, source: Tensor, truth: Tensor, made: Tensor
         **_common(case, source, truth, made, side),
         "seam": float(figures.seam(made, columns, rows, truth)),
         "style": float(figures.intra_style_distance(made, side, truth)),
-        "consistency": 100 * _mean([figures.neighbour_consistency(line) for line in crops]),
-        "neighbour_distance": _mean([_apart(line) for line in crops]),
+        "consistency": 100 * _mean([figures.neighbor_consistency(line) for line in crops]),
+        "neighbor_distance": _mean([_apart(line) for line in crops]),
     }
     return {**found, "wrap_seam": float(figures.wrap_seam(made, truth))} if wrap else found
 
 
 def _moving(world: World, case: Case, source: Tensor, truth: Tensor, made: Tensor) -> dict[str, float]:
-    flows = _flows(case.subject, world.film_height, world.frames)
+    flows = _flows(case.subject, world.video_height, world.frames)
     return {
-        **_common(case, source, truth, made, loaded(world.prior).picture_size[0]),
-        "consistency": 100 * figures.neighbour_consistency(made),
-        "neighbour_distance": _apart(made),
+        **_common(case, source, truth, made, loaded(world.prior).image_size[0]),
+        "consistency": 100 * figures.neighbor_consistency(made),
+        "neighbor_distance": _apart(made),
         "warp_error": 1000 * figures.warp_error(made, source, flows),
     }
 
@@ -246,30 +246,30 @@ def _flows(name: str, height: int, frames: int) -> Any:
     return figures.source_flows(data.clip(name, height, frames))
 
 
-def _crops(pictures: Tensor, side: int) -> list[Tensor]:
-    """Windows of one picture, row by row."""
-    rows = pictures[0].unfold(1, side, side).unfold(2, side, side).movedim(0, 2)  # [rows, columns, 3, side, side]
+def _crops(images: Tensor, side: int) -> list[Tensor]:
+    """Windows of one image, row by row."""
+    rows = images[0].unfold(1, side, side).unfold(2, side, side).movedim(0, 2)  # [rows, columns, 3, side, side]
     return [line for line in rows if len(line) > 1]
 
 
-def _apart(pictures: Tensor) -> float:
-    """Mean perceptual distance of neighbours."""
-    return float(figures.perceptual_distance(pictures[:-1], pictures[1:]).mean())
+def _apart(images: Tensor) -> float:
+    """Mean perceptual distance of neighbors."""
+    return float(figures.perceptual_distance(images[:-1], images[1:]).mean())
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _save(pictures: Tensor, path: Path) -> None:
-    """The first picture; readers see the old file or the new one, never half of it."""
+def _save(images: Tensor, path: Path) -> None:
+    """The first image; readers see the old file or the new one, never half of it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    to_pil(pictures)[0].save(draft, format="PNG")
+    to_pil(images)[0].save(draft, format="PNG")
     draft.replace(path)
 
 
-def _write(pictures: Tensor, path: Path) -> None:
-    frames = (pictures.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+def _write(images: Tensor, path: Path) -> None:
+    frames = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     times = [i / CLIP_RATE for i in range(len(frames))]
     with VideoWriter(path, frames.shape[1], frames.shape[2], times=times) as out:
         for frame in frames:

@@ -1,4 +1,4 @@
-"""The report of the study of edits: claims and verdicts first, then figures, curves, pictures and films."""
+"""The report of the study of edits: claims and verdicts first, then figures, curves, images and videos."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from scoredistill.studies.editing.tables import (
     EDIT,
     JUDGED,
     METHODS,
-    NEIGHBOURS,
+    NEIGHBORS,
     NOT_COMPARABLE,
     PARTS,
     Row,
@@ -31,9 +31,9 @@ from scoredistill.studies.editing.tables import (
 from scoredistill.studies.harness.setting import slug
 from scoredistill.studies.harness.statistics import known
 
-SLIDERS, COLUMNS, FILMS = 3, 4, 12  # at most: comparisons, pictures beside each other in a wall, films
-THUMBNAIL, LARGEST = 320, 1024  # pixels: width of a picture in a wall, and in a comparison
-FILMED = ("source", "csd", "per_frame", "windows", "truth")
+SLIDERS, COLUMNS, VIDEOS = 3, 4, 12  # at most: comparisons, images beside each other in an image grid, videos
+THUMBNAIL, LARGEST = 320, 1024  # pixels: width of an image in an image grid, and in a comparison
+VIDEOED = ("source", "csd", "per_frame", "windows", "truth")
 TRADED = ("source", "consistency", "truth_psnr")  # against direction
 SWEPT = ("consistency", "seam", "warp_error", "direction")
 NAMED = ("kernel", "flow")  # sweeps over names, which have no place on an axis
@@ -45,11 +45,11 @@ LOGARITHMIC = 8  # ratio of the ends of an axis from which on it is so
 
 
 def report(results: Mapping[str, Any], out: Path) -> Path:
-    """Write report.html into the folder `out`, whose folder pictures/ holds pictures and films; what is not there is
+    """Write report.html into the folder `out`, whose folder images/ holds images and videos; what is not there is
     left out."""
     page = Page("Edits", "CSD-Edit and its alternatives where the true edit is known")
     page.text(
-        "Each method edits the same pictures and clips by the same instructions, at about equal network rows. Is an "
+        "Each method edits the same images and clips by the same instructions, at about equal network rows. Is an "
         "edit that is coupled across windows or frames more coherent than others of the same strength?"
     )
     if results.get("command"):
@@ -61,14 +61,14 @@ def report(results: Mapping[str, Any], out: Path) -> Path:
     if results.get("says"):
         page.heading("Methods").key_values(results["says"])
     page.heading("Figures").key_values({head(name): metric.says for name, metric in METRICS.items()})
-    folder = out / "pictures"
+    folder = out / "images"
     _part(page, results, "images")
     _tradeoff(page, results.get("tradeoff", {}))
     _sweeps(page, results.get("sweeps", {}))
     _sliders(page, results, folder)
-    _walls(page, results, folder)
+    _image_grid(page, results, folder)
     _part(page, results, "videos")
-    _films(page, results, folder)
+    _videos(page, results, folder)
     page.heading("The paper's numbers for video").table(paper_rows(results), NOT_COMPARABLE)
     _cost(page, results)
     if results.get("failed"):
@@ -80,8 +80,8 @@ def report(results: Mapping[str, Any], out: Path) -> Path:
 
 
 def _part(page: Page, results: Mapping[str, Any], part: str) -> None:
-    """Figures of pictures or of videos, and csd against each method."""
-    things = "pictures" if part == "images" else "clips"
+    """Figures of images or of videos, and csd against each method."""
+    things = "images" if part == "images" else "clips"
     deviation = f"± is the standard deviation over {things} and instructions."
     error = f"csd minus each method on the same {things} and instructions; ± is the standard error of the mean. Better "
     error += "and worse: csd is, by more than two standard errors."
@@ -91,9 +91,9 @@ def _part(page: Page, results: Mapping[str, Any], part: str) -> None:
             page.heading(f"{PARTS[part]}{' at equal ' if equal else ''}{', '.join(equal)}")
             page.text(SCALED if equal else "")
         _table(page, metric_rows(found, EDIT), f"The edit itself. {deviation}")
-        _table(page, metric_rows(found, NEIGHBOURS), f"How well neighbours fit together. {deviation}")
+        _table(page, metric_rows(found, NEIGHBORS), f"How well neighbors fit together. {deviation}")
         _table(page, paired_rows(paired, EDIT), error)
-        _table(page, paired_rows(paired, NEIGHBOURS), error)
+        _table(page, paired_rows(paired, NEIGHBORS), error)
 
 
 def _cost(page: Page, results: Mapping[str, Any]) -> None:
@@ -147,26 +147,26 @@ def _line(points: Iterable[Mapping[str, Any]], x: str, y: str) -> tuple[list[flo
 
 
 def _sliders(page: Page, results: Mapping[str, Any], folder: Path) -> None:
-    """A few pictures before and after csd, each with another instruction if there are several."""
+    """A few images before and after csd, each with another instruction if there are several."""
     shown = 0
-    for name, text in _diagonally(results, "pictures"):
+    for name, text in _diagonally(results, "images"):
         before, after = folder / f"source-{name}.png", folder / f"csd-{name}-{slug(text)}.png"
         if shown == SLIDERS or not (before.is_file() and after.is_file()):
             continue
-        pictures = [_reduced(path, LARGEST) for path in (before, after)]
+        images = [_reduced(path, LARGEST) for path in (before, after)]
         if shown == 0:
             page.heading("Before and after")
-        if pictures[0].size == pictures[1].size:
-            page.slider(pictures[0], pictures[1], f"{name}: {text}", ("source", "csd"))
+        if images[0].size == images[1].size:
+            page.slider(images[0], images[1], f"{name}: {text}", ("source", "csd"))
         else:
             page.text(f"{name}: {text}. The edit and its source differ in size, so they cannot be compared.")
         shown += 1
 
 
-def _walls(page: Page, results: Mapping[str, Any], folder: Path) -> None:
+def _image_grid(page: Page, results: Mapping[str, Any], folder: Path) -> None:
     """For each instruction a row per method, below source and truth."""
     setting, shown = results.get("setting", {}), 0
-    names = setting.get("pictures", ())[:COLUMNS]
+    names = setting.get("images", ())[:COLUMNS]
     methods = [m for m in ordered({*METHODS, *results.get("images", {})}) if m not in REFERENCES]
     for text in setting.get("instructions", ()):
         files = {m: [folder / f"{m}-{name}-{slug(text)}.png" for name in names] for m in ("truth", *methods)}
@@ -174,22 +174,24 @@ def _walls(page: Page, results: Mapping[str, Any], folder: Path) -> None:
         if not files:
             continue
         if shown == 0:
-            page.heading("Pictures by instruction")
+            page.heading("Images by instruction")
         files = {"source": [folder / f"source-{name}.png" for name in names], **files}
-        page.wall({m: [_thumbnail(path) for path in paths] for m, paths in files.items()}, names, text)
+        page.image_grid({m: [_thumbnail(path) for path in paths] for m, paths in files.items()}, names, text)
         shown += 1
 
 
-def _films(page: Page, results: Mapping[str, Any], folder: Path) -> None:
-    """Films of a clip and an instruction beside each other, as many rows as there may be films."""
-    left, shown = FILMS, 0
+def _videos(page: Page, results: Mapping[str, Any], folder: Path) -> None:
+    """Videos of a clip and an instruction beside each other, as many rows as there may be videos."""
+    left, shown = VIDEOS, 0
     for clip, text in _diagonally(results, "clips"):
-        files = {m: folder / f"{m}-{clip}-{slug(text)}.mp4" for m in FILMED} | {"source": folder / f"source-{clip}.mp4"}
+        files = {m: folder / f"{m}-{clip}-{slug(text)}.mp4" for m in VIDEOED} | {
+            "source": folder / f"source-{clip}.mp4"
+        }
         files = {m: path for m, path in files.items() if path.is_file()}
         if not files.keys() - set(REFERENCES) or len(files) > left:
             continue
         if shown == 0:
-            page.heading("Films")
+            page.heading("Videos")
         page.videos(files, f"{clip}: {text}")
         left, shown = left - len(files), shown + 1
 
@@ -203,7 +205,7 @@ def _diagonally(results: Mapping[str, Any], things: str) -> list[tuple[str, str]
 
 
 def _reduced(path: Path, width: int) -> Image.Image:
-    """A picture, no wider than that many pixels."""
+    """An image, no wider than that many pixels."""
     with Image.open(path) as file:
         image = file.convert("RGB")
     height = max(1, round(image.height * width / image.width))
@@ -211,7 +213,7 @@ def _reduced(path: Path, width: int) -> Image.Image:
 
 
 def _thumbnail(path: Path) -> Image.Image:
-    """A small picture of 256 colours, which takes half the bytes; an empty one for a missing file."""
+    """A small image of 256 colors, which takes half the bytes; an empty one for a missing file."""
     if not path.is_file():
         return Image.new("RGBA", (64, 64))
     image = _reduced(path, THUMBNAIL)

@@ -9,16 +9,16 @@ from scoredistill.studies.harness.tables import _table
 
 METHODS = ("csd", "csd_full", "csd_paper", "uncoupled", "common_noise", "random_noise", "per_frame", "crops", "windows")
 EDIT = ("direction", "source", "truth_psnr")
-NEIGHBOURS = ("seam", "consistency", "neighbour_distance", "style", "warp_error")
+NEIGHBORS = ("seam", "consistency", "neighbor_distance", "style", "warp_error")
 COST = ("rows", "update", "seconds")
 TITLES = {"source": "source (unchanged)", "truth": "truth (through the autoencoder)"}
-PARTS = {"images": "Pictures", "videos": "Videos"}
+PARTS = {"images": "Images", "videos": "Videos"}
 NOT_COMPARABLE = (
     "The paper's figures are judged by OpenCLIP bigG and LPIPS on its own videos, ours by another CLIP and another "
     "perceptual distance on other videos: the values cannot be compared, at most the order of methods."
 )
 JUDGED = (
-    "A difference is csd minus the method on the same picture (or clip) and instruction; ± is the standard error of "
+    "A difference is csd minus the method on the same image (or clip) and instruction; ± is the standard error of "
     "its mean, every pair counted as independent. A claim holds or fails beyond two standard errors. A gain that is "
     "paid by directional similarity, or a loss that buys it, is not at equal direction and gives no verdict."
 )
@@ -35,9 +35,9 @@ def markdown(results: Mapping[str, Any]) -> str:
     for part, title in PARTS.items():
         for kind, equal in KINDS.items():
             at = f" at equal {', '.join(equal)}" if equal else ""
-            if rows := metric_rows(results.get(f"{part}{kind}", {}), EDIT + NEIGHBOURS):
+            if rows := metric_rows(results.get(f"{part}{kind}", {}), EDIT + NEIGHBORS):
                 parts += [f"## {title}{at}", "± is the standard deviation.", _table(rows)]
-            if rows := paired_rows(results.get(f"paired{kind}", {}).get(part, {}), EDIT + NEIGHBOURS):
+            if rows := paired_rows(results.get(f"paired{kind}", {}).get(part, {}), EDIT + NEIGHBORS):
                 parts += [f"## {title}{at}: csd minus a method", _table(rows)]
     if rows := tradeoff_rows(results.get("tradeoff", {})):
         parts += ["## Trade-off", _table(rows)]
@@ -57,10 +57,10 @@ def markdown(results: Mapping[str, Any]) -> str:
 def extent(results: Mapping[str, Any]) -> str:
     """How much was measured, beside what the claims ask for."""
     setting = results.get("setting", {})
-    counts = [f"{len(setting[key])} {key}" for key in ("pictures", "clips", "instructions") if setting.get(key)]
+    counts = [f"{len(setting[key])} {key}" for key in ("images", "clips", "instructions") if setting.get(key)]
     quick = " This was a quick run, which settles nothing." if setting.get("quick") else ""
     measured = f"Measured on {', '.join(counts)}. " if counts else ""
-    return f"{measured}The claims ask for at least 8 pictures and 4 instructions.{quick}"
+    return f"{measured}The claims ask for at least 8 images and 4 instructions.{quick}"
 
 
 def metric_rows(found: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> list[Row]:

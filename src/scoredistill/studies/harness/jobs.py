@@ -4,7 +4,7 @@
     failed = parts.measure(jobs, workers=2)
     found = parts.read()                        # name -> what the job of that name returned
 
-A job is a function called with out=, the folder for pictures. What it returns is written to OUT/parts/NAME.json. A
+A job is a function called with out=, the folder for images. What it returns is written to OUT/parts/NAME.json. A
 setting that matters belongs in the job's name, or in the key of the study: with another key all is measured anew.
 """
 
@@ -60,7 +60,7 @@ class Parts:
     def __init__(self, out: Path, key: Mapping[str, Any]):
         if out.exists() and not out.is_dir():
             raise ValueError(f"{out} is a file: give a folder for --out")
-        self.out, self.folder, self.pictures = out, out / "parts", out / "pictures"
+        self.out, self.folder, self.images = out, out / "parts", out / "images"
         marker, text = self.folder / "setting", json.dumps({**key, "version": __version__})
         if out.is_dir() and any(out.iterdir()) and not marker.is_file():
             raise ValueError(f"{out} holds other files: give a new folder, or an earlier study's, for --out")
@@ -68,7 +68,7 @@ class Parts:
             shutil.rmtree(self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.pictures.mkdir(exist_ok=True)
+            self.images.mkdir(exist_ok=True)
             marker.write_text(text)
         except OSError as error:
             raise ValueError(f"cannot write to {out}: {error.strerror}") from error
@@ -96,7 +96,7 @@ class Parts:
             total=sum(costs.values()), desc="measuring", disable=not progress, leave=False, bar_format=form
         ) as bar:
             try:
-                for name, found in _run(todo, self.pictures, workers):
+                for name, found in _run(todo, self.images, workers):
                     if isinstance(found, Exception):
                         failed[name] = f"{type(found).__name__}: {found}"
                     else:
@@ -139,15 +139,15 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     draft.replace(path)
 
 
-def _run(todo: Sequence[Job], pictures: Path, workers: int) -> Iterator[tuple[str, Any]]:
+def _run(todo: Sequence[Job], images: Path, workers: int) -> Iterator[tuple[str, Any]]:
     if workers == 1:
         for job in todo:
-            yield _guarded(job, pictures)
+            yield _guarded(job, images)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
         try:
-            for done in as_completed([pool.submit(_guarded, job, pictures) for job in todo]):
+            for done in as_completed([pool.submit(_guarded, job, images) for job in todo]):
                 yield done.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -166,8 +166,8 @@ def _begin() -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
-def _guarded(job: Job, pictures: Path) -> tuple[str, Any]:
+def _guarded(job: Job, images: Path) -> tuple[str, Any]:
     try:
-        return job.name, job.function(out=pictures)
+        return job.name, job.function(out=images)
     except (FloatingPointError, ValueError) as error:
         return job.name, error

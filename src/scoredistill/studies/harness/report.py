@@ -51,7 +51,7 @@ def opening(page: Page, results: Mapping[str, Any], says: str, claims: Section, 
 
 
 def opened(path: Path, width: int = 96) -> Image.Image:
-    """A picture file as RGB; an empty picture where there is none."""
+    """An image file as RGB; an empty image where there is none."""
     if not path.is_file():
         return Image.new("RGB", (width, width), "white")
     with Image.open(path) as file:

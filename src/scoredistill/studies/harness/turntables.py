@@ -11,7 +11,7 @@ from scoredistill.tasks.object_generation.run import ELEVATION, FOV, RADIUS
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.turntable import write_turntable
 
-SIDE, FRAMES = 96, 24  # pixels and pictures of a turntable
+SIDE, FRAMES = 96, 24  # pixels and images of a turntable
 
 
 def strip(images: Sequence[Image.Image]) -> Image.Image:
@@ -19,7 +19,7 @@ def strip(images: Sequence[Image.Image]) -> Image.Image:
     return grid([image.resize((SIDE, SIDE), Image.Resampling.LANCZOS) for image in images], columns=len(images), pad=0)
 
 
-def film(scene: Scene, path: Path, elevation: float = ELEVATION, radius: float = RADIUS, fov: float = FOV) -> Path:
+def video(scene: Scene, path: Path, elevation: float = ELEVATION, radius: float = RADIUS, fov: float = FOV) -> Path:
     """A turntable as a GIF that appears whole or not at all."""
     draft = path.with_name(f".{os.getpid()}.{path.name}")
     device = next(scene.parameters()).device

@@ -7,18 +7,18 @@ from scoredistill.studies.editing.claims import METRICS as EDIT_METRICS
 from scoredistill.studies.harness.claims import between, chain
 from scoredistill.studies.harness.statistics import Metric, differences, known, plus_minus
 
-# directional similarity, consistency, LPIPS of neighbouring views (https://arxiv.org/abs/2307.04787)
+# directional similarity, consistency, LPIPS of neighboring views (https://arxiv.org/abs/2307.04787)
 PAPER: Mapping[str, tuple[float, float, float]] = {
     "Instruct-NeRF2NeRF": (0.230, 0.994, 0.048),
     "CSD-Edit": (0.239, 0.995, 0.043),
 }
 METRICS: Mapping[str, Metric] = {
-    "truth_psnr": Metric("PSNR to truth, dB", 1, "of 12 novel views, against the true edit of true pictures"),
+    "truth_psnr": Metric("PSNR to truth, dB", 1, "of 12 novel views, against the true edit of true images"),
     "held_psnr": Metric("PSNR to truth, held out, dB", 1, "the same of photographs that were held out"),
     "direction": EDIT_METRICS["direction"],
-    "source": Metric("source similarity", 1, "100 times CLIP's similarity to true pictures before the edit"),
-    "consistency": Metric("view consistency", 1, "100 times CLIP's cosine of neighbouring views, around the circle"),
-    "view_distance": Metric("view distance", -1, "perceptual distance of neighbouring views, around the circle"),
+    "source": Metric("source similarity", 1, "100 times CLIP's similarity to true images before the edit"),
+    "consistency": Metric("view consistency", 1, "100 times CLIP's cosine of neighboring views, around the circle"),
+    "view_distance": Metric("view distance", -1, "perceptual distance of neighboring views, around the circle"),
     "rows": Metric("rows", 0, "of the network for an edit (NFE)"),
     "encoded": Metric("encoded", 0, "views that went through the encoder"),
     "decoded": Metric("decoded", 0, "views that went through the decoder"),
@@ -89,7 +89,7 @@ def enough(found: Mapping[int, Mapping[Any, Mapping[str, float]]], metric: str) 
 
 def paper_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """The paper's figures, then ours in the same units."""
-    names = ("direction", "consistency", "distance of neighbours")
+    names = ("direction", "consistency", "distance of neighbors")
     rows = [
         {"method": method, "from": "paper", **{name: f"{v:.3f}" for name, v in zip(names, values, strict=True)}}
         for method, values in PAPER.items()

@@ -1,7 +1,7 @@
 """What the study measures, one function a job: a scene fitted to its photographs, its edits, and what they should be.
 
 The scenes are rendered (`studio`), so the truth is known from any side: an instruction's own function, applied to true
-pictures. Everything is judged on views that were never photographed, at equal steps of a circle.
+images. Everything is judged on views that were never photographed, at equal steps of a circle.
 """
 
 import os
@@ -21,17 +21,17 @@ from scoredistill.datasets.procedural_edits import EDITS, Edit
 from scoredistill.media.images import to_pil
 from scoredistill.metrics import edits as figures
 from scoredistill.studies.harness.setting import loaded, slug
-from scoredistill.studies.harness.turntables import film, strip
+from scoredistill.studies.harness.turntables import strip, video
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.scene_editing.edit_scene import edit_scene, fit_scene
 from scoredistill.tasks.scene_editing.request import SceneRequest
 from scoredistill.three_d.camera import Cameras, orbit
-from scoredistill.three_d.capture import Capture, normalised, read_capture
+from scoredistill.three_d.capture import Capture, normalized, read_capture
 from scoredistill.three_d.fitting import held_out_psnr
 from scoredistill.three_d.scenes.base import Scene
 
 LOOKS, ELEVATION, RADIUS, FOV = 12, 20.0, 3.0, 40.0  # views that are judged
-FILMED = ("one_view", "csd")
+VIDEOED = ("one_view", "csd")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Of its pictures."""
+        """Of its images."""
         extra = [f"{k}{v}" for k, v in self.settings]
         seeds = [f"s{self.seed}"] if self.seed else []
         return "-".join([self.method, self.scene, slug(self.instruction), *extra, *seeds])
@@ -105,13 +105,13 @@ def fitted(world: World, scene: str, out: Path) -> dict[str, Any]:
     capture = _capture(folder)
     field = fit_scene(capture)
     save_state(field.state_dict(), folder / "fit.safetensors")
-    film(field, out / f"source-{scene}.gif", ELEVATION, RADIUS, FOV)
+    video(field, out / f"source-{scene}.gif", ELEVATION, RADIUS, FOV)
     truth, seen = _truth(scene, world), _seen(field, world.around)
     return {"fit_psnr": held_out_psnr(field, capture), "novel_psnr": float(figures.psnr(seen, truth).mean())}
 
 
 def edited(world: World, case: Case, out: Path) -> dict[str, Any]:
-    """Edit a scene and measure it; a strip of its views, and of some methods a film, are left in `out`."""
+    """Edit a scene and measure it; a strip of its views, and of some methods a video, are left in `out`."""
     capture, before = _kept(out.parent / "scenes" / case.scene)
     if case.method == "source":
         return _judged(world, case, before, capture, out)
@@ -120,8 +120,8 @@ def edited(world: World, case: Case, out: Path) -> dict[str, Any]:
         **dict(case.settings),
     )  # fmt: skip
     found = _judged(world, case, result.scene, capture, out)
-    if case.method in FILMED and not case.seed and not case.settings:
-        film(result.scene, out / f"{case.name}.gif", ELEVATION, RADIUS, FOV)
+    if case.method in VIDEOED and not case.seed and not case.settings:
+        video(result.scene, out / f"{case.name}.gif", ELEVATION, RADIUS, FOV)
     return {**found, **result.counts, "seconds": result.seconds}
 
 
@@ -141,7 +141,7 @@ def _judged(world: World, case: Case, scene: Scene, capture: Capture, out: Path)
 
 
 def _figures(world: World, case: Case, made: Tensor, out: Path) -> dict[str, float]:
-    """Figures of pictures from around; their strip is written."""
+    """Figures of images from around; their strip is written."""
     strip(to_pil(made)).save(draft := out / f".{case.name}.{os.getpid()}.png")
     draft.replace(out / f"{case.name}.png")
     source = _truth(case.scene, world)
@@ -152,7 +152,7 @@ def _figures(world: World, case: Case, made: Tensor, out: Path) -> dict[str, flo
         "truth_psnr": float(figures.psnr(made, truth).clamp(max=99).mean()),
         "direction": 100 * float(figures.directional_similarity(source, made, *texts).mean()),
         "source": 100 * float(figures.source_similarity(source, made).mean()),
-        "consistency": 100 * figures.neighbour_consistency(circle),
+        "consistency": 100 * figures.neighbor_consistency(circle),
         "view_distance": float(figures.perceptual_distance(circle[:-1], circle[1:]).mean()),
     }
 
@@ -166,12 +166,12 @@ def _seen(scene: Scene, cameras: Cameras) -> Tensor:
 
 @cache
 def _truth(scene: str, world: World) -> Tensor:
-    """True pictures of a scene from around, before any edit."""
+    """True images of a scene from around, before any edit."""
     return studio.render(scene, world.around).rgb
 
 
 def _capture(folder: Path) -> Capture:
-    return normalised(read_capture(folder))[0]
+    return normalized(read_capture(folder))[0]
 
 
 def _kept(folder: Path) -> tuple[Capture, Scene]:

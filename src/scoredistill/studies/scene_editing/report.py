@@ -1,4 +1,4 @@
-"""The report of the study of edited scenes: claims first, then films, figures, scenes, views and cost."""
+"""The report of the study of edited scenes: claims first, then videos, figures, scenes, views and cost."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -22,31 +22,31 @@ from scoredistill.studies.scene_editing.claims import (
     paper_rows,
     smallest,
 )
-from scoredistill.studies.scene_editing.jobs import FILMED
+from scoredistill.studies.scene_editing.jobs import VIDEOED
 
 CURVES = ("truth_psnr", "consistency", "view_distance", "direction")
-LOOK = 1  # the view that is shown as a picture
+LOOK = 1  # the view that is shown as an image
 SWEEP = (
     "csd where so many views are edited and the field is fitted to no others; each as often, so the rows of the "
     "network go with the views. ± is the deviation over scenes."
 )
 RESULTS = (
     "On 12 novel views; ± is the deviation over scenes and instructions (and seeds). source: the fit, unedited. truth: "
-    "true edits of true pictures through the editor's autoencoder, each view by itself."
+    "true edits of true images through the editor's autoencoder, each view by itself."
 )
 
 
 def report(results: Mapping[str, Any], out: Path) -> Path:
-    """Write report.html into the folder `out`, whose folder pictures/ holds films and strips of views."""
+    """Write report.html into the folder `out`, whose folder images/ holds videos and strips of views."""
     page = Page("Scenes", "Edits of posed scenes where the true edit is known from all sides")
     page.text(
         "A field is fitted to photographs of a scene, once. Each method edits them and fits the field to its edits, at "
         "equal network rows. Whose scene is most like the true edit, seen from new sides?"
     )
-    parts, folder = sections(results), out / "pictures"
+    parts, folder = sections(results), out / "images"
     opening(page, results, extent(results), parts[0], METRICS)
-    _films(page, results, folder)
-    _pictures(page, results, folder)
+    _videos(page, results, folder)
+    _images(page, results, folder)
     for section in parts[1:]:
         add_section(page, section)
         if section.title == "Edited views":
@@ -125,18 +125,18 @@ def _curves(page: Page, results: Mapping[str, Any]) -> None:
             page.curves({"csd": line}, f"{title} against edited views", "views", title, log_x=True)
 
 
-def _films(page: Page, results: Mapping[str, Any], folder: Path) -> None:
+def _videos(page: Page, results: Mapping[str, Any], folder: Path) -> None:
     """Turntables of a scene before and after."""
     rows: dict[str, list[Any]] = {}
     for text, scene in product(results["setting"]["instructions"], results["setting"]["scenes"]):
-        files = [folder / f"source-{scene}.gif", *(folder / f"{m}-{scene}-{slug(text)}.gif" for m in FILMED)]
+        files = [folder / f"source-{scene}.gif", *(folder / f"{m}-{scene}-{slug(text)}.gif" for m in VIDEOED)]
         if any(file.is_file() for file in files[1:]):
             rows[f"{scene}: {text}"] = [file if file.is_file() else opened(file) for file in files]
     if rows:
-        page.heading("Turntables").wall(rows, ("fit", *FILMED), "Seed 0.")
+        page.heading("Turntables").image_grid(rows, ("fit", *VIDEOED), "Seed 0.")
 
 
-def _pictures(page: Page, results: Mapping[str, Any], folder: Path) -> None:
+def _images(page: Page, results: Mapping[str, Any], folder: Path) -> None:
     """One novel view of everything, a row for each scene and instruction."""
     names = ("source", "truth", *results["setting"]["methods"])
     rows = {}
@@ -145,9 +145,11 @@ def _pictures(page: Page, results: Mapping[str, Any], folder: Path) -> None:
         if any(file.is_file() for file in files):
             rows[f"{scene}: {text}"] = [_view(file) for file in files]
     if rows:
-        page.heading("One view of each").wall(rows, names, "A novel view; truth is shown through the autoencoder.")
+        page.heading("One view of each").image_grid(
+            rows, names, "A novel view; truth is shown through the autoencoder."
+        )
 
 
 def _view(file: Path) -> Image.Image:
-    """One picture of a strip."""
+    """One image of a strip."""
     return opened(file, (LOOK + 1) * SIDE).crop((LOOK * SIDE, 0, (LOOK + 1) * SIDE, SIDE))

@@ -124,7 +124,7 @@ def _job(world: World, case: Case) -> Job:
 
 
 def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) -> Path:
-    """Run the study and write results.json, tables.md, report.html and the pictures.
+    """Run the study and write results.json, tables.md, report.html and the images.
 
     Args:
         out: folder; what is finished there already, of the same world and with the same settings, is kept.
@@ -143,7 +143,7 @@ def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) 
     if find_spec("pybullet") is None:
         raise ImportError("scenes need pybullet: pip install 'scoredistill[scenes]'")
     if not loaded(setting.prior).editor:
-        raise ValueError(f"{setting.prior} follows no instructions about a picture: use an editor such as emoji-edit")
+        raise ValueError(f"{setting.prior} follows no instructions about an image: use an editor such as emoji-edit")
     parts = Parts(out, {"world": asdict(setting.world)})
     (out / "scenes").mkdir(exist_ok=True)
     failed = parts.measure(fits(setting), workers, progress)
@@ -197,7 +197,7 @@ def _preview(setting: Setting, parts: Parts) -> None:
     for text in setting.instructions:
         for scene in setting.scenes:
             for method in names:
-                views = opened(parts.pictures / f"{method}-{scene}-{slug(text)}.png")
+                views = opened(parts.images / f"{method}-{scene}-{slug(text)}.png")
                 shown.append(views.crop((0, 0, SIDE, SIDE)))
                 labels.append(method)
     grid(shown, columns=len(names), labels=labels).save(parts.out / "preview.png")

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from scoredistill.media.images import grid, to_tensor
-from scoredistill.metrics import clip_similarity, neighbour_consistency, perceptual_distance
+from scoredistill.metrics import clip_similarity, neighbor_consistency, perceptual_distance
 from scoredistill.studies.harness.setting import loaded, slug
-from scoredistill.studies.harness.turntables import film, strip
+from scoredistill.studies.harness.turntables import strip, video
 from scoredistill.tasks.image_generation.text_to_image import text_to_image
 from scoredistill.tasks.object_generation.request import ObjectRequest
 from scoredistill.tasks.object_generation.run import ELEVATION, FOV, RADIUS
@@ -24,7 +24,7 @@ from scoredistill.three_d.camera import Cameras, orbit
 from scoredistill.three_d.scenes.base import SHADINGS, Scene
 
 SAMPLES, SAMPLES_SEED = 4, 10**6  # ordinary samples of a prompt
-SHOWN_SEED = 0  # whose thing is filmed
+SHOWN_SEED = 0  # whose thing is videoed
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Of its pictures."""
+        """Of its images."""
         extra = [f"{k}{v}" for k, v in self.settings]
         return "-".join([slug(self.method), slug(self.prompt), *extra, f"s{self.seed}"])
 
@@ -69,7 +69,7 @@ def made(case: Case, out: Path) -> dict[str, Any]:
     strip(result.images).save(draft := out / f".{case.name}.{os.getpid()}.png")
     draft.replace(out / f"{case.name}.png")
     if case.seed == SHOWN_SEED and not settings:
-        film(result.scene, out / f"{case.name}.gif")
+        video(result.scene, out / f"{case.name}.gif")
     found = {**judged(result.scene, result.images, case.prompt), **result.counts, "seconds": result.seconds}
     return {**found, "steps": len(result.history), "views": case.request.views}
 
@@ -84,7 +84,7 @@ def sampled(prior: str, prompt: str, out: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def judged(scene: Scene, images: Sequence[Image.Image], prompt: str) -> dict[str, float]:
-    """Figures of a thing seen from as many sides as there are pictures of it, at equal steps around the circle."""
+    """Figures of a thing seen from as many sides as there are images of it, at equal steps around the circle."""
     views = to_tensor(images)
     around = torch.cat([views, views[:1]])
     geometry, opacity = _textureless(scene, len(views))
@@ -94,14 +94,14 @@ def judged(scene: Scene, images: Sequence[Image.Image], prompt: str) -> dict[str
         "clip_sim_worst_view": float(similarity.min()),
         "clip_sim_front": float(similarity[0]),
         "clip_geometry": float(clip_similarity(geometry, prompt).mean()),
-        "view_consistency": 100 * neighbour_consistency(around),
+        "view_consistency": 100 * neighbor_consistency(around),
         "view_distance": float(perceptual_distance(around[:-1], around[1:]).mean()),
         "opacity": float(opacity.mean()),
     }
 
 
 def _textureless(scene: Scene, n: int) -> tuple[Tensor, Tensor]:
-    """Grey pictures of a thing lit from the camera, and how much of each pixel it covers."""
+    """Gray images of a thing lit from the camera, and how much of each pixel it covers."""
     device = next(scene.parameters()).device
     cameras: Cameras = orbit(n, ELEVATION, RADIUS, FOV, scene.size).to(device)
     shading = torch.full((n,), float(SHADINGS.index("textureless")), device=device)

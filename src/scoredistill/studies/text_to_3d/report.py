@@ -19,12 +19,12 @@ SWEEP = (
 )
 RESULTS = (
     "Means over prompts and seeds; ± is the deviation over seeds of the mean over prompts. ddim: ordinary samples, "
-    "four of each prompt, which are pictures and have one side alone."
+    "four of each prompt, which are images and have one side alone."
 )
 
 
 def report(results: Mapping[str, Any], out: Path) -> Path:
-    """Write report.html into the folder `out`, whose folder pictures/ holds turntables and strips of views."""
+    """Write report.html into the folder `out`, whose folder images/ holds turntables and strips of views."""
     page = Page("Things from text", "Estimators in three dimensions, each at its own settings and equal rows")
     page.text(
         "Each method makes the same things with the same seeds. Which of them look most like their prompts, from all "
@@ -32,12 +32,12 @@ def report(results: Mapping[str, Any], out: Path) -> Path:
     )
     parts = sections(results)
     opening(page, results, extent(results), parts[0], METRICS)
-    _turntables(page, results, out / "pictures")
+    _turntables(page, results, out / "images")
     for section in parts[1:]:
         add_section(page, section)
         if section.title == "Views of a step":
             _curves(page, results)
-    _strips(page, results, out / "pictures")
+    _strips(page, results, out / "images")
     add_setting(page, results)
     return page.save(out / "report.html")
 
@@ -93,13 +93,13 @@ def _curves(page: Page, results: Mapping[str, Any]) -> None:
 
 
 def _turntables(page: Page, results: Mapping[str, Any], folder: Path) -> None:
-    """The wall of things that turn: a row per method, a column per prompt."""
+    """The image grid of things that turn: a row per method, a column per prompt."""
     prompts, methods = results["setting"]["prompts"], results["setting"]["methods"]
     files = {m: [folder / f"{slug(m)}-{slug(p)}-s0.gif" for p in prompts] for m in methods}
     rows = {m: [path if path.is_file() else opened(path) for path in paths] for m, paths in files.items()}
-    rows = {m: pictures for m, pictures in rows.items() if any(isinstance(p, Path) for p in pictures)}
+    rows = {m: images for m, images in rows.items() if any(isinstance(p, Path) for p in images)}
     if rows:
-        page.heading("Turntables").wall(rows, prompts, "Seed 0; each begins with its front.")
+        page.heading("Turntables").image_grid(rows, prompts, "Seed 0; each begins with its front.")
 
 
 def _strips(page: Page, results: Mapping[str, Any], folder: Path) -> None:
@@ -112,4 +112,4 @@ def _strips(page: Page, results: Mapping[str, Any], folder: Path) -> None:
         names = {"ddim": f"ddim-{slug(prompt)}", **names}
         rows = {label: [folder / f"{n}.png"] for label, n in names.items() if (folder / f"{n}.png").is_file()}
         if rows:
-            page.wall(rows, (), f"{prompt}: twelve views at equal steps, the front first.")
+            page.image_grid(rows, (), f"{prompt}: twelve views at equal steps, the front first.")

@@ -33,7 +33,7 @@ class Setting:
     """What to measure.
 
     Args:
-        prior: name or folder of a model that makes pictures from text.
+        prior: name or folder of a model that makes images from text.
         prompts: what is made; `PROMPTS` by default.
         methods: of `OBJECT_RECIPES`; those of `METHODS` by default, and then with the sweep over views.
         seeds: things of each prompt; 3 by default, 1 if it is quick.
@@ -111,7 +111,7 @@ def plan(setting: Setting) -> list[Job]:
 
 
 def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) -> Path:
-    """Run the study and write results.json, tables.md, report.html and the pictures.
+    """Run the study and write results.json, tables.md, report.html and the images.
 
     Args:
         out: folder; what is finished there already, of the same prior and with the same settings, is kept.
@@ -127,7 +127,7 @@ def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) 
         raise ValueError(f"workers must be at least 1, not {workers}")
     setting = setting.complete()
     if loaded(setting.prior).needs_source:
-        raise ValueError(f"{setting.prior} edits pictures: to make things from text use a model such as emoji")
+        raise ValueError(f"{setting.prior} edits images: to make things from text use a model such as emoji")
     parts = Parts(out, {"prior": setting.prior})
     failed = parts.measure(plan(setting), workers, progress, after=lambda name: _preview(setting, parts))
     return published(gather(setting, parts.read(), failed, parts.seconds), out, tables, report)
@@ -189,7 +189,7 @@ def _preview(setting: Setting, parts: Parts) -> None:
     shown, labels = [], []
     for method in setting.chosen:
         for prompt in setting.prompts:
-            path = parts.pictures / f"{Case(setting.prior, method, prompt).name}.png"
+            path = parts.images / f"{Case(setting.prior, method, prompt).name}.png"
             views = opened(path, 12 * SIDE)
             sides = [views.crop((k * SIDE, 0, (k + 1) * SIDE, SIDE)) for k in (0, 3, 6, 9)]
             shown.append(grid(sides, columns=2, pad=1))

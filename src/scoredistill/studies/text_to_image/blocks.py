@@ -26,7 +26,7 @@ PROMPTS = (
 
 QUICK_PROMPTS, QUICK_METHODS = PROMPTS[:3] + PROMPTS[5:6], ("ddim", "sds", "msd")
 METHODS: Mapping[str, Recipe | None] = {"ddim": None, **RECIPES}
-ROWS = 48  # network rows for a picture where they are equal
+ROWS = 48  # network rows for an image where they are equal
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Block:
     Args:
         name: of its files.
         says: what it is, for readers.
-        image: what is optimised, see `Request`.
-        rows: network rows for a picture, the same for all; each method's own number of steps by default.
-        pictures: of each prompt; the study's number of seeds by default.
+        image: what is optimized, see `Request`.
+        rows: network rows for an image, the same for all; each method's own number of steps by default.
+        images: of each prompt; the study's number of seeds by default.
         ideal: ask the ideal denoiser of the references instead of the network, without guidance.
         methods: what is run, by name; all of `METHODS` by default. Of them, those the study asks for.
         without: methods that are left out.
@@ -50,7 +50,7 @@ class Block:
     says: str
     image: str
     rows: int | None = None
-    pictures: int | None = None
+    images: int | None = None
     ideal: bool = False
     methods: Mapping[str, Recipe | None] = field(default_factory=lambda: METHODS)
     without: tuple[str, ...] = ()
@@ -59,11 +59,11 @@ class Block:
     shared: tuple[str, ...] = ()
 
     def stem(self, method: str, n: int) -> str:
-        """What the files of a method's runs begin with, n pictures of each prompt."""
+        """What the files of a method's runs begin with, n images of each prompt."""
         return f"{self.base if method in self.shared else self.name}-{slug(method)}-{n}"
 
     def cost(self, method: str) -> float:
-        """About how many network rows a picture takes in time, encoders and networks that render included."""
+        """About how many network rows an image takes in time, encoders and networks that render included."""
         recipe = self.methods[method]
         if recipe is None:
             return 60.0
@@ -83,9 +83,9 @@ def _short(**settings: Any) -> dict[str, dict[str, Any]]:
 def _draws(calls: int, gradients: int, start: float = 12.0, end: float = 0.45, **mean_shift: Any) -> Recipe:
     """The default with other draws and bandwidths."""
     estimator = lambda scale: MSD(**{"sampler": "product", "steps": calls, **mean_shift})
-    clock = shrinking(start, end)
+    times = shrinking(start, end)
     return replace(
-        RECIPES["msd"], says=f"{calls} calls x {gradients}", estimator=estimator, steps=every(gradients), clock=clock
+        RECIPES["msd"], says=f"{calls} calls x {gradients}", estimator=estimator, steps=every(gradients), times=times
     )
 
 
@@ -117,8 +117,8 @@ ABLATIONS: Mapping[str, Recipe | None] = {
     "guidance 7.5, t in [.2, .9]": replace(_MSD, guidance=7.5, interval=(0.2, 0.9)),
     "guidance 5, t in [.2, .9]": replace(_MSD, interval=(0.2, 0.9)),
     "mean, guidance 5": replace(_MEAN, guidance=5.0),
-    "mean, end .2": replace(_MEAN, clock=shrinking(12.0, 0.2)),
-    "mean, end 2": replace(_MEAN, clock=shrinking(12.0, 2.0)),
+    "mean, end .2": replace(_MEAN, times=shrinking(12.0, 0.2)),
+    "mean, end 2": replace(_MEAN, times=shrinking(12.0, 2.0)),
     "mean, 10 calls": replace(_MEAN, steps=every(10)),
     "mean, 96 calls": replace(_MEAN, steps=every(96)),
 }
@@ -136,18 +136,18 @@ BLOCKS: Mapping[str, Block] = {
         Block("mlp", "Coordinate networks, each method at its own number of steps", "mlp"),
         Block("latents", "Latents, each method at its own number of steps", "latents"),
         Block(
-            "mlp_equal", f"Coordinate networks, {ROWS} network rows a picture", "mlp", ROWS,
+            "mlp_equal", f"Coordinate networks, {ROWS} network rows an image", "mlp", ROWS,
             methods=EQUAL, settings=_short(lr=2e-2), base="mlp", shared=MSD_48,
         ),
         Block(
-            "latents_equal", f"Latents, {ROWS} network rows a picture", "latents", ROWS, 8,
+            "latents_equal", f"Latents, {ROWS} network rows an image", "latents", ROWS, 8,
             methods=EQUAL, settings=_short(lr=0.3),
         ),
         Block(
-            "ideal", "Latents, the ideal denoiser of the DDIM samples, without guidance", "latents", pictures=8,
+            "ideal", "Latents, the ideal denoiser of the DDIM samples, without guidance", "latents", images=8,
             ideal=True, without=("vsd",),
         ),
-        Block("ablation", "What the default is made of, latents", "latents", pictures=4, methods=ABLATIONS),
+        Block("ablation", "What the default is made of, latents", "latents", images=4, methods=ABLATIONS),
         Block("mlp_ablation", "What the default is made of, coordinate networks", "mlp", methods=MLP_ABLATIONS),
     )
 }  # fmt: skip

@@ -18,7 +18,7 @@ TABLE3: Mapping[str, Mapping[str, float]] = {
     "msd": {"fid": 114.12, "clip_sim": 32.6},
 }
 FASTER = {"mlp": 3, "latents": 8}  # kind of image -> how many times fewer rows than SDS mean shift is said to need
-SEVERAL = 4  # pictures of a prompt from which on recall means something
+SEVERAL = 4  # images of a prompt from which on recall means something
 PRICE = 0.05  # precision that collaboration may cost
 OVER_SETS = (
     "fid",
@@ -44,7 +44,7 @@ def claims(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     equal = {name: b for name, b in blocks.items() if b["setting"]["rows"] is not None}
     own = {name: b for name, b in blocks.items() if name not in equal}
     kinds = {image: {n: b for n, b in own.items() if b["setting"]["image"] == image} for image in FASTER}
-    several = {name: b for name, b in blocks.items() if b["setting"]["pictures"] >= SEVERAL}
+    several = {name: b for name, b in blocks.items() if b["setting"]["images"] >= SEVERAL}
     falling, few = ("sds", "sdi", "msd"), f"precision within {PRICE:g} below"
     return [
         *_asked("FID: sds > sdi > msd", network, falling, _order("fid")),
@@ -68,7 +68,7 @@ def claims(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 def plus_minus(found: Mapping[str, Any], name: str) -> str:
     """Mean and standard deviation of a figure as text, with three digits; a mean alone where there is one set."""
     mean, std = found[name]["mean"], found[name]["std"]
-    if name in OVER_SETS and found["pictures"] < 2:
+    if name in OVER_SETS and found["images"] < 2:
         return digits(mean)
     return f"{digits(mean, max(abs(mean), std))} ± {digits(std, max(abs(mean), std))}"
 
@@ -104,7 +104,7 @@ def _order(figure: str) -> Callable[[Block, Sequence[str]], Verdict]:
 def _overlap(a: Mapping[str, Any], b: Mapping[str, Any], figure: str) -> bool:
     """Whether two figures are no further apart than their standard deviations together; not known of one set."""
     reach = a[figure]["std"] + b[figure]["std"]
-    return min(a["pictures"], b["pictures"]) > 1 and abs(a[figure]["mean"] - b[figure]["mean"]) <= reach
+    return min(a["images"], b["images"]) > 1 and abs(a[figure]["mean"] - b[figure]["mean"]) <= reach
 
 
 def _sooner(block: Block, methods: Sequence[str]) -> Verdict:

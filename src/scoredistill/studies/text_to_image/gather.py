@@ -1,17 +1,17 @@
 """From the parts of a study to its results: distances to the DDIM samples, similarity to the text, diversity, cost.
 
-A set is one picture of each prompt, so a study of three seeds has three; a figure is the mean over sets and its
-standard deviation. Precision, recall, coverage and diversity need several pictures of a prompt, so there they are
+A set is one image of each prompt, so a study of three seeds has three; a figure is the mean over sets and its
+standard deviation. Precision, recall, coverage and diversity need several images of a prompt, so there they are
 taken over all of them, prompt by prompt, and the standard deviation is that over prompts.
 
     fid         Fréchet distance of a set to all DDIM samples, in the judge's features
     kid         kernel distance of the same, times 1000
-    clip_sim    100 cos(picture, text)
-    precision   share of pictures inside the DDIM samples' balls (`metrics.precision_recall`)
-    recall      share of DDIM samples inside the pictures' balls; 0 with one picture, whose ball is a point
-    coverage    share of DDIM samples that have a picture inside their own ball: Naeem et al. 2020,
+    clip_sim    100 cos(image, text)
+    precision   share of images inside the DDIM samples' balls (`metrics.precision_recall`)
+    recall      share of DDIM samples inside the images' balls; 0 with one image, whose ball is a point
+    coverage    share of DDIM samples that have an image inside their own ball: Naeem et al. 2020,
                 https://arxiv.org/abs/2002.09797
-    diversity   mean distance of two pictures of a prompt
+    diversity   mean distance of two images of a prompt
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from scoredistill.studies.harness.jobs import spread
 from scoredistill.studies.harness.setting import slug
 from scoredistill.studies.text_to_image.jobs import World, judge
 
-NEIGHBOURS = 3  # k of precision, recall and coverage
+NEIGHBORS = 3  # k of precision, recall and coverage
 IMAGENET = ("efficientnet", "inception")
 KINDS = ("clip", *IMAGENET)
 
 
 class Seen:
-    """The features of all pictures of a study, read from the folder of its pictures.
+    """The features of all images of a study, read from the folder of its images.
 
     Args:
         world: what the study is of.
-        pictures: the folder.
+        images: the folder.
     """
 
-    def __init__(self, world: World, pictures: Path):
-        self.world, self.folder = world, pictures
+    def __init__(self, world: World, images: Path):
+        self.world, self.folder = world, images
         self.truth = {kind: self._of("reference", kind) for kind in KINDS}
         texts = judge(world.judge).text_features(world.prompts).cpu()
         self.texts = dict(zip(world.prompts, texts, strict=True))
@@ -63,9 +63,9 @@ class Seen:
         """[n, f] per prompt, of a block's method (`Block.stem`)."""
         return self._of(stem, array)
 
-    def pictures(self, stem: str) -> dict[str, np.ndarray]:
-        """Bytes [n, h, w, 3] of each prompt's pictures, see `pictures_of`."""
-        return pictures_of(self.world, self.folder, stem)
+    def images(self, stem: str) -> dict[str, np.ndarray]:
+        """Bytes [n, h, w, 3] of each prompt's images, see `images_of`."""
+        return images_of(self.world, self.folder, stem)
 
     def fids(self, features: Sequence[Tensor], kind: str = "clip") -> list[float]:
         """Fréchet distance of each set."""
@@ -96,7 +96,7 @@ def figures(seen: Seen, stem: str, parts: Sequence[Mapping[str, Any]]) -> dict[s
         found["distance"] = _mean([d for part in parts for d in part["distance"]])
     for name in ("nfe", "calls", "encoded", "decoded", "seconds", "steps", "guidance", "lr"):
         found[name] = statistics.fmean(part[name] for part in parts)
-    return {**found, "pictures": len(features[0])}
+    return {**found, "images": len(features[0])}
 
 
 def curve(seen: Seen, stem: str, part: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -112,8 +112,8 @@ def curve(seen: Seen, stem: str, part: Mapping[str, Any]) -> dict[str, list[floa
     return made
 
 
-def pictures_of(world: World, folder: Path, stem: str) -> dict[str, np.ndarray]:
-    """Bytes [n, h, w, 3] of each prompt's finished pictures, of "reference" or a `Block.stem`."""
+def images_of(world: World, folder: Path, stem: str) -> dict[str, np.ndarray]:
+    """Bytes [n, h, w, 3] of each prompt's finished images, of "reference" or a `Block.stem`."""
     paths = {prompt: folder / f"{stem}-{slug(prompt)}.npz" for prompt in world.prompts}
     return {prompt: np.load(path)["pixels"] for prompt, path in paths.items() if path.is_file()}
 
@@ -124,12 +124,12 @@ def crossing(made: Mapping[str, Sequence[float]], level: float) -> float | None:
 
 
 def _shares(own: Tensor, real: Tensor) -> dict[str, float]:
-    radii = torch.cdist(real, real).kthvalue(min(NEIGHBOURS, len(real) - 1) + 1).values
+    radii = torch.cdist(real, real).kthvalue(min(NEIGHBORS, len(real) - 1) + 1).values
     coverage = (torch.cdist(real, own) <= radii[:, None]).any(1).double().mean().item()
     if len(own) < 2:
         precise = float((torch.cdist(own, real) <= radii).any(1).double().mean())
         return {"precision": precise, "recall": 0.0, "coverage": coverage, "diversity": 0.0}
-    precision, recall = precision_recall(own, real, min(NEIGHBOURS, len(own) - 1, len(real) - 1))
+    precision, recall = precision_recall(own, real, min(NEIGHBORS, len(own) - 1, len(real) - 1))
     return {"precision": precision, "recall": recall, "coverage": coverage, "diversity": diversity(own)}
 
 

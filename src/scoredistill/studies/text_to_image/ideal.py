@@ -1,4 +1,4 @@
-"""The ideal denoiser of a pipeline's own samples: text and pictures of the pipeline, scores that are exact.
+"""The ideal denoiser of a pipeline's own samples: text and images of the pipeline, scores that are exact.
 
 Its law is the uniform one over the given latents, so that where a method should end is known: at one of them.
 """
@@ -24,24 +24,26 @@ class Ideal(TextPrior):
 
     name = "ideal"
 
-    def __init__(self, prior: TextPrior, latents: Float[Tensor, "n *d"], prompts: Sequence[str]):
+    def __init__(self, prior: TextPrior, latents: Float[Tensor, " n *d"], prompts: Sequence[str]):
         self.prior, self.schedule, self.latent_shape = prior, prior.schedule, prior.latent_shape
         self.data = Empirical(latents, list(prompts), prior.schedule)
 
     @property
-    def picture_size(self) -> tuple[int, int]:
-        return self.prior.picture_size
+    def image_size(self) -> tuple[int, int]:
+        return self.prior.image_size
 
     @property
     def device(self) -> torch.device:
         return self.prior.device
 
-    def eps(self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None) -> Float[Tensor, "b *d"]:
+    def eps(
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         return self.data.eps(x_t, t, cond)
 
     def denoise(
-        self, x_t: Float[Tensor, "b *d"], t: Float[Tensor, "b"], cond: Cond | None = None
-    ) -> Float[Tensor, "b *d"]:
+        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
+    ) -> Float[Tensor, " b *d"]:
         return self.data.denoise(x_t, t, cond)
 
     def null(self, cond: Cond) -> Cond:
@@ -54,13 +56,13 @@ class Ideal(TextPrior):
         """The condition that selects the samples of a prompt; the empty one selects all."""
         return self.data.encode_text(prompts)
 
-    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b *d"]:
+    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b *d"]:
         return self.prior.encode_image(images)
 
-    def decode(self, x: Float[Tensor, "b *d"]) -> Tensor:
+    def decode(self, x: Float[Tensor, " b *d"]) -> Tensor:
         return self.prior.decode(x)
 
-    def distance(self, x: Float[Tensor, "n *d"], prompt: str) -> Float[Tensor, "n"]:
+    def distance(self, x: Float[Tensor, " n *d"], prompt: str) -> Float[Tensor, " n"]:
         """Root mean square difference of each latent from the nearest sample of the prompt."""
         nearest, _ = self.data.nearest(x, self.encode_text([prompt]))
         return nearest / x[0].numel() ** 0.5

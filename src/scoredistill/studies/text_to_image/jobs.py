@@ -1,6 +1,6 @@
-"""What the study measures, one function a job: references, pictures of every method, gradients, bandwidths.
+"""What the study measures, one function a job: references, images of every method, gradients, bandwidths.
 
-Arrays go to a file beside the pictures, numbers are returned. All pictures of a prompt are the particles of one run.
+Arrays go to a file beside the images, numbers are returned. All images of a prompt are the particles of one run.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ class World:
 
 
 def reference(world: World, prompt: str, out: Path) -> dict[str, Any]:
-    """DDIM samples of a prompt: the truth that pictures are compared with."""
+    """DDIM samples of a prompt: the truth that images are compared with."""
     prior = loaded(world.prior)
     rng = torch.Generator().manual_seed(REFERENCE_SEED + world.prompts.index(prompt))
     noise = torch.randn(world.references, *prior.latent_shape, generator=rng).to(prior.device)
     with torch.no_grad():
         guided, cond = Guided(prior, DDIM_GUIDANCE), prior.encode_text([prompt])
         latents = torch.cat([ddim(guided, part, DDIM_STEPS, cond) for part in noise.split(32)])
-        pictures = torch.cat([prior.decode(part).clamp(0, 1) for part in latents.split(8)]).cpu()
-    _save(out / f"reference-{slug(prompt)}.npz", pictures, world, latents=latents.float().cpu().numpy())
-    return {"pictures": len(pictures), "rows": 2 * DDIM_STEPS}
+        images = torch.cat([prior.decode(part).clamp(0, 1) for part in latents.split(8)]).cpu()
+    _save(out / f"reference-{slug(prompt)}.npz", images, world, latents=latents.float().cpu().numpy())
+    return {"images": len(images), "rows": 2 * DDIM_STEPS}
 
 
 @cache
@@ -72,11 +72,11 @@ def ideal(world: World, out: Path) -> Ideal:
 
 
 def drawn(world: World, name: str, method: str, prompt: str, n: int, out: Path) -> dict[str, Any]:
-    """n pictures of a prompt by a method of the named block, and how they came about.
+    """n images of a prompt by a method of the named block, and how they came about.
 
     Returns:
-        "nfe" (network rows of the prior for a picture), "calls", "encoded", "decoded", "seconds", "steps", "at" (the
-        network rows at each snapshot) and, in an ideal block, "distance" (to the nearest sample, of each picture).
+        "nfe" (network rows of the prior for an image), "calls", "encoded", "decoded", "seconds", "steps", "at" (the
+        network rows at each snapshot) and, in an ideal block, "distance" (to the nearest sample, of each image).
     """
     block = BLOCKS[name]
     prior = ideal(world, out) if block.ideal else loaded(world.prior)
@@ -93,7 +93,7 @@ def drawn(world: World, name: str, method: str, prompt: str, n: int, out: Path) 
 
     result = text_to_image(prompt, prior, method, callback=keep, **settings)
     steps, nfe = result.request.steps or 1, result.counts["rows"] / n
-    seen = {f"seen_{k}": judge(world.judge).picture_features(images).cpu().numpy() for k, images in kept.items()}
+    seen = {f"seen_{k}": judge(world.judge).image_features(images).cpu().numpy() for k, images in kept.items()}
     _save(out / f"{block.stem(method, n)}-{slug(prompt)}.npz", to_tensor(result.images), world, **seen)
     found: dict[str, Any] = {"nfe": nfe, **{k: v / n for k, v in result.counts.items() if k != "rows"}, "steps": steps}
     found |= {"seconds": result.seconds / n, "at": {str(k): nfe * k / steps for k in kept}}
@@ -104,24 +104,24 @@ def drawn(world: World, name: str, method: str, prompt: str, n: int, out: Path) 
 
 
 def steps_for(prior: Any, method: str, prompt: str, settings: Mapping[str, Any], rows: int) -> int:
-    """How many steps of a method spend about so many network rows on a picture; at least 1."""
+    """How many steps of a method spend about so many network rows on an image; at least 1."""
     one = text_to_image(prompt, prior, method, **{**settings, "steps": 1, "follow": 1})
     return max(1, round(rows / (one.counts["rows"] / len(one.images))))
 
 
 def snapshots(steps: int, most: int = SNAPSHOTS) -> list[int]:
-    """Numbers of finished steps at which pictures are looked at: closer at first, and the last."""
+    """Numbers of finished steps at which images are looked at: closer at first, and the last."""
     return sorted({max(1, round(steps ** (k / (most - 1)))) for k in range(most)} | {steps})
 
 
-def _save(path: Path, pictures: Tensor, world: World, **arrays: np.ndarray) -> None:
-    """Pictures as bytes and what the judges see in them."""
-    features = {"clip": judge(world.judge).picture_features(pictures).cpu().numpy()}
+def _save(path: Path, images: Tensor, world: World, **arrays: np.ndarray) -> None:
+    """Images as bytes and what the judges see in them."""
+    features = {"clip": judge(world.judge).image_features(images).cpu().numpy()}
     if (other := imagenet()) is not None:
-        features["efficientnet"] = other.picture_features(pictures).cpu().numpy()
+        features["efficientnet"] = other.image_features(images).cpu().numpy()
     if world.inception:
-        features["inception"] = inception().picture_features(pictures).cpu().numpy()
-    pixels = (pictures.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        features["inception"] = inception().image_features(images).cpu().numpy()
+    pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     kept: Any = {"pixels": pixels, **features, **arrays}
     draft = path.with_name(f".{path.name}.part")
     with draft.open("wb") as file:

@@ -41,7 +41,7 @@ GRADIENTS: dict[str, Callable[[], Estimator]] = {
 
 
 def bandwidths(world: World, prompt: str, out: Path) -> dict[str, Any]:
-    """y for several bandwidths (rows of the picture) at states of a run (columns), four seeds of each.
+    """y for several bandwidths (rows of the image) at states of a run (columns), four seeds of each.
 
     Returns:
         For each bandwidth and state, root mean squares over latents, relative to that between two DDIM samples of the
@@ -56,26 +56,26 @@ def bandwidths(world: World, prompt: str, out: Path) -> dict[str, Any]:
     visited = _states(prior, prompt)
     cells: dict[str, list[dict[str, float]]] = {}
     follows: dict[str, float] = {}
-    pictures = [to_pil(prior.decode(torch.cat(visited)).clamp(0, 1).repeat_interleave(SEEDS, 0))]
+    images = [to_pil(prior.decode(torch.cat(visited)).clamp(0, 1).repeat_interleave(SEEDS, 0))]
     for bandwidth in BANDWIDTHS:
         drawn = [_around(guided, x, bandwidth, cond) for x in visited]
         follows[f"{bandwidth:g}"] = (
             float((drawn[-1] - drawn[0]).norm() / (visited[-1] - visited[0]).norm()) / SEEDS**0.5
         )
-        pictures.append(to_pil(prior.decode(torch.cat(drawn)).clamp(0, 1)))
+        images.append(to_pil(prior.decode(torch.cat(drawn)).clamp(0, 1)))
         cells[f"{bandwidth:g}"] = [
             {"apart": _apart(y) / unit, "away": float((y - x).square().mean().sqrt()) / unit}
             for x, y in zip(visited, drawn, strict=True)
         ]
     name = f"bandwidths-{slug(prompt)}.png"
-    wall = [image for row in pictures for image in row]
-    grid(wall, columns=SEEDS * len(visited)).save(out / name)
+    image_grid = [image for row in images for image in row]
+    grid(image_grid, columns=SEEDS * len(visited)).save(out / name)
     found = {"bandwidths": list(BANDWIDTHS), "states": list(STATES), "cells": cells, "follows": follows}
-    return {**found, "picture": name}
+    return {**found, "image": name}
 
 
 def gradients(world: World, prompt: str, out: Path) -> dict[str, Any]:
-    """Spread and histogram of each estimator's gradient at a half finished picture.
+    """Spread and histogram of each estimator's gradient at a half finished image.
 
     Returns:
         Per estimator and level r: "spread", sqrt(E |g - m|^2) / |m| with m the mean of the draws; "cosine" of m with

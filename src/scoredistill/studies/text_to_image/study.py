@@ -18,13 +18,13 @@ from scoredistill.studies.harness.jobs import Job, Parts, write_json
 from scoredistill.studies.harness.setting import loaded, slug
 from scoredistill.studies.text_to_image import jobs, probes
 from scoredistill.studies.text_to_image.blocks import BLOCKS, METHODS, PROMPTS, QUICK_METHODS, QUICK_PROMPTS, Block
-from scoredistill.studies.text_to_image.gather import Seen, crossing, curve, figures, pictures_of
+from scoredistill.studies.text_to_image.gather import Seen, crossing, curve, figures, images_of
 from scoredistill.studies.text_to_image.report import report
 from scoredistill.studies.text_to_image.tables import markdown
 from scoredistill.tasks.run_directory import command_line
 
 REFERENCES, QUICK_REFERENCES = 32, 12
-ROUNDING = 1e-3  # of a Fréchet distance, by pictures being kept as bytes
+ROUNDING = 1e-3  # of a Fréchet distance, by images being kept as bytes
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Setting:
 
     Args:
         prior: for `load_prior`.
-        prompts: what the pictures show; those of the paper that the bundled prior knows, by default.
+        prompts: what the images show; those of the paper that the bundled prior knows, by default.
         methods: of `METHODS`; all by default, and then with the ablations, gradients and bandwidths.
-        seeds: pictures of each prompt by each method.
+        seeds: images of each prompt by each method.
         blocks: names of `BLOCKS`.
         clip: folder or hub name of the CLIP that judges; the bundled one by default.
         inception: compute FIDs in Inception's features too (`metrics.inception`).
@@ -70,11 +70,11 @@ class Setting:
             raise ValueError(f"seeds must be at least 1, not {full.seeds}")
         names = [slug(prompt) for prompt in full.prompts]
         if not all(names):
-            raise ValueError("a prompt is empty: say what its pictures show")
+            raise ValueError("a prompt is empty: say what its images show")
         if len(set(names)) < len(names):
             raise ValueError("two prompts are the same: give each once")
         if len(names) < 2:
-            raise ValueError("one prompt is no set of pictures: give at least two")
+            raise ValueError("one prompt is no set of images: give at least two")
         return full
 
     def _usual_blocks(self) -> tuple[str, ...]:
@@ -96,9 +96,9 @@ class Setting:
         """Whether all is asked for: then what belongs to no method is measured too."""
         return not self.quick and set(self.methods) >= set(METHODS) and set(self.blocks) >= set(BLOCKS)
 
-    def pictures(self, block: Block) -> int:
-        """Pictures of each prompt in a block."""
-        return self.seeds if block.pictures is None else block.pictures
+    def images(self, block: Block) -> int:
+        """Images of each prompt in a block."""
+        return self.seeds if block.images is None else block.images
 
     def table(self) -> list[tuple[Block, str]]:
         """All pairs of block and method."""
@@ -135,7 +135,7 @@ def plan(setting: Setting) -> list[Job]:
     for block, method in sorted(
         setting.table(), key=lambda pair: (setting.blocks.index(pair[0].name), -pair[0].cost(pair[1]))
     ):
-        n, owner = setting.pictures(block), block.base if method in block.shared and block.base else block.name
+        n, owner = setting.images(block), block.base if method in block.shared and block.base else block.name
         for prompt in setting.prompts:
             name = f"{block.stem(method, n)}-{slug(prompt)}"
             add(name, n * block.cost(method), jobs.drawn, owner, method, prompt, n)
@@ -144,7 +144,7 @@ def plan(setting: Setting) -> list[Job]:
 
 
 def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) -> Path:
-    """Run the study and write results.json, tables.md, report.html and the pictures.
+    """Run the study and write results.json, tables.md, report.html and the images.
 
     Args:
         out: folder; what is finished there already, with the same prior, prompts and judge, is kept.
@@ -163,7 +163,7 @@ def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) 
     if setting.inception:
         inception()
     if loaded(setting.prior).needs_source:
-        raise ValueError(f"{setting.prior} edits pictures: to make them from text use a model such as emoji")
+        raise ValueError(f"{setting.prior} edits images: to make them from text use a model such as emoji")
     parts = Parts(out, {"world": asdict(world)})
     first = [
         Job(f"reference-{slug(p)}", partial(jobs.reference, world, p), float(world.references)) for p in setting.prompts
@@ -174,21 +174,21 @@ def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) 
     results = gather(setting, parts, failed)
     write_json(out / "results.json", results)
     (out / "tables.md").write_text(markdown(results))
-    return report(results, Seen(world, parts.pictures), out)
+    return report(results, Seen(world, parts.images), out)
 
 
 def gather(setting: Setting, parts: Parts, failed: dict[str, str]) -> dict[str, Any]:
     """All results as one dictionary; that of the first block is also at its top."""
-    read, seen = parts.read(), Seen(setting.world, parts.pictures)
+    read, seen = parts.read(), Seen(setting.world, parts.images)
     blocks: dict[str, Any] = {}
     for block, method in setting.table():
-        n = setting.pictures(block)
+        n = setting.images(block)
         stem = block.stem(method, n)
         found = [read.get(f"{stem}-{slug(prompt)}") for prompt in setting.prompts]
         whole = [part for part in found if part is not None]
         if len(whole) < len(found):
             continue  # of those that are not there, "failed" tells why
-        says = {"says": block.says, "image": block.image, "rows": block.rows, "pictures": n, "ideal": block.ideal}
+        says = {"says": block.says, "image": block.image, "rows": block.rows, "images": n, "ideal": block.ideal}
         here = blocks.setdefault(block.name, {"setting": says, "methods": {}, "curves": {}, "files": {}})
         here["methods"][method], here["files"][method] = figures(seen, stem, whole), stem
         here["curves"][method] = curve(seen, stem, whole[0])
@@ -214,11 +214,11 @@ def gather(setting: Setting, parts: Parts, failed: dict[str, str]) -> dict[str, 
 
 
 def _preview(setting: Setting, parts: Parts) -> None:
-    """What is finished of the first block, as a wall: preview.png."""
+    """What is finished of the first block, as an image grid: preview.png."""
     block = BLOCKS[setting.blocks[0]]
-    stems = {method: block.stem(method, setting.pictures(block)) for b, method in setting.table() if b is block}
-    walls = {method: pictures_of(setting.world, parts.pictures, stem) for method, stem in stems.items()}
-    found = [(m, p, pixels[0]) for m, made in walls.items() for p, pixels in made.items()]
+    stems = {method: block.stem(method, setting.images(block)) for b, method in setting.table() if b is block}
+    image_grid = {method: images_of(setting.world, parts.images, stem) for method, stem in stems.items()}
+    found = [(m, p, pixels[0]) for m, made in image_grid.items() for p, pixels in made.items()]
     if found:
         images = [Image.fromarray(pixels) for _, _, pixels in found]
         grid(images, columns=len(setting.prompts), labels=[m for m, _, _ in found]).save(parts.out / "preview.png")

@@ -1,4 +1,4 @@
-"""The tables of the study of pictures, for both reports: as rows, and as Markdown where a page cannot be opened."""
+"""The tables of the study of images, for both reports: as rows, and as Markdown where a page cannot be opened."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,11 +14,11 @@ def markdown(results: Mapping[str, Any]) -> str:
     """The claims, then figures and rows to SDS's distance of each block, bandwidths, gradients and failures."""
     setting = results["setting"]
     parts = [
-        "# Tables of the study of pictures",
+        "# Tables of the study of images",
         f"`{results['command']}`, {results['date']}, version {results['version']}, prior {setting['prior']}, "
         f"{len(setting['prompts'])} prompts, {setting['seeds']} seeds, {setting['references']} DDIM samples of each "
-        "prompt. ± is the standard deviation over sets of one picture of each prompt; of precision, recall, coverage "
-        "and diversity it is over prompts, of the distance over pictures. FID is in the judge's features, the "
+        "prompt. ± is the standard deviation over sets of one image of each prompt; of precision, recall, coverage "
+        "and diversity it is over prompts, of the distance over images. FID is in the judge's features, the "
         "paper's in Inception's: only the order can be compared.",
     ]
     parts += ["## Claims", _table(claim_rows(results))]
@@ -57,7 +57,7 @@ def printed(method: str) -> Row:
 
 
 def quality(found: Mapping[str, Any]) -> Row:
-    """How near the pictures are to the DDIM samples and to the text."""
+    """How near the images are to the DDIM samples and to the text."""
     row: Row = {"FID": plus_minus(found, "fid"), "pooled FID": found["fid_pooled"]}
     row["KID"] = plus_minus(found, "kid")
     for kind in ("EfficientNet", "Inception"):
@@ -67,16 +67,16 @@ def quality(found: Mapping[str, Any]) -> Row:
 
 
 def variety(found: Mapping[str, Any]) -> Row:
-    """Shares and distances; a dash where one picture of a prompt cannot tell."""
+    """Shares and distances; a dash where one image of a prompt cannot tell."""
     row: Row = {}
     for name in ("precision", "recall", "coverage", "diversity"):
-        alone = name in ("recall", "diversity") and found["pictures"] < 2
+        alone = name in ("recall", "diversity") and found["images"] < 2
         row[name] = "–" if alone else plus_minus(found, name)
     return row | ({"distance": plus_minus(found, "distance")} if "distance" in found else {})
 
 
 def cost(found: Mapping[str, Any]) -> Row:
-    """What a picture cost."""
+    """What an image cost."""
     return {"NFE": round(found["nfe"]), "calls": round(found["calls"]), "seconds": found["seconds"]}
 
 

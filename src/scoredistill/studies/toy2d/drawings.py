@@ -1,4 +1,4 @@
-"""Pictures of distributions, particles and landscapes in the plane: x to the right, y upwards, [-extent, extent]^2.
+"""Images of distributions, particles and landscapes in the plane: x to the right, y upwards, [-extent, extent]^2.
 
 The point (x, y) lies at size (x + extent) / (2 extent) pixels from the left and size (extent - y) / (2 extent) from the
 top. Heights and densities are evaluated, or interpolated, at the middles of the pixels.
@@ -19,7 +19,7 @@ from scoredistill.priors import GaussianMixture
 from scoredistill.priors.conditions import Cond
 from scoredistill.studies.toy2d.landscape import Landscape, interpolated
 
-# lightness (OKLab) rises in HEAT and falls in EMBER, in even steps: order survives printing in grey
+# lightness (OKLab) rises in HEAT and falls in EMBER, in even steps: order survives printing in gray
 HEAT = ("#2e0069", "#232f81", "#00528f", "#007297", "#008f99", "#2cab97", "#66c58d", "#a6da79", "#ebe962")
 EMBER = ("#fffaf2", "#fddfb8", "#f6c287", "#eaa55c", "#da8a3c", "#c46f28")
 INK, PEAK, STRAY = "#1d1d24", "#ffffff", "#d3102f"
@@ -32,14 +32,14 @@ Pixels = Sequence[tuple[float, float]]  # places in pixels from the left and fro
 Mark = Callable[[ImageDraw.ImageDraw, tuple[float, float], float, float], None]
 
 
-def colour(values: Float[Tensor, "h w"], anchors: Sequence[str] = HEAT) -> Image.Image:
-    """Values in [0, 1] as a picture, row 0 at the top; values outside are clipped.
+def color(values: Float[Tensor, "h w"], anchors: Sequence[str] = HEAT) -> Image.Image:
+    """Values in [0, 1] as an image, row 0 at the top; values outside are clipped.
 
     Args:
-        anchors: at least two colours "#rrggbb", evenly spaced from value 0 to value 1; between them, straight lines.
+        anchors: at least two colors "#rrggbb", evenly spaced from value 0 to value 1; between them, straight lines.
     """
     if len(anchors) < 2:
-        raise ValueError(f"a colour map needs at least two anchors, not {len(anchors)}")
+        raise ValueError(f"a color map needs at least two anchors, not {len(anchors)}")
     table = torch.tensor([[int(a[i : i + 2], 16) for i in (1, 3, 5)] for a in anchors], dtype=torch.float64)
     position = values.detach().cpu().double().clamp(0, 1) * (len(table) - 1)
     below = position.floor().long().clamp(max=len(table) - 2)
@@ -47,7 +47,7 @@ def colour(values: Float[Tensor, "h w"], anchors: Sequence[str] = HEAT) -> Image
     return Image.fromarray(rgb.round().to(torch.uint8).numpy())
 
 
-def density_picture(
+def density_image(
     mixture: GaussianMixture, size: int = 480, extent: float = 1.5, cond: Cond | None = None
 ) -> Image.Image:
     """The density as ink on paper, on a logarithmic scale: thin branches stay visible.
@@ -56,7 +56,7 @@ def density_picture(
         size: pixels per side.
         cond: the classes to show, as in `GaussianMixture.log_prob`; all by default.
     """
-    return colour(_shade(mixture, size, extent, cond), EMBER)
+    return color(_shade(mixture, size, extent, cond), EMBER)
 
 
 def scatter(
@@ -64,10 +64,10 @@ def scatter(
     points: Float[Tensor, "n 2"],
     extent: float = 1.5,
     radius: float = 1.6,
-    colour: str = INK,
+    color: str = INK,
     opacity: float = 1.0,
 ) -> Image.Image:
-    """Points as small round dots on a square picture.
+    """Points as small round dots on a square image.
 
     Args:
         radius: of a dot, in pixels.
@@ -81,13 +81,13 @@ def scatter(
     if background.width != background.height:
         raise ValueError(f"the background must be square, not {background.width} x {background.height}")
     at = _to_pixels(points, background.width, extent)
-    return _stamped(background, _disc, at, radius, 0.0, colour, opacity)
+    return _stamped(background, _disc, at, radius, 0.0, color, opacity)
 
 
-def landscape_picture(landscape: Landscape, mixture: GaussianMixture, size: int = 480) -> Image.Image:
+def landscape_image(landscape: Landscape, mixture: GaussianMixture, size: int = 480) -> Image.Image:
     """Heights as heat with contour lines, the distribution as a faint shadow, and the peaks.
 
-    Rings mark peaks on the distribution, red crosses those off it. Colours and contour lines are even steps of
+    Rings mark peaks on the distribution, red crosses those off it. Colors and contour lines are even steps of
     sqrt(highest - phi), which is the distance from the top where phi is a quadratic bowl, so its rings are evenly
     spaced and a flat summit still shows its relief.
     """
@@ -95,15 +95,15 @@ def landscape_picture(landscape: Landscape, mixture: GaussianMixture, size: int 
     phi = interpolated(landscape.phi.detach().cpu().double(), _middles(size, 1.0))
     depth = (phi.max() - phi).sqrt()
     height = 1 - depth / depth.max().clamp(min=1e-30)
-    picture = colour(height.flip(0))
-    picture.paste("white", mask=_mask(0.45 * _contours(height * RINGS).flip(0)))
-    picture.paste(INK, mask=_mask(0.6 * _shade(mixture, size, extent)))
+    image = color(height.flip(0))
+    image.paste("white", mask=_mask(0.45 * _contours(height * RINGS).flip(0)))
+    image.paste(INK, mask=_mask(0.6 * _shade(mixture, size, extent)))
     on, strayed = (_to_pixels(landscape.peaks[landscape.off == off], size, extent) for off in (False, True))
     width = max(1.5, size / 240)
     for mark, points, tone, edge in ((_disc, on, PEAK, INK), (_cross, strayed, STRAY, PEAK)):
-        picture = _stamped(picture, mark, points, size / 60, 2.2 * width, edge)
-        picture = _stamped(picture, mark, points, size / 60, width, tone)
-    return picture
+        image = _stamped(image, mark, points, size / 60, 2.2 * width, edge)
+        image = _stamped(image, mark, points, size / 60, width, tone)
+    return image
 
 
 def animation(
@@ -113,33 +113,33 @@ def animation(
     extent: float = 1.5,
     seconds: float = 4.0,
     radius: float = 1.6,
-    colour: str = INK,
-    colours: int = 48,
+    color: str = INK,
+    colors: int = 48,
 ) -> Path:
-    """A GIF of moving particles in the size of the background, see `scoredistill.pictures.save_gif`.
+    """A GIF of moving particles in the size of the background, see `scoredistill.images.save_gif`.
 
     Args:
         frames_points: the particles of each frame.
-        colours: of all frames together, 2 to 256: few keep the file small.
+        colors: of all frames together, 2 to 256: few keep the file small.
     """
     if not frames_points:
         raise ValueError("an animation needs at least one frame")
-    frames = [scatter(background, points, extent, radius, colour) for points in frames_points]
+    frames = [scatter(background, points, extent, radius, color) for points in frames_points]
     ends = Image.new("RGB", (2 * background.width, background.height))
     ends.paste(frames[0], (0, 0))
     ends.paste(frames[-1], (background.width, 0))
-    palette = ends.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    palette = ends.quantize(colors, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     shared = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     return save_gif(shared, path, seconds, max(background.size))
 
 
 def panel(images: Sequence[Image.Image], titles: Sequence[str], columns: int) -> Image.Image:
-    """A figure of framed pictures, row by row, each with its title below."""
+    """A figure of framed images, row by row, each with its title below."""
     return grid([ImageOps.expand(image, 1, "#9a9aa2") for image in images], columns, 8, titles)
 
 
 def _to_pixels(points: Tensor, size: int, extent: float) -> Pixels:
-    """Where points (x, y) lie; those a picture's size outside are left out, they would not show."""
+    """Where points (x, y) lie; those an image's size outside are left out, they would not show."""
     if not bool(torch.isfinite(points).all()):
         raise ValueError("nan or infinite points cannot be drawn: leave them out")
     up = torch.tensor([1.0, -1.0], dtype=torch.float64)
@@ -208,9 +208,9 @@ def _stamped(
     for x, y in at:
         mark(draw, (x * FINE - 0.5, y * FINE - 0.5), radius * FINE, stroke * FINE)  # PIL counts from a pixel's middle
     mask = canvas.reduce(FINE).point([round(v * opacity) for v in range(256)])
-    picture = background.convert("RGB")
-    picture.paste(tone, mask=mask)
-    return picture
+    image = background.convert("RGB")
+    image.paste(tone, mask=mask)
+    return image
 
 
 def _disc(draw: ImageDraw.ImageDraw, xy: tuple[float, float], radius: float, stroke: float) -> None:

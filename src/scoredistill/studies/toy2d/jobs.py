@@ -1,4 +1,4 @@
-"""The laboratory's measurements: each job makes one block of numbers, and pictures where they are wanted.
+"""The laboratory's measurements: each job makes one block of numbers, and images where they are wanted.
 
 Truth is known: densities are exact whatever denoiser was used, and the true mean shift of a point is the exact
 denoiser's, D(x; sqrt s) - x.
@@ -21,7 +21,7 @@ from scoredistill.priors import Counted, Guided, Prior
 from scoredistill.priors.conditions import Cond
 from scoredistill.sampling import posterior_sample, product_sample
 from scoredistill.studies.toy2d.denoisers import denoiser, exact
-from scoredistill.studies.toy2d.drawings import animation, density_picture, landscape_picture, scatter
+from scoredistill.studies.toy2d.drawings import animation, density_image, landscape_image, scatter
 from scoredistill.studies.toy2d.landscape import landscape
 from scoredistill.studies.toy2d.methods import EXPLODING, LAMBDA, TABLE, VARIANCE_PRESERVING, ZOO, Method
 from scoredistill.studies.toy2d.run import Run, run, seen_through
@@ -42,11 +42,11 @@ class Scale:
     points: int = 100
     side: int = 80
     rows: int = 600
-    picture: int = 300
+    image: int = 300
 
 
 FULL = Scale()
-QUICK = Scale(particles=256, draws=16, points=36, side=40, rows=100, picture=220)
+QUICK = Scale(particles=256, draws=16, points=36, side=40, rows=100, image=220)
 
 
 def table2(name: str, kind: str, method: str, seed: int, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def table2(name: str, kind: str, method: str, seed: int, scale: Scale, quick: bo
     truth = exact(name)
     done = run(TABLE[method], denoiser(kind, name, quick), scale.particles, seed)
     if seed == 0:
-        picture(truth, done.points, scale).save(out / f"{name}-{kind}-{method}.png")
+        image(truth, done.points, scale).save(out / f"{name}-{kind}-{method}.png")
     return quality(done, name, seed)
 
 
@@ -76,10 +76,10 @@ def quality(done: Run, name: str, seed: int, cond: Cond | None = None) -> dict[s
     }
 
 
-def picture(mixture: Any, points: Tensor, scale: Scale, cond: Cond | None = None) -> Image.Image:
+def image(mixture: Any, points: Tensor, scale: Scale, cond: Cond | None = None) -> Image.Image:
     """Particles over the density; those outside of the frame are not seen."""
     inside = points[(points.abs() < 1.5).all(1)]
-    return scatter(density_picture(mixture, scale.picture, cond=cond), inside)
+    return scatter(density_image(mixture, scale.image, cond=cond), inside)
 
 
 # Gradients: Table 1 and the bias table
@@ -144,7 +144,7 @@ def heights(name: str, method: str, scale: Scale, quick: bool, out: Path) -> dic
         return -estimator(mixture, Batch(points), t, torch.Generator().manual_seed(0)).grad
 
     found = landscape(field, mixture, scale.side, level=density_level(mixture))
-    landscape_picture(found, mixture, scale.picture).save(out / f"landscape-{name}-{method}.png")
+    landscape_image(found, mixture, scale.image).save(out / f"landscape-{name}-{method}.png")
     return {
         "peaks": len(found.peaks),
         "off_distribution": int(found.off.sum()),
@@ -176,7 +176,7 @@ def guided(method: str, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
     """Figure 1: one class of the two-class fractal, guidance 4."""
     mixture = exact("fractal", 2)
     done = run(ZOO[method], mixture, scale.particles, 0, CLASS, SCALE)
-    picture(mixture, done.points, scale).save(out / f"guided-{method}.png")
+    image(mixture, done.points, scale).save(out / f"guided-{method}.png")
     return quality(done, "fractal", 0)
 
 
@@ -192,10 +192,10 @@ def product_density(name: str, lam: float, scale: Scale, quick: bool, out: Path)
     z = product_sample(mixture, rows, h, 16, draw=draw)
     target = mixture.denoise_at(x, h[:1])
     paper = rows[:1] - MSD(lambda_=lam, sampler="paper", steps=32)(mixture, Batch(x), h[:1], rng).grad
-    base = density_picture(mixture, scale.picture)
-    shown = scatter(scatter(base, y, colour="#0072B2", opacity=0.6), z, colour="#009E73", opacity=0.4)
-    shown = scatter(scatter(shown, x, radius=5.0, colour="#1d1d24"), target, radius=5.0, colour="#d3102f")
-    scatter(shown, paper, radius=5.0, colour="#CC79A7").save(out / f"product-{name}-{lam}.png")
+    base = density_image(mixture, scale.image)
+    shown = scatter(scatter(base, y, color="#0072B2", opacity=0.6), z, color="#009E73", opacity=0.4)
+    shown = scatter(scatter(shown, x, radius=5.0, color="#1d1d24"), target, radius=5.0, color="#d3102f")
+    scatter(shown, paper, radius=5.0, color="#CC79A7").save(out / f"product-{name}-{lam}.png")
     return {
         "ancestral_mean_error": float((y.mean(0) - target).norm() / (x - target).norm()),
         "product_mean_error": float((z.mean(0) - target).norm() / (x - target).norm()),
@@ -208,20 +208,19 @@ def ranked(method: str, seed: int, scale: Scale, quick: bool, out: Path) -> dict
     mixture, how = exact("fractal", 2), ZOO[method]
     done = run(how, mixture, scale.particles // 2, seed, CLASS, SCALE, scale.rows, decay=True)
     if seed == 0:
-        background = density_picture(mixture, scale.picture)
+        background = density_image(mixture, scale.image)
         frames = [frame.clamp(-1.49, 1.49) for frame in done.frames]
         if len(frames) > 1:
             animation(frames, background, out / f"zoo-{method}.gif")
         else:
-            picture(mixture, done.points, scale).save(out / f"zoo-{method}.png")
+            image(mixture, done.points, scale).save(out / f"zoo-{method}.png")
     return {**quality(done, "fractal", seed), **({"gradient": spread(how, scale)} if seed == 0 else {})}
 
 
 def spread(method: Method, scale: Scale) -> dict[str, float]:
     """Bias and standard deviation of a method's gradient, relative to the guided mean shift at lambda .316.
 
-    Averaged over the method's own clock; the gradient's units are the step size's business, so both are scaled to the
-    best fit of the mean gradient.
+    Averaged over the method's own time schedule; both are scaled to the best fit of the mean gradient.
     """
     if method.make is None:
         return {}
@@ -233,7 +232,7 @@ def spread(method: Method, scale: Scale) -> dict[str, float]:
     rng, draws, count = torch.Generator().manual_seed(0), [], 2 * scale.draws
     for k in range(count):
         estimator = method.make(scale=SCALE) if method.own_scale else method.make()
-        t = 0.0 if method.clock is None else method.clock(k, count)
+        t = 0.0 if method.times is None else method.times(k, count)
         if method.schedule is EXPLODING:
             t = float(EXPLODING.time_of(LAMBDA / math.sqrt(2)))
         draws.append(estimator(prior, Batch(x, CLASS), torch.full((len(x),), t, dtype=x.dtype), rng).grad)

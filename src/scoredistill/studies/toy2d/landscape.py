@@ -4,7 +4,7 @@ Gradients f sampled on a grid belong to the height phi whose slopes are nearest 
 
     phi = argmin sum over edges (phi_end - phi_start - h (f_start + f_end) / 2)^2,
 
-where an edge joins two neighbouring nodes of the grid, h apart, and f is its component along the edge. The normal
+where an edge joins two neighboring nodes of the grid, h apart, and f is its component along the edge. The normal
 equations are Poisson's equation with Neumann borders, div grad phi = div f; its discrete operator is diagonal under the
 cosine transform (the Fourier transform of the mirrored grid), so the minimum is found exactly. Where f is a gradient,
 phi is its potential up to O(h^2) and a constant. For the mean shift it is s log p_s, s the variance of the kernel.
@@ -14,7 +14,7 @@ c h^2 / 8 high for a curvature c across it, so phi is interpolated before its pe
 out. A peak is off the distribution if the density stays below a level all around it.
 
 Orientation, throughout: [row, column] = [y, x], row 0 at the lowest y, column 0 at the lowest x; a field's last axis is
-(d/dx, d/dy). A picture shows row 0 at its bottom.
+(d/dx, d/dy). An image shows row 0 at its bottom.
 """
 
 import math
@@ -49,7 +49,7 @@ class Landscape:
     field: Float[Tensor, "side side 2"]
     phi: Float[Tensor, "side side"]
     peaks: Float[Tensor, "k 2"]
-    off: Bool[Tensor, "k"]
+    off: Bool[Tensor, " k"]
     extent: float
 
 
@@ -88,7 +88,7 @@ def grid_points(side: int = 80, extent: float = 1.5) -> Float[Tensor, "n 2"]:
     """Nodes (x, y) of a grid over [-extent, extent]^2, borders included, float64, [side^2, 2].
 
     Row by row from the lowest y, x running fastest: point row * side + column is (x_column, y_row), and
-    `reshape(side, side, 2)` has the orientation of this module. Neighbours are 2 extent / (side - 1) apart.
+    `reshape(side, side, 2)` has the orientation of this module. Neighbors are 2 extent / (side - 1) apart.
     """
     if side < 3 or not extent > 0:
         raise ValueError(f"a grid needs side >= 3 and extent > 0, not {side} and {extent}")
@@ -102,7 +102,7 @@ def integrate(field: Float[Tensor, "rows columns 2"], spacing: float) -> Float[T
 
     Args:
         field: (d/dx, d/dy) at the nodes.
-        spacing: distance h of neighbouring nodes, the same along both axes.
+        spacing: distance h of neighboring nodes, the same along both axes.
 
     Raises:
         ValueError: the field is not finite, has fewer than 2 nodes along an axis, or spacing is not positive.
@@ -125,7 +125,7 @@ def integrate(field: Float[Tensor, "rows columns 2"], spacing: float) -> Float[T
     return torch.fft.irfft2(torch.fft.rfft2(mirrored) / laplacian, s=mirrored.shape)[:rows, :columns]
 
 
-def interpolated(phi: Float[Tensor, "side side"], at: Float[Tensor, "m"]) -> Float[Tensor, "m m"]:
+def interpolated(phi: Float[Tensor, "side side"], at: Float[Tensor, " m"]) -> Float[Tensor, "m m"]:
     """phi on another grid, by cubic convolution: third order, through the nodes, exact for parabolas.
 
     Keys 1981, https://doi.org/10.1109/TASSP.1981.1163711. Beyond the border phi goes on as a parabola.
@@ -152,7 +152,7 @@ def interpolated(phi: Float[Tensor, "side side"], at: Float[Tensor, "m"]) -> Flo
 
 
 def peaks(phi: Float[Tensor, "side side"], extent: float = 1.5, prominence: float = PROMINENCE) -> Float[Tensor, "k 2"]:
-    """Local maxima among the eight neighbours, as points (x, y), the highest first.
+    """Local maxima among the eight neighbors, as points (x, y), the highest first.
 
     A plateau (nodes of exactly one height) counts once. What touches the border is no peak, for what lies behind is
     not known. Positions are refined by a quadratic through the 3 x 3 nodes around.
@@ -180,7 +180,7 @@ def peaks(phi: Float[Tensor, "side side"], extent: float = 1.5, prominence: floa
 
 def off_distribution(
     points: Float[Tensor, "k 2"], mixture: GaussianMixture, level: float, slack: float
-) -> Bool[Tensor, "k"]:
+) -> Bool[Tensor, " k"]:
     """Whether the log density stays below `level` everywhere within `slack` of a point.
 
     Args:
@@ -190,7 +190,7 @@ def off_distribution(
     if not slack >= 0:
         raise ValueError(f"slack must not be negative, not {slack}")
     n = torch.arange(DISC, dtype=points.dtype, device=points.device)
-    radius, angle = slack * (n / (DISC - 1)).sqrt(), n * math.pi * (3 - math.sqrt(5))  # evenly, the centre included
+    radius, angle = slack * (n / (DISC - 1)).sqrt(), n * math.pi * (3 - math.sqrt(5))  # evenly, the center included
     disc = torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
     near = (points[:, None] + disc).reshape(-1, 2).to(mixture.means)
     if not len(near):

@@ -1,4 +1,4 @@
-"""How each method is run on the toys: its estimator, the schedule and clock it is published with, its optimiser.
+"""How each method is run on the toys: its estimator, its published noise and time schedules, and its optimizer.
 
 Residual methods see the mixture through a variance-preserving schedule, as they were published; sampling and mean shift
 through a variance-exploding one from .002 to 5. It is the same distribution: with exact scores a schedule is a choice
@@ -31,7 +31,7 @@ from scoredistill.estimators import (
 )
 from scoredistill.estimators.methods import ratio
 from scoredistill.schedule import VE, VP, Flow, Schedule
-from scoredistill.times import Bandwidth, Clock, Linear, Uniform, Window
+from scoredistill.times import Bandwidth, Linear, Times, Uniform, Window
 
 LAMBDA = 0.316  # of the mean-shift paper's toys; their bandwidth is lambda / sqrt(2)
 SHARP = 0.005  # bandwidth at which annealing ends, below every stroke's width but the finest twigs'
@@ -47,7 +47,7 @@ class Method:
         says: what it is, in a few words.
         make: the estimator; None samples with DDIM.
         schedule: through which the prior is seen.
-        clock: which times; None lets mean shift anneal by the rule that measures the prior (`annealing`).
+        times: the time schedule; None lets mean shift anneal by the rule that measures the prior (`annealing`).
         steps: how many, at the method's own setting.
         lr: learning rate of Adam; 0 for plain steps x <- x - grad.
         own_scale: whether the estimator guides by itself, from make(scale).
@@ -56,19 +56,19 @@ class Method:
     says: str
     make: Callable[..., Estimator] | None
     schedule: Schedule
-    clock: Clock | None
+    times: Times | None
     steps: int
     lr: float = 0.08
     own_scale: bool = False
 
 
-def _anneal() -> Clock:
+def _anneal() -> Times:
     return Bandwidth(EXPLODING, LAMBDA / math.sqrt(2), SHARP, "linear")
 
 
-def _residual(says: str, make: Callable[..., Estimator], clock: Clock, **how: object) -> Method:
+def _residual(says: str, make: Callable[..., Estimator], times: Times, **how: object) -> Method:
     settings = {"schedule": VARIANCE_PRESERVING, "steps": 150, **how}
-    return Method(says, make, clock=clock, **settings)  # type: ignore[arg-type]
+    return Method(says, make, times=times, **settings)  # type: ignore[arg-type]
 
 
 UNIFORM, DOWN = Uniform(0.02, 0.98), Linear(0.98, 0.02)
@@ -81,9 +81,9 @@ TABLE: Mapping[str, Method] = {
     "vsd": _residual("variational, a student that learns along", lambda: VSD(lr=3e-3, updates=2), UNIFORM),
     "csd": _residual("collaborative score distillation", CSD, DOWN),
     "msd": Method("mean shift, fixed point", MSD, EXPLODING, _anneal(), 20, 0.0),
-    "msd_adam": Method("mean shift with Adam, the paper's optimiser", MSD, EXPLODING, _anneal(), 150),
+    "msd_adam": Method("mean shift with Adam, the paper's optimizer", MSD, EXPLODING, _anneal(), 150),
     "msd_paper": Method(
-        "the mean-shift paper's sampler and optimiser",
+        "the mean-shift paper's sampler and optimizer",
         lambda: MSD(sampler="paper", steps=16),
         EXPLODING,
         _anneal(),

@@ -1,4 +1,4 @@
-"""The report of the toy study: the paper's numbers, ours, and the verdict side by side, with pictures to look at."""
+"""The report of the toy study: the paper's numbers, ours, and the verdict side by side, with images to look at."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +10,11 @@ from scoredistill.studies.toy2d.methods import TABLE, ZOO
 from scoredistill.studies.toy2d.tables import number, spread
 
 FIGURES = ("nll", "precision", "recall")
-WIDE = 4  # pictures in a row
+WIDE = 4  # images in a row
 
 
 def report(results: Mapping[str, Any], out: Path) -> Path:
-    """Write report.html from the results and the pictures beside them."""
+    """Write report.html from the results and the images beside them."""
     setting = results["setting"]
     seeds, size = setting["seeds"], setting["scale"]["particles"]
     page = Page("Score distillation in the plane", "Every estimator on distributions whose scores are known exactly")
@@ -25,13 +25,13 @@ def report(results: Mapping[str, Any], out: Path) -> Path:
         f"recall: k = 3, against 4,096 true samples. MMD: squared, RBF of bandwidth {results['mmd_bandwidth']}. "
         "NFE: network rows per particle."
     )
-    pictures = out / "pictures"
+    images = out / "images"
     _summary(page, results)
-    _table2(page, results, pictures)
+    _table2(page, results, images)
     _efficiency(page, results)
-    _landscapes(page, results, pictures)
-    _figures(page, results, pictures)
-    _ranking(page, results, pictures)
+    _landscapes(page, results, images)
+    _figures(page, results, images)
+    _ranking(page, results, images)
     if results["failed"]:
         page.heading("What broke down").table([{"job": job, "error": said} for job, said in results["failed"].items()])
     page.heading("Setting").key_values({**{k: str(v) for k, v in setting.items()}, "date": results["date"]})
@@ -52,7 +52,7 @@ def _summary(page: Page, results: Mapping[str, Any]) -> None:
         page.heading("In short").table(rows, "NLL / precision / recall. NFE: DDIM 32, SDS 150, both mean shifts 20.")
 
 
-def _table2(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
+def _table2(page: Page, results: Mapping[str, Any], images: Path) -> None:
     if not results["table2"]:
         return
     page.heading("Samples (Table 2)")
@@ -60,8 +60,8 @@ def _table2(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
     page.key_values(shown_methods)
     for name, kinds in results["table2"].items():
         for kind, methods in kinds.items():
-            shown = {m: p for m in methods if (p := pictures / f"{name}-{kind}-{m}.png").is_file()}
-            _wall(page, f"{name}, {kind}", shown)
+            shown = {m: p for m in methods if (p := images / f"{name}-{kind}-{m}.png").is_file()}
+            _image_grid(page, f"{name}, {kind}", shown)
             page.table([_row(name, kind, m, ours) for m, ours in methods.items()], f"{name}, {kind} denoiser")
 
 
@@ -76,11 +76,11 @@ def _row(name: str, kind: str, method: str, ours: Mapping[str, Any]) -> dict[str
     return row
 
 
-def _wall(page: Page, title: str, shown: Mapping[str, Path]) -> None:
-    """Pictures in rows of four, each under its name."""
+def _image_grid(page: Page, title: str, shown: Mapping[str, Path]) -> None:
+    """Images in rows of four, each under its name."""
     names, paths = list(shown), list(shown.values())
     for i in range(0, len(paths), WIDE):
-        page.wall({"": paths[i : i + WIDE]}, names[i : i + WIDE], title if i + WIDE >= len(paths) else "")
+        page.image_grid({"": paths[i : i + WIDE]}, names[i : i + WIDE], title if i + WIDE >= len(paths) else "")
 
 
 def _efficiency(page: Page, results: Mapping[str, Any]) -> None:
@@ -113,7 +113,7 @@ def _efficiency(page: Page, results: Mapping[str, Any]) -> None:
                 page.table(rows, f"{name}, {kind} denoiser, lambda {lam}")
 
 
-def _landscapes(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
+def _landscapes(page: Page, results: Mapping[str, Any], images: Path) -> None:
     if not results["landscape"]:
         return
     page.heading("Landscapes (Figure 3)")
@@ -124,8 +124,8 @@ def _landscapes(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
     )
     rows = []
     for name, methods in results["landscape"].items():
-        shown = {m: p for m in methods if (p := pictures / f"landscape-{name}-{m}.png").is_file()}
-        _wall(page, name, shown)
+        shown = {m: p for m in methods if (p := images / f"landscape-{name}-{m}.png").is_file()}
+        _image_grid(page, name, shown)
         rows += [
             {"set": name, "method": m, "peaks": f["peaks"], "off": f["off_distribution"]}
             for m, f in methods.items()
@@ -134,11 +134,11 @@ def _landscapes(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
     page.table(rows)
 
 
-def _figures(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
+def _figures(page: Page, results: Mapping[str, Any], images: Path) -> None:
     if results["guided"]:
         page.heading("One class of two, guidance 4 (Figure 1)")
-        shown = {m: p for m in results["guided"] if (p := pictures / f"guided-{m}.png").is_file()}
-        _wall(page, "two-class fractal", shown)
+        shown = {m: p for m in results["guided"] if (p := images / f"guided-{m}.png").is_file()}
+        _image_grid(page, "two-class fractal", shown)
         page.table([{"method": m, **{k: f[k] for k in FIGURES}} for m, f in results["guided"].items()])
     if results["product"]:
         page.heading("The product density (Figure 2, bottom row)")
@@ -148,15 +148,13 @@ def _figures(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
         )
         for name in results["setting"]["sets"]:
             shown = {
-                f"lambda {lam}": p
-                for lam in (1.0, 0.316, 0.1)
-                if (p := pictures / f"product-{name}-{lam}.png").is_file()
+                f"lambda {lam}": p for lam in (1.0, 0.316, 0.1) if (p := images / f"product-{name}-{lam}.png").is_file()
             }
             if shown:
-                _wall(page, name, shown)
+                _image_grid(page, name, shown)
 
 
-def _ranking(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
+def _ranking(page: Page, results: Mapping[str, Any], images: Path) -> None:
     if not results["ranking"]:
         return
     page.heading("The whole zoo at equal network rows")
@@ -175,5 +173,5 @@ def _ranking(page: Page, results: Mapping[str, Any], pictures: Path) -> None:
         gradient = found.get("gradient", {})
         rows.append(row | {"bias": gradient.get("bias", ""), "std": gradient.get("std", "")})
     page.table(rows)
-    shown = {m: p for m in order for p in (pictures / f"zoo-{m}.gif", pictures / f"zoo-{m}.png") if p.is_file()}
-    _wall(page, "best NLL first; seed 0", shown)
+    shown = {m: p for m in order for p in (images / f"zoo-{m}.gif", images / f"zoo-{m}.png") if p.is_file()}
+    _image_grid(page, "best NLL first; seed 0", shown)

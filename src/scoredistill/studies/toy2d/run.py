@@ -78,10 +78,10 @@ def run(
     if method.lr:
         optimizer = torch.optim.Adam(latents.parameters(), lr=method.lr)
     frames = [start]
-    clock = annealing(guided, start, cond, rng) if method.clock is None else method.clock
-    if isinstance(clock, (Uniform, Window)):
-        clock = replace(clock, seed=seed)
-    for step in distill(latents, guided, estimator, cond, steps=steps, times=clock, optimizer=optimizer, rng=rng):
+    times = annealing(guided, start, cond, rng) if method.times is None else method.times
+    if isinstance(times, (Uniform, Window)):
+        times = replace(times, seed=seed)
+    for step in distill(latents, guided, estimator, cond, steps=steps, times=times, optimizer=optimizer, rng=rng):
         if decay and method.lr:
             optimizer.param_groups[0]["lr"] = method.lr * (1 - (step.index + 1) / steps)
         if not latents.values.isfinite().all():

@@ -98,7 +98,7 @@ def plan(setting: Setting) -> list[Job]:
 
 
 def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) -> Path:
-    """Run the study and write results.json, tables.md, report.html and the pictures.
+    """Run the study and write results.json, tables.md, report.html and the images.
 
     Args:
         out: folder; what is finished there already, with the same setting, is kept.

@@ -1,6 +1,6 @@
-r"""Pictures of any size as one canvas of latents, and back.
+r"""Images of any size as one canvas of latents, and back.
 
-Pictures are padded by reflection to whole latents and to at least one window, and cropped again, so nothing is
+Images are padded by reflection to whole latents and to at least one window, and cropped again, so nothing is
 stretched. Large ones pass the autoencoder in overlapping tiles, averaged under a tent, so memory is that of a tile; on
 a canvas that wraps around, tiles go on across the seam and it closes.
 """
@@ -16,7 +16,7 @@ from scoredistill.priors.base import Prior
 from scoredistill.window_grid import Layout, padding
 
 TILE = 6  # windows along a tile's side
-FRAMES = 8  # pictures in one pass of the autoencoder
+FRAMES = 8  # images in one pass of the autoencoder
 
 
 class Canvas:
@@ -24,11 +24,11 @@ class Canvas:
 
     Args:
         prior: the editor, of `load_prior`.
-        pictures: [f, 3, h, w] in [0, 1], all frames.
+        images: [f, 3, h, w] in [0, 1], all frames.
         wrap: whether the left border meets the right one; the width must then divide by the latents' factor.
 
     Attributes:
-        source: latents of the padded pictures, [f, c, H, W].
+        source: latents of the padded images, [f, c, H, W].
         image: what the editor sees of the source beside its own latents, of the same shape.
         window: (height, width) of a window in latents.
         encoded, decoded: tiles that passed the autoencoder so far.
@@ -36,21 +36,21 @@ class Canvas:
 
     encoded = decoded = 0
 
-    def __init__(self, prior: Prior, pictures: Float[Tensor, "f 3 h w"], wrap: bool = False):
+    def __init__(self, prior: Prior, images: Float[Tensor, "f 3 h w"], wrap: bool = False):
         self.prior, self.wrap = prior, wrap
         self.factor: int = prior.codec.factor  # type: ignore[attr-defined]
         self.window: tuple[int, int] = tuple(prior.latent_shape[1:])  # type: ignore[attr-defined]
-        self.size = (pictures.shape[-2], pictures.shape[-1])
+        self.size = (images.shape[-2], images.shape[-1])
         down, across = padding(self.size, self.factor, [n * self.factor for n in self.window], wrap)
         self._padding = down, across
-        padded = _reflected(pictures, down, across)
-        self.source = self.encode(pictures)
+        padded = _reflected(images, down, across)
+        self.source = self.encode(images)
         self.image = self._encode(padded, lambda tile: prior.encode_source(tile)["image"])  # type: ignore[attr-defined]
         if self.image.shape != self.source.shape:
             raise ValueError("editing by windows needs an editor that sees the source as latents: use InstructPix2Pix")
 
-    def some(self, which: Int[Tensor, "k"]) -> "Canvas":
-        """The canvas of some of the pictures, without another pass of the autoencoder; what it costs counts here."""
+    def some(self, which: Int[Tensor, " k"]) -> "Canvas":
+        """The canvas of some of the images, without another pass of the autoencoder; what it costs counts here."""
         made = copy.copy(self)
         made.source, made.image = (v[which.to(v.device)] for v in (self.source, self.image))
         made.encoded = made.decoded = 0
@@ -58,7 +58,7 @@ class Canvas:
 
     @property
     def frames(self) -> int:
-        """How many pictures."""
+        """How many images."""
         return len(self.source)
 
     def layout(self, stride: float, profile: str) -> Layout:
@@ -66,13 +66,13 @@ class Canvas:
         step = (max(1, round(self.window[0] * stride)), max(1, round(self.window[1] * stride)))
         return Layout((self.source.shape[-2], self.source.shape[-1]), self.window, step, self.wrap, profile)
 
-    def encode(self, pictures: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f c H W"]:
-        """Latents of other pictures of the source's size, padded as the source is."""
-        return self._encode(_reflected(pictures, *self._padding), self.prior.encode_image)  # type: ignore[attr-defined]
+    def encode(self, images: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f c H W"]:
+        """Latents of other images of the source's size, padded as the source is."""
+        return self._encode(_reflected(images, *self._padding), self.prior.encode_image)  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "f c H W"]) -> Float[Tensor, "f 3 h w"]:
-        """Pictures in [0, 1] of the source's size, on the CPU."""
+        """Images in [0, 1] of the source's size, on the CPU."""
         tiles, pixels = self._tiles(1), self._tiles(self.factor)
         self.decoded += len(tiles.boxes()) * len(latents)
         made = _through(latents, tiles, pixels, self.factor, self.prior.decode)
@@ -120,16 +120,16 @@ def _through(values: Tensor, before: Layout, after: Layout, scale: float | int, 
     return made[0] if len(made) == 1 else torch.cat(made)
 
 
-def _reflected(pictures: Tensor, down: int, across: int) -> Tensor:
+def _reflected(images: Tensor, down: int, across: int) -> Tensor:
     """Padded below and to the right by reflection, as often as it takes."""
     while down or across:
-        height, width = pictures.shape[-2:]
+        height, width = images.shape[-2:]
         add = min(down, height - 1), min(across, width - 1)
         if add == (0, 0):
-            return functional.pad(pictures, (0, across, 0, down), mode="replicate")
-        pictures = functional.pad(pictures, (0, add[1], 0, add[0]), mode="reflect")
+            return functional.pad(images, (0, across, 0, down), mode="replicate")
+        images = functional.pad(images, (0, add[1], 0, add[0]), mode="reflect")
         down, across = down - add[0], across - add[1]
-    return pictures
+    return images
 
 
 def work_size(size: tuple[int, int], shorter: int, factor: int, wrap: bool) -> tuple[int, int]:

@@ -1,10 +1,10 @@
 r"""The source's own detail, brought back into an edit.
 
-An editor works on a reduced picture and through an autoencoder, and both lose detail; the autoencoder also flickers
+An editor works on a reduced image and through an autoencoder, and both lose detail; the autoencoder also flickers
 from frame to frame. With R the reconstruction of the source (encoded and decoded) and E the decoded edit, both small,
 what was lost is D = source - R at full size, and the edit says how to show it: around every pixel E is an affine
-function of R, E ~ A R + b, found by least squares in a window (the colour guided filter of He et al. 2013,
-https://doi.org/10.1109/TPAMI.2012.213), drawn towards the whole picture's own A where there is too little to see. Then
+function of R, E ~ A R + b, found by least squares in a window (the color guided filter of He et al. 2013,
+https://doi.org/10.1109/TPAMI.2012.213), drawn towards the whole image's own A where there is too little to see. Then
 
     result = up(E) + strength * up(A) D.
 
@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 RADIUS = 4  # pixels of the working size
-RIDGE = 2e-3  # variance of colour below which the whole picture's A counts
-STRIP = 256  # rows of the full picture at once
+RIDGE = 2e-3  # variance of color below which the whole image's A counts
+STRIP = 256  # rows of the full image at once
 MARGIN = 2 * RADIUS + 2  # small rows around a strip that its gains depend on
 
 
@@ -71,12 +71,12 @@ def _around(source: Tensor, before: Tensor, after: Tensor, strength: float) -> T
 
 
 def local_gain(before: Float[Tensor, "b 3 h w"], after: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 3 h w"]:
-    """A of the module at every pixel, [edited colour, colour]."""
+    """A of the module at every pixel, [edited color, color]."""
     return _local(before, after, _overall(before, after))
 
 
 def _overall(before: Tensor, after: Tensor) -> Float[Tensor, "b 3 3"]:
-    """A of the whole picture, from at most about a million of its pixels."""
+    """A of the whole image, from at most about a million of its pixels."""
     step = max(1, round((before[0, 0].numel() / 1e6) ** 0.5))
     eye = 1e-6 * torch.eye(3, dtype=before.dtype)
     x, y = (p[..., ::step, ::step] - p[..., ::step, ::step].mean((2, 3), keepdim=True) for p in (before, after))
@@ -99,7 +99,7 @@ def _local(before: Tensor, after: Tensor, whole: Tensor) -> Float[Tensor, "b 3 3
 
 
 def _mean(values: Tensor) -> Tensor:
-    """Means over windows of 2 RADIUS + 1 pixels, over what lies inside the picture."""
+    """Means over windows of 2 RADIUS + 1 pixels, over what lies inside the image."""
     side = 2 * RADIUS + 1
     return functional.avg_pool2d(values, side, 1, RADIUS, count_include_pad=False)
 
@@ -107,10 +107,10 @@ def _mean(values: Tensor) -> Tensor:
 def _enlarged(
     values: Tensor, size: tuple[int, int], top: int, end: int, first: int = 0, height: int | None = None
 ) -> Tensor:
-    """Rows top to end of the values at another size, bilinear between pixel centres.
+    """Rows top to end of the values at another size, bilinear between pixel centers.
 
     Args:
-        first, height: where `values` are rows of a taller picture: its height and the first of them.
+        first, height: where `values` are rows of a taller image: its height and the first of them.
     """
     height, width = height or values.shape[-2], values.shape[-1]
     if (height, width) == size:

@@ -3,7 +3,7 @@
 result = edit_image("valley.jpg", "make it night")
 result.image.save("night.png")
 
-The picture becomes a canvas of latents at the working size; overlapping windows of it are the particles of CSD-Edit;
+The image becomes a canvas of latents at the working size; overlapping windows of it are the particles of CSD-Edit;
 the source's own detail comes back at full size (`editing.detail`).
 """
 
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from scoredistill.loop import Step
-from scoredistill.media.images import read_picture, resized, to_pil, to_tensor
+from scoredistill.media.images import read_image, resized, to_pil, to_tensor
 from scoredistill.priors.base import Prior
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.pipelines import prior_folder
@@ -26,7 +26,7 @@ from scoredistill.tasks.image_editing.canvas import Canvas, work_size
 from scoredistill.tasks.image_editing.detail import with_detail
 from scoredistill.tasks.image_editing.output import EditFolder, EditResult
 from scoredistill.tasks.image_editing.request import EditRequest, with_size
-from scoredistill.tasks.image_editing.run import Edit, canvas_of, conditions, finite, optimised, sampled
+from scoredistill.tasks.image_editing.run import Edit, canvas_of, conditions, finite, optimized, sampled
 from scoredistill.tasks.session import editor, measure
 
 WINDOWS = 4  # along the shorter side, at the default working size
@@ -46,27 +46,27 @@ def edit_image(
     device: str | torch.device | None = None,
     **settings: Any,
 ) -> EditResult:
-    """Edit a picture of any width and height.
+    """Edit an image of any width and height.
 
     Args:
         image: a file or a PIL image.
         instruction: what to do; may be empty if there are regions.
         prior: for `load_prior`, or a loaded prior; it must be an instruction editor.
         method: a name of `EDIT_RECIPES`.
-        out: folder for the pictures, settings and report; nothing is written without it.
+        out: folder for the images, settings and report; nothing is written without it.
         resume: go on with an interrupted run in `out`.
         progress: show a progress bar.
-        callback: called with every finished step of methods that optimise.
+        callback: called with every finished step of methods that optimize.
         dtype, device: of the networks, for `load_prior`.
         **settings: other fields of `EditRequest`.
 
     Raises:
-        ValueError: for impossible settings or an unreadable picture, before the model is loaded.
+        ValueError: for impossible settings or an unreadable image, before the model is loaded.
         FloatingPointError: if the latents stop being finite.
     """
     name = str(prior) if isinstance(prior, (str, Path)) else getattr(prior, "name", type(prior).__name__)
     request = EditRequest(instruction, method, name, **settings).complete()
-    picture = read_picture(image)
+    opened = read_image(image)
     for text in request.regions:
         regions.parse(text, request.wrap)
     if isinstance(prior, (str, Path)):
@@ -74,10 +74,10 @@ def edit_image(
     folder = None if out is None else EditFolder(Path(out), request, resume)
     model = editor(prior, name, dtype, device)
     request = with_size(request, model, WINDOWS)
-    state, history, spent = (None, [], 0.0) if folder is None else folder.open(picture)
+    state, history, spent = (None, [], 0.0) if folder is None else folder.open(opened)
     start, counted = time.perf_counter() - spent, Counted(model)
     counted.add(state["counts"] if state else {})
-    full = to_tensor(picture)
+    full = to_tensor(opened)
     edit = _prepared(full, request, model, counted)
     latents = finite(_run(edit, state, history, counted, folder, start, progress, callback))
     work = edit.canvas.decode(latents)
@@ -85,7 +85,7 @@ def edit_image(
     finished = to_pil(_finished(full, edit, work))[0]
     counted.add({"encoded": edit.canvas.encoded, "decoded": edit.canvas.decoded})
     result = EditResult(
-        finished, picture, work, request, counted.counts(), time.perf_counter() - start, latents, update, history
+        finished, opened, work, request, counted.counts(), time.perf_counter() - start, latents, update, history
     )
     if folder is not None:
         folder.finish(result)
@@ -128,7 +128,7 @@ def _run(
 
     if edit.request.recipe.estimator is None:
         return sampled(edit)
-    steps = optimised(edit, state)
+    steps = optimized(edit, state)
     bar = tqdm(steps, edit.request.method, None, initial=len(history), disable=not progress, unit="step")
     latents = edit.canvas.source
     for step in bar:

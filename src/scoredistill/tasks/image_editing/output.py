@@ -1,7 +1,7 @@
 """The output folder of an edit.
 
 config.json   every setting and the exact command      metrics.jsonl   one line per step
-preview.png   the edit now                              edited.png      the picture, or edited.mp4 the video
+preview.png   the edit now                              edited.png      the image, or edited.mp4 the video
 report.html   before and after, to look at              result.json     cost and likeness
 checkpoint.safetensors exists while the run is unfinished.
 """
@@ -31,7 +31,7 @@ SHOWN = 1600  # pixels of the longer side in a report
 
 
 class EditFolder(RunFolder):
-    """Writes an edited picture as it comes about. Making the object checks, `open` begins."""
+    """Writes an edited image as it comes about. Making the object checks, `open` begins."""
 
     leftovers = (
         "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "preview.png", "edited.png",
@@ -40,21 +40,21 @@ class EditFolder(RunFolder):
 
     request: EditRequest
 
-    def open(self, picture: Image.Image) -> tuple[dict[str, Any] | None, list[dict[str, float]], float]:
+    def open(self, image: Image.Image) -> tuple[dict[str, Any] | None, list[dict[str, float]], float]:
         """Begin writing; (state for `distill`, rows of metrics so far, seconds spent), empty for a new run.
 
         Raises:
-            ValueError: if the run to go on with was of another picture.
+            ValueError: if the run to go on with was of another image.
         """
-        state, rows, shown = None, [], hashlib.sha256(picture.tobytes()).hexdigest()
+        state, rows, shown = None, [], hashlib.sha256(image.tobytes()).hexdigest()
         if self.resume and self._checkpoint.is_file():
-            if json.loads(self._config.read_text()).get("picture") != shown:
-                raise ValueError(f"the run in {self.path} edits another picture: give the same to resume")
+            if json.loads(self._config.read_text()).get("image") != shown:
+                raise ValueError(f"the run in {self.path} edits another image: give the same to resume")
             state = load_state(self._checkpoint)
             rows = [json.loads(line) for line in self._metrics.read_text().splitlines()[: state["next"]]]
-        self._begin(state is not None, {"picture": shown})
+        self._begin(state is not None, {"image": shown})
         self._metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        picture.save(self.path / "source.png")
+        image.save(self.path / "source.png")
         return state, rows, state["seconds"] if state else 0.0
 
     def after(
@@ -70,7 +70,7 @@ class EditFolder(RunFolder):
             canvas.decoded = decoded  # looking costs nothing that should be counted
 
     def finish(self, result: "EditResult") -> None:
-        """Write the picture and the report; remove what was needed to resume."""
+        """Write the image and the report; remove what was needed to resume."""
         result.image.save(self.path / "edited.png")
         shown_size(result.image).save(self.path / "preview.png")
         summary = {**result.counts, "update": result.update, "seconds": round(result.seconds, 2)}
@@ -105,7 +105,7 @@ def cost(counts: dict[str, int], seconds: float, update: float) -> dict[str, obj
 
 
 def shown_size(image: Image.Image) -> Image.Image:
-    """A picture no larger than a report needs."""
+    """An image no larger than a report needs."""
     share = SHOWN / max(image.size)
     if share >= 1:
         return image
@@ -117,11 +117,11 @@ class EditResult:
     """What came out.
 
     Attributes:
-        image: the edited picture, of the source's size.
-        source: the picture it was made from.
+        image: the edited image, of the source's size.
+        source: the image it was made from.
         work: the edit at the working size through the autoencoder, without the source's detail, [1, 3, h, w].
         request: every setting filled in.
-        counts: network rows and calls, pictures encoded and decoded.
+        counts: network rows and calls, images encoded and decoded.
         seconds: wall time without loading the model.
         latents: the edited canvas.
         history: one row per step: t, grad_norm, the kernel's mean.

@@ -1,10 +1,10 @@
 r"""Methods of editing, by name, with the settings they are run with.
 
 All work on a canvas of latents that starts at the source, or, for the two that sample, at noise. With D the denoiser,
-the step of the optimising ones is x <- x - lr w(t) d, where d is the residual of `estimators.CSDEdit`. For w = sigma /
+the step of the optimizing ones is x <- x - lr w(t) d, where d is the residual of `estimators.CSDEdit`. For w = sigma /
 alpha and lr 1 it is a fixed point in clean coordinates,
 
-    x <- source + [D(x_t; picture, instruction) - D(source_t; picture, no text)] + (what x and source keep in common),
+    x <- source + [D(x_t; image, instruction) - D(source_t; image, no text)] + (what x and source keep in common),
 
 so a handful of sweeps from large to small t do; the paper takes 200 steps of w = sigma^2.
 """
@@ -37,7 +37,7 @@ class EditRecipe:
         kernel: usual bandwidth scale.
         rows: network rows of a window in a step, with both guidance scales different from 1 and each other.
         same_noise: frames of a video are sampled from the same noise.
-        flow: rounds of sharing gradients along the optical flow of a film (`editing.flow`).
+        flow: rounds of sharing gradients along the optical flow of a video (`editing.flow`).
     """
 
     says: str
@@ -101,7 +101,7 @@ EDIT_RECIPES: dict[str, EditRecipe] = {
     ),
     "uncoupled": EditRecipe("the residual of CSD-Edit alone", _uncoupled),
     "common_noise": EditRecipe("the residual alone, with one noise for all windows and frames", _common_noise),
-    "random_noise": EditRecipe("CSD-Edit against the noise instead of the picture's own prediction", _noise, rows=3),
+    "random_noise": EditRecipe("CSD-Edit against the noise instead of the image's own prediction", _noise, rows=3),
     "crops": EditRecipe("DDIM on separate crops", None, sweeps=20, stride=1.0, jitter=False, rows=3),
     "windows": EditRecipe(
         "DDIM on overlapping windows, averaged every step (MultiDiffusion)",
@@ -119,10 +119,10 @@ EDIT_RECIPES: dict[str, EditRecipe] = {
         rows=3,
     ),
 }
-"""All methods of editing, as they are run on pictures."""
+"""All methods of editing, as they are run on images."""
 
-FILM_RECIPES: dict[str, EditRecipe] = {
+VIDEO_RECIPES: dict[str, EditRecipe] = {
     **{name: replace(r, stride=1.0, sweeps=6) if r.estimator and r.jitter else r for name, r in EDIT_RECIPES.items()},
     "csd": replace(EDIT_RECIPES["csd_full"], says="CSD-Edit, frames share their whole scores", stride=1.0, sweeps=6),
 }
-"""The same on films: what frames show at one place is comparable, so they share all of it."""
+"""The same on videos: what frames show at one place is comparable, so they share all of it."""

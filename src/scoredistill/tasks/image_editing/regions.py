@@ -1,9 +1,9 @@
-"""Regions of a picture with instructions of their own, blended smoothly.
+"""Regions of an image with instructions of their own, blended smoothly.
 
     "0-0.4: make it night"            a span from left to right, in parts of the width; 0.8-0.2 passes the seam of a
                                       panorama that wraps around
     "0.1,0.2,0.6,0.9: make it red"    a box: left, top, right, bottom, in parts of width and height
-    "sky.png: make it sunset"         a mask: a picture file, white where the instruction counts
+    "sky.png: make it sunset"         a mask: an image file, white where the instruction counts
 
 A pixel's instructions weigh m_k / sum m_k of its update, and the whole edit shows with weight min(1, sum m_k): where no
 region lies the source stays as it is, unless there is an instruction for the rest.
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from scoredistill.media.images import blurred, read_picture
+from scoredistill.media.images import blurred, read_image
 
 NUMBER = r"\s*([0-9]*\.?[0-9]+)\s*"
 SPAN, BOX = re.compile(rf"^{NUMBER}-{NUMBER}$"), re.compile(rf"^{NUMBER},{NUMBER},{NUMBER},{NUMBER}$")
@@ -41,7 +41,7 @@ class Regions:
 
     @property
     def everywhere(self) -> bool:
-        """Whether there is one instruction for the whole picture."""
+        """Whether there is one instruction for the whole image."""
         return len(self.instructions) == 1 and bool((self.shown == 1).all())
 
 
@@ -58,7 +58,7 @@ def parse(text: str, wrap: bool = False) -> tuple[str, str]:
     if match := BOX.match(where):
         left, top, right, bottom = map(float, match.groups())
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-            raise ValueError(f"the box {where} must be left,top,right,bottom in parts of the picture, from 0 to 1")
+            raise ValueError(f"the box {where} must be left,top,right,bottom in parts of the image, from 0 to 1")
     elif match := SPAN.match(where):
         start, end = map(float, match.groups())
         if not (0 <= start <= 1 and 0 <= end <= 1 and start != end):
@@ -73,7 +73,7 @@ def parse(text: str, wrap: bool = False) -> tuple[str, str]:
 def make(
     instruction: str, texts: tuple[str, ...], size: tuple[int, int], feather: float = 0.1, wrap: bool = False
 ) -> Regions:
-    """Regions of a picture.
+    """Regions of an image.
 
     Args:
         instruction: for what no region covers; may be empty.
@@ -106,8 +106,8 @@ def _mask(where: str, size: tuple[int, int]) -> Tensor:
     if match := BOX.match(where):
         left, top, right, bottom = map(float, match.groups())
         return (((y >= top) & (y < bottom)).float()[:, None]) * ((x >= left) & (x < right)).float()
-    grey = read_picture(where).convert("L").resize((width, height), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(grey, dtype=np.float32)) / 255
+    gray = read_image(where).convert("L").resize((width, height), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(gray, dtype=np.float32)) / 255
 
 
 def _soft(mask: Float[Tensor, "h w"], width: float, wrap: bool) -> Float[Tensor, "h w"]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scoredistill.priors.pipelines import BUNDLED
-from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, FILM_RECIPES, EditRecipe
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, VIDEO_RECIPES, EditRecipe
 
 BUNDLED_SCALES, USUAL_SCALES = (1.0, 1.0), (7.5, 1.5)  # the bundled editor's dropped text means "no change"
 
@@ -19,7 +19,7 @@ class EditRequest:
         method: a name of `EDIT_RECIPES`.
         prior: name, hub name or folder for `load_prior`; it must be an editor.
         size: shorter side, in pixels, at which the model works; 0 for the source's own. By default four windows for
-            pictures and one for films, or the source's own if that is less.
+            images and one for videos, or the source's own if that is less.
         sweeps: over the whole canvas; steps of DDIM for methods that sample.
         stride: between windows, in windows, above 0 and at most 1.
         text_scale: guidance by the instruction.
@@ -28,16 +28,16 @@ class EditRequest:
         lr: length of the gradient steps.
         particles: windows in a step at most, which are coupled; 0 for all.
         wrap: the left border meets the right one (a 360-degree panorama).
-        scales: sizes of windows in multiples of the model's picture.
+        scales: sizes of windows in multiples of the model's image.
         regions: instructions for parts, "0-0.5: make it night" (from left to right), "x0,y0,x1,y1: ..." (a box) or
             "mask.png: ..."; numbers are parts of the width and height.
         feather: width of the blend between regions, as a part of the shorter side.
         detail: how much of the source's own detail comes back, which autoencoder and working size lose: 0 to 1.
         group: frames of a video that are edited together.
         overlap: frames that successive groups share, less than the group.
-        flow: rounds of sharing gradients with neighbouring frames of a film along the optical flow; 0 for none.
+        flow: rounds of sharing gradients with neighboring frames of a video along the optical flow; 0 for none.
         seed: of all randomness.
-        film: whether frames of a video are edited, which has settings of its own.
+        video: whether frames of a video are edited, which has settings of its own.
     """
 
     instruction: str
@@ -60,12 +60,12 @@ class EditRequest:
     overlap: int | None = None
     flow: int | None = None
     seed: int = 0
-    film: bool = False
+    video: bool = False
 
     @property
     def recipe(self) -> EditRecipe:
         """How the method is run."""
-        return (FILM_RECIPES if self.film else EDIT_RECIPES)[self.method]
+        return (VIDEO_RECIPES if self.video else EDIT_RECIPES)[self.method]
 
     def complete(self) -> "EditRequest":
         """The same request with every setting filled in but the size, which depends on the source.
@@ -129,5 +129,5 @@ class EditRequest:
 
 
 def with_size(request: EditRequest, prior: Any, windows: int) -> EditRequest:
-    """The request with the working size filled in: so many of the model's pictures along the shorter side."""
-    return replace(request, size=windows * min(prior.picture_size) if request.size is None else request.size)
+    """The request with the working size filled in: so many of the model's images along the shorter side."""
+    return replace(request, size=windows * min(prior.image_size) if request.size is None else request.size)

@@ -1,4 +1,4 @@
-"""How each method edits a canvas: by windows that are optimised, or by sampling through a prior of windows."""
+"""How each method edits a canvas: by windows that are optimized, or by sampling through a prior of windows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Edit:
 
     @property
     def guided(self) -> ImageGuided:
-        """The editor, guided by instruction and picture."""
+        """The editor, guided by instruction and image."""
         assert self.request.text_scale is not None
         assert self.request.image_scale is not None
         return ImageGuided(self.prior, self.request.text_scale, self.request.image_scale)
@@ -94,8 +94,8 @@ def sampled(edit: Edit) -> Tensor:
     return ddim(prior, start, request.sweeps, {**text, "image": canvas.image})
 
 
-def optimised(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]:
-    """The steps of a method that optimises; `step.generator.canvas` holds the edited latents."""
+def optimized(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]:
+    """The steps of a method that optimizes; `step.generator.canvas` holds the edited latents."""
     request, recipe, canvas = edit.request, edit.request.recipe, edit.canvas
     assert request.sweeps is not None
     assert request.kernel is not None
@@ -112,7 +112,7 @@ def optimised(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]
 
     sweep, taken = 0, 0 if state is None else int(state["next"])
 
-    def clock(index: int, steps: int) -> float:
+    def times(index: int, steps: int) -> float:
         nonlocal sweep
         sweep = int(windows.sweep)
         first, last = edit.times or recipe.times
@@ -139,7 +139,7 @@ def optimised(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]
         cond,
         steps=steps,
         particles=particles,
-        times=clock,
+        times=times,
         optimizer=optimizer,
         source=lambda views: windows.crops(canvas.source, views),
         groups=None if edit.regions.everywhere else lambda views: views[:, 3],
@@ -157,7 +157,7 @@ def edited(edit: Edit) -> Tensor:
     if edit.request.recipe.estimator is None:
         return finite(sampled(edit))
     latents = edit.canvas.source
-    for step in optimised(edit):
+    for step in optimized(edit):
         latents = canvas_of(step)
     return finite(latents)
 

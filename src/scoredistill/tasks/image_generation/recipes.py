@@ -1,4 +1,4 @@
-"""Settings that work: for each method its estimator, clock, optimiser and length.
+"""Settings that work: for each method its estimator, time schedule, optimizer and length.
 
 Guidance scales count as in `Guided`. Numbers were chosen on the bundled prior (docs/results/text_to_2d.md) and are a
 start, not a law, for others; those of SDS, SDI, VSD and CSD are the published ones where the bundled prior bears them.
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from scoredistill.estimators import CSD, MSD, SDI, SDS, VSD, CollaborativeMSD, Estimator
 from scoredistill.schedule import Schedule
-from scoredistill.times import Bandwidth, Clock, Linear, Uniform
+from scoredistill.times import Bandwidth, Linear, Times, Uniform
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,19 @@ class Recipe:
     Attributes:
         says: what it is, in a few words.
         estimator: makes the estimator from the guidance scale, which only those that guide by themselves heed.
-        clock: makes the clock from the prior's schedule and a seed.
-        steps: optimisation steps, by kind of image ("mlp", "latents", "pixels").
+        times: makes the time schedule from the prior's schedule and a seed.
+        steps: optimization steps, by kind of image ("mlp", "latents", "pixels").
         guidance: classifier-free guidance scale.
         lr: learning rate by kind of image, for Adam; 0 means plain steps of length one, x <- x - grad.
-        particles: pictures made at once.
-        through: how the gradient on latents comes back to pictures, through the "encoder" or the "decoder" (`Decoded`).
-        follow: optimiser steps per gradient, where pictures are optimised (see `distill`).
+        particles: images made at once.
+        through: how the gradient on latents comes back to images, through the "encoder" or the "decoder" (`Decoded`).
+        follow: optimizer steps per gradient, where images are optimized (see `distill`).
         interval: of times in which guidance acts, see `Guided`; all by default.
     """
 
     says: str
     estimator: Callable[[float], Estimator]
-    clock: Callable[[Schedule, int], Clock]
+    times: Callable[[Schedule, int], Times]
     steps: Mapping[str, int]
     guidance: float
     lr: Mapping[str, float]
@@ -46,16 +46,16 @@ def every(value: int) -> dict[str, int]:
     return {"mlp": value, "latents": value, "pixels": value}
 
 
-def shrinking(start: float, end: float) -> Callable[[Schedule, int], Clock]:
+def shrinking(start: float, end: float) -> Callable[[Schedule, int], Times]:
     """A bandwidth that shrinks geometrically, in the units of latents of standard deviation one."""
     return lambda schedule, seed: Bandwidth(schedule, start, end)
 
 
-def _uniform(schedule: Schedule, seed: int) -> Clock:
+def _uniform(schedule: Schedule, seed: int) -> Times:
     return Uniform(0.02, 0.98, seed)
 
 
-def _falling(end: float) -> Callable[[Schedule, int], Clock]:
+def _falling(end: float) -> Callable[[Schedule, int], Times]:
     return lambda schedule, seed: Linear(0.98, end)
 
 
@@ -63,8 +63,8 @@ SDS_LR = {"mlp": 5e-3, "latents": 3e-2, "pixels": 1e-2}
 MSD_LR = {"mlp": 1e-2, "latents": 0.0, "pixels": 5e-2}
 
 
-def _residual(says: str, estimator: Callable[[float], Estimator], clock: Callable[[Schedule, int], Clock]) -> Recipe:
-    return Recipe(says, estimator, clock, every(400), 7.5, SDS_LR)
+def _residual(says: str, estimator: Callable[[float], Estimator], times: Callable[[Schedule, int], Times]) -> Recipe:
+    return Recipe(says, estimator, times, every(400), 7.5, SDS_LR)
 
 
 def _mean_shift(says: str, estimator: Callable[[float], Estimator]) -> Recipe:
@@ -104,7 +104,7 @@ RECIPES: Mapping[str, Recipe] = {
         MSD_RECIPE,
         says="mean shift by one call per gradient",
         estimator=lambda scale: MSD(),
-        clock=shrinking(12.0, 0.7),
+        times=shrinking(12.0, 0.7),
         steps=every(24),
         follow=15,
         guidance=7.5,
@@ -126,7 +126,7 @@ RECIPES: Mapping[str, Recipe] = {
         MSD_RECIPE,
         says="collaborative mean shift: particles that keep apart",
         estimator=lambda scale: CollaborativeMSD(beta=0.5, law="gaussian"),
-        clock=shrinking(12.0, 0.7),
+        times=shrinking(12.0, 0.7),
         steps=every(24),
         follow=15,
         particles=4,

@@ -19,17 +19,17 @@ class Request:
     """What is wanted. None means the method's own setting (see `recipes`).
 
     Attributes:
-        prompt: what the picture shows.
+        prompt: what the image shows.
         method: a name of `RECIPES`, or "ddim" for ordinary sampling.
         prior: name, hub name or folder for `load_prior`.
-        image: what is optimised: "mlp" (a coordinate network), "latents" or "pixels".
-        steps: optimisation (or sampling) steps.
-        particles: how many pictures at once.
+        image: what is optimized: "mlp" (a coordinate network), "latents" or "pixels".
+        steps: optimization (or sampling) steps.
+        particles: how many images at once.
         guidance: classifier-free guidance scale.
-        through: "encoder" or "decoder": how gradients on latents come back to pictures (see `estimators.Decoded`).
-        follow: optimiser steps per gradient (see `distill`).
+        through: "encoder" or "decoder": how gradients on latents come back to images (see `estimators.Decoded`).
+        follow: optimizer steps per gradient (see `distill`).
         lr: learning rate of Adam; 0 for plain gradient steps of length 1 (with latents, x <- x - grad).
-        negative_prompt: what the picture should not show.
+        negative_prompt: what the image should not show.
         seed: of all randomness.
     """
 
@@ -58,7 +58,7 @@ class Request:
         if not isinstance(self.prompt, str):
             raise ValueError(f"the prompt must be one text, not a {type(self.prompt).__name__}")
         if not self.prompt.strip():
-            raise ValueError('the prompt is empty: say what the picture shows, for example "a hamburger"')
+            raise ValueError('the prompt is empty: say what the image shows, for example "a hamburger"')
         if recipe is None and self.method not in METHODS:
             raise ValueError(f"unknown method {self.method!r}: use one of {', '.join(METHODS)}")
         if self.image not in IMAGES:

@@ -1,4 +1,4 @@
-"""A prompt becomes a picture, by distillation or, to compare with, by sampling.
+"""A prompt becomes an image, by distillation or, to compare with, by sampling.
 
 result = text_to_image("a hamburger", method="msd")
 result.images[0].save("hamburger.png")
@@ -43,14 +43,14 @@ def text_to_image(
     device: str | torch.device | None = None,
     **settings: Any,
 ) -> Result:
-    """Make pictures of a prompt.
+    """Make images of a prompt.
 
     Args:
         prompt: what they show.
         prior: for `load_prior`, or a loaded prior.
         method: a name of `METHODS`.
         recipe: how to run a method of your own, which `method` only names then.
-        out: folder for pictures, film, settings, metrics and report; nothing is written without it.
+        out: folder for images, video, settings, metrics and report; nothing is written without it.
         resume: go on with an interrupted run in `out`.
         progress: show a progress bar.
         callback: called with every finished step.
@@ -59,7 +59,7 @@ def text_to_image(
 
     Raises:
         ValueError: for impossible settings, before the model is loaded.
-        FloatingPointError: if the pictures or gradients stop being finite.
+        FloatingPointError: if the images or gradients stop being finite.
     """
     name = str(prior) if isinstance(prior, (str, Path)) else getattr(prior, "name", type(prior).__name__)
     request = Request(prompt, method, name, **settings).complete(recipe)
@@ -71,7 +71,7 @@ def text_to_image(
     if not isinstance(prior, TextPrior):
         raise ValueError(f"{name} has no text encoder: text-to-image needs a prior of load_prior")
     if prior.needs_source:
-        raise ValueError(f"{name} edits pictures: to make them from text use a model such as emoji")
+        raise ValueError(f"{name} edits images: to make them from text use a model such as emoji")
     recipe = recipe or RECIPES.get(request.method)
     if recipe is None:
         prior.times(request.steps or 1)  # refuses more steps than the scheduler has
@@ -79,7 +79,7 @@ def text_to_image(
     if recipe is None:
         result = _sample(request, prior)
     else:
-        result = _optimise(request, recipe, prior, folder, progressed, progress, callback)
+        result = _optimize(request, recipe, prior, folder, progressed, progress, callback)
     if folder is not None:
         folder.finish(result)
     return result
@@ -102,20 +102,20 @@ def _sample(request: Request, prior: TextPrior) -> Result:
     generators = [torch.Generator().manual_seed(request.seed + i) for i in range(request.particles)]
     noise = torch.stack([torch.randn(prior.latent_shape, generator=g) for g in generators]).to(prior.device)
     samples = ddim(guided, noise, request.steps, cond)
-    images = _pictures(counted.decode(samples))
+    images = _images(counted.decode(samples))
     return Result(images, request, counted.counts(), time.perf_counter() - start, samples=samples)
 
 
 def make_generator(request: Request, prior: TextPrior, codec: Prior | None = None) -> Generator:
-    """The image that is optimised, initialised from the request's seed; `codec` encodes it (the prior by default).
+    """The image that is optimized, initialized from the request's seed; `codec` encodes it (the prior by default).
 
-    Pictures whose gradients come through the decoder are left as they are: their estimator is `Decoded`.
+    Images whose gradients come through the decoder are left as they are: their estimator is `Decoded`.
     """
     rng, n = torch.Generator().manual_seed(request.seed), request.particles or 1
     if request.image == "latents":
         return Latents(n, prior.latent_shape, rng=rng).to(prior.device)
-    pictures = (CoordinateMLP if request.image == "mlp" else Pixels)(n, prior.picture_size, rng=rng)
-    return (pictures if request.through == "decoder" else Encoded(pictures, codec or prior)).to(prior.device)
+    images = (CoordinateMLP if request.image == "mlp" else Pixels)(n, prior.image_size, rng=rng)
+    return (images if request.through == "decoder" else Encoded(images, codec or prior)).to(prior.device)
 
 
 def _steps(request: Request, recipe: Recipe, prior: TextPrior, guided: Prior, cond: Cond, state: Any) -> Iterator[Step]:
@@ -129,16 +129,16 @@ def _steps(request: Request, recipe: Recipe, prior: TextPrior, guided: Prior, co
     if request.through == "decoder" and request.image != "latents":
         estimator = Decoded(estimator)
     rng = torch.Generator().manual_seed(request.seed + 1)
-    clock = recipe.clock(prior.schedule, request.seed)
+    times = recipe.times(prior.schedule, request.seed)
     assert request.steps is not None
     assert request.follow is not None
     return distill(
         generator, guided, estimator, cond,
-        steps=request.steps, times=clock, optimizer=optimizer, follow=request.follow, rng=rng, state=state,
+        steps=request.steps, times=times, optimizer=optimizer, follow=request.follow, rng=rng, state=state,
     )  # fmt: skip
 
 
-def _optimise(
+def _optimize(
     request: Request,
     recipe: Recipe,
     prior: TextPrior,
@@ -164,12 +164,12 @@ def _optimise(
             callback(step)
         if folder is not None:
             folder.after(step, history, counted.counts(), time.perf_counter() - start)
-    images = _pictures(step.images())
+    images = _images(step.images())
     samples = step.generator(step.views).detach() if request.image == "latents" else None
     return Result(images, request, counted.counts(), time.perf_counter() - start, history, samples)
 
 
-def _pictures(pictures: Tensor) -> list[Image.Image]:
-    if not bool(pictures.isfinite().all()):
-        raise FloatingPointError("the pictures are not finite: try a float32 prior or a smaller guidance scale")
-    return to_pil(pictures)
+def _images(images: Tensor) -> list[Image.Image]:
+    if not bool(images.isfinite().all()):
+        raise FloatingPointError("the images are not finite: try a float32 prior or a smaller guidance scale")
+    return to_pil(images)

@@ -1,8 +1,8 @@
 """The output folder of a run in three dimensions.
 
 config.json      every setting and the exact command        metrics.jsonl     one line per step
-preview.png      the thing now, from four sides             film.gif          the optimisation
-turntable.mp4, turntable.gif                                sheet.png         colours, depths and normals
+preview.png      the thing now, from four sides             video.gif          the optimization
+turntable.mp4, turntable.gif                                sheet.png         colors, depths and normals
 mesh.glb         of radiance fields, with a texture         splats.ply        of Gaussians
 scene.safetensors  all parameters                           result.json       similarity, consistency, cost
 report.html      all of it, to look at
@@ -24,12 +24,12 @@ from scoredistill.checkpoint import save_state
 from scoredistill.loop import Step
 from scoredistill.media.images import grid, save_gif, to_tensor
 from scoredistill.metrics import clip_similarity
-from scoredistill.metrics.edits import neighbour_consistency
+from scoredistill.metrics.edits import neighbor_consistency
 from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.reports.page import Page
 from scoredistill.tasks.object_generation.request import ObjectRequest
 from scoredistill.tasks.run_directory import TITLES, StepFolder
-from scoredistill.tasks.three_d_output import LEVELS, films_of, large
+from scoredistill.tasks.three_d_output import LEVELS, large, videos_of
 from scoredistill.three_d.mesh import extract, write_glb
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.scenes.nerf import NeRF
@@ -37,21 +37,21 @@ from scoredistill.three_d.scenes.splats import Splats
 from scoredistill.three_d.splatting import write_ply
 from scoredistill.three_d.turntable import contact_sheet
 
-FRAMES = 40  # of the film of a run
+FRAMES = 40  # of the video of a run
 
 
 class ObjectFolder(StepFolder):
     """Writes a run to disk as it goes. Making the object checks, `open` begins."""
 
     leftovers = (
-        "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "film.gif", "preview.png",
+        "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "video.gif", "preview.png",
         "turntable.*", "sheet.png", "mesh.glb", "splats.ply", "scene.safetensors", ".frames/*",
     )  # fmt: skip
 
     def after(
         self, step: Step, scene: Scene, history: Sequence[dict[str, float]], counts: dict[str, int], seconds: float
     ) -> None:
-        """Record a finished step; pictures and checkpoints now and then."""
+        """Record a finished step; images and checkpoints now and then."""
         from scoredistill.tasks.object_generation.run import views_of
 
         with self._metrics.open("a") as file:
@@ -65,21 +65,21 @@ class ObjectFolder(StepFolder):
             save_state({**step.state_dict(), "counts": counts, "seconds": seconds}, self._checkpoint)
 
     def finish(self, result: "ObjectResult") -> None:
-        """Write films, mesh or splats, and the report; remove what was needed to resume."""
+        """Write videos, mesh or splats, and the report; remove what was needed to resume."""
         scene = result.scene
         device = next(scene.parameters()).device
         save_state(scene.state_dict(), self.path / "scene.safetensors")
         frames = [Image.open(p) for p in sorted(self._frames.glob("*.png"))]
         if frames:
             still = [frames[-1]] * (len(frames) // 4)
-            save_gif([*frames, *still], self.path / "film.gif", size=min(max(frames[0].size), 800))
+            save_gif([*frames, *still], self.path / "video.gif", size=min(max(frames[0].size), 800))
         sheet = contact_sheet(scene.render, 8, 128, device=device)
         sheet.save(self.path / "sheet.png")
-        films = films_of(scene.render, self.path / "turntable", device)
+        videos = videos_of(scene.render, self.path / "turntable", device)
         lacks = self._export(scene, device)
         summary = {**judged(result), **result.counts, "seconds": round(result.seconds, 2), "missing": lacks}
         (self.path / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
-        self._report(result, sheet, films[0], summary).save(self.path / "report.html")
+        self._report(result, sheet, videos[0], summary).save(self.path / "report.html")
         shutil.rmtree(self._frames)
         self._checkpoint.unlink(missing_ok=True)
 
@@ -100,16 +100,16 @@ class ObjectFolder(StepFolder):
             return ""
         return f"no mesh: {said}"
 
-    def _report(self, result: "ObjectResult", sheet: Image.Image, film: Path, summary: dict[str, Any]) -> Page:
+    def _report(self, result: "ObjectResult", sheet: Image.Image, video: Path, summary: dict[str, Any]) -> Page:
         request = result.request
         page = Page(request.prompt, f"{request.method} on {request.prior}, a {request.shape}")
         page.command(self.command)
-        if film.suffix == ".gif":
-            page.figure(film, "All sides.")
+        if video.suffix == ".gif":
+            page.figure(video, "All sides.")
         else:
-            page.videos({"all sides": film})
-        page.figure(sheet, "Colours, depths (near is bright) and normals (right, away and up are red, green and blue).")
-        page.figure(self.path / "film.gif", "The optimisation, from four sides.")
+            page.videos({"all sides": video})
+        page.figure(sheet, "Colors, depths (near is bright) and normals (right, away and up are red, green and blue).")
+        page.figure(self.path / "video.gif", "The optimization, from four sides.")
         rows = result.history
         page.curves({"gradient": [r["grad_norm"] for r in rows]}, "Gradient on the views", "step", "RMS", log_y=True)
         for name in sorted(set(rows[0]) - {"grad_norm"}):
@@ -119,7 +119,7 @@ class ObjectFolder(StepFolder):
 
 
 def judged(result: "ObjectResult") -> dict[str, float]:
-    """Similarity to the prompt and likeness of neighbouring views, by the bundled CLIP; empty for other priors."""
+    """Similarity to the prompt and likeness of neighboring views, by the bundled CLIP; empty for other priors."""
     if result.request.prior not in BUNDLED:
         return {}
     views = to_tensor(result.images)
@@ -127,7 +127,7 @@ def judged(result: "ObjectResult") -> dict[str, float]:
     return {
         "clip_sim": float(similarity.mean()),
         "clip_sim_worst_view": float(similarity.min()),
-        "view_consistency": 100 * neighbour_consistency(torch.cat([views, views[:1]])),
+        "view_consistency": 100 * neighbor_consistency(torch.cat([views, views[:1]])),
     }
 
 
@@ -139,8 +139,8 @@ class ObjectResult:
         scene: the thing; `scene.render(cameras)` shows it.
         images: views from all sides.
         request: what made it, every setting filled in.
-        counts: network rows and calls, pictures encoded and decoded.
-        seconds: wall time of the optimisation, without loading the model.
+        counts: network rows and calls, images encoded and decoded.
+        seconds: wall time of the optimization, without loading the model.
         history: one row per step: t, grad_norm, and what the estimator tells.
     """
 

@@ -1,4 +1,4 @@
-"""Settings that work in three dimensions: for each method its estimator, clock, optimiser and length.
+"""Settings that work in three dimensions: for each method its estimator, time schedule, optimizer and length.
 
 Numbers were chosen on the bundled prior (docs/results/objects.md), so that all methods ask the network as many rows;
 they are a start, not a law, for others. Guidance scales count as in `Guided`.
@@ -12,7 +12,7 @@ from torch import Tensor
 from scoredistill.estimators import CSD, MSD, SDI, SDS, VSD, CollaborativeMSD, Estimator
 from scoredistill.kernels import RBF
 from scoredistill.schedule import Schedule
-from scoredistill.times import Bandwidth, Clock, Linear, Uniform
+from scoredistill.times import Bandwidth, Linear, Times, Uniform
 
 Features = Callable[[Tensor], Tensor]
 
@@ -24,20 +24,20 @@ class ObjectRecipe:
     Attributes:
         says: what it is, in a few words.
         estimator: makes the estimator from the guidance scale, which only those that guide by themselves heed, and
-            from features of the views' pictures, which only kernels use.
-        clock: makes the clock from the prior's schedule and a seed.
+            from features of the views' images, which only kernels use.
+        times: makes the time schedule from the prior's schedule and a seed.
         steps: gradients of a run.
         views: rendered per step; they are the particles.
         guidance: classifier-free guidance scale.
         lr: learning rate of Adam.
-        through: how the gradient on latents comes back to pictures, through the "encoder" or the "decoder".
-        follow: optimiser steps per gradient, see `distill`.
+        through: how the gradient on latents comes back to images, through the "encoder" or the "decoder".
+        follow: optimizer steps per gradient, see `distill`.
         same_noise: all views of a step get the same noise, so that what is drawn for them agrees.
     """
 
     says: str
     estimator: Callable[[float, Features], Estimator]
-    clock: Callable[[Schedule, int], Clock]
+    times: Callable[[Schedule, int], Times]
     steps: int
     views: int
     guidance: float
@@ -47,15 +47,15 @@ class ObjectRecipe:
     same_noise: bool = False
 
 
-def _uniform(schedule: Schedule, seed: int) -> Clock:
+def _uniform(schedule: Schedule, seed: int) -> Times:
     return Uniform(0.02, 0.98, seed)
 
 
-def _falling(end: float) -> Callable[[Schedule, int], Clock]:
+def _falling(end: float) -> Callable[[Schedule, int], Times]:
     return lambda schedule, seed: Linear(0.98, end)
 
 
-def _shrinking(start: float, end: float) -> Callable[[Schedule, int], Clock]:
+def _shrinking(start: float, end: float) -> Callable[[Schedule, int], Times]:
     return lambda schedule, seed: Bandwidth(schedule, start, end)
 
 
@@ -76,7 +76,7 @@ MSD_RECIPE = ObjectRecipe(
 
 OBJECT_RECIPES: Mapping[str, ObjectRecipe] = {
     "sds": SDS_RECIPE,
-    "annealed_sds": replace(SDS_RECIPE, says="SDS with descending t", clock=_falling(0.02)),
+    "annealed_sds": replace(SDS_RECIPE, says="SDS with descending t", times=_falling(0.02)),
     "sdi": ObjectRecipe(
         "score distillation via inversion",
         lambda scale, features: SDI(scale, -scale),

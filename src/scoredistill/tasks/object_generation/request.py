@@ -28,7 +28,7 @@ class ObjectRequest:
         views: rendered per step.
         guidance: classifier-free guidance scale.
         lr: learning rate of Adam.
-        follow: optimiser steps per gradient.
+        follow: optimizer steps per gradient.
         size: height and width of the renders in pixels; most of the steps see half of it. The
             prior's own, but at most 64, by default.
         elevation: (lowest, highest) of the cameras, degrees.
@@ -36,7 +36,7 @@ class ObjectRequest:
             seen fronts alone.
         perp_neg: guide views away from the front (or, fronts, from the back) by Perp-Neg. Needs view_prompts.
         shading: "albedo", or "mixed" with DreamFusion's textureless and lambertian views.
-        background: "white", "random" colours, or "learned" with the thing (radiance fields only).
+        background: "white", "random" colors, or "learned" with the thing (radiance fields only).
         negative_prompt: what it should not be; not for sdi, which guides by itself.
         sparsity, entropy, orientation: weights of penalties, see `Penalties`; orientation is for radiance fields only.
         seed: of all randomness.

@@ -26,7 +26,7 @@ from scoredistill.three_d.scenes.nerf import Field, NeRF
 from scoredistill.three_d.scenes.splats import Splats
 from scoredistill.three_d.view_prompts import OVERHEAD, view_prompts
 
-RADIUS, FOV = 3.0, 40.0  # of the cameras: the unit ball just fills the picture
+RADIUS, FOV = 3.0, 40.0  # of the cameras: the unit ball just fills the image
 RAYS = 48  # samples along each, at full size
 MIXED = {"albedo": 0.5, "lambertian": 0.3, "textureless": 0.2}
 COARSE = 0.8  # part of a run at half the size, with two thirds of the samples
@@ -37,17 +37,17 @@ SPLATS = 1500
 
 def size_of(request: ObjectRequest, prior: TextPrior) -> int:
     """Height and width of renders, in pixels."""
-    return min(64, *prior.picture_size) if request.size is None else request.size
+    return min(64, *prior.image_size) if request.size is None else request.size
 
 
-def make_scene(request: ObjectRequest, size: int, picture: tuple[int, int]) -> Scene:
+def make_scene(request: ObjectRequest, size: int, image: tuple[int, int]) -> Scene:
     """The thing before the first step, from the request's seed."""
     assert request.elevation is not None
     rng = torch.Generator().manual_seed(request.seed)
     background = {"white": WHITE, "random": "random", "learned": None}[request.background]
     common: dict[str, Any] = {
         "size": (size, size),
-        "picture": picture,
+        "image": image,
         "law": RandomViews(request.elevation, radius=(RADIUS - 0.1, RADIUS + 0.1), fov=(FOV, FOV)),
         "background": background,
         "shading": MIXED if request.shading == "mixed" else None,
@@ -118,10 +118,10 @@ def guided(request: ObjectRequest, prior: TextPrior, counted: Counted, texts: Vi
 
 
 class Watched(Generator):
-    """A generator whose last pictures are remembered, for kernels that look at them: nothing is rendered twice.
+    """A generator whose last images are remembered, for kernels that look at them: nothing is rendered twice.
 
     Args:
-        generator: makes pictures in [0, 1].
+        generator: makes images in [0, 1].
         seed: views depend on it too, for runs with one noise per particle, whose views `distill` chooses from none.
     """
 
@@ -144,7 +144,7 @@ class Watched(Generator):
         return self.generator.images(views, decode)
 
     def features(self, x: Tensor) -> Tensor:
-        """Unit tokens of the bundled CLIP's picture tower for the pictures behind the samples x, [n, f]."""
+        """Unit tokens of the bundled CLIP's image tower for the images behind the samples x, [n, f]."""
         if self.seen is None or len(self.seen) != len(x):
             raise ValueError("features are those of the views rendered last: render as many first")
         return perceptual_features(self.seen.clamp(0, 1)).transpose(0, 1).flatten(1).to(x)
@@ -180,7 +180,7 @@ def shaped(
     optimizer = torch.optim.Adam(scene.parameters(), lr=request.lr, betas=(0.9, 0.99))
     steps = distill(
         generator, guided(request, prior, counted, texts), estimator, texts,
-        steps=request.steps, particles=request.views, times=recipe.clock(prior.schedule, request.seed),
+        steps=request.steps, particles=request.views, times=recipe.times(prior.schedule, request.seed),
         optimizer=optimizer, follow=request.follow, rng=rng, state=state,
     )  # fmt: skip
     index = 0 if state is None else state["next"]
@@ -199,6 +199,6 @@ LOOKS, ELEVATION = 12, 10.0  # views that are judged
 
 @torch.no_grad()
 def views_of(scene: Scene, n: int = LOOKS, size: tuple[int, int] | None = None) -> list[Image.Image]:
-    """Pictures of a thing from n sides, a little from above."""
+    """Images of a thing from n sides, a little from above."""
     cameras = orbit(n, ELEVATION, RADIUS, FOV, size or scene.size).to(next(scene.parameters()).device)
     return to_pil(scene.render(cameras).rgb.clamp(0, 1))

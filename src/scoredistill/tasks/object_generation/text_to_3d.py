@@ -1,6 +1,6 @@
-"""Things from text: a prior of pictures shapes a radiance field or Gaussians, view by view.
+"""Things from text: a prior of images shapes a radiance field or Gaussians, view by view.
 
-result = text_to_3d("a hamburger", out="runs/hamburger")        # GLB, films, report
+result = text_to_3d("a hamburger", out="runs/hamburger")        # GLB, videos, report
 result.scene.render(orbit(8))
 """
 
@@ -42,7 +42,7 @@ def text_to_3d(
         prompt: what it is.
         prior: for `load_prior`, or a loaded prior.
         method: a name of `OBJECT_RECIPES`.
-        out: folder for mesh, splats, films, settings, metrics and report; nothing is written without it.
+        out: folder for mesh, splats, videos, settings, metrics and report; nothing is written without it.
         resume: go on with an interrupted run in `out`.
         progress: show a progress bar.
         callback: called with every finished step and the scene.
@@ -63,10 +63,10 @@ def text_to_3d(
     if not isinstance(prior, Prior):
         prior = load_prior(prior, dtype=dtype, device=device)
     if not isinstance(prior, TextPrior) or prior.needs_source:
-        raise ValueError(f"{name} cannot make pictures from text: use a text-to-image model such as emoji")
+        raise ValueError(f"{name} cannot make images from text: use a text-to-image model such as emoji")
     size = size_of(request, prior)
     request = replace(request, size=size)
-    scene = make_scene(request, size, prior.picture_size).to(prior.device)
+    scene = make_scene(request, size, prior.image_size).to(prior.device)
     state, history, spent = (None, [], 0.0) if folder is None else folder.open()
     counted = Counted(prior)
     counted.add(state["counts"] if state else {})

@@ -26,7 +26,7 @@ from scoredistill.tasks.scene_editing.output import SceneFolder, SceneResult
 from scoredistill.tasks.scene_editing.request import SceneRequest
 from scoredistill.tasks.scene_editing.run import SceneEditing, spread_over, started
 from scoredistill.tasks.session import editor
-from scoredistill.three_d.capture import Capture, normalised, read_capture
+from scoredistill.three_d.capture import Capture, normalized, read_capture
 from scoredistill.three_d.fitting import FitStep, Photographs, fit, held_out_psnr, scene_of
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.scenes.nerf import NeRF
@@ -54,9 +54,9 @@ def edit_scene(
         instruction: what to do.
         prior: for `load_prior`, or a loaded prior; it must be an instruction editor.
         method: a name of `SCENE_METHODS`.
-        fitted: a scene that was fitted to the photographs before (`fit_scene`), in the world of `normalised(capture)`;
+        fitted: a scene that was fitted to the photographs before (`fit_scene`), in the world of `normalized(capture)`;
             it is not changed.
-        out: folder for films, mesh, pictures, settings and report; nothing is written without it.
+        out: folder for videos, mesh, images, settings and report; nothing is written without it.
         resume: go on with an interrupted run in `out`: a finished fit is kept.
         progress: show progress bars.
         callback: called with every finished step of fitting to edited views, and the scene.
@@ -76,11 +76,11 @@ def edit_scene(
     folder = None if out is None else SceneFolder(Path(out), request, resume)
     model = editor(prior, name, dtype, device)
     if request.size is None:
-        request = replace(request, size=min(*model.picture_size, *given.cameras.size))
+        request = replace(request, size=min(*model.image_size, *given.cameras.size))
         if not isinstance(capture, Capture):
             given = read_capture(Path(capture), request.size)
     assert request.size is not None
-    world, _ = normalised(_reduced(given, request.size))
+    world, _ = normalized(_reduced(given, request.size))
     start, counted = time.perf_counter(), Counted(model)
     kept = None if folder is None else folder.open(world)
     before = fit_scene(world, request, progress, kept, model.device) if fitted is None else copy.deepcopy(fitted)
@@ -94,7 +94,7 @@ def edit_scene(
     history = _run(editing, folder, progress, callback)
     counted.add({"encoded": editing.canvas.encoded, "decoded": editing.canvas.decoded})
     result = SceneResult(
-        editing.scene, before, world, editing.request, counted.counts(), psnr, editing.photographs.pictures, views,
+        editing.scene, before, world, editing.request, counted.counts(), psnr, editing.photographs.images, views,
         time.perf_counter() - start, history,
     )  # fmt: skip
     if folder is not None:
@@ -112,7 +112,7 @@ def fit_scene(
     """A radiance field fitted to the training views of a capture, with a background of its own.
 
     Args:
-        capture: with its thing in the unit ball, see `normalised`.
+        capture: with its thing in the unit ball, see `normalized`.
         request: whose settings of the fit count; the usual ones by default.
         progress: show a progress bar.
         state: parameters of an earlier fit, which is then not repeated.
@@ -134,7 +134,7 @@ def fit_scene(
 
 
 def _reduced(capture: Capture, shorter: int) -> Capture:
-    """The capture with pictures whose shorter side is so many pixels at most; smaller ones stay."""
+    """The capture with images whose shorter side is so many pixels at most; smaller ones stay."""
     size = work_size(capture.cameras.size, shorter, 1, False)
     if size == capture.cameras.size:
         return capture
@@ -150,7 +150,7 @@ def _prepared(
     views = tuple(world.training[k] for k in spread_over(len(world.training), request.use))
     alpha = None if world.alpha is None else world.alpha[list(views)]
     photographs = Photographs(world.images[list(views)].clone(), world.cameras[list(views)], alpha).to(model.device)
-    canvas = Canvas(model, photographs.pictures)
+    canvas = Canvas(model, photographs.images)
     text = model.encode_text([request.instruction])
     scene = copy.deepcopy(before)
     return SceneEditing(started(request, photographs), scene, photographs, canvas, counted, text), views

@@ -1,7 +1,7 @@
 """The output folder of an edited scene.
 
 config.json      every setting and the exact command     preview.png    the scene now, from four sides
-before.mp4, after.mp4                                     films of a turn around it
+before.mp4, after.mp4                                     videos of a turn around it
 views/           the edited views and transforms.json     mesh.glb       the edited surface
 before.safetensors, scene.safetensors                     all parameters, as fitted and as edited
 result.json      cost, PSNR of the fit                    report.html    all of it, to look at
@@ -23,7 +23,7 @@ from scoredistill.media.images import grid, to_pil
 from scoredistill.reports.page import Page
 from scoredistill.tasks.run_directory import RunFolder
 from scoredistill.tasks.scene_editing.request import SceneRequest
-from scoredistill.tasks.three_d_output import films_of, large
+from scoredistill.tasks.three_d_output import large, videos_of
 from scoredistill.three_d.camera import Cameras, around
 from scoredistill.three_d.capture import Capture, write_transforms
 from scoredistill.three_d.fitting import FitStep
@@ -75,18 +75,18 @@ class SceneFolder(RunFolder):
             grid([large(p) for p in to_pil(seen)], columns=4, pad=2).save(self.path / "preview.png")
 
     def finish(self, result: "SceneResult") -> None:
-        """Write films, views, mesh and the report."""
+        """Write videos, views, mesh and the report."""
         save_state(result.scene.state_dict(), self.path / "scene.safetensors")
         device = next(result.scene.parameters()).device
-        films = {
-            name: films_of(scene.render, self.path / name, device=device, elevation=self._elevation())[0]
+        videos = {
+            name: videos_of(scene.render, self.path / name, device=device, elevation=self._elevation())[0]
             for name, scene in (("before", result.before), ("after", result.scene))
         }
         self._write_views(result)
         said = self._export(result.scene, device)
         summary: dict[str, Any] = {"fit_psnr": result.fit_psnr, **result.counts, "seconds": round(result.seconds, 2)}
         summary["missing"] = said
-        self._report(result, films, summary).save(self.path / "report.html")
+        self._report(result, videos, summary).save(self.path / "report.html")
         (self.path / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
 
     def _write_views(self, result: "SceneResult") -> None:
@@ -117,17 +117,17 @@ class SceneFolder(RunFolder):
             return ""
         return said
 
-    def _report(self, result: "SceneResult", films: dict[str, Path], summary: dict[str, Any]) -> Page:
+    def _report(self, result: "SceneResult", videos: dict[str, Path], summary: dict[str, Any]) -> Page:
         request, capture = result.request, result.capture
         page = Page(request.instruction, f"{request.method} on {request.prior}: a scene of {len(capture)} photographs")
         page.command(self.command)
-        if all(film.suffix == ".mp4" for film in films.values()):
-            page.videos(films)
+        if all(video.suffix == ".mp4" for video in videos.values()):
+            page.videos(videos)
         else:
-            page.wall({name: [film] for name, film in films.items()}, [])
+            page.image_grid({name: [video] for name, video in videos.items()}, [])
         some = [result.views[k * len(result.views) // 6] for k in range(min(6, len(result.views)))]
         rows = {"photograph": capture.images[some], "edited view": result.edited[[result.views.index(i) for i in some]]}
-        page.wall({name: to_pil(v.cpu()) for name, v in rows.items()}, [capture.names[i] for i in some])
+        page.image_grid({name: to_pil(v.cpu()) for name, v in rows.items()}, [capture.names[i] for i in some])
         page.curves({"loss": [r["loss"] for r in result.history]}, "Fit to the edited views", "step", "loss", True)
         page.heading("Result").key_values(summary)
         return page.heading("Settings").key_values({**asdict(request), "version": __version__})
@@ -150,7 +150,7 @@ class SceneResult:
         before: as it was fitted to the photographs.
         capture: the photographs and their cameras, in the scene's world.
         request: what made it, every setting filled in.
-        counts: network rows and calls, pictures encoded and decoded.
+        counts: network rows and calls, images encoded and decoded.
         fit_psnr: of the fit on held-out photographs, dB; None if none are held out.
         edited: the views as they were edited last, [n, 3, h, w].
         views: their numbers in the capture.

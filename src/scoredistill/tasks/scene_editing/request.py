@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scoredistill.priors.pipelines import BUNDLED
-from scoredistill.tasks.image_editing.recipes import FILM_RECIPES
+from scoredistill.tasks.image_editing.recipes import VIDEO_RECIPES
 from scoredistill.tasks.image_editing.request import BUNDLED_SCALES, USUAL_SCALES
 
 ONE_VIEW = "one_view"
 SCENE_METHODS = {
-    **{name: FILM_RECIPES[name].says for name in ("csd", "uncoupled", "common_noise", "random_noise")},
+    **{name: VIDEO_RECIPES[name].says for name in ("csd", "uncoupled", "common_noise", "random_noise")},
     ONE_VIEW: "one view after the other is edited by DDIM from its noised render (Instruct-NeRF2NeRF)",
 }
 
@@ -23,7 +23,7 @@ class SceneRequest:
         instruction: what to do, for example "make it night".
         method: a name of `SCENE_METHODS`.
         prior: name, hub name or folder for `load_prior`; it must be an editor.
-        size: shorter side of the photographs in pixels; the model's picture by default, or the photographs' own if
+        size: shorter side of the photographs in pixels; the model's image by default, or the photographs' own if
             that is less.
         views: edited together in one update (one_view always takes one).
         use: how many of the training views are edited and fitted to, spread over them; all by default. The fewer, the

@@ -23,7 +23,7 @@ from scoredistill.rng import seed_of
 from scoredistill.sampling import ddim
 from scoredistill.tasks.image_editing import regions
 from scoredistill.tasks.image_editing.canvas import Canvas
-from scoredistill.tasks.image_editing.recipes import FILM_RECIPES
+from scoredistill.tasks.image_editing.recipes import VIDEO_RECIPES
 from scoredistill.tasks.image_editing.request import EditRequest
 from scoredistill.tasks.image_editing.run import Edit, edited, rows_of, windows_of
 from scoredistill.tasks.scene_editing.request import ONE_VIEW, SceneRequest
@@ -119,21 +119,21 @@ class SceneEditing:
             assert start is not None
             latents = self._sampled(canvas, start, update.salt)
         else:
-            times = FILM_RECIPES[request.method].times if update.turn == 0 else LATER
+            times = VIDEO_RECIPES[request.method].times if update.turn == 0 else LATER
             sweeps = self._sweeps(update.turn)
             latents = edited(self._edit(which, request.method, sweeps, times, start, update.salt))
-        self.photographs.pictures[which] = canvas.decode(latents).to(self.photographs.pictures)
+        self.photographs.images[which] = canvas.decode(latents).to(self.photographs.images)
         self.canvas.encoded += canvas.encoded
         self.canvas.decoded += canvas.decoded
 
     def _edit(
-        self, which: Int[Tensor, "k"], method: str, sweeps: int, times: tuple[float, float], start: Tensor | None,
+        self, which: Int[Tensor, " k"], method: str, sweeps: int, times: tuple[float, float], start: Tensor | None,
         salt: int,
     ) -> Edit:  # fmt: skip
         request = self.request
         asked = EditRequest(
             request.instruction, method, request.prior, sweeps=sweeps, text_scale=request.text_scale,
-            image_scale=request.image_scale, kernel=request.kernel, film=True, seed=request.seed,
+            image_scale=request.image_scale, kernel=request.kernel, video=True, seed=request.seed,
         ).complete()  # fmt: skip
         canvas = self.canvas.some(which)
         where = regions.make(request.instruction, (), canvas.size)
@@ -164,7 +164,7 @@ class Update:
         salt: of their noise.
     """
 
-    which: Int[Tensor, "k"]
+    which: Int[Tensor, " k"]
     turn: int
     salt: int
 

@@ -1,4 +1,4 @@
-"""A film of any length and size, edited by an instruction.
+"""A video of any length and size, edited by an instruction.
 
 result = edit_video("bikes.mp4", "make it night", out="runs/night")      # runs/night/edited.mp4, with the sound
 
@@ -56,26 +56,26 @@ def edit_video(
     device: str | torch.device | None = None,
     **settings: Any,
 ) -> VideoResult:
-    """Edit a film.
+    """Edit a video.
 
     Args:
-        video: a film, an animated picture, a folder of frames, a `Video`, or frames in memory.
+        video: a video, an animated image, a folder of frames, a `Video`, or frames in memory.
         instruction: what to do; may be empty if there are regions.
         prior: for `load_prior`, or a loaded prior; it must be an instruction editor.
         method: a name of `EDIT_RECIPES`.
-        out: folder for the film, settings and report. Without it the frames come back in memory.
-        file: name of the film in `out`; its suffix says what is written (`VideoWriter`), none is a folder of frames.
+        out: folder for the video, settings and report. Without it the frames come back in memory.
+        file: name of the video in `out`; its suffix says what is written (`VideoWriter`), none is a folder of frames.
         resume: go on with an interrupted run in `out`.
         progress: show a progress bar.
         dtype, device: of the networks, for `load_prior`.
         **settings: other fields of `EditRequest`.
 
     Raises:
-        ValueError: for impossible settings or an unreadable film, before the model is loaded.
+        ValueError: for impossible settings or an unreadable video, before the model is loaded.
         FloatingPointError: if the latents stop being finite.
     """
     name = str(prior) if isinstance(prior, (str, Path)) else getattr(prior, "name", type(prior).__name__)
-    request = EditRequest(instruction, method, name, film=True, **settings).complete()
+    request = EditRequest(instruction, method, name, video=True, **settings).complete()
     source = _opened(video)
     for text in request.regions:
         regions.parse(text, request.wrap)
@@ -87,12 +87,12 @@ def edit_video(
     with tempfile.TemporaryDirectory() as scratch:
         kept = Path(scratch) if folder is None else folder.open(source)
         start, counted = time.perf_counter(), Counted(model)
-        film = _Film(source, request, model, counted, kept)
-        film.edit(progress, folder)
-        path = None if folder is None else folder.film
-        frames = film.write(path, progress)
-        counts, seconds = film.counts(), time.perf_counter() - start
-        result = VideoResult(path, frames, source, request, counts, seconds, film.cuts, film.groups, film.update())
+        work = _Video(source, request, model, counted, kept)
+        work.edit(progress, folder)
+        path = None if folder is None else folder.video
+        frames = work.write(path, progress)
+        counts, seconds = work.counts(), time.perf_counter() - start
+        result = VideoResult(path, frames, source, request, counts, seconds, work.cuts, work.groups, work.update())
         if folder is not None:
             folder.finish(result)
     return result
@@ -106,8 +106,8 @@ def _opened(video: str | Path | Video | Sequence[Image.Image]) -> Video:
     return Video.of(list(video))
 
 
-class _Film:
-    """One film on its way: edited group by group, then written frame by frame; latents wait in a folder."""
+class _Video:
+    """One video on its way: edited group by group, then written frame by frame; latents wait in a folder."""
 
     def __init__(self, source: Video, request: EditRequest, prior: Any, counted: Counted, kept: Path):
         self.source, self.request, self.prior, self.counted, self.kept = source, request, prior, counted, kept
@@ -156,10 +156,10 @@ class _Film:
         self.encoded += int(spent["encoded"])
 
     def _edited(self, index: int, group: Group, folder: VideoFolder | None) -> Tensor:
-        pictures = self._work(group.start, group.stop)
-        canvas = Canvas(self.prior, pictures, self.request.wrap)
+        images = self._work(group.start, group.stop)
+        canvas = Canvas(self.prior, images, self.request.wrap)
         self.encoded += canvas.encoded
-        exchange = exchange_of(self.request, canvas, pictures)
+        exchange = exchange_of(self.request, canvas, images)
         salt = 0 if self.request.recipe.same_noise else index
         edit = Edit(self.request, canvas, self.counted, self.text, self.regions, exchange, salt=salt)
         latents = edited(edit)

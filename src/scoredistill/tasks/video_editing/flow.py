@@ -1,10 +1,10 @@
-r"""Gradients shared along the optical flow: what moves keeps its colour.
+r"""Gradients shared along the optical flow: what moves keeps its color.
 
-One round replaces the gradient of every frame by a mean with its neighbours', brought along the flow,
+One round replaces the gradient of every frame by a mean with its neighbors', brought along the flow,
 
     g_f  <-  ( g_f + 1/2 v_- W_- g_{f-1} + 1/2 v_+ W_+ g_{f+1} ) / ( 1 + 1/2 v_- + 1/2 v_+ ),
 
-where W samples the neighbour where the flow leads and v is 1 where the pixel is seen there and 0 where it is not. k
+where W samples the neighbor where the flow leads and v is 1 where the pixel is seen there and 0 where it is not. k
 rounds reach k frames, as a Gaussian of standard deviation about sqrt(k / 2) frames. Where nothing moves it is a mean
 over time; gradients that are the same in all frames stay as they are.
 """
@@ -28,17 +28,17 @@ class FlowExchange:
     """Shares gradients of a group's canvas along the flow of its frames.
 
     Args:
-        pictures: the source at the working size, [f, 3, h, w].
+        images: the source at the working size, [f, 3, h, w].
         size: (height, width) of the canvas, with padding.
         factor: pixels of a latent.
         rounds: see the module.
     """
 
-    def __init__(self, pictures: Float[Tensor, "f 3 h w"], size: tuple[int, int], factor: int, rounds: int = 1):
+    def __init__(self, images: Float[Tensor, "f 3 h w"], size: tuple[int, int], factor: int, rounds: int = 1):
         self.rounds = rounds
         self.onward: list[Along] = []
         self.back: list[Along] = []
-        for first, second in pairwise(pictures):
+        for first, second in pairwise(images):
             forward, backward = optical_flow(first, second), optical_flow(second, first)
             self.onward.append(_reduced(forward, visible(forward, backward), size, factor))
             self.back.append(_reduced(backward, visible(backward, forward), size, factor))
@@ -65,8 +65,8 @@ def _reduced(flow: Tensor, seen: Tensor, size: tuple[int, int], factor: int) -> 
     return small, (functional.avg_pool2d(shown, factor)[0, 0] > 0.5).to(flow)
 
 
-def exchange_of(request: EditRequest, canvas: Canvas, pictures: Float[Tensor, "f 3 h w"]) -> Exchange | None:
+def exchange_of(request: EditRequest, canvas: Canvas, images: Float[Tensor, "f 3 h w"]) -> Exchange | None:
     """The exchange along the flow of these frames that a request asks for, if it does."""
-    if not request.flow or len(pictures) < 2:
+    if not request.flow or len(images) < 2:
         return None
-    return FlowExchange(pictures, (canvas.source.shape[-2], canvas.source.shape[-1]), canvas.factor, request.flow)
+    return FlowExchange(images, (canvas.source.shape[-2], canvas.source.shape[-1]), canvas.factor, request.flow)

@@ -1,7 +1,7 @@
-"""How a film is cut into groups of frames that are edited together, and how neighbouring groups become one.
+"""How a video is cut into groups of frames that are edited together, and how neighboring groups become one.
 
 Groups follow each other within a scene and share `overlap` frames, over which the latents of one fade into those of the
-next; none reaches across a cut. Memory is that of a group, however long the film is.
+next; none reaches across a cut. Memory is that of a group, however long the video is.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Group:
 
 
 def groups_of(frames: int, size: int, overlap: int, cuts: Sequence[int] = ()) -> list[Group]:
-    """The groups of a film.
+    """The groups of a video.
 
     Args:
         frames: how many there are.
@@ -48,7 +48,7 @@ def groups_of(frames: int, size: int, overlap: int, cuts: Sequence[int] = ()) ->
     return made
 
 
-def faded(before: Float[Tensor, "o *d"], after: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
+def faded(before: Float[Tensor, " o *d"], after: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
     """`after`, whose first frames come in linearly over the last ones of the group before."""
     o = len(before)
     share = (torch.arange(1, o + 1) / (o + 1)).to(after).reshape(-1, *[1] * (after.ndim - 1))

@@ -1,6 +1,6 @@
-"""The output folder of an edited film: config.json, preview.png, the film, result.json and report.html.
+"""The output folder of an edited video: config.json, preview.png, the video, result.json and report.html.
 
-Latents of finished groups wait in .groups/ until the film is whole; a stopped run goes on from them.
+Latents of finished groups wait in .groups/ until the video is whole; a stopped run goes on from them.
 """
 
 import hashlib
@@ -21,17 +21,17 @@ from scoredistill.tasks.image_editing.request import EditRequest
 from scoredistill.tasks.run_directory import RunFolder
 from scoredistill.tasks.video_editing.groups import Group
 
-SIDE = 480  # pixels of the films in a report
+SIDE = 480  # pixels of the videos in a report
 FRAME = re.compile(r"\d{6,}\.png$|times\.txt$")  # what a folder of frames holds
-FILM_FRAMES = 150  # in a report, at most
+VIDEO_FRAMES = 150  # in a report, at most
 
 
 class VideoFolder(RunFolder):
-    """Writes an edited film. Making the object checks, `open` begins.
+    """Writes an edited video. Making the object checks, `open` begins.
 
     Args:
         path, request, resume: see `RunFolder`.
-        file: name of the film.
+        file: name of the video.
     """
 
     leftovers = ("preview.png", "result.json", "report.html", ".groups/*")
@@ -40,34 +40,36 @@ class VideoFolder(RunFolder):
     def __init__(self, path: Path, request: EditRequest, file: str, resume: bool = False):
         if file.startswith(".") or Path(file).name != file:
             raise ValueError(f"{file!r} must be a name without a folder, such as edited.mp4")
-        self.film = path / file
+        self.video = path / file
         super().__init__(path, request, resume)
-        if self.film.is_dir() and any(not FRAME.match(p.name) for p in self.film.iterdir()):
-            raise ValueError(f"{self.film} holds other files: give another name for --file")
-        VideoWriter(self.film if not self.film.is_dir() else path / "new", 2, 2, times=[0.0])  # refuses what it cannot
+        if self.video.is_dir() and any(not FRAME.match(p.name) for p in self.video.iterdir()):
+            raise ValueError(f"{self.video} holds other files: give another name for --file")
+        VideoWriter(
+            self.video if not self.video.is_dir() else path / "new", 2, 2, times=[0.0]
+        )  # refuses what it cannot
 
     def open(self, source: Video) -> Path:
         """Begin writing; the folder for latents.
 
         Raises:
-            ValueError: if the run to go on with was of another film.
+            ValueError: if the run to go on with was of another video.
         """
         first = hashlib.sha256(next(iter(source.frames(0, 1))).tobytes()).hexdigest()
         facts = {"frames": len(source), "height": source.height, "width": source.width, "first frame": first}
         continued = self.resume and self._checkpoint.is_dir()
         if continued and any(json.loads(self._config.read_text()).get(k) != v for k, v in facts.items()):
-            raise ValueError(f"the run in {self.path} edits another film: give the same to resume")
+            raise ValueError(f"the run in {self.path} edits another video: give the same to resume")
         self._begin(continued, facts)
-        if self.film.is_dir():
-            shutil.rmtree(self.film)
+        if self.video.is_dir():
+            shutil.rmtree(self.video)
         else:
-            self.film.unlink(missing_ok=True)
+            self.video.unlink(missing_ok=True)
         self._checkpoint.mkdir(exist_ok=True)
         return self._checkpoint
 
-    def preview(self, picture: Image.Image) -> None:
-        """What the film looks like so far."""
-        picture.save(self.path / "preview.png")
+    def preview(self, image: Image.Image) -> None:
+        """What the video looks like so far."""
+        image.save(self.path / "preview.png")
 
     def finish(self, result: "VideoResult") -> None:
         """Write the report; remove what was needed to resume."""
@@ -81,10 +83,10 @@ class VideoFolder(RunFolder):
         request = result.request
         title = request.instruction or ", ".join(request.regions)
         page = Page(title, f"{request.method} on {request.prior}: {request.recipe.says}").command(self.command)
-        films = {}
-        for label, film in (("source", result.source), ("edited", open_video(self.film))):
-            films[label] = small(film, self._checkpoint / f"{label}.mp4")
-        page.videos(films, f"The first {FILM_FRAMES} frames." if facts["frames"] > FILM_FRAMES else "")
+        videos = {}
+        for label, video in (("source", result.source), ("edited", open_video(self.video))):
+            videos[label] = small(video, self._checkpoint / f"{label}.mp4")
+        page.videos(videos, f"The first {VIDEO_FRAMES} frames." if facts["frames"] > VIDEO_FRAMES else "")
         page.heading("Cost").key_values({**facts, **cost(result.counts, result.seconds, result.update)})
         return page.heading("Settings").key_values({**asdict(request), "version": __version__})
 
@@ -93,13 +95,13 @@ class VideoFolder(RunFolder):
         return self.path / ".groups"
 
 
-def small(film: Video, path: Path, side: int = SIDE, frames: int = FILM_FRAMES) -> Path:
-    """The beginning of a film, reduced, as an mp4 that a report can hold."""
-    share = min(1.0, side / max(film.height, film.width))
-    height, width = (max(2, round(n * share) // 2 * 2) for n in (film.height, film.width))
-    count = min(frames, len(film))
-    with VideoWriter(path, height, width, times=film.times[:count]) as out:
-        for frame in film.frames(0, count):
+def small(video: Video, path: Path, side: int = SIDE, frames: int = VIDEO_FRAMES) -> Path:
+    """The beginning of a video, reduced, as an mp4 that a report can hold."""
+    share = min(1.0, side / max(video.height, video.width))
+    height, width = (max(2, round(n * share) // 2 * 2) for n in (video.height, video.width))
+    count = min(frames, len(video))
+    with VideoWriter(path, height, width, times=video.times[:count]) as out:
+        for frame in video.frames(0, count):
             out.write(_resized(frame, (width, height)))
     return path
 
@@ -113,7 +115,7 @@ class VideoResult:
     """What came out.
 
     Attributes:
-        path: the film that was written, if there is a folder.
+        path: the video that was written, if there is a folder.
         frames: the edited frames, if there is none.
         source: what was edited.
         request: every setting filled in.

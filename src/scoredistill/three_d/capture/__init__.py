@@ -1,6 +1,6 @@
-"""Posed pictures of real or made scenes: read, written, and put upright.
+"""Posed images of real or made scenes: read, written, and put upright.
 
-    capture, similarity = normalised(read_capture("folder", size=96))
+    capture, similarity = normalized(read_capture("folder", size=96))
 
 Folders of nerfstudio (transforms.json), of the original NeRF (transforms_train.json) and of COLMAP (text) are read.
 """
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from scoredistill.three_d.capture.colmap import find_model, read_colmap, write_colmap
 from scoredistill.three_d.capture.frames import load
-from scoredistill.three_d.capture.scene import Capture, Similarity, normalised
+from scoredistill.three_d.capture.scene import Capture, Similarity, normalized
 from scoredistill.three_d.capture.transforms import BLENDER, NERFSTUDIO, read_transforms, write_transforms
 
 __all__ = [
     "Capture",
     "Similarity",
     "is_capture",
-    "normalised",
+    "normalized",
     "read_capture",
     "write_colmap",
     "write_transforms",
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def is_capture(path: str | Path) -> bool:
-    """Whether a folder is a posed scene, not just a folder of pictures; it may still be broken."""
+    """Whether a folder is a posed scene, not just a folder of images; it may still be broken."""
     folder = Path(path)
     if not folder.is_dir():
         return False
@@ -41,15 +41,15 @@ def read_capture(
 ) -> Capture:
     """Read a posed scene; of several forms in one folder, transforms.json counts first and COLMAP last.
 
-    The world stays that of the file (see `normalised`). EXIF rotation is ignored, as COLMAP ignores it.
+    The world stays that of the file (see `normalized`). EXIF rotation is ignored, as COLMAP ignores it.
 
     Args:
         folder: with transforms.json, transforms_train.json, or COLMAP's cameras.txt and images.txt, which may lie in
             sparse/0, sparse or colmap/sparse/0.
-        size: shorter side in pixels to which larger pictures are averaged down; the intrinsics follow.
-        held_out: keep every k-th picture for testing, from the first on; 0 keeps none. By default the split of the
+        size: shorter side in pixels to which larger images are averaged down; the intrinsics follow.
+        held_out: keep every k-th image for testing, from the first on; 0 keeps none. By default the split of the
             file counts, and without one every 8th is kept, as is usual for LLFF's scenes.
-        background: RGB in [0, 1] under transparent pictures.
+        background: RGB in [0, 1] under transparent images.
 
     Raises:
         ValueError: there is no scene, or it cannot be read; one sentence says why.
@@ -60,7 +60,7 @@ def read_capture(
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
     if held_out is not None and (held_out < 0 or held_out == 1):
-        raise ValueError(f"held_out must be 0, or at least 2 to leave pictures for training, not {held_out}")
+        raise ValueError(f"held_out must be 0, or at least 2 to leave images for training, not {held_out}")
     if any((folder / name).is_file() for name in (NERFSTUDIO, *BLENDER)):
         frames, split = read_transforms(folder)
     elif find_model(folder) is not None:

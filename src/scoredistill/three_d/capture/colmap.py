@@ -5,7 +5,7 @@ right, y down and looking along +z. With F = diag(1, -1, -1) the pose of `camera
 
     rotation = R(q)^T F,        eye = -R(q)^T t
 
-Both count pixels from the upper left corner of the picture, the centre of the first one at (1/2, 1/2).
+Both count pixels from the upper left corner of the image, the center of the first one at (1/2, 1/2).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def find_model(folder: Path) -> Path | None:
 
 
 def read_colmap(folder: Path) -> list[Frame]:
-    """Frames in the order of their names; pictures lie in images/, or beside the model.
+    """Frames in the order of their names; images lie in images/, or beside the model.
 
     Raises:
         ValueError: the model is missing, binary, broken, or has a camera that is no pinhole.
@@ -44,7 +44,7 @@ def read_colmap(folder: Path) -> list[Frame]:
     if not (model / "images.txt").is_file():
         raise ValueError(f"the model in {model} is binary: run colmap model_converter with --output_type TXT")
     cameras = _cameras(model / "cameras.txt")
-    pictures = folder / "images" if (folder / "images").is_dir() else model
+    images = folder / "images" if (folder / "images").is_dir() else model
     frames = []
     for words in _images(model / "images.txt"):
         try:
@@ -52,7 +52,7 @@ def read_colmap(folder: Path) -> list[Frame]:
             size, lens = cameras[int(words[8])]
         except (ValueError, KeyError) as error:
             raise ValueError(f"images.txt is broken at {' '.join(words)!r}: check numbers and CAMERA_ID") from error
-        frames.append(Frame(words[9], pictures / words[9], _pose(numbers, words[9]), lens, size))
+        frames.append(Frame(words[9], images / words[9], _pose(numbers, words[9]), lens, size))
     return sorted(frames, key=lambda frame: frame.name)
 
 
@@ -73,7 +73,7 @@ def _cameras(path: Path) -> dict[int, tuple[tuple[int, int], tuple[float, float,
         elif model != "PINHOLE" or len(numbers) != 4:
             raise ValueError(
                 f"cameras.txt has a camera of model {model} with {len(numbers)} numbers: only PINHOLE and "
-                "SIMPLE_PINHOLE are read, so undistort the pictures first (colmap image_undistorter)"
+                "SIMPLE_PINHOLE are read, so undistort the images first (colmap image_undistorter)"
             )
         fx, fy, cx, cy = numbers
         if not np.isfinite(numbers).all() or min(fx, fy) <= 0:
@@ -83,7 +83,7 @@ def _cameras(path: Path) -> dict[int, tuple[tuple[int, int], tuple[float, float,
 
 
 def _images(path: Path) -> list[list[str]]:
-    """The ten words of each picture's first line; its second line, with points, may be empty."""
+    """The ten words of each image's first line; its second line, with points, may be empty."""
     found, points = [], False
     for line in _lines(path):
         if points:
@@ -140,7 +140,7 @@ def _quaternion(turn: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, 4]:
 
 
 def write_colmap(capture: Capture, folder: str | Path) -> Path:
-    """Write a scene as a model of COLMAP: sparse/0 with cameras, images and no points, and pictures as PNG in images/.
+    """Write a scene as a model of COLMAP: sparse/0 with cameras, images and no points, and images as PNG in images/.
 
     The form has no room for the split, alpha and depth.
 
@@ -148,7 +148,7 @@ def write_colmap(capture: Capture, folder: str | Path) -> Path:
         The folder sparse/0.
 
     Raises:
-        ValueError: two pictures would get one name.
+        ValueError: two images would get one name.
     """
     folder = Path(folder)
     names = write_images(capture, folder, ".png")
@@ -158,7 +158,7 @@ def write_colmap(capture: Capture, folder: str | Path) -> Path:
     lenses: dict[tuple[float, ...], int] = {}
     images = ["# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME, then a line of points"]
     for i, name in enumerate(names):
-        lens = (*capture.cameras.focal[i].tolist(), *capture.cameras.centre[i].tolist())
+        lens = (*capture.cameras.focal[i].tolist(), *capture.cameras.center[i].tolist())
         key = lenses.setdefault(lens, len(lenses) + 1)
         pose = capture.cameras.poses[i].double().numpy()
         turn = (pose[:3, :3] @ FLIP).T

@@ -1,4 +1,4 @@
-"""Frames as files name them, before their pictures are read; and the reading, at one size."""
+"""Frames as files name them, before their images are read; and the reading, at one size."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from scoredistill.three_d.camera import Cameras
 from scoredistill.three_d.capture.scene import Capture
 
 Pixels = np.ndarray | None  # of one quantity, which a file may lack
-DEPTH_UNITS = 1000  # of a depth picture of 16 bits, per unit of the world: nerfstudio's millimetres
+DEPTH_UNITS = 1000  # of a depth image of 16 bits, per unit of the world: nerfstudio's millimetres
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a posed scene.
+    """One image of a posed scene.
 
     Args:
-        name: of the picture, for people and exports.
-        path: of the picture.
+        name: of the image, for people and exports.
+        path: of the image.
         pose: camera to world in the convention of `camera`, [4, 4], float64.
         lens: fx, fy, cx, cy in pixels, or the horizontal field of view in radians.
-        size: (width, height) for which the lens holds; None for that of the picture.
-        alpha: a gray picture of the covered parts.
-        depth: a picture of 16 bits, in 1/1000 of the world's unit.
+        size: (width, height) for which the lens holds; None for that of the image.
+        alpha: a gray image of the covered parts.
+        depth: an image of 16 bits, in 1/1000 of the world's unit.
     """
 
     name: str
@@ -47,30 +47,30 @@ class Frame:
 def load(
     frames: Sequence[Frame], held_out: Sequence[int], size: int | None, background: tuple[float, float, float]
 ) -> Capture:
-    """Read the pictures of all frames.
+    """Read the images of all frames.
 
     Args:
         frames: at least two.
         held_out: indices, in increasing order.
-        size: shorter side to which larger pictures are averaged down, by area; None for no change.
-        background: RGB in [0, 1] under transparent pictures.
+        size: shorter side to which larger images are averaged down, by area; None for no change.
+        background: RGB in [0, 1] under transparent images.
 
     Raises:
-        ValueError: pictures are missing, unreadable or of several sizes, poses are no rigid motions, or there are
+        ValueError: images are missing, unreadable or of several sizes, poses are no rigid motions, or there are
             fewer than two frames.
     """
     if len(frames) < 2:
-        raise ValueError(f"a scene needs at least two posed pictures, not {len(frames)}")
+        raise ValueError(f"a scene needs at least two posed images, not {len(frames)}")
     _check_poses(frames)
     missing = [frame.path.name for frame in frames if not frame.path.is_file()]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ValueError(f"pictures are missing in {frames[0].path.parent}: {', '.join(missing[:3])}{more}")
+        raise ValueError(f"images are missing in {frames[0].path.parent}: {', '.join(missing[:3])}{more}")
     read = [_read(frame, size, background) for frame in frames]
-    sizes = sorted({(picture.shape[1], picture.shape[0]) for picture, *_ in read})
+    sizes = sorted({(image.shape[1], image.shape[0]) for image, *_ in read})
     if len(sizes) > 1:
         named = ", ".join(f"{w}x{h}" for w, h in sizes[:3])
-        raise ValueError(f"all pictures must come to one size, not {named}: crop or resize them first")
+        raise ValueError(f"all images must come to one size, not {named}: crop or resize them first")
     images, lenses, alphas, depths = zip(*read, strict=True)
     lens = torch.tensor(np.stack(lenses), dtype=torch.float32)
     poses = torch.tensor(np.stack([frame.pose for frame in frames]), dtype=torch.float32)
@@ -98,7 +98,7 @@ def _check_poses(frames: Sequence[Frame]) -> None:
 
 def _read(frame: Frame, size: int | None, background: Sequence[float]) -> tuple[np.ndarray, np.ndarray, Pixels, Pixels]:
     """RGB [h, w, 3], lens [4], and alpha and depth [h, w, 1] or None, at the size wanted."""
-    rgb, alpha = _picture(frame.path, background)
+    rgb, alpha = _image(frame.path, background)
     height, width = rgb.shape[:2]
     lens = _lens(frame, width, height)
     if alpha is None and frame.alpha is not None:
@@ -116,8 +116,8 @@ def _read(frame: Frame, size: int | None, background: Sequence[float]) -> tuple[
     return shrunk(rgb, new), lens, alpha, depth
 
 
-def _picture(path: Path, background: Sequence[float]) -> tuple[np.ndarray, Pixels]:
-    """RGB [h, w, 3] in [0, 1] over the background, and alpha [h, w, 1] of a transparent picture."""
+def _image(path: Path, background: Sequence[float]) -> tuple[np.ndarray, Pixels]:
+    """RGB [h, w, 3] in [0, 1] over the background, and alpha [h, w, 1] of a transparent image."""
     with _opened(path) as image:
         if not image.has_transparency_data:
             return np.asarray(image.convert("RGB"), np.float32) / 255, None
@@ -127,13 +127,13 @@ def _picture(path: Path, background: Sequence[float]) -> tuple[np.ndarray, Pixel
 
 
 def _gray(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Numbers of a gray picture as they are, [h, w, 1]."""
+    """Numbers of a gray image as they are, [h, w, 1]."""
     if not path.is_file():
-        raise ValueError(f"there is no picture {path}: check the name in the file of the scene")
+        raise ValueError(f"there is no image {path}: check the name in the file of the scene")
     with _opened(path) as image:
         values = np.asarray(image if image.mode.startswith("I") else image.convert("L"), np.float32)
     if values.shape != size:
-        raise ValueError(f"{path.name} must have the size of its picture, {size[1]}x{size[0]}")
+        raise ValueError(f"{path.name} must have the size of its image, {size[1]}x{size[0]}")
     return values[..., None]
 
 
@@ -144,11 +144,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             image.load()
             yield image
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path.name} is not a picture that can be read: save it again as PNG or JPEG") from error
+        raise ValueError(f"{path.name} is not an image that can be read: save it again as PNG or JPEG") from error
 
 
 def _lens(frame: Frame, width: int, height: int) -> np.ndarray:
-    """fx, fy, cx, cy for the picture as it is on disk."""
+    """fx, fy, cx, cy for the image as it is on disk."""
     if isinstance(frame.lens, float):
         focal = width / 2 / math.tan(frame.lens / 2)
         return np.array([focal, focal, width / 2, height / 2])
@@ -159,7 +159,7 @@ def _lens(frame: Frame, width: int, height: int) -> np.ndarray:
 
 
 def shrunk(values: Float[np.ndarray, "h w c"], size: tuple[int, int]) -> Float[np.ndarray, "a b c"]:
-    """A smaller picture [a, b, c] whose pixels are exact means over the area that they cover."""
+    """A smaller image [a, b, c] whose pixels are exact means over the area that they cover."""
     rows, columns = _shares(values.shape[0], size[0]), _shares(values.shape[1], size[1])
     return np.einsum("ah,hbc->abc", rows, np.einsum("bw,hwc->hbc", columns, values, optimize=True), optimize=True)
 
@@ -171,5 +171,5 @@ def _shares(old: int, new: int) -> Float[np.ndarray, "new old"]:
     return (np.maximum(right - left, 0) * (new / old)).astype(np.float32)
 
 
-def _stack(pictures: Sequence[np.ndarray]) -> Float[Tensor, "n c h w"]:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().contiguous()
+def _stack(images: Sequence[np.ndarray]) -> Float[Tensor, "n c h w"]:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().contiguous()

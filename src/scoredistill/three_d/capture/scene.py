@@ -1,4 +1,4 @@
-r"""Posed pictures as one value, and the similarity that puts their world upright.
+r"""Posed images as one value, and the similarity that puts their world upright.
 
 The point nearest to all optical axes, with eyes o_i and directions d_i, solves
 
@@ -16,23 +16,23 @@ from torch import Tensor
 
 from scoredistill.three_d.camera import Cameras
 
-NEAR_ORIGIN, DISTANCES, TILT = 0.5, (2.0, 5.0), 45.0  # what `normalised` takes for upright; TILT in degrees
+NEAR_ORIGIN, DISTANCES, TILT = 0.5, (2.0, 5.0), 45.0  # what `normalized` takes for upright; TILT in degrees
 
 
 @dataclass(frozen=True)
 class Capture:
-    """n posed pictures of one scene.
+    """n posed images of one scene.
 
     Args:
         images: RGB in [0, 1], [n, 3, h, w].
-        cameras: one for each picture.
+        cameras: one for each image.
         names: file names, with / between folders and without "images/".
         held_out: indices kept for testing, in increasing order; the others are for training.
         alpha: covered part of each pixel, in [0, 1].
         depth: along the axis of the camera, in units of the world; 0 where it is not known.
 
     Raises:
-        ValueError: the parts do not fit together, or no picture is left for training.
+        ValueError: the parts do not fit together, or no image is left for training.
     """
 
     images: Float[Tensor, "n 3 h w"]
@@ -45,13 +45,13 @@ class Capture:
     def __post_init__(self) -> None:
         n, size = len(self.images), tuple(self.images.shape[2:])
         if len(self.cameras) != n or len(self.names) != n:
-            raise ValueError(f"{n} pictures need as many cameras and names, not {len(self.cameras)}, {len(self.names)}")
+            raise ValueError(f"{n} images need as many cameras and names, not {len(self.cameras)}, {len(self.names)}")
         if size != tuple(self.cameras.size):
-            raise ValueError(f"pictures of {size[1]}x{size[0]} pixels need cameras of that size")
+            raise ValueError(f"images of {size[1]}x{size[0]} pixels need cameras of that size")
         if list(self.held_out) != sorted(set(self.held_out)) or not set(self.held_out) <= set(range(n)):
             raise ValueError(f"held_out must be increasing indices below {n}, not {self.held_out}")
         if n and len(self.held_out) == n:
-            raise ValueError("all pictures are held out: leave some for training")
+            raise ValueError("all images are held out: leave some for training")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -64,34 +64,34 @@ class Capture:
 
 @dataclass(frozen=True)
 class Similarity:
-    """x -> scale rotation (x - centre)."""
+    """x -> scale rotation (x - center)."""
 
     scale: float
     rotation: Float[Tensor, "3 3"]
-    centre: Float[Tensor, 3]
+    center: Float[Tensor, 3]
 
     def __call__(self, points: Float[Tensor, "m 3"]) -> Float[Tensor, "m 3"]:
         """Points of the old world in the new one."""
-        return self.scale * (points - self.centre.to(points)) @ self.rotation.to(points).T
+        return self.scale * (points - self.center.to(points)) @ self.rotation.to(points).T
 
     def inverse(self) -> Similarity:
         """From the new world to the old one."""
-        return Similarity(1 / self.scale, self.rotation.T, -self.scale * self.rotation @ self.centre)
+        return Similarity(1 / self.scale, self.rotation.T, -self.scale * self.rotation @ self.center)
 
     def cameras(self, cameras: Cameras) -> Cameras:
-        """The same cameras in the new world; their pictures do not change."""
+        """The same cameras in the new world; their images do not change."""
         poses = cameras.poses.clone()
         poses[:, :3, :3] = self.rotation.to(poses) @ cameras.poses[:, :3, :3]
         poses[:, :3, 3] = self(cameras.eyes)
         return replace(cameras, poses=poses)
 
     def capture(self, capture: Capture) -> Capture:
-        """The same pictures in the new world; depths are scaled."""
+        """The same images in the new world; depths are scaled."""
         depth = None if capture.depth is None else capture.depth * self.scale
         return replace(capture, cameras=self.cameras(capture.cameras), depth=depth)
 
 
-def normalised(capture: Capture, distance: float = 3.0, always: bool = False) -> tuple[Capture, Similarity]:
+def normalized(capture: Capture, distance: float = 3.0, always: bool = False) -> tuple[Capture, Similarity]:
     """Move the world so that its thing is at the origin, upright and of the size that the library expects.
 
     The point nearest to all optical axes becomes the origin, the mean of the cameras' up directions +z (by the
@@ -118,18 +118,18 @@ def normalised(capture: Capture, distance: float = 3.0, always: bool = False) ->
     across = torch.eye(3, dtype=poses.dtype) - axes[:, :, None] * axes[:, None, :]
     if float(torch.linalg.eigvalsh(across.mean(0))[0]) < 1e-6:
         raise ValueError("all cameras look along one direction: there is no point that they look at")
-    centre = torch.linalg.solve(across.sum(0), torch.einsum("nij,nj->i", across, eyes))
-    mean = float((eyes - centre).norm(dim=-1).mean())
+    center = torch.linalg.solve(across.sum(0), torch.einsum("nij,nj->i", across, eyes))
+    mean = float((eyes - center).norm(dim=-1).mean())
     if mean < 1e-9:
         raise ValueError("all cameras stand in one place: there is nothing to tell the size of the scene by")
     if float(ups.norm()) < 1e-3:
         raise ValueError("the cameras' up directions cancel: turn the world upright by hand")
     up = ups / ups.norm()
     upright = float(up[2]) > math.cos(math.radians(TILT))
-    if not always and upright and float(centre.norm()) < NEAR_ORIGIN and DISTANCES[0] <= mean <= DISTANCES[1]:
+    if not always and upright and float(center.norm()) < NEAR_ORIGIN and DISTANCES[0] <= mean <= DISTANCES[1]:
         same = Similarity(1.0, torch.eye(3, dtype=poses.dtype), poses.new_zeros(3))
         return capture, same
-    similarity = Similarity(distance / mean, _rotation(up), centre)
+    similarity = Similarity(distance / mean, _rotation(up), center)
     moved = replace(capture.cameras, poses=poses)
     moved = similarity.cameras(moved)
     depth = None if capture.depth is None else capture.depth * similarity.scale

@@ -3,7 +3,7 @@
 Poses take camera coordinates to the world, x right, y up, looking along -z: the convention of `camera`. In the
 original form one angle stands for the lens, and there is one file for each part of the split.
 
-Two keys of a frame are our own choice. `alpha_path` is a gray picture of the covered part of each pixel (nerfstudio's
+Two keys of a frame are our own choice. `alpha_path` is a gray image of the covered part of each pixel (nerfstudio's
 `mask_path` says which pixels to train on and is not read). `depth_file_path` is nerfstudio's; depths are 16 bits in
 1/1000 of the world's unit, along the axis of the camera.
 """
@@ -36,7 +36,7 @@ def read_transforms(folder: Path) -> tuple[list[Frame], tuple[int, ...] | None]:
     """Frames of a folder, and the indices of those that its files keep for testing (None: they do not say).
 
     Raises:
-        ValueError: a file cannot be read, lacks what it needs, or its pictures are distorted.
+        ValueError: a file cannot be read, lacks what it needs, or its images are distorted.
     """
     if (folder / NERFSTUDIO).is_file():
         content = _json(folder / NERFSTUDIO)
@@ -76,7 +76,7 @@ def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: 
     bent = [key for key in DISTORTION if both.get(key)]
     if bent or both.get("camera_model", "PINHOLE") not in PINHOLES:
         what = both["camera_model"] if not bent else ", ".join(bent)
-        raise ValueError(f"{where} is distorted ({what}): undistort the pictures first")
+        raise ValueError(f"{where} is distorted ({what}): undistort the images first")
     try:
         pose = np.array(entry.get("transform_matrix"), np.float64)
         lens, size = _intrinsics(both)
@@ -85,7 +85,7 @@ def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: 
     if pose.shape not in ((3, 4), (4, 4)):
         raise ValueError(f"{where} needs a transform_matrix of 4x4 numbers")
     pose = np.concatenate([pose[:3], [[0.0, 0.0, 0.0, 1.0]]])
-    path = _picture(folder, entry["file_path"])
+    path = _image(folder, entry["file_path"])
     extra = {
         key: folder / both[name]
         for key, name in (("alpha", "alpha_path"), ("depth", "depth_file_path"))
@@ -113,8 +113,8 @@ def _intrinsics(both: dict[str, Any]) -> tuple[tuple[float, float, float, float]
     return (fx, fy, cx, cy), size
 
 
-def _picture(folder: Path, name: str) -> Path:
-    """The picture of a frame; names of the original form have no suffix."""
+def _image(folder: Path, name: str) -> Path:
+    """The image of a frame; names of the original form have no suffix."""
     path = folder / name
     if path.is_file():
         return path
@@ -125,7 +125,7 @@ def _picture(folder: Path, name: str) -> Path:
 
 
 def _name(written: str, path: Path) -> str:
-    """The written name without leading "./" and "images/", with the suffix of the picture."""
+    """The written name without leading "./" and "images/", with the suffix of the image."""
     parts = [part for part in PurePosixPath(written.replace("\\", "/")).parts if part not in (".", "..", "/")]
     if len(parts) > 1 and parts[0] == "images":
         parts = parts[1:]
@@ -147,7 +147,7 @@ def _split(content: dict[str, Any], paths: Sequence[str]) -> tuple[int, ...] | N
 
 
 def write_transforms(capture: Capture, folder: str | Path) -> Path:
-    """Write a scene in nerfstudio's form, with its split; pictures of 8 bits as PNG.
+    """Write a scene in nerfstudio's form, with its split; images of 8 bits as PNG.
 
     Writes transforms.json, images/NAME.png and, where they are known, masks/NAME.png (alpha, 8 bits) and
     depth/NAME.png (16 bits in 1/1000 of the world's unit, 0 for empty). Files of the same name are replaced.
@@ -156,11 +156,11 @@ def write_transforms(capture: Capture, folder: str | Path) -> Path:
         The path of transforms.json.
 
     Raises:
-        ValueError: two pictures would get one name, or a depth exceeds 65.535.
+        ValueError: two images would get one name, or a depth exceeds 65.535.
     """
     folder = Path(folder)
     if capture.depth is not None and float(capture.depth.max()) > LARGEST:
-        raise ValueError(f"depths beyond {LARGEST} do not fit 16 bits: normalise the scene first")
+        raise ValueError(f"depths beyond {LARGEST} do not fit 16 bits: normalize the scene first")
     names = write_images(capture, folder, ".png")
     height, width = capture.cameras.size
     frames = []
@@ -172,7 +172,7 @@ def write_transforms(capture: Capture, folder: str | Path) -> Path:
         if capture.depth is not None:
             entry["depth_file_path"] = f"depth/{name}"
             _save((capture.depth[i, 0] * DEPTH_UNITS).round().numpy().astype(np.uint16), folder / "depth" / name)
-        values = (*capture.cameras.focal[i].tolist(), *capture.cameras.centre[i].tolist())
+        values = (*capture.cameras.focal[i].tolist(), *capture.cameras.center[i].tolist())
         entry |= dict(zip(("fl_x", "fl_y", "cx", "cy"), values, strict=True))
         frames.append({**entry, "transform_matrix": capture.cameras.poses[i].tolist()})
     content: dict[str, Any] = {"camera_model": "OPENCV", "w": width, "h": height, "frames": frames}
@@ -186,16 +186,16 @@ def write_transforms(capture: Capture, folder: str | Path) -> Path:
 
 
 def write_images(capture: Capture, folder: Path, suffix: str) -> list[str]:
-    """Write the pictures below folder/images; returns their names there.
+    """Write the images below folder/images; returns their names there.
 
     Raises:
-        ValueError: two pictures would get one name, or a name leads out of the folder.
+        ValueError: two images would get one name, or a name leads out of the folder.
     """
     names = [PurePosixPath(name).with_suffix(suffix).as_posix() for name in capture.names]
     if len(set(names)) < len(names):
-        raise ValueError(f"two pictures would be named {max(names, key=names.count)}: rename one")
+        raise ValueError(f"two images would be named {max(names, key=names.count)}: rename one")
     if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in names):
-        raise ValueError("names of pictures must lie within the folder of the scene")
+        raise ValueError("names of images must lie within the folder of the scene")
     for name, image in zip(names, to_pil(capture.images), strict=True):
         path = folder / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -60,8 +60,8 @@ class Layout:
         return sum(self.rows(i) for i in range(level))
 
     def index(
-        self, i: Int[Tensor, "*#n"], j: Int[Tensor, "*#n"], k: Int[Tensor, "*#n"], level: int
-    ) -> Int[Tensor, "*n"]:
+        self, i: Int[Tensor, " *#n"], j: Int[Tensor, " *#n"], k: Int[Tensor, " *#n"], level: int
+    ) -> Int[Tensor, " *n"]:
         """Rows of vertices (i, j, k) within a level."""
         side, rows = self.resolution(level), self.rows(level)
         if side**3 <= rows:

@@ -1,8 +1,8 @@
 """Meshes in files: GLB for browsers, Blender and game engines, OBJ and PLY for other programs; through trimesh.
 
 glTF is y up and its front looks along +z, so a point (x, y, z) becomes (x, z, -y): ours is z up, the front along -y.
-OBJ and PLY, which have no convention, keep our axes. Fields give colours as screens show them (sRGB). That is what
-pictures hold; colours of vertices are linear in glTF, and are converted.
+OBJ and PLY, which have no convention, keep our axes. Fields give colors as screens show them (sRGB). That is what
+images hold; colors of vertices are linear in glTF, and are converted.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def write_glb(
     unlit: bool = False,
     device: torch.device | str = "cpu",
 ) -> Path:
-    """Write a .glb with the field's colours in a picture; without a field, or texture None, with coloured vertices.
+    """Write a .glb with the field's colors in an image; without a field, or texture None, with colored vertices.
 
     Args:
         field: what the mesh was extracted from.
-        texture: texels on each side of the picture.
-        unlit: viewers show the colours as they are, without lights; for fields whose colours hold their shading.
+        texture: texels on each side of the image.
+        unlit: viewers show the colors as they are, without lights; for fields whose colors hold their shading.
         device: where the field wants its points.
 
     Raises:
@@ -55,12 +55,12 @@ def write_glb(
 
 
 def write_obj(mesh: Mesh, path: str | Path) -> Path:
-    """Write an .obj with coloured vertices (x y z r g b), in our axes."""
+    """Write an .obj with colored vertices (x y z r g b), in our axes."""
     return _write(path, _plain(mesh).export(file_type="obj", include_normals=True))
 
 
 def write_ply(mesh: Mesh, path: str | Path) -> Path:
-    """Write a binary .ply with coloured vertices, in our axes."""
+    """Write a binary .ply with colored vertices, in our axes."""
     return _write(path, _plain(mesh).export(file_type="ply", vertex_normal=True))
 
 
@@ -71,7 +71,7 @@ def y_up(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
 
 
 def linear(rgb: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-    """Light from colours of a screen (IEC 61966-2-1)."""
+    """Light from colors of a screen (IEC 61966-2-1)."""
     return torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
 
 
@@ -91,7 +91,7 @@ def _bytes(values: Float[Tensor, "n k"]) -> Any:
 
 
 def _unlit(tree: dict[str, Any]) -> None:
-    """Mark all materials as unlit; coloured vertices get a material for that."""
+    """Mark all materials as unlit; colored vertices get a material for that."""
     extension: dict[str, Any] = {"KHR_materials_unlit": {}}
     tree["extensionsUsed"] = [*tree.get("extensionsUsed", []), *extension]
     materials = tree.setdefault("materials", [{"pbrMetallicRoughness": {"metallicFactor": 0.0}}])

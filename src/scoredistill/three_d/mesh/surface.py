@@ -26,14 +26,14 @@ HALVINGS = 8  # of an edge of the grid: vertices are exact to 1/256 of a cell
 
 @dataclass(frozen=True)
 class Mesh:
-    """A surface of triangles, seen from outside against the clock.
+    """A surface of triangles, seen from outside against the time schedule.
 
     Args:
         vertices: positions, [v, 3].
         normals: unit vectors outwards, smooth over the surface, [v, 3].
         colors: in [0, 1], [v, 3].
         faces: numbers of vertices, [f, 3].
-        inset: how far under the surface the colours were taken.
+        inset: how far under the surface the colors were taken.
     """
 
     vertices: Float[Tensor, "v 3"]
@@ -73,13 +73,13 @@ def extract(
     Cavities are filled, since nobody sees them.
 
     Args:
-        field: points [n, 3] -> (densities [n], colours [n, 3]).
-        resolution: cells along each side of the cube; the field is asked at their centres.
+        field: points [n, 3] -> (densities [n], colors [n, 3]).
+        resolution: cells along each side of the cube; the field is asked at their centers.
         threshold: opacity at the surface, between 0 and 1; less makes things thicker.
         thickness: of the layer that has this opacity; with the default a density of 22 is on the surface.
         radius: of the ball that is looked at, as renderers do; None for all of the cube.
         floaters: pieces with less than this share of the faces of the largest piece are left out.
-        inset: colours are taken so many cells under the surface, where the field is no longer fog.
+        inset: colors are taken so many cells under the surface, where the field is no longer fog.
         chunk: points asked for at once.
         device: where the field wants its points.
 
@@ -95,13 +95,13 @@ def extract(
         alpha = 1 - torch.exp(-thickness * ask(_densities(field), points, chunk, device)[0])
         return alpha if radius is None else torch.where(points.norm(dim=-1) < radius, alpha, 0)
 
-    alpha = opaque(_centres(resolution)).reshape(3 * (resolution,))
+    alpha = opaque(_centers(resolution)).reshape(3 * (resolution,))
     if not bool(alpha.isfinite().all()):
         raise ValueError("the field has densities that are not finite: go back to an earlier checkpoint")
     if not float(alpha.max()) > threshold:
         raise ValueError(
             f"nothing is solid: layers of {thickness:.3g} have at most opacity {float(alpha.max()):.2g}, "
-            f"below the threshold {threshold:g}; optimise longer or lower the threshold"
+            f"below the threshold {threshold:g}; optimize longer or lower the threshold"
         )
     vertices, faces = _marched(alpha, threshold)
     vertices = _refined(vertices, opaque, threshold, resolution)
@@ -115,27 +115,27 @@ def extract(
 @torch.no_grad()
 def ask(
     field: Field, points: Float[Tensor, "n 3"], chunk: int = 2**18, device: torch.device | str = "cpu"
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n 3"]]:
-    """Densities and colours, asked for part by part; points out of the cube are moved to its sides."""
+) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]:
+    """Densities and colors, asked for part by part; points out of the cube are moved to its sides."""
     parts = [field(part.clamp(-1, 1).to(device)) for part in points.split(chunk)]
     density, rgb = (torch.cat([part[i].float().cpu() for part in parts]) for i in (0, 1))
     return density, rgb
 
 
 def _densities(field: Field) -> Field:
-    """The field without its colours, if its class can be asked for densities alone."""
+    """The field without its colors, if its class can be asked for densities alone."""
     density = getattr(field, "density", None)
     return field if density is None else lambda points: (density(points), points)
 
 
-def _centres(resolution: int) -> Float[Tensor, "n 3"]:
-    """Centres of the cells, z fastest."""
+def _centers(resolution: int) -> Float[Tensor, "n 3"]:
+    """Centers of the cells, z fastest."""
     line = (torch.arange(resolution) + 0.5) * (2 / resolution) - 1
     return torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
 
 
 def _marched(alpha: Float[Tensor, "r r r"], threshold: float) -> tuple[Float[Tensor, "v 3"], Int[Tensor, "f 3"]]:
-    """Vertices in units of cells, 0 at the centre of the first one, and faces; all around lies an empty cell."""
+    """Vertices in units of cells, 0 at the center of the first one, and faces; all around lies an empty cell."""
     measure = needed("skimage.measure", "scikit-image")
     padded = np.pad(alpha.numpy(), 1)
     vertices, faces, _, _ = measure.marching_cubes(padded, threshold, gradient_direction="ascent")
@@ -169,7 +169,7 @@ def _refined(
 def _main_pieces(
     vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], floaters: float
 ) -> tuple[Float[Tensor, "w 3"], Int[Tensor, "g 3"]]:
-    """Without small pieces and without the walls of cavities, which enclose a negative volume."""
+    """Without small pieces and without the image grids of cavities, which enclose a negative volume."""
     sparse = needed("scipy.sparse", "scikit-image")
     graph = needed("scipy.sparse.csgraph", "scikit-image")
     i, j = faces[:, [0, 1]].flatten().numpy(), faces[:, [1, 2]].flatten().numpy()
@@ -202,7 +202,7 @@ def _crossed(corners: Float[Tensor, "f 3 3"]) -> Float[Tensor, "f 3"]:
     return torch.linalg.cross(b - a, c - a, dim=-1)
 
 
-def _volumes(corners: Float[Tensor, "f 3 3"]) -> Float[Tensor, "f"]:
+def _volumes(corners: Float[Tensor, "f 3 3"]) -> Float[Tensor, " f"]:
     """Of the pyramids from the origin to the triangles: their sum is the volume of what they enclose."""
     a, b, c = corners.double().unbind(1)
     return (a * torch.linalg.cross(b, c, dim=-1)).sum(-1) / 6

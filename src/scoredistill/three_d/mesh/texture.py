@@ -1,11 +1,11 @@
-r"""Colours of a surface in one picture: it is cut into charts that lie flat (xatlas), and each texel asks the field.
+r"""Colors of a surface in one image: it is cut into charts that lie flat (xatlas), and each texel asks the field.
 
-A texel whose centre has barycentric coordinates (a, b, c) in a triangle of the atlas stands for the point
-a A + b B + c C of the surface. Its colour is that of the field a little under this point, along the normal. Texels just
-outside a chart continue its nearest triangle, and all others copy the nearest texel that has a colour, so
+A texel whose center has barycentric coordinates (a, b, c) in a triangle of the atlas stands for the point
+a A + b B + c C of the surface. Its color is that of the field a little under this point, along the normal. Texels just
+outside a chart continue its nearest triangle, and all others copy the nearest texel that has a color, so
 that no interpolation meets an empty one.
 
-Positions in the picture: u to the right and v upwards, in [0, 1], as in OpenGL; the centre of texel (row i, column j)
+Positions in the image: u to the right and v upwards, in [0, 1], as in OpenGL; the center of texel (row i, column j)
 of s x s is at ((j + 1/2) / s, 1 - (i + 1/2) / s).
 """
 
@@ -25,12 +25,12 @@ CANDIDATES = 2**20  # pairs of triangle and texel that are looked at together
 
 @dataclass(frozen=True)
 class Baked:
-    """A surface with a picture laid over it.
+    """A surface with an image laid over it.
 
     Args:
         mesh: vertices on a cut between two charts are there twice.
-        uv: position of each vertex in the picture, in [0, 1], [v, 2].
-        texture: colours in [0, 1], [3, s, s].
+        uv: position of each vertex in the image, in [0, 1], [v, 2].
+        texture: colors in [0, 1], [3, s, s].
     """
 
     mesh: Mesh
@@ -39,7 +39,7 @@ class Baked:
 
 
 def bake(mesh: Mesh, field: Field, texture: int = 512, device: torch.device | str = "cpu") -> Baked:
-    """Lay out the surface and fill a picture of texture x texture texels with the field's colours.
+    """Lay out the surface and fill an image of texture x texture texels with the field's colors.
 
     Raises:
         ValueError: fewer than 16 texels, or xatlas or SciPy missing.
@@ -47,19 +47,19 @@ def bake(mesh: Mesh, field: Field, texture: int = 512, device: torch.device | st
     if texture < 16:
         raise ValueError(f"a texture needs at least 16 texels, not {texture}")
     mesh, uv = _laid_out(mesh, texture)
-    row, corner = rasterise(torch.stack([uv[:, 0], 1 - uv[:, 1]], -1)[mesh.faces] * texture, texture)
+    row, corner = rasterize(torch.stack([uv[:, 0], 1 - uv[:, 1]], -1)[mesh.faces] * texture, texture)
     filled = row >= 0
     points, normals = (
         torch.einsum("nk,nkd->nd", corner[filled], values[mesh.faces[row[filled]]])
         for values in (mesh.vertices, mesh.normals)
     )
     normals = torch.nn.functional.normalize(normals, dim=-1)
-    picture = torch.zeros(texture, texture, 3)
-    picture[filled] = ask(field, points - mesh.inset * normals, device=device)[1].clamp(0, 1)
+    texels = torch.zeros(texture, texture, 3)
+    texels[filled] = ask(field, points - mesh.inset * normals, device=device)[1].clamp(0, 1)
     image = needed("scipy.ndimage", "scikit-image")
     nearest = image.distance_transform_edt(~filled.numpy(), return_distances=False, return_indices=True)
     i, j = torch.from_numpy(nearest.astype(np.int64))
-    return Baked(mesh, uv, picture[i, j].permute(2, 0, 1).contiguous())
+    return Baked(mesh, uv, texels[i, j].permute(2, 0, 1).contiguous())
 
 
 def _laid_out(mesh: Mesh, texture: int) -> tuple[Mesh, Float[Tensor, "v 2"]]:
@@ -83,10 +83,10 @@ def _laid_out(mesh: Mesh, texture: int) -> tuple[Mesh, Float[Tensor, "v 2"]]:
     return cut, (torch.from_numpy(uv).float() * sides / sides.max()).clamp(0, 1)
 
 
-def rasterise(
+def rasterize(
     triangles: Float[Tensor, "f 3 2"], size: int
 ) -> tuple[Int[Tensor, "{size} {size}"], Float[Tensor, "{size} {size} 3"]]:
-    """Which triangle covers each texel, -1 for none, and the barycentric coordinates of the texel's centre in it.
+    """Which triangle covers each texel, -1 for none, and the barycentric coordinates of the texel's center in it.
 
     A texel of no triangle takes the one whose three edges it exceeds least, if by at most MARGIN.
 
@@ -120,7 +120,7 @@ def rasterise(
 
 def _inside(
     triangles: Float[Tensor, "n 3 2"], points: Float[Tensor, "n 2"]
-) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
     """Barycentric coordinates, and the distance to the nearest edge's line, positive inside; -inf without area."""
     crossed = lambda p, q: p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]
     a, b, c = triangles.double().unbind(1)

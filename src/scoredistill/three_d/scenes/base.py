@@ -18,25 +18,25 @@ from scoredistill.generators.base import Generator
 from scoredistill.three_d.camera import PACKED, Cameras, RandomViews
 
 SHADINGS = ("albedo", "lambertian", "textureless", "normal")
-Colour = tuple[float, float, float]
-WHITE: Colour = (1.0, 1.0, 1.0)
+Color = tuple[float, float, float]
+WHITE: Color = (1.0, 1.0, 1.0)
 AMBIENT = 0.3  # light that comes from everywhere, as a part of all, where there is shading
 
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """From where, in which light and in front of what n pictures are taken.
+    """From where, in which light and in front of what n images are taken.
 
     Args:
         cameras: n of them.
         light: positions of the point lights, [n, 3].
         shading: index into `SHADINGS`, [n].
-        backdrop: colours behind the thing, [n, 3]; negative for the generator's own background.
+        backdrop: colors behind the thing, [n, 3]; negative for the generator's own background.
     """
 
     cameras: Cameras
     light: Float[Tensor, "n 3"]
-    shading: Float[Tensor, "n"]
+    shading: Float[Tensor, " n"]
     backdrop: Float[Tensor, "n 3"]
 
     def rows(self) -> Float[Tensor, "n 23"]:
@@ -45,17 +45,17 @@ class Viewpoint:
 
     @classmethod
     def of(cls, rows: Float[Tensor, "n 23"], size: tuple[int, int]) -> "Viewpoint":
-        """The views that rows describe, for pictures of the given size."""
+        """The views that rows describe, for images of the given size."""
         camera, light, shading, backdrop = rows.split([PACKED, 3, 1, 3], 1)
         return cls(Cameras.unpacked(camera, size), light, shading[:, 0], backdrop)
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """Pictures of n cameras.
+    """Images of n cameras.
 
     Attributes:
-        rgb: colours of the thing in front of its background, [n, 3, h, w].
+        rgb: colors of the thing in front of its background, [n, 3, h, w].
         opacity: [n, 1, h, w] in [0, 1].
         depth: along the cameras' axes, the mean over what is seen, [n, 1, h, w]; 0 where nothing is.
         normal: unit vectors in world coordinates, [n, 3, h, w], zeros where nothing is; None where not asked for.
@@ -78,7 +78,7 @@ class Penalties:
         entropy: of -o log o - (1 - o) log(1 - o): there or not there, nothing between.
         orientation: of w max(0, n . d)^2 along rays of direction d: surfaces that are seen face the viewer
             (Ref-NeRF, https://arxiv.org/abs/2112.03907). Needs normals, which cost four more densities a point.
-        smooth: of squared differences between neighbours of the density, where the renderer has them.
+        smooth: of squared differences between neighbors of the density, where the renderer has them.
     """
 
     sparsity: float = 0.0
@@ -109,10 +109,10 @@ class Scene(Generator):
     """Abstract base of generators that cameras look at; the thing lies in the unit ball.
 
     Args:
-        size: (height, width) that pictures are rendered at; may be changed between steps.
-        picture: (height, width) of the samples, to which renders are scaled; `size` by default.
+        size: (height, width) that images are rendered at; may be changed between steps.
+        image: (height, width) of the samples, to which renders are scaled; `size` by default.
         law: how views are chosen: a law of random views, or cameras of which a step takes some.
-        background: a colour, "random" for one per view, or None for the generator's own (`behind`).
+        background: a color, "random" for one per view, or None for the generator's own (`behind`).
         shading: how likely each of `SHADINGS` is; only albedo by default.
         penalties: added to what comes back with the gradient of a step, as if the loss were theirs.
     """
@@ -120,16 +120,16 @@ class Scene(Generator):
     def __init__(
         self,
         size: tuple[int, int] = (64, 64),
-        picture: tuple[int, int] | None = None,
+        image: tuple[int, int] | None = None,
         law: RandomViews | Cameras | None = None,
-        background: Colour | str | None = WHITE,
+        background: Color | str | None = WHITE,
         shading: Mapping[str, float] | None = None,
         penalties: Penalties | None = None,
     ):
         super().__init__()
         if isinstance(background, str) and background != "random":
             raise ValueError(f'background must be three numbers, "random" or None, not {background!r}')
-        self.size, self.picture = size, picture or size
+        self.size, self.image = size, image or size
         self.law = RandomViews() if law is None else law
         self.background, self.penalties = background, penalties or Penalties()
         self.shading = dict(shading or {"albedo": 1.0})
@@ -143,16 +143,16 @@ class Scene(Generator):
         self,
         cameras: Cameras,
         light: Float[Tensor, "n 3"] | None = None,
-        shading: Float[Tensor, "n"] | None = None,
+        shading: Float[Tensor, " n"] | None = None,
         backdrop: Float[Tensor, "n 3"] | None = None,
         normals: bool = False,
     ) -> Rendering:
-        """Pictures of the cameras, at the cameras' own size.
+        """Images of the cameras, at the cameras' own size.
 
         Args:
             light: of views that are shaded; the cameras' own position by default.
             shading: index into `SHADINGS` of each view; albedo by default.
-            backdrop: colour behind each view, negative for the generator's own; what `background` says by default.
+            backdrop: color behind each view, negative for the generator's own; what `background` says by default.
             normals: whether normals are wanted.
         """
 
@@ -175,22 +175,22 @@ class Scene(Generator):
         return Viewpoint(cameras, light, shading, backdrop).rows()
 
     def forward(self, views: Float[Tensor, "n 23"]) -> Float[Tensor, "n 3 h w"]:
-        """Render views, scaled to `picture`; penalties come back with their gradient."""
+        """Render views, scaled to `image`; penalties come back with their gradient."""
         where = Viewpoint.of(views, self.size)
         device = next(self.parameters()).device
         light, shading, backdrop = (v.to(device) for v in (where.light, where.shading, where.backdrop))
         wanted = torch.is_grad_enabled() and self.penalties.orientation > 0
         rendering = self.render(where.cameras.to(device), light, shading, backdrop, normals=wanted)
         x = rendering.rgb
-        if self.size != self.picture:
-            x = functional.interpolate(x, self.picture, mode="bilinear", align_corners=False, antialias=True)
+        if self.size != self.image:
+            x = functional.interpolate(x, self.image, mode="bilinear", align_corners=False, antialias=True)
         penalty = self.penalties(rendering) if torch.is_grad_enabled() else None
         return x if penalty is None else _Attached.apply(x, penalty)
 
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
         return self(views)
 
-    def behind(self, directions: Float[Tensor, "*r 3"]) -> Float[Tensor, "*r 3"]:
+    def behind(self, directions: Float[Tensor, " *r 3"]) -> Float[Tensor, " *r 3"]:
         """The generator's own background, by the direction of the ray; white unless it has one."""
         return torch.ones_like(directions)
 
@@ -200,9 +200,9 @@ class Scene(Generator):
         normal: Float[Tensor, "m 3"],
         points: Float[Tensor, "m 3"],
         light: Float[Tensor, "m 3"],
-        shading: Float[Tensor, "m"],
+        shading: Float[Tensor, " m"],
     ) -> Float[Tensor, "m 3"]:
-        """Colours of points in their light: ambient + (1 - ambient) max(0, n . l), by the shading of each."""
+        """Colors of points in their light: ambient + (1 - ambient) max(0, n . l), by the shading of each."""
         towards = functional.normalize(light - points, dim=-1)
         bright = AMBIENT + (1 - AMBIENT) * (normal * towards).sum(-1, keepdim=True).clamp(min=0)
         kinds = [rgb, rgb * bright, bright.expand_as(rgb), (normal + 1) / 2]
@@ -217,7 +217,7 @@ class Scene(Generator):
 
 
 class _Attached(torch.autograd.Function):
-    """Pictures with a penalty: whatever gradient comes back to the pictures, the penalty's comes with it."""
+    """Images with a penalty: whatever gradient comes back to the images, the penalty's comes with it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, penalty: Tensor) -> Tensor:

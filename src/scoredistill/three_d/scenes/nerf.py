@@ -1,9 +1,9 @@
-r"""Radiance fields: a network from position to density and colour, rendered by volume rendering.
+r"""Radiance fields: a network from position to density and color, rendered by volume rendering.
 
     features = encoding(x),    (a, b) = MLP(features),    s = exp(a + blob(x)),    c = sigmoid(b)
 
 The blob is DreamFusion's density bias, strength (1 - |x| / width) (https://arxiv.org/abs/2209.14988, appendix A.2):
-what is to become a thing starts as a ball in the middle. Behind it is a colour, or one by direction: `BackgroundMLP`.
+what is to become a thing starts as a ball in the middle. Behind it is a color, or one by direction: `BackgroundMLP`.
 
 Empty space costs nothing: a coarse grid remembers the densities it has seen (Mueller et al. 2022, section E,
 https://arxiv.org/abs/2201.05989), and samples that it calls empty, or hidden behind matter, are not asked. Normals are
@@ -35,12 +35,12 @@ HIDDEN = 1e-4  # what is behind matter that lets less light through is not looke
 
 
 class Field(nn.Module):
-    """Density and colour by position in the unit ball.
+    """Density and color by position in the unit ball.
 
     Args:
         encoding: of positions.
         hidden: units of each hidden layer.
-        layers: hidden layers; 0 for a linear map, whose features are densities and colours themselves.
+        layers: hidden layers; 0 for a linear map, whose features are densities and colors themselves.
         blob: (strength, width) of the ball that space starts with; strength is the log of the density in its middle
             over that of the field without it.
         density: of the field where the network says 0.
@@ -72,11 +72,11 @@ class Field(nn.Module):
                 layer.weight.copy_(std * torch.randn(layer.weight.shape, generator=rng))
                 layer.bias.zero_()
 
-    def forward(self, points: Float[Tensor, "m 3"]) -> tuple[Float[Tensor, "m"], Float[Tensor, "m 3"]]:
+    def forward(self, points: Float[Tensor, "m 3"]) -> tuple[Float[Tensor, " m"], Float[Tensor, "m 3"]]:
         raw = self._raw(points)
         return self._density(raw[:, 0], points), raw[:, 1:].sigmoid()
 
-    def density(self, points: Float[Tensor, "m 3"]) -> Float[Tensor, "m"]:
+    def density(self, points: Float[Tensor, "m 3"]) -> Float[Tensor, " m"]:
         """Density alone, per unit of length."""
         return self._density(self._raw(points)[:, 0], points)
 
@@ -103,7 +103,7 @@ class Field(nn.Module):
 
 
 class BackgroundMLP(nn.Module):
-    """Colour by direction, from a small network on sines of it: it shows no sharp things, by construction.
+    """Color by direction, from a small network on sines of it: it shows no sharp things, by construction.
 
     Args:
         hidden: units of the hidden layer.
@@ -119,7 +119,7 @@ class BackgroundMLP(nn.Module):
                 layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng) / math.sqrt(layer.in_features))
                 layer.bias.zero_()
 
-    def forward(self, directions: Float[Tensor, "*r 3"]) -> Float[Tensor, "*r 3"]:
+    def forward(self, directions: Float[Tensor, " *r 3"]) -> Float[Tensor, " *r 3"]:
         scaled = torch.cat([2.0**k * directions for k in range(self.octaves)], -1)
         seen = torch.cat([directions, scaled.sin(), scaled.cos()], -1)
         return self.second(functional.silu(self.first(seen))).sigmoid()
@@ -129,7 +129,7 @@ class NeRF(Scene):
     """A radiance field in the unit ball, seen by cameras.
 
     Args:
-        field: density and colour; a dense grid with a small network by default.
+        field: density and color; a dense grid with a small network by default.
         samples: along each ray through the ball.
         chunk: points in memory at once; more are rendered in turns, and once more for the gradient.
         backdrop: network of the background where `background` is None; a `BackgroundMLP` then by default.
@@ -157,18 +157,18 @@ class NeRF(Scene):
         self.count: Tensor
         self.register_buffer("count", torch.tensor(0))
 
-    def behind(self, directions: Float[Tensor, "*r 3"]) -> Float[Tensor, "*r 3"]:
+    def behind(self, directions: Float[Tensor, " *r 3"]) -> Float[Tensor, " *r 3"]:
         return torch.ones_like(directions) if self.backdrop is None else self.backdrop(directions)
 
     def render(
         self,
         cameras: Cameras,
         light: Float[Tensor, "n 3"] | None = None,
-        shading: Float[Tensor, "n"] | None = None,
+        shading: Float[Tensor, " n"] | None = None,
         backdrop: Float[Tensor, "n 3"] | None = None,
         normals: bool = False,
     ) -> Rendering:
-        """Pictures of the cameras, see `Scene.render`: one ray through the centre of each pixel."""
+        """Images of the cameras, see `Scene.render`: one ray through the center of each pixel."""
         n, (height, width) = len(cameras), cameras.size
         origins, directions = cameras.rays()
         light = cameras.eyes if light is None else light
@@ -179,19 +179,19 @@ class NeRF(Scene):
             origins.reshape(-1, 3), directions.reshape(-1, 3), each(light), each(shading), each(backdrop), normals
         )
         ahead = (directions * cameras.forward[:, None, None]).sum(-1).reshape(-1, 1)
-        picture = lambda v: v.reshape(n, height, width, -1).permute(0, 3, 1, 2)
-        normal = picture(functional.normalize(traced["normal"], dim=-1)) if normals else None
+        image = lambda v: v.reshape(n, height, width, -1).permute(0, 3, 1, 2)
+        normal = image(functional.normalize(traced["normal"], dim=-1)) if normals else None
         o = traced["opacity"]
         depth = torch.where(o > 1e-3, traced["depth"] / o.clamp(min=1e-3), 0) * ahead
         penalties = {"orientation": traced["orientation"].mean()} if normals else {}
-        return Rendering(picture(traced["rgb"]), picture(o), picture(depth), normal, penalties)
+        return Rendering(image(traced["rgb"]), image(o), image(depth), normal, penalties)
 
     def trace(
         self,
         origins: Float[Tensor, "r 3"],
         directions: Float[Tensor, "r 3"],
         light: Float[Tensor, "r 3"] | None = None,
-        shading: Float[Tensor, "r"] | None = None,
+        shading: Float[Tensor, " r"] | None = None,
         backdrop: Float[Tensor, "r 3"] | None = None,
         normals: bool = False,
     ) -> dict[str, Float[Tensor, "r c"]]:

@@ -53,7 +53,7 @@ class Occupancy(nn.Module):
         wide = functional.max_pool3d(both[:, None], 3, 1, 1)[:, 0]
         return torch.stack([wide[0], -wide[1]])
 
-    def at(self, values: Float[Tensor, "k c c c"], points: Float[Tensor, "*m 3"]) -> Float[Tensor, "k *m"]:
+    def at(self, values: Float[Tensor, "k c c c"], points: Float[Tensor, " *m 3"]) -> Float[Tensor, " k *m"]:
         """Values of the cells that points lie in."""
         place = ((points + 1) * (self.cells / 2)).long().clamp(0, self.cells - 1)
         return values.flatten(1)[:, (place[..., 0] * self.cells + place[..., 1]) * self.cells + place[..., 2]]

@@ -11,7 +11,7 @@ from scoredistill.rng import draw_noise
 from scoredistill.three_d.camera import Cameras
 from scoredistill.three_d.scenes.base import Rendering, Scene
 from scoredistill.three_d.splatting.gaussians import Gaussians
-from scoredistill.three_d.splatting.rasterizer import SEEN, rasterise
+from scoredistill.three_d.splatting.rasterizer import SEEN, rasterize
 
 
 class Splats(Scene):
@@ -25,11 +25,11 @@ class Splats(Scene):
         n: number of Gaussians that start at random, uniform in a ball.
         radius: of that ball.
         opacity: all start with, in (0, 1).
-        degree: of the harmonics of colour, 0 (the same from all sides) or 1.
+        degree: of the harmonics of color, 0 (the same from all sides) or 1.
         gaussians: to start from instead; n, radius, opacity and degree are then not used.
-        backend: see `rasterise`.
-        chunk: see `rasterise`.
-        rng: draws positions and colours (grey, with a deviation of .1).
+        backend: see `rasterize`.
+        chunk: see `rasterize`.
+        rng: draws positions and colors (gray, with a deviation of .1).
         **scene: see `Scene`.
 
     Raises:
@@ -54,28 +54,28 @@ class Splats(Scene):
         if gaussians is None:
             directions = functional.normalize(draw_noise(torch.empty(n, 3), rng), dim=1)
             points = radius * directions * torch.rand(n, 1, generator=rng) ** (1 / 3)
-            colours = 0.5 + 0.1 * draw_noise(torch.empty(n, 3), rng)
-            gaussians = Gaussians.of_points(points, colours, opacity, degree)
+            colors = 0.5 + 0.1 * draw_noise(torch.empty(n, 3), rng)
+            gaussians = Gaussians.of_points(points, colors, opacity, degree)
         self.backend, self.chunk = backend, chunk
         self.means = nn.Parameter(gaussians.means.detach().clone())
         self.scales = nn.Parameter(gaussians.scales.detach().clone())
         self.quaternions = nn.Parameter(gaussians.quaternions.detach().clone())
         self.opacities = nn.Parameter(gaussians.opacities.detach().clone())
-        self.colours = nn.Parameter(gaussians.colours.detach().clone())
+        self.colors = nn.Parameter(gaussians.colors.detach().clone())
 
     def gaussians(self) -> Gaussians:
-        """The parameters as they are, for `rasterise` and `write_ply`."""
-        return Gaussians(self.means, self.scales, self.quaternions, self.opacities, self.colours)
+        """The parameters as they are, for `rasterize` and `write_ply`."""
+        return Gaussians(self.means, self.scales, self.quaternions, self.opacities, self.colors)
 
     def render(
         self,
         cameras: Cameras,
         light: Float[Tensor, "n 3"] | None = None,
-        shading: Float[Tensor, "n"] | None = None,
+        shading: Float[Tensor, " n"] | None = None,
         backdrop: Float[Tensor, "n 3"] | None = None,
         normals: bool = False,
     ) -> Rendering:
-        """Pictures of the cameras, see `Scene.render`."""
+        """Images of the cameras, see `Scene.render`."""
         n = len(cameras)
         gaussians = self.gaussians()
         carried = gaussians.rgb(cameras.eyes)
@@ -88,14 +88,14 @@ class Splats(Scene):
             shaded = self.shaded(carried.flatten(0, 1), facing.flatten(0, 1), points, light, kind)
             carried = shaded.view_as(carried)
             carried = torch.cat([carried, facing], -1) if normals else carried
-        layers = rasterise(gaussians, cameras, carried, self.backend, chunk=self.chunk)
+        layers = rasterize(gaussians, cameras, carried, self.backend, chunk=self.chunk)
         rgb = layers.features[:, :3] + (1 - layers.opacity) * self._behind(cameras, backdrop)
         there = layers.opacity > SEEN
         normal = functional.normalize(layers.features[:, 3:], dim=1) * there if normals else None
         return Rendering(rgb, layers.opacity, layers.depth, normal)
 
     def _behind(self, cameras: Cameras, backdrop: Tensor | None) -> Tensor:
-        """Pictures of the background, [n, 3, h, w], or [n, 3, 1, 1] where it is the same everywhere."""
+        """Images of the background, [n, 3, h, w], or [n, 3, 1, 1] where it is the same everywhere."""
         backdrop = self._backdrop(len(cameras)) if backdrop is None else backdrop
         backdrop = backdrop.to(self.means)[:, :, None, None]
         if bool((backdrop >= 0).all()):

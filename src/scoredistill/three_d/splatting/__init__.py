@@ -1,9 +1,9 @@
-"""Gaussian splats: what they are, pictures of them, files of them."""
+"""Gaussian splats: what they are, images of them, files of them."""
 
 from scoredistill.three_d.splatting.densify import Changes, Densify, Slopes
 from scoredistill.three_d.splatting.gaussians import Gaussians
 from scoredistill.three_d.splatting.ply import read_ply, write_ply
-from scoredistill.three_d.splatting.rasterizer import Layers, project, rasterise
+from scoredistill.three_d.splatting.rasterizer import Layers, project, rasterize
 
 __all__ = [
     "Changes",
@@ -12,7 +12,7 @@ __all__ = [
     "Layers",
     "Slopes",
     "project",
-    "rasterise",
+    "rasterize",
     "read_ply",
     "write_ply",
 ]

@@ -1,14 +1,14 @@
-r"""Alpha compositing of sorted Gaussians over a picture, with its derivative in closed form.
+r"""Alpha compositing of sorted Gaussians over an image, with its derivative in closed form.
 
 With exponents E_i at a pixel, alpha_i = min(.999, exp E_i), T_i = prod_(j < i) (1 - alpha_j) and w_i = alpha_i T_i,
 
     out = sum_i f_i w_i,     d out / d alpha_i = f_i T_i - sum_(j > i) f_j w_j / (1 - alpha_i),
 
-and d alpha_i / d E_i = alpha_i, 0 where it is held. An exponent is the quadratic form of the offsets x, y to a centre,
+and d alpha_i / d E_i = alpha_i, 0 where it is held. An exponent is the quadratic form of the offsets x, y to a center,
 
     E = across(x) + down(y) + tilt(y) x,
 
-of which only the three functions of one variable are kept. The picture is made in strips of rows that fit the cache,
+of which only the three functions of one variable are kept. The image is made in strips of rows that fit the cache,
 once more in the backward pass. A strip leaves out Gaussians that are so thin there that 1 - alpha rounds to 1.
 """
 
@@ -31,7 +31,7 @@ class Composite(torch.autograd.Function):
         across: -a x^2 / 2, [w, g].
         down: log opacity - c y^2 / 2, [h, g].
         tilt: -b y, [h, g].
-        x: offsets to the centres, [w, g].
+        x: offsets to the centers, [w, g].
         features: what is composited, [g, c].
         peak: the largest exponent in each row, [h, g]; not differentiated.
         chunk: most numbers (Gaussians times pixels) at once.

@@ -8,7 +8,7 @@ r"""More Gaussians where they are pulled most: adaptive density control, Kerbl e
 
 A Gaussian with a large gradient by its mean is cloned if it is small (too little is there) and split into two of 1/1.6
 of its width, drawn from itself, if it is large (one is too much). Transparent ones are taken away. The paper's
-gradients are those by positions in the picture; here they are by positions in the world, over all views of a step.
+gradients are those by positions in the image; here they are by positions in the world, over all views of a step.
 
 Two copies in one place would hide more than one. With `revise` both get opacity 1 - sqrt(1 - o), so that they hide the
 same where they coincide (Rota Bulo et al. 2024, https://arxiv.org/abs/2404.06109).
@@ -50,7 +50,7 @@ class Slopes:
             self.total += length
             self.count += length > 0
 
-    def mean(self) -> Float[Tensor, "g"]:
+    def mean(self) -> Float[Tensor, " g"]:
         """Mean length over the passes in which a Gaussian was seen; 0 for one never seen."""
         return self.total / self.count.clamp(min=1)
 
@@ -102,12 +102,12 @@ class Densify:
         self,
         splats: nn.Module,
         optimizer: torch.optim.Optimizer | None,
-        slopes: Float[Tensor, "g"],
+        slopes: Float[Tensor, " g"],
         rng: torch.Generator | None = None,
     ) -> Changes:
-        """Replace the parameters of `splats`, in the optimiser as well; kept rows keep their moments, new have none.
+        """Replace the parameters of `splats`, in the optimizer as well; kept rows keep their moments, new have none.
 
-        Kept rows come first, in order, then clones, then pairs of halves. Groups of the optimiser may hold several of
+        Kept rows come first, in order, then clones, then pairs of halves. Groups of the optimizer may hold several of
         the parameters. References to the old parameters held elsewhere are stale afterwards.
 
         Raises:

@@ -1,8 +1,8 @@
-r"""A set of coloured Gaussians in space: 3D Gaussian splatting, Kerbl et al. 2023, https://arxiv.org/abs/2308.04079.
+r"""A set of colored Gaussians in space: 3D Gaussian splatting, Kerbl et al. 2023, https://arxiv.org/abs/2308.04079.
 
     Sigma = R S S^T R^T,    R = rotation(quaternion / |quaternion|),    S = diag(exp(scales))
 
-Opacities are sigmoid(opacities). Colours are spherical harmonics of degree 0 or 1 (the paper goes up to 3) of the unit
+Opacities are sigmoid(opacities). Colors are spherical harmonics of degree 0 or 1 (the paper goes up to 3) of the unit
 direction d = (x, y, z) from the eye to the mean,
 
     rgb = max(0, 1/2 + c_0 Y_0 + Y_1 (-c_1 y + c_2 z - c_3 x)),    Y_0 = 1 / (2 sqrt(pi)),  Y_1 = sqrt(3 / (4 pi)).
@@ -22,14 +22,14 @@ Y1 = math.sqrt(3 / (4 * math.pi))
 
 @dataclass(frozen=True)
 class Gaussians:
-    """g Gaussians, in the numbers that are optimised.
+    """g Gaussians, in the numbers that are optimized.
 
     Args:
         means: [g, 3] in world coordinates.
         scales: logarithms of the standard deviations along the Gaussian's own axes, [g, 3].
         quaternions: (w, x, y, z), of any length but 0, [g, 4].
         opacities: logits, [g].
-        colours: coefficients of spherical harmonics, [g, k, 3], k = 1 (degree 0) or 4 (degree 1).
+        colors: coefficients of spherical harmonics, [g, k, 3], k = 1 (degree 0) or 4 (degree 1).
 
     Raises:
         ValueError: for shapes that do not fit together.
@@ -38,12 +38,12 @@ class Gaussians:
     means: Float[Tensor, "g 3"]
     scales: Float[Tensor, "g 3"]
     quaternions: Float[Tensor, "g 4"]
-    opacities: Float[Tensor, "g"]
-    colours: Float[Tensor, "g k 3"]
+    opacities: Float[Tensor, " g"]
+    colors: Float[Tensor, "g k 3"]
 
     def __post_init__(self) -> None:
-        if self.colours.shape[1] not in (1, 4):
-            raise ValueError(f"colours need 1 or 4 coefficients (degree 0 or 1), not {self.colours.shape[1]}")
+        if self.colors.shape[1] not in (1, 4):
+            raise ValueError(f"colors need 1 or 4 coefficients (degree 0 or 1), not {self.colors.shape[1]}")
 
     def __len__(self) -> int:
         return len(self.means)
@@ -63,11 +63,11 @@ class Gaussians:
         return self.rotations() * self.scales.exp()[:, None]
 
     def rgb(self, eyes: Float[Tensor, "n 3"]) -> Float[Tensor, "n g 3"]:
-        """Colours as seen from each eye, at least 0."""
-        flat = 0.5 + Y0 * self.colours[:, 0].expand(len(eyes), -1, -1)
-        if self.colours.shape[1] > 1:
+        """Colors as seen from each eye, at least 0."""
+        flat = 0.5 + Y0 * self.colors[:, 0].expand(len(eyes), -1, -1)
+        if self.colors.shape[1] > 1:
             x, y, z = normalize(self.means - eyes[:, None], dim=-1).unsqueeze(-1).unbind(-2)
-            flat = flat + Y1 * (z * self.colours[:, 2] - y * self.colours[:, 1] - x * self.colours[:, 3])
+            flat = flat + Y1 * (z * self.colors[:, 2] - y * self.colors[:, 1] - x * self.colors[:, 3])
         return flat.clamp(min=0)
 
     def normals(self, eyes: Float[Tensor, "n 3"]) -> Float[Tensor, "n g 3"]:
@@ -84,25 +84,25 @@ class Gaussians:
         rgb: Float[Tensor, "g 3"],
         opacity: float = 0.1,
         degree: int = 0,
-        neighbours: int = 3,
+        neighbors: int = 3,
     ) -> "Gaussians":
-        """Round Gaussians at points, as wide as the mean distance (squared mean's root) to the nearest neighbours.
+        """Round Gaussians at points, as wide as the mean distance (squared mean's root) to the nearest neighbors.
 
         Raises:
-            ValueError: fewer points than neighbours and one; opacity not between 0 and 1; degree not 0 or 1.
+            ValueError: fewer points than neighbors and one; opacity not between 0 and 1; degree not 0 or 1.
         """
-        if len(points) <= neighbours:
-            raise ValueError(f"at least {neighbours + 1} points are needed, not {len(points)}")
+        if len(points) <= neighbors:
+            raise ValueError(f"at least {neighbors + 1} points are needed, not {len(points)}")
         if not 0 < opacity < 1 or degree not in (0, 1):
             raise ValueError(f"opacity must lie between 0 and 1 and degree be 0 or 1, not {opacity} and {degree}")
-        near = [torch.cdist(part, points).topk(neighbours + 1, largest=False).values for part in points.split(1024)]
+        near = [torch.cdist(part, points).topk(neighbors + 1, largest=False).values for part in points.split(1024)]
         width = torch.cat(near)[:, 1:].square().mean(1).clamp(min=1e-7).log() / 2
-        colours = points.new_zeros(len(points), (degree + 1) ** 2, 3)
-        colours[:, 0] = (rgb - 0.5) / Y0
+        colors = points.new_zeros(len(points), (degree + 1) ** 2, 3)
+        colors[:, 0] = (rgb - 0.5) / Y0
         return cls(
             points.clone(),
             width[:, None].repeat(1, 3),
             points.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(len(points), 1),
             points.new_full((len(points),), math.log(opacity / (1 - opacity))),
-            colours,
+            colors,
         )

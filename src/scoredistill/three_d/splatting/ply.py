@@ -17,8 +17,8 @@ from scoredistill.three_d.splatting.gaussians import Gaussians
 def write_ply(path: str | PathLike[str], gaussians: Gaussians) -> None:
     """Write Gaussians to a file; parameters are cut to float32."""
     with torch.no_grad():
-        rest = gaussians.colours[:, 1:].transpose(1, 2).flatten(1)
-        columns = [gaussians.means, torch.zeros_like(gaussians.means), gaussians.colours[:, 0], rest]
+        rest = gaussians.colors[:, 1:].transpose(1, 2).flatten(1)
+        columns = [gaussians.means, torch.zeros_like(gaussians.means), gaussians.colors[:, 0], rest]
         columns += [gaussians.opacities[:, None], gaussians.scales, gaussians.quaternions]
         table = torch.cat(columns, 1).float().cpu().numpy().astype("<f4")
     header = [
@@ -61,16 +61,16 @@ def read_ply(path: str | PathLike[str]) -> Gaussians:
     def take(*wanted: str) -> Tensor:
         return values[:, [order.index(name) for name in wanted]]
 
-    colours = take("f_dc_0", "f_dc_1", "f_dc_2")[:, None]
+    colors = take("f_dc_0", "f_dc_1", "f_dc_2")[:, None]
     if rest:
         higher = take(*(f"f_rest_{i}" for i in range(rest))).unflatten(1, (3, -1)).transpose(1, 2)
-        colours = torch.cat([colours, higher[:, :3]], 1)
+        colors = torch.cat([colors, higher[:, :3]], 1)
     return Gaussians(
         take("x", "y", "z"),
         take("scale_0", "scale_1", "scale_2"),
         take("rot_0", "rot_1", "rot_2", "rot_3"),
         take("opacity")[:, 0],
-        colours,
+        colors,
     )
 
 

@@ -1,14 +1,14 @@
-r"""Pictures of Gaussians: EWA splatting (Zwicker et al. 2001), as in Kerbl et al. 2023, section 4.
+r"""Images of Gaussians: EWA splatting (Zwicker et al. 2001), as in Kerbl et al. 2023, section 4.
 
 In coordinates of a camera that looks along +z with y down, a Gaussian at (x, y, z) with covariance Sigma is seen as
 
-    centre   (fx x/z + cx, fy y/z + cy),      Sigma' = J W Sigma W^T J^T + blur I,
-    J        [fx/z, 0, -fx x/z^2;  0, fy/z, -fy y/z^2]     (x/z held within 1.3 times the picture, as there)
-    alpha(p) = min(.999, opacity exp(-(p - centre)^T Sigma'^-1 (p - centre) / 2))
+    center   (fx x/z + cx, fy y/z + cy),      Sigma' = J W Sigma W^T J^T + blur I,
+    J        [fx/z, 0, -fx x/z^2;  0, fy/z, -fy y/z^2]     (x/z held within 1.3 times the image, as there)
+    alpha(p) = min(.999, opacity exp(-(p - center)^T Sigma'^-1 (p - center) / 2))
 
 and sorted by z, nearest first, they are composited:  sum_i f_i w_i,  w_i = alpha_i prod_(j < i) (1 - alpha_j).
 
-The torch rasteriser has no tiles, and no cut at alpha < 1/255 as those on CUDA have: it is exact to rounding and slow,
+The torch rasterizer has no tiles, and no cut at alpha < 1/255 as those on CUDA have: it is exact to rounding and slow,
 O(g h w), and the oracle of the others. Its memory is bounded (`composite`). The order of the Gaussians is held fixed in
 derivatives, of which there are first ones only.
 """
@@ -44,7 +44,7 @@ class Layers:
     depth: Float[Tensor, "n 1 h w"]
 
 
-def rasterise(
+def rasterize(
     gaussians: Gaussians,
     cameras: Cameras,
     features: Float[Tensor, "n g c"] | None = None,
@@ -56,11 +56,11 @@ def rasterise(
     """Composite Gaussians as each camera sees them, differentiably.
 
     Args:
-        features: what is composited, per camera; by default the colours that the camera sees.
+        features: what is composited, per camera; by default the colors that the camera sees.
         backend: "torch", "gsplat" (https://github.com/nerfstudio-project/gsplat, CUDA) or "auto": gsplat for Gaussians
             on CUDA where it is installed, else torch.
         near: Gaussians whose mean is nearer than this along the camera's axis are left out.
-        blur: variance added in the picture, in square pixels: nothing is smaller than a pixel.
+        blur: variance added in the image, in square pixels: nothing is smaller than a pixel.
         chunk: most numbers (Gaussians times pixels) that torch holds at once; by default 2^18 on a CPU, which fits its
             cache, and 2^24 elsewhere.
 
@@ -77,31 +77,31 @@ def rasterise(
     if backend == "gsplat" or (backend == "auto" and there and gaussians.means.is_cuda):
         return _gsplat(gaussians, cameras, features, near, blur)
     chunk = chunk or (2**24 if gaussians.means.is_cuda else 2**18)
-    seen = [_picture(gaussians, cameras[i], features[i], near, blur, chunk) for i in range(len(cameras))]
+    seen = [_image(gaussians, cameras[i], features[i], near, blur, chunk) for i in range(len(cameras))]
     return _layers(*torch.stack(seen).split([features.shape[2], 1, 1], 1))
 
 
 def project(
     gaussians: Gaussians, camera: Cameras, blur: float = 0.3
-) -> tuple[Float[Tensor, "g 2"], Float[Tensor, "g 2 2"], Float[Tensor, "g"]]:
-    """Centres in pixels (column, row), covariances in square pixels, and depths, for one camera.
+) -> tuple[Float[Tensor, "g 2"], Float[Tensor, "g 2 2"], Float[Tensor, " g"]]:
+    """Centers in pixels (column, row), covariances in square pixels, and depths, for one camera.
 
     Depths must not be 0: leave out what is too near before.
     """
     turn = camera.poses[0, :3, :3] * camera.poses.new_tensor([1.0, -1.0, -1.0])  # columns: right, down, forward
     seen = (gaussians.means - camera.eyes) @ turn
     z = seen[:, 2]
-    focal, centre = camera.focal[0], camera.centre[0]
+    focal, center = camera.focal[0], camera.center[0]
     size = focal.new_tensor([camera.size[1], camera.size[0]])
     slope = seen[:, :2] / z[:, None]
-    margin = 0.15 * size / focal  # .3 of half the picture
-    held = slope.clamp(-centre / focal - margin, (size - centre) / focal + margin)
+    margin = 0.15 * size / focal  # .3 of half the image
+    held = slope.clamp(-center / focal - margin, (size - center) / focal + margin)
     roots = turn.T @ gaussians.roots()
     flat = (roots[:, :2] - held[..., None] * roots[:, 2:]) * (focal / z[:, None])[..., None]  # J W R S
-    return slope * focal + centre, flat @ flat.mT + blur * torch.eye(2, dtype=z.dtype, device=z.device), z
+    return slope * focal + center, flat @ flat.mT + blur * torch.eye(2, dtype=z.dtype, device=z.device), z
 
 
-def _picture(gaussians: Gaussians, camera: Cameras, features: Tensor, near: float, blur: float, chunk: int) -> Tensor:
+def _image(gaussians: Gaussians, camera: Cameras, features: Tensor, near: float, blur: float, chunk: int) -> Tensor:
     """[c + 2, h, w]: features, opacity, and depth times opacity, of one camera."""
     height, width = camera.size
     with torch.no_grad():
@@ -111,12 +111,12 @@ def _picture(gaussians: Gaussians, camera: Cameras, features: Tensor, near: floa
     if len(order) == 0:
         return features.sum() * 0 + features.new_zeros(features.shape[1] + 2, height, width)
     kept = Gaussians(*(getattr(gaussians, name)[order] for name in Gaussians.__dataclass_fields__))
-    centres, covariances, z = project(kept, camera, blur)
+    centers, covariances, z = project(kept, camera, blur)
     (a, b), (_, c) = (row.unbind(1) for row in covariances.unbind(1))
     carried = torch.cat([features[order], torch.ones_like(z)[:, None], z[:, None]], 1)
     rows = torch.arange(height, dtype=z.dtype, device=z.device) + 0.5
     columns = torch.arange(width, dtype=z.dtype, device=z.device) + 0.5
-    x, y = columns[:, None] - centres[:, 0], rows[:, None] - centres[:, 1]
+    x, y = columns[:, None] - centers[:, 0], rows[:, None] - centers[:, 1]
     opacity, area = logsigmoid(kept.opacities), a * c - b * b
     peak = (opacity - 0.5 * y * y / c).detach()
     down = opacity - 0.5 * a / area * y * y
@@ -136,8 +136,8 @@ def _gsplat(gaussians: Gaussians, cameras: Cameras, features: Tensor, near: floa
     views = torch.linalg.inv(cameras.poses) * cameras.poses.new_tensor([1.0, -1.0, -1.0, 1.0])[:, None]
     inner = torch.zeros_like(cameras.poses[:, :3, :3])
     inner[:, 0, 0], inner[:, 1, 1] = cameras.focal.unbind(1)
-    inner[:, :2, 2], inner[:, 2, 2] = cameras.centre, 1
-    pictures, opacity, _ = import_module("gsplat").rasterization(
+    inner[:, :2, 2], inner[:, 2, 2] = cameras.center, 1
+    images, opacity, _ = import_module("gsplat").rasterization(
         gaussians.means,
         gaussians.quaternions,
         gaussians.scales.exp(),
@@ -151,5 +151,5 @@ def _gsplat(gaussians: Gaussians, cameras: Cameras, features: Tensor, near: floa
         eps2d=blur,
         render_mode="RGB+D",
     )
-    split = pictures.permute(0, 3, 1, 2).split([features.shape[2], 1], 1)
+    split = images.permute(0, 3, 1, 2).split([features.shape[2], 1], 1)
     return _layers(split[0], opacity.permute(0, 3, 1, 2), split[1])

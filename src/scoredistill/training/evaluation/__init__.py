@@ -1,4 +1,4 @@
-"""Figures of the bundled models, and of others in their format, on pictures that no network was trained on."""
+"""Figures of the bundled models, and of others in their format, on images that no network was trained on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def evaluate(
         prior_folder: a `StableDiffusionPipeline` or `StableDiffusionInstructPix2PixPipeline` folder.
         data_dir: the folder that training used as ``--data`` (fetched if it is empty).
         clip_folder: the judge; by default ``clip`` beside the prior.
-        seeds: samples of each of the ten common prompts; for an editor a quarter of the pictures of each kind.
+        seeds: samples of each of the ten common prompts; for an editor a quarter of the images of each kind.
 
     Returns:
         Figures by name; shares are in [0, 1], PSNR is in dB.
@@ -35,7 +35,7 @@ def evaluate(
 
 
 def sheet(prior_folder: Path | str, data_dir: Path | str, path: Path) -> None:
-    """Save a sheet of what the prior makes: ten prompts in three styles, or eight pictures under eight instructions."""
+    """Save a sheet of what the prior makes: ten prompts in three styles, or eight images under eight instructions."""
     prior = load_prior(prior_folder)
     if prior.editor:
         edit_sheet(prior, load_emoji(Path(data_dir)), path)

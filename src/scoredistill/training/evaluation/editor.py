@@ -1,4 +1,4 @@
-r"""Figures of an instruction editor, on held-out pictures whose true edits are known.
+r"""Figures of an instruction editor, on held-out images whose true edits are known.
 
     gain   PSNR(edited, truth) - PSNR(source, truth),  how much nearer to the truth than doing nothing
 
@@ -35,19 +35,19 @@ STEPS = 20
 BACKGROUNDS = ("blue", "yellow", "black", "pink")
 
 
-def evaluate_editor(prior: PipelinePrior, judge: Judge, emoji: Emoji, pictures: int = 32) -> dict[str, float]:
+def evaluate_editor(prior: PipelinePrior, judge: Judge, emoji: Emoji, images: int = 32) -> dict[str, float]:
     """Figures by name; PSNR in dB.
 
     Args:
-        pictures: held-out emoji, and as many crops of held-out photographs.
+        images: held-out emoji, and as many crops of held-out photographs.
     """
-    alone, photos = held_out(emoji, pictures)
+    alone, photos = held_out(emoji, images)
     return {
         **procedural(prior, judge, alone, "emoji"),
         **procedural(prior, judge, photos, "photographs"),
         **unchanged(prior, torch.cat([alone, photos])),
-        **backgrounds(prior, emoji, pictures),
-        **objects(prior, judge, emoji, pictures),
+        **backgrounds(prior, emoji, images),
+        **objects(prior, judge, emoji, images),
     }
 
 
@@ -66,7 +66,7 @@ def edited(
     image_scale: float = IMAGE_SCALE,
     seed: int = 0,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Pictures in [0, 1], each by its own instruction: DDIM with guidance of text and picture."""
+    """Images in [0, 1], each by its own instruction: DDIM with guidance of text and image."""
     rng, guided, results = torch.Generator().manual_seed(seed), ImageGuided(prior, text_scale, image_scale), []
     for part in torch.arange(len(images)).split(32):
         cond = prior.encode_text([instructions[i] for i in part.tolist()]) | prior.encode_source(images[part])
@@ -100,7 +100,7 @@ def procedural(prior: PipelinePrior, judge: Judge, images: Float[Tensor, "n 3 h 
 
 
 def direction(judge: Judge, before: Tensor, after: Tensor, caption: str) -> float:
-    """The module's formula, averaged over pictures."""
+    """The module's formula, averaged over images."""
     texts = towers.tokens(judge.tokenizer, ["a picture", f"a picture, {caption}"])
     with torch.no_grad():
         plain, changed = towers.text_features(judge.model, texts)
@@ -122,9 +122,9 @@ def backgrounds(prior: PipelinePrior, emoji: Emoji, n: int) -> dict[str, float]:
     held = emoji.select(emoji.held_out)
     rgba = compose.premultiplied(held.rgba[torch.linspace(0, len(held) - 1, n).long().numpy()])
     source = compose.over(rgba, torch.ones(1, 3, 1, 1))
-    colours = [BACKGROUNDS[i % len(BACKGROUNDS)] for i in range(n)]
-    truth = compose.over(rgba, compose.named_backgrounds(list(colours)))
-    results = edited(prior, source, [f"on {captions.article(c)} {c} background" for c in colours])
+    colors = [BACKGROUNDS[i % len(BACKGROUNDS)] for i in range(n)]
+    truth = compose.over(rgba, compose.named_backgrounds(list(colors)))
+    results = edited(prior, source, [f"on {captions.article(c)} {c} background" for c in colors])
     return {
         "background_psnr_edited": psnr(results, truth),
         "background_gain": psnr(results, truth) - psnr(source, truth),
@@ -141,7 +141,7 @@ def objects(prior: PipelinePrior, judge: Judge, emoji: Emoji, n: int) -> dict[st
 
 
 def edit_sheet(prior: PipelinePrior, emoji: Emoji, path: Path, seed: int = 0) -> Image.Image:
-    """Eight held-out pictures: the source, then for each of eight instructions what came and the truth."""
+    """Eight held-out images: the source, then for each of eight instructions what came and the truth."""
     alone, photos = held_out(emoji, 4)
     images = torch.cat([alone, photos])
     by_instruction = {text: edit for edit in EDITS.values() for text in edit.instructions}
@@ -149,7 +149,7 @@ def edit_sheet(prior: PipelinePrior, emoji: Emoji, path: Path, seed: int = 0) ->
     for text in INSTRUCTIONS:
         columns += [edited(prior, images, [text] * len(images), seed=seed), by_instruction[text](images)]
         labels += [text, "truth"]
-    wall = torch.stack(columns, 1).flatten(0, 1)
-    picture = compose.sheet(wall, len(columns), labels=labels * len(images))
-    picture.save(path)
-    return picture
+    image_grid = torch.stack(columns, 1).flatten(0, 1)
+    image = compose.sheet(image_grid, len(columns), labels=labels * len(images))
+    image.save(path)
+    return image

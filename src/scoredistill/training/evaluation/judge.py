@@ -1,6 +1,6 @@
-"""What judges pictures: a CLIP with the names it chooses from, and the distance to a known truth.
+"""What judges images: a CLIP with the names it chooses from, and the distance to a known truth.
 
-PSNR = -10 log10 mean (x' - x)^2, averaged over pictures in [0, 1].
+PSNR = -10 log10 mean (x' - x)^2, averaged over images in [0, 1].
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Judge:
         return cls(model, CLIPTokenizer.from_pretrained(folder, local_files_only=True), names)
 
     def see(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p"]:
-        """Unit features of pictures in [0, 1]."""
-        return towers.picture_features(self.model, images)
+        """Unit features of images in [0, 1]."""
+        return towers.features_of_images(self.model, images)
 
     @cached_property
     def vocabulary(self) -> Float[Tensor, "k p"]:
@@ -45,18 +45,18 @@ class Judge:
         return towers.name_features(self.model, self.tokenizer, self.names)
 
     def names_in_top(self, images: Float[Tensor, "n 3 h w"], names: Sequence[str], top: int = 5) -> float:
-        """Share of pictures whose own name is among the `top` nearest of the vocabulary."""
+        """Share of images whose own name is among the `top` nearest of the vocabulary."""
         own = torch.tensor([self.names.index(name) for name in names])
         return towers.retrieval(self.see(images), self.vocabulary, own, torch.arange(len(self.names)), top)
 
 
 def on_white(emoji: Emoji) -> Float[Tensor, "n 3 64 64"]:
-    """The emoji as pictures in [0, 1]."""
+    """The emoji as images in [0, 1]."""
     return compose.over(compose.premultiplied(emoji.rgba), torch.ones(1, 3, 1, 1))
 
 
 def psnr(images: Float[Tensor, "n 3 h w"], truth: Float[Tensor, "n 3 h w"]) -> float:
-    """Mean over pictures, in dB."""
+    """Mean over images, in dB."""
     return float((-10 * (images - truth).square().mean(dim=(1, 2, 3)).clamp(min=1e-10).log10()).mean())
 
 

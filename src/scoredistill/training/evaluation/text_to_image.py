@@ -1,4 +1,4 @@
-r"""Figures of a text-to-image prior on pictures that no network was trained on, and sheets of its samples.
+r"""Figures of a text-to-image prior on images that no network was trained on, and sheets of its samples.
 
 Retrieval:       the share of queries whose own match is among the 5 nearest by the cosine of CLIP features.
 Sample quality:  Fréchet distance of CLIP features (`metrics.frechet_distance`), comparable among priors judged by the
@@ -52,7 +52,7 @@ def reconstruction(prior: PipelinePrior, emoji: Emoji) -> dict[str, float]:
 
 
 def matching(judge: Judge, emoji: Emoji) -> dict[str, float]:
-    """Top-5 retrieval on held-out pictures: their name among all names, and the picture of a name among them all."""
+    """Top-5 retrieval on held-out images: their name among all names, and the image of a name among them all."""
     held = emoji.select(emoji.held_out)
     images, concept = on_white(held), torch.from_numpy(held.concept)
     names = [emoji.names[index] for index in held.concept]
@@ -61,7 +61,7 @@ def matching(judge: Judge, emoji: Emoji) -> dict[str, float]:
 
 
 def samples(prior: PipelinePrior, prompts: Sequence[str], seed: int = 0) -> Float[Tensor, "n 3 h w"]:
-    """One picture in [0, 1] for each prompt: DDIM with classifier-free guidance."""
+    """One image in [0, 1] for each prompt: DDIM with classifier-free guidance."""
     rng = torch.Generator().manual_seed(seed)
     guided, images = Guided(prior, SCALE), []
     for start in range(0, len(prompts), 32):
@@ -72,7 +72,7 @@ def samples(prior: PipelinePrior, prompts: Sequence[str], seed: int = 0) -> Floa
 
 
 def sampling(prior: PipelinePrior, judge: Judge, emoji: Emoji, seeds: int) -> dict[str, float]:
-    """Retrieval of the common prompts, obedience to a named colour, Fréchet distance to the real pictures."""
+    """Retrieval of the common prompts, obedience to a named color, Fréchet distance to the real images."""
     names = [prompt.split(" ", 1)[1] for prompt in PROMPTS] * seeds
     drawn = samples(prior, list(PROMPTS) * seeds)
     known = [name for name in common_names() if name in emoji.names]
@@ -84,20 +84,20 @@ def sampling(prior: PipelinePrior, judge: Judge, emoji: Emoji, seeds: int) -> di
         "sample_name_in_top_5": judge.names_in_top(drawn, names),
         "sample_name_is_first": judge.names_in_top(drawn, names, top=1),
         "common_concepts_name_in_top_5": judge.names_in_top(many, known * 2),
-        **colours(prior, seeds),
+        **colors(prior, seeds),
         "frechet_samples_to_real": frechet_distance(judge.see(many), judge.see(real)),
         "frechet_real_half_to_half": frechet_distance(one, other),
     }
 
 
-def colours(prior: PipelinePrior, seeds: int) -> dict[str, float]:
-    """Mean of red minus green over the coloured pixels of red and green apples, in [-1, 1]."""
+def colors(prior: PipelinePrior, seeds: int) -> dict[str, float]:
+    """Mean of red minus green over the colored pixels of red and green apples, in [-1, 1]."""
     figures = {}
-    for colour in ("red", "green"):
-        images = samples(prior, [f"a {colour} apple"] * seeds, seed=2)
-        coloured = images.amax(dim=1) - images.amin(dim=1) > 0.15
-        difference = (images[:, 0] - images[:, 1])[coloured]
-        figures[f"{colour}_apple_red_minus_green"] = float(difference.mean()) if len(difference) else 0.0
+    for color in ("red", "green"):
+        images = samples(prior, [f"a {color} apple"] * seeds, seed=2)
+        colored = images.amax(dim=1) - images.amin(dim=1) > 0.15
+        difference = (images[:, 0] - images[:, 1])[colored]
+        figures[f"{color}_apple_red_minus_green"] = float(difference.mean()) if len(difference) else 0.0
     return figures
 
 
@@ -107,6 +107,6 @@ def sample_sheet(prior: PipelinePrior, path: Path, styles: Sequence[str] = SHEET
     for style in styles:
         prompts += [f"{captions.article(style)} {style} emoji of {thing}" for thing in PROMPTS]
         labels += [f"{style}: {thing}" for thing in PROMPTS]
-    picture = compose.sheet(samples(prior, prompts, seed), len(PROMPTS), labels=labels)
-    picture.save(path)
-    return picture
+    image = compose.sheet(samples(prior, prompts, seed), len(PROMPTS), labels=labels)
+    image.save(path)
+    return image
