@@ -160,6 +160,26 @@ class TextPrior(Prior):
         """Condition of one prompt or of a list with one per sample."""
 
 
+class Editor(TextPrior):
+    """Abstract base of priors that follow an instruction about a source image.
+
+    Attributes:
+        factor: pixels along one side of a latent; 1 if samples are pixels.
+        max_rows: largest batch of one network call; None for no limit.
+    """
+
+    max_rows: int | None
+
+    @property
+    @abstractmethod
+    def factor(self) -> int:
+        """Pixels along one side of a latent."""
+
+    @abstractmethod
+    def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> Cond:
+        """The condition {"image": ...} of source images with values in [0, 1]."""
+
+
 class PriorWrapper(Prior):
     """Abstract base of priors made from another prior: everything but the noise prediction is the wrapped one's."""
 

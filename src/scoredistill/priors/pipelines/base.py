@@ -63,6 +63,11 @@ class PipelinePrior(TextPrior):
         return height * self.codec.factor, width * self.codec.factor
 
     @property
+    def factor(self) -> int:
+        """Pixels along one side of a latent."""
+        return self.codec.factor
+
+    @property
     def device(self) -> torch.device:
         """Where the networks run (for offloaded pipelines: not where their weights wait)."""
         hook = getattr(self.network, "_hf_hook", None)

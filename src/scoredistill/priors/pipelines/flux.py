@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoredistill.priors.base import Editor
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.pipelines.base import require
 from scoredistill.priors.pipelines.codec import Codec
@@ -81,7 +82,7 @@ class FluxPrior(PackedPrior):
         return self.velocity(network, [x_t], t, cond)
 
 
-class FluxKontextPrior(PackedPrior):
+class FluxKontextPrior(PackedPrior, Editor):
     """Prior of a `FluxKontextPipeline`: images that follow an instruction about another image.
 
     cond = prior.encode_text("make it night") | prior.encode_source(photograph). The source may be of another size than

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoredistill.priors.base import Editor
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.pipelines.base import TabledPrior, require, side_of
 from scoredistill.priors.pipelines.codec import Codec
@@ -47,7 +48,7 @@ class StableDiffusionPrior(UNetPrior):
         return {"text": self.pipeline.encode_prompt(list(prompts), self.device, 1, False)[0]}
 
 
-class InstructPix2PixPrior(UNetPrior):
+class InstructPix2PixPrior(UNetPrior, Editor):
     """Prior of a `StableDiffusionInstructPix2PixPipeline`: images that follow an instruction about another image.
 
     cond = prior.encode_text("make it night") | prior.encode_source(photograph). Guide it with `ImageGuided`.

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoredistill.priors.base import Editor
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.pipelines.stable_diffusion import UNetPrior, beside
 
@@ -80,7 +81,7 @@ class StableDiffusionXLPrior(XLPrior):
         return network(x_t, self.step(t), cond["text"], added_cond_kwargs=added, return_dict=False)[0]
 
 
-class StableDiffusionXLInstructPix2PixPrior(XLPrior):
+class StableDiffusionXLInstructPix2PixPrior(XLPrior, Editor):
     """Prior of a `StableDiffusionXLInstructPix2PixPipeline`: images that follow an instruction about another image.
 
     cond = prior.encode_text("make it night") | prior.encode_source(photograph). Guide it with `ImageGuided`.

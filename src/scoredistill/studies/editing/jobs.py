@@ -30,9 +30,10 @@ from scoredistill.studies.harness.setting import loaded, slug
 from scoredistill.tasks.image_editing import regions, run
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.image_editing.recipes import FIXED_POINT
-from scoredistill.tasks.image_editing.request import EditRequest
-from scoredistill.tasks.session import MAX_ROWS
+from scoredistill.tasks.image_editing.request import EditRequest, EditSettings
+from scoredistill.tasks.session import editor
 from scoredistill.tasks.video_editing.flow import exchange_of
+from scoredistill.tasks.video_editing.request import VideoRequest, VideoSettings
 
 CLIP_RATE = 12.0  # frames per second of the study's videos
 
@@ -136,19 +137,22 @@ def video(world: World, case: Case, out: Path) -> dict[str, Any]:
 
 def _run(world: World, case: Case, canvas: Canvas, source: Tensor, sweeps: int) -> tuple[Tensor, dict[str, Any]]:
     """The edited latents at the study's cost, and what they cost."""
-    prior = loaded(world.prior)
-    prior.max_rows = MAX_ROWS
+    prior = editor(loaded(world.prior))
     moving = canvas.frames > 1
-    asked = EditRequest(
+    kind = VideoRequest if moving else EditRequest
+    asked = kind(
         case.instruction, case.method, world.prior, text_scale=case.text_scale, image_scale=case.image_scale,
-        wrap=canvas.wrap, seed=case.seed, video=moving, **dict(case.settings),
+        wrap=canvas.wrap, seed=case.seed, **dict(case.settings),
     ).complete()  # fmt: skip
-    usual = EditRequest(
+    usual = kind(
         case.instruction, "csd", world.prior, text_scale=case.text_scale, image_scale=case.image_scale,
-        wrap=canvas.wrap, video=moving,
+        wrap=canvas.wrap,
     ).complete()  # fmt: skip
     where = regions.make(case.instruction, (), canvas.size)
-    counted, exchange = Counted(prior), exchange_of(asked, canvas, source)
+    counted, exchange = (
+        Counted(prior),
+        exchange_of(asked.flow if isinstance(asked, VideoSettings) else 0, canvas, source),
+    )
     text = run.conditions(prior, where)
     salt = 0 if asked.recipe.same_noise else 1
     of = lambda request: run.Edit(request, canvas, counted, text, where, exchange, estimator(case, request), salt=salt)
@@ -160,9 +164,9 @@ def _run(world: World, case: Case, canvas: Canvas, source: Tensor, sweeps: int) 
     return latents, {**found, "seconds": time.perf_counter() - start}
 
 
-def estimator(case: Case, request: EditRequest) -> Estimator | None:
+def estimator(case: Case, request: EditSettings) -> Estimator | None:
     """The estimator of a case that has a kernel of its own."""
-    scale = request.kernel or 1.0
+    scale = request.kernel
     if case.kernel in ("", "rbf"):
         return None
     if case.kernel == "imq":
@@ -172,7 +176,7 @@ def estimator(case: Case, request: EditRequest) -> Estimator | None:
 
 @cache
 def _encoded(prior: str, key: tuple[int, ...], wrap: bool) -> Canvas:
-    return Canvas(loaded(prior), _sources[key], wrap)
+    return Canvas(editor(loaded(prior)), _sources[key], wrap)
 
 
 _sources: dict[tuple[int, ...], Tensor] = {}
@@ -198,7 +202,7 @@ def _reference(world: World, case: Case, source: Tensor, truth: Tensor, out: Pat
     if case.method == "source":
         shown, name, images = source, f"source-{case.subject}", source
     else:
-        canvas = Canvas(loaded(world.prior), truth, case.subject in data.PANORAMAS)
+        canvas = Canvas(editor(loaded(world.prior)), truth, case.subject in data.PANORAMAS)
         shown, name, images = truth, f"truth-{case.subject}-{slug(case.instruction)}", canvas.decode(canvas.source)
     if len(source) > 1:
         _write(shown, out / f"{name}.mp4")

@@ -23,8 +23,9 @@ from scoredistill.studies.editing.tables import markdown
 from scoredistill.studies.harness.jobs import Job, Parts, write_json
 from scoredistill.studies.harness.setting import slug
 from scoredistill.studies.harness.statistics import averaged
-from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, VIDEO_RECIPES
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
 from scoredistill.tasks.run_directory import command_line
+from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
 INSTRUCTIONS = ("make it night", "make it snowy", "turn it into a pencil sketch", "make it green")
 QUICK_IMAGES, QUICK_INSTRUCTIONS, QUICK_CLIPS = ("venice", "cat"), INSTRUCTIONS[:2], ("bikes",)

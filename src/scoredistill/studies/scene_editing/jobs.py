@@ -25,6 +25,7 @@ from scoredistill.studies.harness.turntables import strip, video
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.scene_editing.edit_scene import edit_scene, fit_scene
 from scoredistill.tasks.scene_editing.request import SceneRequest
+from scoredistill.tasks.session import editor
 from scoredistill.three_d.camera import Cameras, orbit
 from scoredistill.three_d.capture import Capture, normalized, read_capture
 from scoredistill.three_d.fitting import held_out_psnr
@@ -128,7 +129,7 @@ def edited(world: World, case: Case, out: Path) -> dict[str, Any]:
 def true(world: World, case: Case, out: Path) -> dict[str, Any]:
     """The true edit as far as the editor's autoencoder can show it: nobody who edits latents gets above that."""
     exact = case.edit(_truth(case.scene, world), unit=world.size / 64)
-    canvas = Canvas(loaded(world.prior), exact)
+    canvas = Canvas(editor(loaded(world.prior)), exact)
     return _figures(world, case, canvas.decode(canvas.source), out)
 
 

@@ -176,7 +176,7 @@ def gather(
         "by_instruction": {text: some(1, text) for text in setting.instructions},
         "by_both": {f"{s}: {t}": _of(found, s, t) for t in setting.instructions for s in setting.scenes},
         "says": {m: SCENE_METHODS[m] for m in setting.chosen},
-        "usual": asdict(SceneRequest("", prior=setting.prior)),
+        "usual": asdict(SceneRequest("edit", prior=setting.prior).complete()),
     }
     if setting.whole:
         line = {n: figures_of(read, {s: c.part for s, c in cases.items()}) for n, cases in swept(setting).items()}

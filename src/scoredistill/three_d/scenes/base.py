@@ -138,6 +138,11 @@ class Scene(Generator):
         if not sum(self.shading.values()) > 0 or min(self.shading.values()) < 0:
             raise ValueError("shading needs probabilities of at least 0 that are not all 0")
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.parameters()).device
+
     @abstractmethod
     def render(
         self,
@@ -177,7 +182,7 @@ class Scene(Generator):
     def forward(self, views: Float[Tensor, "n 23"]) -> Float[Tensor, "n 3 h w"]:
         """Render views, scaled to `image`; penalties come back with their gradient."""
         where = Viewpoint.of(views, self.size)
-        device = next(self.parameters()).device
+        device = self.device
         light, shading, backdrop = (v.to(device) for v in (where.light, where.shading, where.backdrop))
         wanted = torch.is_grad_enabled() and self.penalties.orientation > 0
         rendering = self.render(where.cameras.to(device), light, shading, backdrop, normals=wanted)
