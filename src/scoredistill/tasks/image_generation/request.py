@@ -55,8 +55,8 @@ class Request(ImageOptions):
 
     Attributes:
         prompt: What the image shows, for example "a hamburger".
-        method: msd (mean-shift distillation), sds (score distillation sampling), csd (collaborative), annealed_sds, sdi,
-            vsd, collaborative or another name of `METHODS`, or ddim (ordinary sampling).
+        method: msd (mean-shift distillation), sds (score distillation sampling), csd (collaborative), annealed_sds,
+            sdi, vsd, collaborative or another name of `METHODS`, or ddim (ordinary sampling).
         prior: emoji (bundled), a directory with a diffusers pipeline, or a hub name.
     """
 

@@ -99,7 +99,7 @@ class SceneSettings(SceneRequest):
         Raises:
             ValueError: in one sentence.
         """
-        check_whole(self, views=1, rounds=1, sweeps=1, fit_steps=1, edit_steps=1, rays=1, samples=1)
+        check_whole(self, views=1, rounds=1, sweeps=1, fit_steps=1, edit_steps=1, rays=1, samples=1, use=1, size=1)
         check_real(self, text_scale=0, image_scale=0, kernel=1e-6)
         check_seed(self)
 
