@@ -1,4 +1,4 @@
-"""The type checker that the tests install in the package: beartype, with one checker per signature of a nested function.
+"""The type checker that tests install in the package: beartype, with one checker for each nested signature.
 
 `jaxtyping` decorates a nested function each time its outer function runs. What it passes here is a stand-in without a
 body, which checks arguments and result against the annotations alone, so stand-ins with one signature are
