@@ -388,7 +388,7 @@ def test_the_output_directory_is_complete(prior, tmp_path, short):
 def test_resuming_keeps_the_fit_and_ends_at_the_same_scene(prior, tmp_path, monkeypatch):
     monkeypatch.setattr(SceneDirectory, "finish", lambda self, result: None)
     capture, fits, fit = capture_of(3), [], running.fit
-    monkeypatch.setattr(running, "fit", lambda *given, **more: fits.append(1) or fit(*given, **more))
+    monkeypatch.setattr(running, "fit", lambda *given, **more: fits.append(more["steps"]) or fit(*given, **more))
     whole = small(capture, prior)
 
     def stop(step, scene):
@@ -397,13 +397,13 @@ def test_resuming_keeps_the_fit_and_ends_at_the_same_scene(prior, tmp_path, monk
 
     with pytest.raises(KeyboardInterrupt):
         small(capture, prior, out=tmp_path, callback=stop)
-    assert len(fits) == 2
+    assert fits.count(QUICK["fit_steps"]) == 2
     with pytest.raises(ValueError, match="has another kernel: give the same settings"):
         small(capture, prior, out=tmp_path, resume=True, kernel=2.0)
     with pytest.raises(ValueError, match="edits other photographs"):
         small(capture_of(4), prior, out=tmp_path, resume=True)
     resumed = small(capture, prior, out=tmp_path, resume=True)
-    assert len(fits) == 2  # no third fit
+    assert fits.count(QUICK["fit_steps"]) == 2  # no third fit
     assert same(resumed.before, whole.before)
     assert same(resumed.scene, whole.scene)
     with pytest.raises(ValueError, match="holds no run to resume"):

@@ -113,7 +113,7 @@ class Canvas:
 
 
 def _through(
-    values: Tensor, before: Layout, after: Layout, scale: float, network: Callable[[Tensor], Tensor]
+    values: Tensor, before: Layout, after: Layout, scale: int | float, network: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """Values tile by tile through a network, on the CPU.
 
