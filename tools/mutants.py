@@ -244,7 +244,7 @@ MUTANTS = [
     ("window_grid.py", "/ (middle + 1)", "/ (middle + 2)", "generators/test_windows.py", ""),
     ("generators/windows.py", "layout.weight() * maps / covered", "layout.weight() * maps / covered.mean()", "generators/test_windows.py", ""),
     ("generators/windows.py", "values.repeat_interleave(k, 2).repeat_interleave(k, 3)", "values.repeat_interleave(k, 2).repeat_interleave(k, 3) / k**2", "generators/test_windows.py", ""),
-    ("generators/windows.py", "coverage += weights * layout.coverage(kept)", "coverage += layout.coverage(kept)", "generators/test_windows.py", ""),
+    ("generators/sweeps.py", "coverage += weights * layout.coverage(kept)", "coverage += layout.coverage(kept)", "generators/test_windows.py", ""),
     ("priors/windowed.py", "total / covered.clamp", "total / covered.mean().clamp", "generators/test_windows.py", ""),
     ("estimators/stein.py", "grad + (d - shared)", "grad", "estimators/test_csd_edit.py", ""),
     ("estimators/stein.py", "here = (batch.group == name)", "here = (batch.group >= name)", "estimators/test_csd_edit.py", ""),
