@@ -84,7 +84,7 @@ def test_particles_of_a_gaussian_law_rest_at_the_variance_of_the_prior(beta, h, 
     mean, variance = torch.linspace(-1, 1, 40, dtype=F64), 0.7
     prior = gaussian(mean, variance)
     x = torch.randn(n, 40, generator=rng, dtype=F64) + 3
-    for _ in range(3000):
+    for _ in range(300):  # the distance to rest shrinks by .89 or faster at each step
         x = x - grad(CollaborativeMSD(beta, density="gaussian"), prior, x, h)
     rest = beta * variance - (1 - beta) * h**2
     assert abs(x.var(0).mean() - rest) < 1e-6
