@@ -149,8 +149,8 @@ MUTANTS = [
     ("estimators/student.py", 'self._optimizer.load_state_dict(self._waiting["optimizer"])', "pass", "estimators/test_methods.py", "student_resumes"),
     ("estimators/student.py", "loss = (guess - noise).square().mean()", "loss = (guess - x).square().mean()", "estimators/test_methods.py", "student_learns"),
     # methods by name
-    ("estimators/methods.py", "    return sigma / alpha", "    return alpha / sigma", "estimators/test_methods.py", "SDI or one_ODE or sigma"),
-    ("estimators/methods.py", "return 1 / alpha", "return alpha", "estimators/test_methods.py", "RFDS or DVRF"),
+    ("schedule.py", "DreamTime.\"\"\"\n    return sigma / alpha", "DreamTime.\"\"\"\n    return alpha / sigma", "estimators/test_methods.py", "SDI or one_ODE or sigma"),
+    ("schedule.py", "return 1 / alpha", "return alpha", "estimators/test_methods.py", "RFDS or DVRF"),
     ("estimators/methods.py", "(t - delta).clamp", "(t + delta).clamp", "estimators/test_methods.py", "ISM"),
     ("estimators/methods.py", 'Row(scale), Row(-scale, cond="null"', 'Row(scale), Row(scale, cond="null"', "estimators/test_methods.py", "classifier"),
     ("estimators/methods.py", "-(t >= split)", "-(t < split)", "estimators/test_methods.py", "NFSD"),

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from scoredistill.rng import seed_of
-from scoredistill.schedule import Schedule, Weight, weight_at
+from scoredistill.schedule import Schedule, Weight, noise_to_signal, weight_at
 
 Times = Callable[[int, int], float]
 SHAPES = ("geometric", "linear")
@@ -125,11 +125,6 @@ class Sqrt:
 
     def __call__(self, index: int, steps: int) -> float:
         return self.start + (self.end - self.start) * math.sqrt(_fraction(index, steps))
-
-
-def noise_to_signal(alpha: Tensor, sigma: Tensor) -> Tensor:
-    """sigma / alpha, which is sqrt((1 - alphas_cumprod) / alphas_cumprod): DreamTime's W_d."""
-    return sigma / alpha
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ def spread(
 
 
 def annealing(prior: Prior, x: Float[Tensor, " n *d"], cond: Cond | None = None, rng: Rng = None) -> Bandwidth:
-    """Make the time schedule of collaborative mean shift: h falls geometrically from the prior's spread to a 250th of it.
+    """Make the time schedule of collaborative mean shift: h falls geometrically from the prior's spread to a 250th.
 
     Twenty steps suffice, and eight nearly do. It costs the 16 network evaluations of `spread`. Particles may start as a
     grid or a cloud around the prior, of a tenth of the spread to twice the spread. From a single point the first steps

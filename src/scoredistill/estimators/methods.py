@@ -2,8 +2,8 @@
 
 Names are spelled out where acronyms clash: CSD is *Collaborative* score distillation; `ClassifierScore` is classifier
 score distillation, for which others use the same acronym. Methods with a `scale` apply classifier-free guidance by
-themselves and query the network behind a guided prior; the others use the prior as it is given. The time schedule that
-each method is usually run with is listed in docs/estimators.
+themselves and query the network behind a guided prior; the others use the prior as it is given. `weight` is the weight
+w(t) of `Residual` in all of them. The time schedule that each method is usually run with is listed in docs/estimators.
 
 To add a method, write its expression here and add its name to `__all__`: the package's exports, the tests and the index
 of the documentation read that list.
@@ -28,7 +28,8 @@ from scoredistill.priors.base import Prior
 from scoredistill.priors.conditions import Cond
 from scoredistill.rng import Rng, draw_noise
 from scoredistill.sampling import FIRST
-from scoredistill.schedule import Schedule, Weight
+from scoredistill.schedule import Schedule, Weight, inverse_alpha
+from scoredistill.schedule import noise_to_signal as ratio
 
 __all__ = [
     "CSD",
@@ -58,22 +59,8 @@ __all__ = [
 ]
 
 
-def ratio(alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The weight sigma / alpha: x - grad is then a clean sample."""
-    return sigma / alpha
-
-
-def inverse_alpha(alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The weight 1 / alpha, of velocities on straight paths."""
-    return 1 / alpha
-
-
 def SDS(weight: Weight = "sigma2") -> Residual:
-    """Score distillation sampling, w(t) (eps(x_t) - n). Poole et al. 2022, https://arxiv.org/abs/2209.14988.
-
-    Args:
-        weight: w, as for `Residual`.
-    """
+    """Score distillation sampling, w(t) (eps(x_t) - n). Poole et al. 2022, https://arxiv.org/abs/2209.14988."""
     return Residual(weight)
 
 
@@ -94,7 +81,6 @@ def FixedNoise(refresh: float = 0.0, weight: Weight = ratio) -> Residual:
 
     Args:
         refresh: fraction of fresh noise per step, in [0, 1].
-        weight: w, as for `Residual`.
     """
     return Residual(weight, noise=Fixed(refresh))
 
@@ -104,7 +90,6 @@ def RecycledNoise(refresh: float = 0.0, weight: Weight = ratio) -> Residual:
 
     Args:
         refresh: fraction of fresh noise that is mixed in per step, in [0, 1].
-        weight: w, as for `Residual`.
     """
     return Residual(weight, noise=Recycled(refresh))
 
@@ -132,7 +117,6 @@ def ISM(scale: float = 7.5, delta: float = 0.05, steps: int = 4, weight: Weight 
         scale: guidance scale of the prediction at t.
         delta: length of the interval in t.
         steps: DDIM steps of the inversion up to s.
-        weight: w, as for `Residual`.
     """
     earlier = lambda t, rng: (t - delta).clamp(min=FIRST)
     return Residual(weight, guided(scale), Inverted(steps, 0.0), "slope", second=earlier)
@@ -146,7 +130,6 @@ def ClassifierScore(negative: Cond | None = None, scale: float = 1.0, weight: We
     Args:
         negative: a negative condition, in place of the null condition of e_0.
         scale: multiplies the difference.
-        weight: w, as for `Residual`.
     """
     rows = (Row(scale), Row(-scale, cond="null" if negative is None else negative))
     return Residual(weight, rows, reference="zero")
@@ -161,7 +144,6 @@ def NFSD(negative: Cond | None = None, scale: float = 7.5, weight: Weight = "sig
     Args:
         negative: the negative condition; by default the null condition.
         scale: guidance scale.
-        weight: w, as for `Residual`.
         split: time in [0, 1] from which the negative prediction is subtracted.
     """
     late = lambda schedule, t: -(t >= split).to(t.dtype)
@@ -177,7 +159,6 @@ def SDSBridge(source: Cond | str = "null", scale: float = 40.0, weight: Weight =
     Args:
         source: condition that describes the defects of the current image; "null" for the null condition.
         scale: multiplies the difference.
-        weight: w, as for `Residual`.
     """
     return Residual(weight, (Row(scale), Row(-scale, cond=source)), reference="zero")
 
@@ -191,7 +172,6 @@ def Asynchronous(scale: float = 7.5, spread: float = 0.1, start: float = 0.02, w
     Args:
         scale: guidance scale of the prediction at t.
         spread, start: t' - t is uniform in [0, spread (t - start)].
-        weight: w, as for `Residual`.
     """
 
     def later(t: Tensor, rng: Rng) -> Tensor:
@@ -247,9 +227,6 @@ def DDS(weight: Weight = "uniform") -> Residual:
     """Delta denoising score: w (eps(x_t; y) - eps(source_t; y_source)), with the same noise in both.
 
     Hertz et al. 2023, https://arxiv.org/abs/2304.07090.
-
-    Args:
-        weight: w, as for `Residual`.
     """
     return Residual(weight, _delta_rows(), reference="zero")
 
@@ -359,7 +336,6 @@ def CSDEdit(
         kernel: between particles; `RBF()` by default, and `RBF("paper")` for normalize="paper".
         normalize: "row", or "paper" for the step of the released code, w/N sum_j (K_ij d_j - grad_{x_j} K_ij), whose
             kernel sees the noised particles.
-        weight: w, as for `Residual`.
         coupled: False gives the residual alone, without the kernel.
         share: the part of a gradient that particles share, see `Stein`; all of it by default. Not with "paper".
         normalise: alias of `normalize`.

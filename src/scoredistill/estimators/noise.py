@@ -9,8 +9,8 @@ steps, or inferred from x with the prior; this choice is most of what distinguis
     Inverted    DDIM inversion of x: SDI (https://arxiv.org/abs/2405.15891), ISM (https://arxiv.org/abs/2311.11284)
     Predicted   the prior's prediction for x under random noise: RFDS-Rev (https://arxiv.org/abs/2406.03293)
 
-With fixed noise, a descending time schedule and steps of length lr w = r_k - r_{k+1}, r = sigma / alpha, score distillation
-*is* DDIM sampling; so it is with recycled noise and x <- E[x | x_t] (tests/estimators/test_methods.py).
+With fixed noise, a descending time schedule and steps of length lr w = r_k - r_{k+1}, r = sigma / alpha, score
+distillation *is* DDIM sampling; so it is with recycled noise and x <- E[x | x_t] (tests/estimators/test_methods.py).
 """
 
 from abc import ABC, abstractmethod

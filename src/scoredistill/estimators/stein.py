@@ -119,8 +119,8 @@ class Stein(EstimatorWrapper):
 class LowPass:
     """Low-pass projection of images, or of gradients on them: means over large cells.
 
-    Windows show different places, so gradients at single pixels do not correspond, but their means do: how bright or how
-    green the whole window should become. P is a projection: P(P(d)) = P(d).
+    Windows show different places, so gradients at single pixels do not correspond, but their means do: how bright or
+    how green the whole window should become. P is a projection: P(P(d)) = P(d).
 
     Args:
         cells: number of cells along each side; 1 is the mean over the window.
