@@ -1,8 +1,8 @@
 r"""Grids of overlapping windows on a canvas, and weighted means over them.
 
-A window of h x w pixels starts at (top, left). Windows are `stride` apart; the last one is moved back inside the canvas;
-on a canvas that wraps around (a 360-degree panorama) windows continue across the seam. `offset` moves the whole
-grid; a random one (`offsets`) puts the borders of windows elsewhere each time.
+A window of h x w pixels starts at (top, left). Windows are `stride` apart, and the last one is moved back inside the
+canvas. On a canvas that wraps around (a 360-degree panorama), windows continue across the seam. `offset` moves the
+whole grid; a random one (`offsets`) puts the borders of windows elsewhere each time.
 
 The mean over the windows that cover a pixel q, of values v_i with a profile p (1, or a tent that favors the middle of a
 window), is

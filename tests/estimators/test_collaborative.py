@@ -213,7 +213,7 @@ def test_impossible_arguments_are_refused(mixture):
             CollaborativeMSD(**arguments)
     with pytest.raises(ValueError, match="does not work with a kernel on features"):
         CollaborativeMSD(kernel=RBF(features=lambda x: x), denoised=True)
-    with pytest.raises(ValueError, match="unknown law 'normal': use one of kernel, gaussian"):
+    with pytest.raises(ValueError, match="unknown density 'normal': use one of kernel, gaussian"):
         CollaborativeMSD(density="normal")
     for arguments in ({"kernel": RBF()}, {"denoised": True}):
         with pytest.raises(ValueError, match="apply to density='kernel'"):
