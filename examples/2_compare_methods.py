@@ -2,7 +2,8 @@
 
     python examples/2_compare_methods.py [FRACTION_OF_THE_STEPS]    # 1 by default; about two minutes
 
-Every method runs with its own recipe (guidance, time schedule, learning rate, number of steps), as `scoredistill image --method` does.
+Every method runs with its own recipe (guidance, time schedule, learning rate, number of steps), as with
+`scoredistill image --method`.
 """
 
 import sys

@@ -2,8 +2,8 @@
 
     python examples/3_custom_estimator.py [STEPS]    # 300 by default; about twenty seconds
 
-An estimator is one class with one call; `grad` is a descent direction on the samples. It works with every prior, generator and
-wrapper: below it runs behind guidance, on latents, and coupled by `Stein`.
+An estimator is one class with one call; `grad` is a descent direction on the samples. It works with every prior,
+generator and wrapper: below it runs behind guidance, on latents, and coupled by `Stein`.
 """
 
 import sys

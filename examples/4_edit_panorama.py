@@ -2,7 +2,8 @@
 
     python examples/4_edit_panorama.py [SWEEPS] [PANORAMA]    # 8 sweeps of a drawn landscape by default; about a minute
 
-The editor sees windows of 64 pixels; the windows of a sweep are the particles of CSD-Edit, and `wrap` lets them cross the seam.
+The editor sees windows of 64 pixels; the windows of a sweep are the particles of CSD-Edit, and `wrap` lets them cross
+the seam.
 """
 
 import math
@@ -36,9 +37,9 @@ sweeps = int(sys.argv[1]) if len(sys.argv) > 1 else 8
 source = Image.open(sys.argv[2]).convert("RGB") if len(sys.argv) > 2 else landscape()
 editor = load_prior("emoji-edit")
 
-night = tasks.edit_image(source, "make it night", editor, wrap=True, sweeps=sweeps, seed=0)
+night = tasks.edit_image(source, "make it night", editor, wrap=True, size=64, sweeps=sweeps, seed=0)
 regions = ("0-0.5: make it snowy", "0.5-1: make it sunset")
-both = tasks.edit_image(source, "", editor, regions=regions, wrap=True, sweeps=sweeps, seed=0)
+both = tasks.edit_image(source, "", editor, regions=regions, wrap=True, size=64, sweeps=sweeps, seed=0)
 
 for result in (night, both):
     print(f"{result.image.width} x {result.image.height} pixels, {result.counts['rows']} network evaluations")

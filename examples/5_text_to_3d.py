@@ -25,7 +25,7 @@ prompt = "a red apple"
 prior = load_prior("emoji")
 field = Field(DenseGrid((8, 16, 32)), hidden=32, layers=1, rng=torch.Generator().manual_seed(0))
 cameras = RandomViews(elevation=(-5.0, 25.0), radius=(2.9, 3.1), fov=(40.0, 40.0))
-apple = NeRF(field, samples=48, size=prior.image_size, law=cameras)
+apple = NeRF(field, samples=32, size=(32, 32), image=prior.image_size, law=cameras)
 
 run = distill(
     apple,
@@ -43,6 +43,6 @@ for step in run:
     print(f"step {step.index}: gradient norm {step.grad_norm:.3f}")
 
 with torch.no_grad():
-    frames = torch.cat([apple.render(view).rgb for view in (orbit(24)[k : k + 4] for k in range(0, 24, 4))])
+    frames = torch.cat([apple.render(view).rgb for view in (orbit(12)[k : k + 4] for k in range(0, 12, 4))])
 save_gif(to_pil(frames), "apple.gif", seconds=3.0)
 print(f"CLIP score from {len(frames)} sides {clip_similarity(frames, prompt).mean():.1f}: apple.gif")
