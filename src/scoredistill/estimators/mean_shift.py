@@ -16,7 +16,7 @@ more, particles drift with the network's error.
 
 The other samplers draw y: "ancestral" by the reverse SDE that starts at x; "product" by the probability flow of the
 product density, from noise around x; "paper" by the published recipe, whose kernel is not noised, so that y has too
-little variance and a bias (docs/errors_in_print.md). A single draw preserves diversity where the mean seeks modes.
+little variance and a bias (docs/errata.md). A single draw preserves diversity where the mean seeks modes.
 
 The paper writes its kernel as exp(-|r|^2 / lambda^2), so s = lambda^2 / 2 and the bandwidth here is
 sqrt s = lambda / sqrt 2.

@@ -14,7 +14,7 @@ that show different places then agree on what is common to all of them (see `Low
 Without `repulsion` nothing separates the particles of a clean kernel: coupled SDS forms a consensus, and its particles
 collapse as those of SDS do. (With a kernel of the *noised* particles, the -n_j in d_j would be the entropy term, by
 Stein's identity, and an explicit kernel gradient would count it twice; but such a kernel flattens as t grows. Numbers:
-docs/errors_in_print.md.) The paper's Eqs. 7 and 8, read with descent, attract; the sign here repels. On a Gaussian
+docs/errata.md.) The paper's Eqs. 7 and 8, read with descent, attract; the sign here repels. On a Gaussian
 prior of variance v, gamma = w v sigma alpha / (alpha^2 v + sigma^2) makes that Gaussian the stationary distribution; in
 the thousands of dimensions of an image the term is a fraction of a percent of the score.
 
