@@ -21,7 +21,7 @@ def paired(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> Float[Tensor, "n 2
 
 def nested(count: int) -> Any:
     @checked
-    def padded(x: Float[Tensor, " n"], more: int = 1) -> Float[Tensor, "n+{more}"]:
+    def padded(x: Float[Tensor, " n"], more: int = 1) -> Float[Tensor, " n+{more}"]:
         return zeros(len(x) + count)
 
     return padded
