@@ -304,7 +304,7 @@ def MSD(
     """
     if lambda_ is not None:
         if bandwidth is not None:
-            raise ValueError("bandwidth and lambda_ are two notations of one number: pass one of them")
+            raise ValueError("bandwidth and lambda_ are two notations of one number: pass one, not both")
         bandwidth = lambda_ / math.sqrt(2)
     return MeanShift(bandwidth, sampler, steps, samples, antithetic, dt, anchor, interval, levels)
 
