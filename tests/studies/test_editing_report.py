@@ -322,7 +322,7 @@ def test_the_page_has_all_parts_in_order(results, folder):
     html = report(json.loads(json.dumps(results)), folder).read_text()
     assert headings(html) == [
         *("Claims", "Methods", "Metrics", "Images", "Trade-off", "Sweeps", "Before and after"),
-        *("Images by instruction", "Videos", "Videos", "Published numbers for video", "Cost"),
+        *("Images by instruction", "Videos", "Videos by instruction", "Published numbers for video", "Cost"),
         *("Failed jobs", "Setting"),
     ]
     assert html.count("<svg class=") == 3 + 2  # three trade-offs; the kernel's name has no place on an axis
@@ -416,7 +416,7 @@ def test_missing_files_are_left_out(results, folder):
     for path in (folder / "images").iterdir():
         path.unlink()
     html = report(results, folder).read_text()
-    assert not {"Videos", "Images by instruction", "Before and after"} & set(headings(html))
+    assert not {"Videos by instruction", "Images by instruction", "Before and after"} & set(headings(html))
 
 
 def test_an_edit_of_another_size_is_told(results, folder):

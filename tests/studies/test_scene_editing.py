@@ -144,7 +144,7 @@ def test_the_whole_study_runs_and_goes_on(pretended, tmp_path):
     assert parts == {p: p.stat().st_mtime_ns for p in (out / "parts").glob("*.json")}
 
 
-def test_a_sweep_over_views_says_how_many_are_sufficient_views(pretended, tmp_path, monkeypatch):
+def test_a_sweep_over_views_says_how_many_are_sufficient(pretended, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "METHODS", ("csd",))
     monkeypatch.setattr(study, "VIEWS", (3, 6))
     setting = Setting(scenes=("duck", "toys"), instructions=(NIGHT,))

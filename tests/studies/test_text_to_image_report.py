@@ -93,7 +93,7 @@ def tables(text):
     found = {}
     for section in re.split(r"^## ", text, flags=re.M)[1:]:
         heading, _, body = section.partition("\n")
-        first = body.strip().partition("\n\n")[0].splitlines()
+        first = next(part for part in body.strip().split("\n\n") if part.startswith("|")).splitlines()
         head, _, *lines = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in first]
         found[heading] = [dict(zip(head, line, strict=True)) for line in lines]
     return found

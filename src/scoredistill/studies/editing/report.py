@@ -178,7 +178,7 @@ def _videos(page: Page, results: Results, folder: Path) -> None:
         if not files.keys() - set(REFERENCES) or len(files) > left:
             continue
         if shown == 0:
-            page.heading("Videos")
+            page.heading("Videos by instruction")
         page.videos(files, f"{clip}: {text}")
         left, shown = left - len(files), shown + 1
 

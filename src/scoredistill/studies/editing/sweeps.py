@@ -80,7 +80,7 @@ def _points(
     video: bool,
     method: str,
     name: str,
-    values: Iterable[float],
+    values: Iterable[float | int],
     fixed: Mapping[str, float] | None = None,
 ) -> list[Point]:
     """One setting of a method varied; at the method's own value, the runs are those of the main table."""
