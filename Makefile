@@ -13,7 +13,7 @@ demo: $(READY)
 	.venv/bin/scoredistill demo --out runs/demo
 
 test: $(READY)
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n logical --dist worksteal
 
 lint: $(READY)
 	.venv/bin/ruff check .

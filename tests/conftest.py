@@ -7,7 +7,7 @@ os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 
 from jaxtyping import install_import_hook
 
-install_import_hook("scoredistill", "beartype.beartype")
+install_import_hook("scoredistill", "shape_checks.check")
 
 import pytest
 import torch

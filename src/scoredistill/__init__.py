@@ -26,6 +26,7 @@ _MODULES = {
     "generators",
     "three_d",
     "times",
+    "clock",
 }
 
 

@@ -1,7 +1,6 @@
 """Checkpoints of nested state as one safetensors file: tensors as tensors, everything else as JSON in its header."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from scoredistill.files import atomic
 
 _TENSOR = "__tensor__"
 
@@ -29,9 +30,8 @@ def save_state(state: Mapping[str, Any], path: str | Path) -> None:
         return value
 
     header = {"state": json.dumps(outline(state))}
-    temporary = Path(f"{path}.part")
-    save_file(tensors, temporary, metadata=header)
-    os.replace(temporary, path)
+    with atomic(path) as draft:
+        save_file(tensors, draft, metadata=header)
 
 
 def load_state(path: str | Path) -> dict[str, Any]:

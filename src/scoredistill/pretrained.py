@@ -11,7 +11,7 @@ BUNDLED = ("emoji", "emoji-edit")
 
 def bundled_folder(name: str) -> Path:
     """Where the package keeps a bundled model."""
-    return Path(str(files("scoredistill.priors"))) / "bundled" / name
+    return Path(str(files("scoredistill"))) / "priors" / "bundled" / name
 
 
 @contextmanager

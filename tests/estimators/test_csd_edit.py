@@ -108,11 +108,11 @@ class TestAgainstTheReleasedCode:
         expected = Released(pipeline).gradient(x, image * 0.5, image, normal(N, 4, 8, 8, seed=2))
         counted = Counted(prior)
         guided, t = ImageGuided(counted, TEXT_SCALE, IMAGE_SCALE), torch.full((N,), TICK / 999, dtype=F64)
-        found = CSDEdit(normalise="paper")(guided, Batch(x, cond, source), t, seeded(2)).grad
+        found = CSDEdit(normalize="paper")(guided, Batch(x, cond, source), t, seeded(2)).grad
         assert difference(found, expected) < 1e-6
         assert expected.abs().max() > 0.1
         assert (counted.rows, counted.calls) == (5 * N, 1)
-        for other in (CSDEdit(), CSDEdit(RBF(), "paper"), CSDEdit(normalise="paper", weight="uniform")):
+        for other in (CSDEdit(), CSDEdit(RBF(), "paper"), CSDEdit(normalize="paper", weight="uniform")):
             assert difference(other(guided, Batch(x, cond, source), t, seeded(2)).grad, expected) > 1e-4
 
     def test_the_repulsion_is_in_it(self, pipeline):
@@ -123,7 +123,7 @@ class TestAgainstTheReleasedCode:
         _, targets = released.directions(x, source, cond["image"], normal(N, 4, 8, 8, seed=2))
         _, away = RBF("paper").repulsion(targets)
         push = released.sigma**2 / N * away
-        whole = CSDEdit(normalise="paper")(guided, Batch(x, cond, source), t, seeded(2)).grad
+        whole = CSDEdit(normalize="paper")(guided, Batch(x, cond, source), t, seeded(2)).grad
         assert push.norm() > 0.01 * whole.norm()
         without = Stein(
             CSDEdit(coupled=False, weight="uniform"), RBF("paper"), "paper", 0.0, noised=True, weight="sigma2"
@@ -140,7 +140,7 @@ class TestAgainstTheReleasedCode:
         windows = Windows(start, (8, 8), (8, 2), profile="flat", jitter=False)
         text = prior.encode_text(INSTRUCTION)
         (step,) = distill(
-            windows, ImageGuided(prior, TEXT_SCALE, IMAGE_SCALE), CSDEdit(normalise="paper"),
+            windows, ImageGuided(prior, TEXT_SCALE, IMAGE_SCALE), CSDEdit(normalize="paper"),
             lambda views: {"text": text["text"], "image": windows.crops(image, views)}, steps=1, times=[TICK / 999],
             optimizer=lambda parameters: torch.optim.SGD(parameters, lr=2.0), rng=seeded(2),
             source=lambda views: windows.crops(source, views),
@@ -165,9 +165,9 @@ class TestAgainstTheReleasedCode:
         prior, x, source, cond = self.setting(pipeline)
         counted = Counted(prior)
         guided, t = ImageGuided(counted, text_scale, image_scale), torch.full((N,), 0.5, dtype=F64)
-        for normalise in ("row", "paper"):
+        for normalize in ("row", "paper"):
             counted.rows = counted.calls = 0
-            CSDEdit(normalise=normalise)(guided, Batch(x, cond, source), t, seeded())
+            CSDEdit(normalize=normalize)(guided, Batch(x, cond, source), t, seeded())
             assert (counted.rows, counted.calls) == (rows * N, 1)
 
     def test_no_instruction_changes_nothing(self, pipeline):
@@ -194,7 +194,7 @@ class Editor(Prior):
         return {**cond, "text": torch.zeros_like(cond["text"])}
 
 
-MODES = pytest.mark.parametrize("normalise", ["row", "paper"])
+MODES = pytest.mark.parametrize("normalize", ["row", "paper"])
 
 
 def setting(n, same=False):
@@ -216,17 +216,17 @@ class TestKnownDefects:
 
     @MODES
     @pytest.mark.parametrize("dtype", [F64, torch.float32])
-    def test_one_particle_is_alone(self, normalise, dtype):
+    def test_one_particle_is_alone(self, normalize, dtype):
         guided, batch, t = setting(1)
         batch = Batch(batch.x.to(dtype), {k: v.to(dtype) for k, v in batch.cond.items()}, batch.source.to(dtype))
-        found = CSDEdit(normalise=normalise)(guided, batch, t.to(dtype), seeded()).grad
+        found = CSDEdit(normalize=normalize)(guided, batch, t.to(dtype), seeded()).grad
         assert torch.equal(found, alone(guided, batch, t.to(dtype), seeded()))
         assert found.abs().max() > 0.01
 
     def test_two_particles_of_the_paper_share_nothing(self):
         """The lower median of two zeros and two distances is zero: K = 1, and half of each particle's own."""
         guided, batch, t = setting(2)
-        found = CSDEdit(normalise="paper")(guided, batch, t, seeded()).grad
+        found = CSDEdit(normalize="paper")(guided, batch, t, seeded()).grad
         assert (found - alone(guided, batch, t, seeded()) / 2).abs().max() < 1e-12
 
     def test_two_particles_of_rows_share_a_quarter(self):
@@ -238,12 +238,12 @@ class TestKnownDefects:
     @MODES
     @pytest.mark.parametrize("n", [2, 5])
     @pytest.mark.parametrize("dtype", [F64, torch.float32])
-    def test_a_static_clip_with_one_noise(self, normalise, n, dtype):
+    def test_a_static_clip_with_one_noise(self, normalize, n, dtype):
         """All distances are zero: K = 1 everywhere, no repulsion, and everybody's gradient is the one they all have."""
         guided, batch, t = setting(n, same=True)
         batch = Batch(batch.x.to(dtype), {k: v.to(dtype) for k, v in batch.cond.items()}, batch.source.to(dtype))
         noises = [seeded(3) for _ in range(n)]
-        found = CSDEdit(normalise=normalise)(guided, batch, t.to(dtype), noises).grad
+        found = CSDEdit(normalize=normalize)(guided, batch, t.to(dtype), noises).grad
         expected = alone(guided, batch, t.to(dtype), [seeded(3) for _ in range(n)])
         assert (expected - expected[:1]).abs().max() == 0
         assert (found - expected).abs().max() < (1e-12 if dtype == F64 else 1e-5)
@@ -252,18 +252,18 @@ class TestKnownDefects:
         guided, batch, t = setting(5, same=True)
         rows, d = CSDEdit()(guided, batch, t, seeded()).grad, alone(guided, batch, t, seeded())
         assert (rows - d.mean(0)).abs().max() < 1e-12  # clean particles are equal: K = 1
-        assert CSDEdit(normalise="paper")(guided, batch, t, seeded()).grad.isfinite().all()
+        assert CSDEdit(normalize="paper")(guided, batch, t, seeded()).grad.isfinite().all()
 
 
 class TestGroups:
     @MODES
     @pytest.mark.parametrize("group", [[0, 0, 0, 1, 1, 1, 1], [4, 9, 4, 9, 9, 4, 4], [2, 1, 2, 0, 2, 1, 2]])
     @pytest.mark.parametrize("share", [None, LowPass(2)])
-    def test_groups_are_what_they_are_alone(self, normalise, group, share):
+    def test_groups_are_what_they_are_alone(self, normalize, group, share):
         n, group = len(group), torch.tensor(group)
         guided, batch, t = setting(n)
-        estimator = CSDEdit(normalise=normalise)
-        estimator = Stein(estimator.base, estimator.kernel, normalise, share=share, noised=estimator.noised)
+        estimator = CSDEdit(normalize=normalize)
+        estimator = Stein(estimator.base, estimator.kernel, normalize, share=share, noised=estimator.noised)
         together = Batch(batch.x, batch.cond, batch.source, group=group)
         found = estimator(guided, together, t, [seeded(i) for i in range(n)]).grad
         for name in group.unique():

@@ -193,17 +193,17 @@ class TestStein:
     def couple(self, x, d, **options):
         return Stein(Given(d), **options)(UNUSED, Batch(x), at(0.5, len(x)), None).grad
 
-    @pytest.mark.parametrize("normalise", ["row", "paper"])
-    def test_one_particle_is_the_base(self, normalise, rng):
+    @pytest.mark.parametrize("normalize", ["row", "paper"])
+    def test_one_particle_is_the_base(self, normalize, rng):
         x, d = self.grads(1, rng)
-        assert torch.equal(self.couple(x, d, normalise=normalise), d)
+        assert torch.equal(self.couple(x, d, normalize=normalize), d)
 
     def test_two_and_equal_particles_are_finite(self, rng):
         for n in (2, 5):
             x = torch.ones(n, 3, dtype=F64)
             d = torch.randn(n, 3, generator=rng, dtype=F64)
-            for normalise in ("row", "paper"):
-                out = self.couple(x, d, normalise=normalise)
+            for normalize in ("row", "paper"):
+                out = self.couple(x, d, normalize=normalize)
                 assert (out - d.mean(0)).abs().max() < 1e-12
 
     def test_narrow_is_the_base_and_wide_is_the_mean(self, rng):
@@ -219,12 +219,12 @@ class TestStein:
         assert grad.isfinite().all()
         assert (grad - grad[0]).abs().max() < 1e-15
 
-    @pytest.mark.parametrize("normalise", ["row", "paper"])
-    def test_permutation_equivariance(self, normalise, rng):
+    @pytest.mark.parametrize("normalize", ["row", "paper"])
+    def test_permutation_equivariance(self, normalize, rng):
         x, d = self.grads(6, rng)
         p = torch.randperm(6, generator=rng)
-        permuted = self.couple(x[p], d[p], normalise=normalise)
-        assert (permuted - self.couple(x, d, normalise=normalise)[p]).abs().max() < 1e-12
+        permuted = self.couple(x[p], d[p], normalize=normalize)
+        assert (permuted - self.couple(x, d, normalize=normalize)[p]).abs().max() < 1e-12
 
     def test_permutation_equivariance_of_a_kernel_that_is_not_symmetric(self, rng):
         x, d = self.grads(6, rng)
@@ -291,9 +291,9 @@ class TestStein:
 
     def test_unknown_normalization_is_refused(self):
         with pytest.raises(ValueError, match="row, paper"):
-            Stein(SDS(), normalise="column")
+            Stein(SDS(), normalize="column")
         with pytest.raises(ValueError, match="repulsion needs a kernel"):
-            Stein(SDS(), kernel=lambda x: x @ x.T, normalise="paper")
+            Stein(SDS(), kernel=lambda x: x @ x.T, normalize="paper")
 
 
 def modes_covered(estimator, times, lr, seed=0, particles=32):

@@ -265,6 +265,15 @@ def test_depth_and_normals_of_an_opaque_sphere():
     torch.testing.assert_close(away, torch.full_like(away, 0.5), atol=2 / 128, rtol=0)  # z-depth, not along the ray
 
 
+def test_depth_of_a_translucent_ball_is_the_mean_over_what_is_seen():
+    scene = NeRF(Ball(1.0, 0.5), samples=256)
+    with torch.no_grad():
+        rendering = scene.render(around(torch.tensor([0.0]), 0.0, 3.0, 40.0, (15, 15)))
+    assert float(rendering.opacity[0, 0, 7, 7]) == pytest.approx(1 - math.exp(-1), abs=0.01)
+    # From 2.5 to 3.5 along the middle ray: the mean of 2.5 + u with density exp(-u) on [0, 1].
+    assert float(rendering.depth[0, 0, 7, 7]) == pytest.approx(2.5 + 1 - 1 / (math.e - 1), abs=2 / 256)
+
+
 def test_normals_of_a_round_field_are_radial():
     rng = torch.Generator().manual_seed(0)
     field = Field(DenseGrid((4,), 2, rng=rng), blob=(60.0, 0.5), density=120.0, rng=rng)  # as thick as steep at .5

@@ -1,86 +1,40 @@
-"""Estimators turn scores into gradients. See `base` for the contract and `named` for the methods by name."""
+"""Estimators turn scores into gradients: see `base` for the contract and `methods` for the published methods."""
 
+from scoredistill.estimators import methods
 from scoredistill.estimators.averaged import Averaged
 from scoredistill.estimators.base import Batch, Estimate, Estimator
 from scoredistill.estimators.collaborative import CollaborativeMeanShift, annealing
 from scoredistill.estimators.decoded import Decoded
 from scoredistill.estimators.mean_shift import MeanShift
-from scoredistill.estimators.methods import (
-    CSD,
-    DDS,
-    DVRF,
-    ESD,
-    ISM,
-    MSD,
-    NFSD,
-    PDS,
-    PFD,
-    RFDS,
-    SDI,
-    SDS,
-    SJC,
-    UCM,
-    VSD,
-    Asynchronous,
-    ClassifierScore,
-    CollaborativeMSD,
-    CSDEdit,
-    FixedNoise,
-    FlowEdit,
-    RecycledNoise,
-    RFDSRev,
-    SDSBridge,
-)
+from scoredistill.estimators.methods import *  # noqa: F403 (listed once, in `methods.__all__`)
 from scoredistill.estimators.noise import Fixed, Inverted, Noise, Predicted, Random, Recycled
 from scoredistill.estimators.ode_target import OdeTarget
-from scoredistill.estimators.residual import Residual, Row, guided
+from scoredistill.estimators.residual import Residual
+from scoredistill.estimators.rows import Row, guided
 from scoredistill.estimators.stein import LowPass, Stein
 from scoredistill.estimators.student import Student
 
 __all__ = [
-    "CSD",
-    "DDS",
-    "DVRF",
-    "ESD",
-    "ISM",
-    "MSD",
-    "NFSD",
-    "PDS",
-    "PFD",
-    "RFDS",
-    "SDI",
-    "SDS",
-    "SJC",
-    "UCM",
-    "VSD",
-    "Asynchronous",
     "Averaged",
     "Batch",
-    "CSDEdit",
-    "ClassifierScore",
-    "CollaborativeMSD",
     "CollaborativeMeanShift",
     "Decoded",
     "Estimate",
     "Estimator",
     "Fixed",
-    "FixedNoise",
-    "FlowEdit",
     "Inverted",
     "LowPass",
     "MeanShift",
     "Noise",
     "OdeTarget",
     "Predicted",
-    "RFDSRev",
     "Random",
     "Recycled",
-    "RecycledNoise",
     "Residual",
     "Row",
-    "SDSBridge",
     "Stein",
     "Student",
     "annealing",
     "guided",
 ]
+__all__ += methods.__all__

@@ -24,7 +24,7 @@ the weights of f would undo the prior's denoising in all directions that f does 
 without bound.) `principal_features` finds a plane that holds the prior's structure, if there is one.
 
 A few particles in a thousand dimensions are alone under every kernel narrower than their distances, and move as without
-one. `law="gaussian"` asks of them only what they can tell, their mean m and their variance v per coordinate:
+one. `density="gaussian"` estimates only their mean m and their variance v per coordinate:
 
     D_q(x; h) = m + v / (v + h^2) (x - m),    w = h
 
@@ -50,7 +50,7 @@ from scoredistill.schedule import per_sample
 from scoredistill.times import Bandwidth
 
 FALL = 250.0  # how much narrower the bandwidth is at the end of a run; from 100 to 500 the results hardly differ
-LAWS = ("kernel", "gaussian")
+DENSITIES = ("kernel", "gaussian")
 PROBE = 4.0  # the spread is measured at a noise level of so many spreads, where several modes act as one Gaussian
 
 
@@ -64,7 +64,8 @@ class CollaborativeMeanShift(Estimator):
         kernel: of the particles' own density; RBF() by default. Its bandwidth "median" means the rule,
             w = max(h, scale * spacing) in the units of its features; a number stands for the spacing. Features should
             keep distances, as an orthonormal projection does. A scale near 0 gives w = h.
-        law: what the particles' density is taken to be: "kernel", or "gaussian" for few particles in many dimensions.
+        density: how the particles' density is estimated: "kernel" (a kernel density estimate), or "gaussian" (an
+            isotropic Gaussian fit) for few particles in many dimensions.
         denoised: take spacing and weights from the denoised particles D_p(x; h), which costs no further call, and the
             push from the particles. It spreads more: full recall, less likely samples. Not with features.
     """
@@ -73,15 +74,15 @@ class CollaborativeMeanShift(Estimator):
     beta: float = 1.0
     kernel: Kernel | None = None
     denoised: bool = False
-    law: str = "kernel"
+    density: str = "kernel"
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta <= 1:
             raise ValueError(f"beta must lie in [0, 1], not {self.beta}")
-        if self.law not in LAWS:
-            raise ValueError(f"unknown law {self.law!r}: use one of {', '.join(LAWS)}")
-        if self.law == "gaussian" and (self.kernel is not None or self.denoised):
-            raise ValueError("kernel and denoised belong to the law 'kernel'")
+        if self.density not in DENSITIES:
+            raise ValueError(f"unknown density {self.density!r}: use one of {', '.join(DENSITIES)}")
+        if self.density == "gaussian" and (self.kernel is not None or self.denoised):
+            raise ValueError("kernel and denoised belong to the density 'kernel'")
         if self.denoised and self.kernel is not None and self.kernel.features is not None:
             raise ValueError("denoised particles are features themselves: leave the kernel's features or denoised out")
 
@@ -89,7 +90,7 @@ class CollaborativeMeanShift(Estimator):
     def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
         estimate = self.base(prior, batch, t, rng)
         h = self.base.bandwidth_at(prior, t).to(batch.x.dtype)
-        if self.law == "gaussian":
+        if self.density == "gaussian":
             push, width = _gaussian_push(batch.x, h)
             return Estimate(estimate.grad - self.beta * push, info={**estimate.info, "width": width})
         seen = batch.x - estimate.grad if self.denoised else batch.x

@@ -16,7 +16,8 @@ from scoredistill.estimators.collaborative import CollaborativeMeanShift
 from scoredistill.estimators.mean_shift import MeanShift
 from scoredistill.estimators.noise import Fixed, Inverted, Predicted, Recycled
 from scoredistill.estimators.ode_target import OdeTarget
-from scoredistill.estimators.residual import Coefficient, Residual, Row, guided
+from scoredistill.estimators.residual import Residual
+from scoredistill.estimators.rows import Coefficient, Row, guided
 from scoredistill.estimators.stein import Stein
 from scoredistill.estimators.student import Student
 from scoredistill.kernels import RBF, Kernel
@@ -25,6 +26,33 @@ from scoredistill.priors.conditions import Cond
 from scoredistill.rng import Rng, draw_noise
 from scoredistill.sampling import FIRST
 from scoredistill.schedule import Schedule, Weight
+
+__all__ = [
+    "CSD",
+    "DDS",
+    "DVRF",
+    "ESD",
+    "ISM",
+    "MSD",
+    "NFSD",
+    "PDS",
+    "PFD",
+    "RFDS",
+    "SDI",
+    "SDS",
+    "SJC",
+    "UCM",
+    "VSD",
+    "Asynchronous",
+    "CSDEdit",
+    "ClassifierScore",
+    "CollaborativeMSD",
+    "FixedNoise",
+    "FlowEdit",
+    "RFDSRev",
+    "RecycledNoise",
+    "SDSBridge",
+]
 
 
 def ratio(alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -235,33 +263,48 @@ def MSD(
     return MeanShift(bandwidth, sampler, steps, samples, antithetic, dt, anchor, interval, levels)
 
 
-def CSD(kernel: Kernel | None = None, normalise: str = "row", weight: Weight = "sigma2") -> Stein:
-    """Collaborative score distillation: Stein-coupled SDS. Kim et al. 2023, https://arxiv.org/abs/2307.04787."""
-    return Stein(SDS(weight), RBF() if kernel is None else kernel, normalise)
+def CSD(
+    kernel: Kernel | None = None, normalize: str = "row", weight: Weight = "sigma2", normalise: str | None = None
+) -> Stein:
+    """Collaborative score distillation: SDS whose particles are coupled by a kernel, see `Stein`.
+
+    `normalise` is an alias of `normalize`. Kim et al. 2023, https://arxiv.org/abs/2307.04787.
+    """
+    return Stein(SDS(weight), RBF() if kernel is None else kernel, normalize, normalise=normalise)
 
 
 def CSDEdit(
     kernel: Kernel | None = None,
-    normalise: str = "row",
+    normalize: str = "row",
     weight: Weight = "sigma2",
     coupled: bool = True,
     share: Callable[[Tensor], Tensor] | None = None,
+    normalise: str | None = None,
 ) -> Stein | Residual:
     """Editing by collaborative score distillation: w (eps(x_t; image, y) - eps(source_t; image, no text)), coupled.
 
-    For `ImageGuided` priors, whose condition holds the source image: five network rows per particle, in one call.
-    normalize="paper" is the released code's step: w/N sum_j (K_ij d_j - grad_{x_j} K_ij) with its kernel of noised
-    particles. coupled=False is the residual alone, share a part of it (see `Stein`). Kim et al. 2023, https://arxiv.org/abs/2307.04787.
+    For `ImageGuided` priors, whose condition holds the source image: five batch rows per particle, in one call of the
+    network. Kim et al. 2023, https://arxiv.org/abs/2307.04787.
+
+    Args:
+        kernel: between particles; `RBF()` by default, and `RBF("paper")` for normalize="paper".
+        normalize: "row", or "paper" for the step of the released code, w/N sum_j (K_ij d_j - grad_{x_j} K_ij), whose
+            kernel sees the noised particles.
+        weight: w, as for `Residual`.
+        coupled: False gives the residual alone, without the kernel.
+        share: the part of a gradient that particles share, see `Stein`; all of it by default. Not with "paper".
+        normalise: alias of `normalize`.
     """
+    normalize = normalize if normalise is None else normalise
     rows = (Row(1.0, guided=True), Row(-1.0, "source", cond="null", guided=True))
     if not coupled:
         return Residual(weight, rows, reference="zero")
-    if normalise == "paper":
+    if normalize == "paper":
         if share is not None:
             raise ValueError('normalize="paper" shares whole scores, as the released code does: leave out share')
         bare = Residual("uniform", rows, reference="zero")
         return Stein(bare, RBF("paper") if kernel is None else kernel, "paper", noised=True, weight=weight)
-    return Stein(Residual(weight, rows, reference="zero"), RBF() if kernel is None else kernel, normalise, share=share)
+    return Stein(Residual(weight, rows, reference="zero"), RBF() if kernel is None else kernel, normalize, share=share)
 
 
 def CollaborativeMSD(
@@ -273,10 +316,16 @@ def CollaborativeMSD(
     antithetic: bool = False,
     kernel: Kernel | None = None,
     denoised: bool = False,
-    law: str = "kernel",
+    density: str = "kernel",
+    law: str | None = None,
 ) -> CollaborativeMeanShift:
-    """Collaborative mean shift: MSD of particles that keep apart, the two papers united (see `collaborative`)."""
-    return CollaborativeMeanShift(MSD(bandwidth, sampler, steps, samples, antithetic), beta, kernel, denoised, law)
+    """Collaborative mean shift: `MSD` with particles that repel each other, see `CollaborativeMeanShift`.
+
+    It combines mean-shift distillation (https://arxiv.org/abs/2502.15989) with the idea of collaborative score
+    distillation (https://arxiv.org/abs/2307.04787). `law` is the former name of `density`.
+    """
+    density = density if law is None else law
+    return CollaborativeMeanShift(MSD(bandwidth, sampler, steps, samples, antithetic), beta, kernel, denoised, density)
 
 
 def _delta_rows(coefficient: Coefficient = 1.0) -> tuple[Row, Row]:
@@ -297,31 +346,3 @@ def _posterior(schedule: Schedule, t: Tensor, stride: float, tick: float | None)
     a, b = alpha_s * beta / sigma**2, (1 - beta).sqrt() * (sigma_s / sigma) ** 2
     post = beta.sqrt() * sigma_s / sigma
     return a * sigma / alpha / post, (alpha_s - a - b * alpha) / post
-
-
-__all__ = [
-    "CSD",
-    "DDS",
-    "DVRF",
-    "ESD",
-    "ISM",
-    "MSD",
-    "NFSD",
-    "PDS",
-    "PFD",
-    "RFDS",
-    "SDI",
-    "SDS",
-    "SJC",
-    "UCM",
-    "VSD",
-    "Asynchronous",
-    "CSDEdit",
-    "ClassifierScore",
-    "CollaborativeMSD",
-    "FixedNoise",
-    "FlowEdit",
-    "RFDSRev",
-    "RecycledNoise",
-    "SDSBridge",
-]

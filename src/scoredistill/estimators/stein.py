@@ -21,7 +21,7 @@ dimensions of an image the term is a fraction of a percent of the score.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -49,19 +49,23 @@ class Stein(EstimatorWrapper):
         share: P, the part of a gradient that means the same in all particles and is shared, see above; all by default.
         noised: the kernel sees the noised particles, as in the released code, instead of the clean ones.
         weight: multiplies the whole, repulsion included; for a base without a weight of its own.
+        normalise: alias of `normalize`.
     """
 
     base: Estimator
     kernel: Callable[[Tensor], Tensor] = field(default_factory=RBF)
-    normalise: str = "row"
+    normalize: str = "row"
     repulsion: float | None = None
     share: Callable[[Tensor], Tensor] | None = None
     noised: bool = False
     weight: Weight = "uniform"
+    normalise: InitVar[str | None] = None
 
-    def __post_init__(self) -> None:
-        if self.normalise not in NORMALIZE:
-            raise ValueError(f"unknown normalize {self.normalise!r}: use one of {', '.join(NORMALIZE)}")
+    def __post_init__(self, normalise: str | None) -> None:
+        if normalise is not None:
+            object.__setattr__(self, "normalize", normalise)
+        if self.normalize not in NORMALIZE:
+            raise ValueError(f"unknown normalize {self.normalize!r}: use one of {', '.join(NORMALIZE)}")
         if self._gamma and not hasattr(self.kernel, "repulsion"):
             raise ValueError("repulsion needs a kernel with a `repulsion` method, such as RBF; or give repulsion=0.0")
 
@@ -69,7 +73,7 @@ class Stein(EstimatorWrapper):
     def _gamma(self) -> float:
         if self.repulsion is not None:
             return self.repulsion
-        return 1.0 if self.normalise == "paper" else 0.0
+        return 1.0 if self.normalize == "paper" else 0.0
 
     @torch.no_grad()
     def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
@@ -101,7 +105,7 @@ class Stein(EstimatorWrapper):
         total = (kernel @ shared.flatten(1)).reshape_as(shared)
         if away is not None:
             total = total - self._gamma * away
-        scale = kernel.sum(1) if self.normalise == "row" else torch.full_like(kernel[0], len(kernel))
+        scale = kernel.sum(1) if self.normalize == "row" else torch.full_like(kernel[0], len(kernel))
         grad = total / scale.reshape(-1, *[1] * (x.ndim - 1))
         return (grad if self.share is None else grad + (d - shared)), kernel.mean()
 

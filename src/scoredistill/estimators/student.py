@@ -24,6 +24,7 @@ from torch import Tensor
 from scoredistill.estimators.base import Batch, Estimate, Estimator
 from scoredistill.priors.base import Prior
 from scoredistill.priors.conditions import Cond, expand_cond
+from scoredistill.priors.students import student_of
 from scoredistill.rng import Rng, draw_noise
 from scoredistill.schedule import Weight, per_sample, perturb, weight_at
 
@@ -96,7 +97,7 @@ class Student(Estimator):
 
     def _ready(self, prior: Prior, x: Tensor) -> Prior:
         if self.student is None:
-            self.student = prior.unguided.student(x)
+            self.student = student_of(prior, x)
         parameters = list(_parameters(self.student))
         if self.updates and not parameters:
             raise ValueError("this student has no parameters to train: pass one that has, or updates=0")

@@ -75,17 +75,6 @@ class Prior(ABC):
         """This prior without linear guidance."""
         return self
 
-    def student(self, x: Float[Tensor, " b *d"]) -> "Prior":
-        """A prior with `parameters()` that can learn the law of particles like x: the student of variational methods.
-
-        For points, x[b, d], a small network without condition; pipelines adapt a copy of their own.
-        """
-        if x.ndim != 2:
-            raise NotImplementedError(f"{type(self).__name__} cannot make a student: pass one to the estimator")
-        from scoredistill.priors.network import untrained
-
-        return untrained(x, self.schedule)
-
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
         """The (from, to) times of a sampler's steps, decreasing: it evaluates the prior at `from` and goes to `to`.
 
@@ -169,9 +158,6 @@ class PriorWrapper(Prior):
 
     def null(self, cond: Cond) -> Cond:
         return self.prior.null(cond)
-
-    def student(self, x: Float[Tensor, " b *d"]) -> Prior:
-        return self.prior.student(x)
 
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
         return self.prior.times(steps)

@@ -16,6 +16,7 @@ from scoredistill.generators import Latents
 from scoredistill.priors import Guided, ImageGuided
 from scoredistill.priors.pipelines.flux import pack, unpack
 from scoredistill.priors.pipelines.lora import LoraStudent
+from scoredistill.priors.students import student_of
 from scoredistill.sampling import ddim
 from scoredistill.schedule import perturb
 
@@ -215,7 +216,7 @@ def test_adapters_in_the_transformer_keep_parity(tmp_path, x):
 
 def test_students_start_as_the_teacher_and_learn(prior, x):
     cond, run = prior.encode_text(tiny_flow.PROMPTS), torch.Generator().manual_seed(0)
-    student, before = prior.student(x), prior.eps(x, T, cond)
+    student, before = student_of(prior, x), prior.eps(x, T, cond)
     assert isinstance(student, LoraStudent)
     assert torch.equal(student.eps(x, T, cond), before)
     estimator = VSD(student, lr=1e-2)

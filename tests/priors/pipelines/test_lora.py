@@ -12,8 +12,10 @@ from scoredistill import distill, load_prior
 from scoredistill.checkpoint import load_state, save_state
 from scoredistill.estimators import ESD, VSD, Batch
 from scoredistill.generators import Latents
+from scoredistill.optional import MissingExtra
 from scoredistill.priors import Guided
 from scoredistill.priors.pipelines.lora import ADAPTED, LoraStudent
+from scoredistill.priors.students import student_of
 from scoredistill.schedule import perturb
 
 T = torch.tensor([0.3, 0.7])
@@ -238,5 +240,5 @@ def test_errors_name_what_is_wrong(prior, x, text, monkeypatch):
     with pytest.raises(ValueError, match=r"made for \[b, 0\]: give the estimator student=LoraStudent"):
         VSD()(prior, Batch(x, {**text, "view": torch.zeros(2, 3)}), T)
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ValueError, match=r"pip install 'scoredistill\[lora\]'"):
-        prior.student(x)
+    with pytest.raises(MissingExtra, match=r"pip install 'scoredistill\[lora\]'"):
+        student_of(prior, x)

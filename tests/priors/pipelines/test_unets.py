@@ -15,6 +15,7 @@ from scoredistill.priors.pipelines.stable_diffusion_xl import (
     StableDiffusionXLInstructPix2PixPrior,
     StableDiffusionXLPrior,
 )
+from scoredistill.priors.students import student_of
 
 T = torch.tensor([0.3, 0.7])
 MAKES = {
@@ -191,7 +192,7 @@ def test_a_folder_is_the_same_prior(prior, tmp_path):
 def test_students_learn_by_lora_and_the_teacher_notices_nothing(prior, rng):
     x, cond = samples(prior), cond_of(prior)
     before = prior.eps(x, T, cond)
-    student = prior.student(x)
+    student = student_of(prior, x)
     assert isinstance(student, LoraStudent)
     assert torch.equal(student.eps(x, T, cond), before)
     estimator = VSD(student)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scoredistill.priors.base import Prior, TextPrior
+from scoredistill.priors.base import TextPrior
 from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.priors.pipelines.codec import Codec, PixelCodec
 from scoredistill.priors.predictions import from_prediction
@@ -120,12 +120,6 @@ class PipelinePrior(TextPrior):
         alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
         out = outs[0] if len(outs) == 1 else torch.cat(outs)
         return from_prediction(self.prediction, out.to(x_t), x_t, alpha, sigma)
-
-    def student(self, x: Float[Tensor, " b *d"]) -> Prior:
-        """A copy of this prior that learns through LoRA and shares its weights, see `lora.LoraStudent`."""
-        from scoredistill.priors.pipelines.lora import LoraStudent  # imported late: it stands on this module
-
-        return LoraStudent(self)
 
     @torch.no_grad()
     def encode_text(self, prompts: str | Sequence[str]) -> dict[str, Tensor]:

@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from scoredistill.priors.pipelines import tiled_autoencoder
+
 
 class Codec:
     """A diffusers autoencoder.
@@ -50,11 +52,7 @@ class Codec:
     @window.setter
     def window(self, window: int | None) -> None:
         if window is not None:
-            from scoredistill.priors.pipelines import (
-                tiled_autoencoder as windows,  # imported late: it needs diffusers, which takes seconds
-            )
-
-            windows.check(self.vae, window, self.factor)
+            tiled_autoencoder.check(self.vae, window, self.factor)
         self._window = window
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
@@ -70,9 +68,7 @@ class Codec:
             raise ValueError(f"image sides must be multiples of {self.factor}, not {size}")
         placed = self._place(2 * images - 1)
         if self._window is not None and max(images.shape[-2:]) > self._window:
-            from scoredistill.priors.pipelines import tiled_autoencoder as windows
-
-            latents = windows.encode(self.vae, placed, self._window, self.factor)[:, : self.channels]
+            latents = tiled_autoencoder.encode(self.vae, placed, self._window, self.factor)[:, : self.channels]
         elif self._recomputed and torch.is_grad_enabled():
             latents = checkpoint(self.vae.encode, placed, use_reentrant=False).latents
         else:
@@ -85,9 +81,7 @@ class Codec:
         scale, shift = self._affine(x)
         latents = self._place(x / scale + shift)
         if self._window is not None and max(x.shape[-2:]) * self.factor > self._window:
-            from scoredistill.priors.pipelines import tiled_autoencoder as windows
-
-            images = windows.decode(self.vae, latents, self._window, self.factor)
+            images = tiled_autoencoder.decode(self.vae, latents, self._window, self.factor)
         else:
             images = self.vae.decode(latents).sample
         return (images.to(x) / 2 + 0.5).clamp(0, 1)

@@ -20,9 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scoredistill.optional import require
 from scoredistill.priors.base import PriorWrapper
 from scoredistill.priors.conditions import Cond, expand_cond
-from scoredistill.priors.pipelines import PipelinePrior
+from scoredistill.priors.pipelines.base import PipelinePrior
 
 ADAPTER = "scoredistill-student"
 ADAPTED = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -66,7 +67,7 @@ class LoraStudent(PriorWrapper):
         self.view_dim, self.view = view_dim, view
         self.unet = _twin(prior.network)
         _adapt(self.unet, rank)
-        self._trained = _materialise(self.unet, prior.device, rng or torch.Generator().manual_seed(0))
+        self._trained = _materialize(self.unet, prior.device, rng or torch.Generator().manual_seed(0))
         if view_dim:
             self.unet.time_embedding = _Viewed(self.unet.time_embedding, view_dim).to(prior.device)
             self._trained.append(self.unet.time_embedding.view.weight)
@@ -130,31 +131,28 @@ def _twin(network: Any) -> Any:
 
 def _adapt(unet: Any, rank: int) -> None:
     """Add adapter layers without weights (on the meta device) to the attention, beside adapters in use there."""
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-        from peft.tuners.tuners_utils import BaseTunerLayer
-    except ImportError as error:
-        raise ValueError(f"a LoRA student needs peft ({error}): pip install 'scoredistill[lora]'") from error
+    peft = require("peft", "lora", "a LoRA student")
+    adapter_layer = require("peft.tuners.tuners_utils", "lora", "a LoRA student").BaseTunerLayer
     used = {}
     for name, layer in list(unet.named_modules()):
-        if isinstance(layer, BaseTunerLayer):
+        if isinstance(layer, adapter_layer):
             if layer.merged or layer.disable_adapters:  # it acts as its base layer, whatever is added to it
                 _replace(unet, name, layer.get_base_layer())
             else:
                 used[name] = list(layer.active_adapters)
     vars(unet).pop("peft_config", None)  # peft warns of more than one
     given = list(unet.parameters())
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=ADAPTED)
-    inject_adapter_in_model(config, unet, ADAPTER, low_cpu_mem_usage=True)
+    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=ADAPTED)
+    peft.inject_adapter_in_model(config, unet, ADAPTER, low_cpu_mem_usage=True)
     for name, layer in unet.named_modules():
-        if isinstance(layer, BaseTunerLayer):
+        if isinstance(layer, adapter_layer):
             layer.set_adapter([*used.get(name, []), ADAPTER])
     for parameter in given:
         parameter.requires_grad_(False)
     unet.eval()
 
 
-def _materialise(unet: Any, device: torch.device, rng: torch.Generator) -> list[nn.Parameter]:
+def _materialize(unet: Any, device: torch.device, rng: torch.Generator) -> list[nn.Parameter]:
     """Give weights to layers without: A uniform in +-1 / sqrt(in), as those of linear layers, and B = 0."""
     made = []
     for name, empty in list(unet.named_parameters()):

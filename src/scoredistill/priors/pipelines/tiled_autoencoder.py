@@ -21,6 +21,9 @@ tiles are off by 0.4 and 3.4, tiles with the moments of a shrunken image by 0.04
 change a smooth gradient by 5 to 26 percent. The price is time: a layer is computed again for each norm after it at its
 resolution. For Stable Diffusion's autoencoder, 1024 x 1024 in windows of 512, these are 2.2 times the operations of the
 whole image in encoding and 5.2 times in decoding.
+
+The classes of diffusers' layers are imported in the functions that look for them, since diffusers takes seconds to
+import.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -30,11 +33,6 @@ from itertools import pairwise, product
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.vae import Decoder, DecoderTiny, Encoder, EncoderTiny
-from diffusers.models.downsampling import Downsample2D
-from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.unets.unet_2d_blocks import DownEncoderBlock2D, UpDecoderBlock2D
-from diffusers.models.upsampling import Upsample2D
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -60,7 +58,7 @@ def encode(vae: Any, images: Float[Tensor, "b 3 h w"], window: int, factor: int)
             h = _windowed(level, h, size, window // factor, factor)
         return _recomputed(lambda h: _run(tail, h), h)
 
-    images = (images + 1) / 2 if isinstance(vae.encoder, EncoderTiny) else images
+    images = (images + 1) / 2 if _is_tiny(vae.encoder) else images
     return torch.cat([one(image) for image in images.split(1)])
 
 
@@ -76,7 +74,7 @@ def decode(vae: Any, latents: Float[Tensor, "b c p q"], window: int, factor: int
             h = _windowed(level, h, size, window // factor, factor)
         return h
 
-    tiny = isinstance(vae.decoder, DecoderTiny)
+    tiny = _is_tiny(vae.decoder)
     images = torch.cat([one(z) for z in (3 * torch.tanh(latents / 3) if tiny else latents).split(1)])
     return 2 * images - 1 if tiny else images
 
@@ -165,6 +163,8 @@ def _share(layers: Layers, moments: list[Moments], window: Window, x: Tensor) ->
 
 def _steps(layers: Layers, x: Tensor) -> Generator[tuple[nn.GroupNorm, Tensor], Tensor, Tensor]:
     """The layers in turn, stopping at each group norm: yields it and its input, and is sent its output."""
+    from diffusers.models.resnet import ResnetBlock2D
+
     for layer in layers:
         if isinstance(layer, nn.GroupNorm):
             x = yield layer, x
@@ -207,6 +207,8 @@ def _normalized(norm: nn.GroupNorm, h: Tensor, moments: Moments) -> Tensor:
 
 def _margin(layers: Layers, cell: int, factor: int) -> int:
     """Latents beyond its own that a cell of the output depends on; `cell` is the side of one of the input in pixels."""
+    from diffusers.models.upsampling import Upsample2D
+
     reach = 0
     for module in (module for layer in layers for module in layer.modules()):
         if isinstance(module, (Upsample2D, nn.Upsample)):
@@ -219,8 +221,12 @@ def _margin(layers: Layers, cell: int, factor: int) -> int:
 
 def _encoder(vae: Any) -> tuple[list[Layers], Layers]:
     """The encoder's layers in groups that end with a halving of the resolution, and the others."""
+    from diffusers.models.autoencoders.vae import Encoder
+    from diffusers.models.downsampling import Downsample2D
+    from diffusers.models.unets.unet_2d_blocks import DownEncoderBlock2D
+
     encoder = vae.encoder
-    if isinstance(encoder, EncoderTiny):
+    if _is_tiny(encoder):
         layers = list(encoder.layers)
     else:
         _require(encoder, Encoder, "down_blocks", DownEncoderBlock2D)
@@ -234,8 +240,12 @@ def _encoder(vae: Any) -> tuple[list[Layers], Layers]:
 
 def _decoder(vae: Any) -> tuple[Layers, list[Layers]]:
     """The decoder's layers before the first doubling of the resolution, and groups that begin with one."""
+    from diffusers.models.autoencoders.vae import Decoder
+    from diffusers.models.unets.unet_2d_blocks import UpDecoderBlock2D
+    from diffusers.models.upsampling import Upsample2D
+
     decoder = vae.decoder
-    if isinstance(decoder, DecoderTiny):
+    if _is_tiny(decoder):
         layers = list(decoder.layers)
     else:
         _require(decoder, Decoder, "up_blocks", UpDecoderBlock2D)
@@ -256,6 +266,13 @@ def _fetch(vae: Any) -> None:
         raise ValueError("windows do not work with offload='sequential': use offload='model', or window=None")
     if hasattr(vae, "_hf_hook"):
         vae._hf_hook.pre_forward(vae)
+
+
+def _is_tiny(part: nn.Module) -> bool:
+    """Whether a part belongs to an `AutoencoderTiny`."""
+    from diffusers.models.autoencoders.vae import DecoderTiny, EncoderTiny
+
+    return isinstance(part, (EncoderTiny, DecoderTiny))
 
 
 def _require(part: nn.Module, kind: type[nn.Module], blocks: str, block: type[nn.Module]) -> None:

@@ -80,7 +80,7 @@ def _noise(scale: float) -> Estimator:
 
 
 def _paper(scale: float) -> Estimator:
-    return CSDEdit(RBF("paper", scale), normalise="paper")
+    return CSDEdit(RBF("paper", scale), normalize="paper")
 
 
 EDIT_RECIPES: dict[str, EditRecipe] = {

@@ -125,7 +125,7 @@ RECIPES: Mapping[str, Recipe] = {
     "collaborative": replace(
         MSD_RECIPE,
         says="collaborative mean shift: particles that keep apart",
-        estimator=lambda scale: CollaborativeMSD(beta=0.5, law="gaussian"),
+        estimator=lambda scale: CollaborativeMSD(beta=0.5, density="gaussian"),
         times=shrinking(12.0, 0.7),
         steps=every(24),
         follow=15,

@@ -109,7 +109,7 @@ OBJECT_RECIPES: Mapping[str, ObjectRecipe] = {
     "collaborative": replace(
         MSD_RECIPE,
         says="collaborative mean shift: views that keep apart",
-        estimator=lambda scale, features: CollaborativeMSD(beta=0.3, law="gaussian"),
+        estimator=lambda scale, features: CollaborativeMSD(beta=0.3, density="gaussian"),
         steps=48,
         views=12,
         follow=1,
