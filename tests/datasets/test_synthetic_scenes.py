@@ -225,7 +225,7 @@ def test_a_missing_package_is_named(monkeypatch):
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(ValueError, match="the scenes are duck, "):
+    with pytest.raises(ValueError, match="use one of duck, "):
         make("ducks", tmp_path / "a")
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(ValueError, match="not an empty folder"):

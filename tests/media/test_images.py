@@ -123,5 +123,5 @@ def test_gif_of_one_frame_and_of_none(tmp_path):
     assert save_gif(video(1), tmp_path / "a.gif").exists()
     with pytest.raises(ValueError, match="at least one frame"):
         save_gif([], tmp_path / "b.gif")
-    with pytest.raises(ValueError, match="positive time"):
+    with pytest.raises(ValueError, match="positive duration"):
         save_gif(video(2), tmp_path / "b.gif", seconds=float("nan"))

@@ -8,6 +8,7 @@ import torch
 
 from scoredistill.media.images import blurred
 from scoredistill.media.motion import LEAST, _steps, optical_flow, scene_cuts, visible, warp
+from scoredistill.optional import MissingExtra
 
 
 def texture(height=96, width=112, seed=0):
@@ -94,7 +95,7 @@ def test_frames_that_cannot_be_followed_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="flow of size"):
         warp(image, torch.zeros(2, 4, 4))
     monkeypatch.setitem(sys.modules, "skimage.registration", None)
-    with pytest.raises(ValueError, match=r"optical flow needs scikit-image: pip install 'scoredistill\[video\]'"):
+    with pytest.raises(MissingExtra, match=r"optical flow needs skimage, .*: pip install 'scoredistill\[video\]'"):
         optical_flow(image, image)
 
 

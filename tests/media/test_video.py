@@ -4,7 +4,6 @@ All material is made here. Frame i of a test video has the flat color COLORS[i %
 part, a bar of i + 1 white columns, so that a frame lost, doubled or out of order shows.
 """
 
-import builtins
 import resource
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pytest
 from PIL import Image
 
 from scoredistill.media.video import Video, VideoWriter, open_video
+from scoredistill.optional import MissingExtra
 
 av = pytest.importorskip("av")
 
@@ -275,7 +275,7 @@ def test_frames_in_memory_can_be_read_again_and_again():
         Video.of([])
     with pytest.raises(ValueError, match="one size"):
         Video.of([Image.new("RGB", (2, 2)), Image.new("RGB", (3, 2))])
-    with pytest.raises(ValueError, match="positive rate"):
+    with pytest.raises(ValueError, match="positive and finite rate"):
         Video.of([Image.new("RGB", (2, 2))], rate=0)
 
 
@@ -450,7 +450,7 @@ def test_a_full_disk_is_said(tmp_path, name):
     [
         ("a.avi", [0, 1], "cannot write .avi"),
         ("a.mp4", [], "0 times"),
-        ("a.mp4", [0, 0], "increase strictly"),
+        ("a.mp4", [0, 0], "strictly increasing"),
         ("a.mp4", [0, float("nan")], "finite"),
         ("a.mp4", [0, 1e-6], "less than 1/90000 s apart"),
     ],
@@ -463,7 +463,7 @@ def test_what_cannot_be_written_is_said_at_once(tmp_path, name, times, message):
 
 def test_a_folder_in_use_is_left_alone(tmp_path):
     (tmp_path / "mine").write_text("mine")
-    with pytest.raises(ValueError, match="already there"):
+    with pytest.raises(ValueError, match="already exists"):
         VideoWriter(tmp_path, 48, 64, times=[0])
     (tmp_path / "new").mkdir()
     assert len(open_video(write(tmp_path / "new", steady(2)))) == 2  # an empty one is fine
@@ -505,13 +505,13 @@ def broken(tmp_path, kind):
         ("missing.mp4", "there is no file"),
         ("text.mp4", "not a video"),
         ("empty.mp4", "not a video"),
-        ("cut.mp4", "not a video, or it is broken"),
+        ("cut.mp4", "not a video or is corrupt"),
         ("sound.m4a", "no video stream"),
         ("sound.wav", "no video stream"),
         ("folder", "no frames"),
         ("mixed", "one size.*2.png"),
-        ("wrong", "should list 3"),
-        ("text.gif", "not an image"),
+        ("wrong", "must list 3"),
+        ("text.gif", "cannot be read as an image"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, kind, message):
@@ -566,16 +566,10 @@ def test_a_video_that_changes_after_opening_is_noticed(tmp_path):
 
 
 def test_without_pyav_the_remedy_is_named(tmp_path, monkeypatch):
-    path, real = write(tmp_path / "a.mp4", steady(2)), builtins.__import__
+    path = write(tmp_path / "a.mp4", steady(2))
     gif = write(tmp_path / "a.gif", steady(2))
-
-    def without(name, *rest):
-        if name == "av":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ValueError, match=r"pip install 'scoredistill\[video\]'"):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'scoredistill\[video\]'"):
         open_video(path)
     assert len(open_video(gif)) == 2
     assert Path(gif).exists()

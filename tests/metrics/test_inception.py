@@ -8,6 +8,7 @@ import torch
 
 from scoredistill.metrics import ImageFeatures, inception
 from scoredistill.metrics.inception import Inception
+from scoredistill.optional import MissingExtra
 
 
 def network(pixels):
@@ -40,5 +41,5 @@ def test_it_is_made_as_torch_fidelity_wants_it(monkeypatch):
 def test_without_it_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     inception.cache_clear()
-    with pytest.raises(ValueError, match="pip install torch-fidelity"):
+    with pytest.raises(MissingExtra, match="pip install torch-fidelity"):
         inception()

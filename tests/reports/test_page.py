@@ -103,6 +103,7 @@ def test_report_needs_only_numpy_and_pillow(module):
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in names} <= {*sys.stdlib_module_names, "numpy", "PIL", "scoredistill"}
     assert {name for name in names if name.startswith("scoredistill")} <= {
+        "scoredistill.files",
         "scoredistill.reports.chart",
         "scoredistill.reports.embed",
     }
@@ -197,7 +198,7 @@ def test_a_slider_lays_two_images_over_each_other(tmp_path):
 
 
 def test_images_of_two_sizes_are_not_compared():
-    with pytest.raises(ValueError, match="cannot compare images of 300x100 and 100x300 pixels"):
+    with pytest.raises(ValueError, match="must have one size, not 300x100 and 100x300 pixels"):
         Page("t").slider(Image.new("RGB", (300, 100)), Image.new("RGB", (100, 300)))
 
 
@@ -219,7 +220,7 @@ def test_videos_stand_side_by_side_as_they_are(tmp_path):
 
 def test_videos_that_cannot_be_shown_are_refused(tmp_path):
     (tmp_path / "a.avi").write_bytes(b"video")
-    with pytest.raises(ValueError, match=r"a.avi is no video that a page can show: use mp4, webm or gif"):
+    with pytest.raises(ValueError, match=r"a.avi is not a video that browsers play: use .mp4, .webm or .gif"):
         Page("t").videos({"a": tmp_path / "a.avi"})
     with pytest.raises(FileNotFoundError, match=r"there is no video .*b.mp4"):
         Page("t").videos({"b": tmp_path / "b.mp4"})

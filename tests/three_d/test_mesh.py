@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ import torch
 pytest.importorskip("skimage")
 trimesh = pytest.importorskip("trimesh")
 
+from scoredistill.optional import MissingExtra
 from scoredistill.three_d.mesh import bake, extract, write_glb, write_obj, write_ply
-from scoredistill.three_d.mesh import surface as surface_module
 from scoredistill.three_d.mesh.texture import rasterize
 
 THICKNESS = 1 / 32
@@ -131,13 +132,11 @@ def test_what_cannot_be_a_surface_is_told_in_a_sentence():
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    def absent(name):
-        raise ImportError(name)
-
     mesh = extract(jump, 12)
-    monkeypatch.setattr(surface_module.importlib, "import_module", absent)
+    for package in ("skimage.measure", "trimesh", "xatlas"):
+        monkeypatch.setitem(sys.modules, package, None)
     for act in (lambda: extract(jump, 12), lambda: write_ply(mesh, "never.ply"), lambda: bake(mesh, jump)):
-        with pytest.raises(ValueError, match=r"pip install 'scoredistill\[nerf\]'"):
+        with pytest.raises(MissingExtra, match=r"pip install 'scoredistill\[nerf\]'"):
             act()
 
 

@@ -151,10 +151,10 @@ def test_skipping_what_is_empty_or_hidden_does_not_change_images(rng):
     field.encoding.register_forward_hook(lambda _, given, made: sizes.append(len(made)))
     origins, directions = beams(300, rng)
     with torch.no_grad():
-        scene.occupancy.look(field.density)
+        scene.occupancy.update(field.density)
         sizes.clear()
         skipped = scene.trace(origins, directions)
-        scene._worth_asking = lambda points, *_: torch.ones(points.shape[:-1], dtype=torch.bool)
+        scene._visible = lambda points, *_: torch.ones(points.shape[:-1], dtype=torch.bool)
         full = scene.trace(origins, directions)
     assert sizes[0] < 0.4 * sizes[1]
     for name in ("rgb", "opacity", "depth"):
@@ -167,7 +167,7 @@ def test_fog_that_counts_as_empty_is_thinner_than_stated():
         traced = scene.trace(torch.tensor([[3.0, 0, 0]]), torch.tensor([[-1.0, 0, 0]]))
         assert float(traced["opacity"]) == 0  # optical depth .0099, along a whole diameter
         scene.field.given = 0.005 * 1.1
-        scene.occupancy.look(scene.field.density)
+        scene.occupancy.update(scene.field.density)
         traced = scene.trace(torch.tensor([[3.0, 0, 0]]), torch.tensor([[-1.0, 0, 0]]))
     torch.testing.assert_close(float(traced["opacity"]), 1 - math.exp(-1.1 * 0.01), rtol=1e-4, atol=0)
 
@@ -177,13 +177,13 @@ def test_memory_of_matter_fades_and_comes_back():
     middle = torch.zeros(1, 3)
     remembered = lambda: float(scene.occupancy.at(scene.occupancy.extremes(), middle)[0])
     assert math.isinf(remembered())
-    scene.occupancy.look(scene.field.density)
+    scene.occupancy.update(scene.field.density)
     assert remembered() == 10
     scene.field.given = 0.0
-    scene.occupancy.look(scene.field.density, decay=0.5)
+    scene.occupancy.update(scene.field.density, decay=0.5)
     assert remembered() == 5
     scene.field.given = 20.0
-    scene.occupancy.look(scene.field.density, decay=0.5)
+    scene.occupancy.update(scene.field.density, decay=0.5)
     assert remembered() == 20
 
 
@@ -199,7 +199,7 @@ def test_rays_that_miss_everything_see_the_background():
 def test_gradients_of_a_traced_field_are_exact(rng):
     scene = smooth(samples=6)
     origins, directions = beams(3, rng)
-    scene.occupancy.look(scene.field.density)
+    scene.occupancy.update(scene.field.density)
     names = [name for name, _ in scene.named_parameters()]
 
     def seen(*values):
@@ -414,7 +414,7 @@ def test_views_of_given_cameras(rng):
     some = Viewpoint.of(scene.views(4, rng), (4, 4)).cameras.azimuth
     assert len(set(some.round().tolist())) == 4
     assert set(some.round().tolist()) <= set(law.azimuth.round().tolist())
-    with pytest.raises(ValueError, match="asked for 7 views"):
+    with pytest.raises(ValueError, match="cannot draw 7 views"):
         scene.views(7)
 
 

@@ -251,7 +251,7 @@ def test_files_of_others_are_read(tmp_path):
     assert read.opacities.tolist() == [0, 100]
     whole = (tmp_path / "other.ply").read_bytes()
     (tmp_path / "cut.ply").write_bytes(whole[:-4])
-    with pytest.raises(ValueError, match="cut short"):
+    with pytest.raises(ValueError, match="truncated"):
         read_ply(tmp_path / "cut.ply")
     (tmp_path / "mesh.ply").write_bytes(whole.replace(b"f_dc_1", b"color"))
     with pytest.raises(ValueError, match="f_dc_1"):
@@ -320,13 +320,13 @@ def test_growth_has_limits(rng):
     slopes = torch.tensor([5.0, 9.0, 0.0, 1.0, 2.0], dtype=DOUBLE)
     total = lambda **more: Densify(**more)(grown(0.01, rng)[0], None, slopes, rng).total
     assert total(gradient=3.0) == 5  # one more, one pruned
-    assert total(gradient=0.0, share=0.4) == 6  # two of five
+    assert total(gradient=0.0, fraction=0.4) == 6  # two of five
     assert total(gradient=0.0, most=5) == 5
     assert total(gradient=0.0, most=2) == 4  # pruned only
-    with pytest.raises(RuntimeError, match="no Gaussian"):
+    with pytest.raises(RuntimeError, match="all Gaussians would be pruned"):
         total(opacity=0.9)
-    with pytest.raises(ValueError, match="share"):
-        Densify(share=0.0)
+    with pytest.raises(ValueError, match="fraction"):
+        Densify(fraction=0.0)
 
 
 def test_slopes_are_means_over_the_passes_that_saw_a_gaussian(rng):

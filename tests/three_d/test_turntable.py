@@ -118,7 +118,7 @@ def test_what_is_missing_or_unknown_is_told():
         turntable(ball, orbit(2), modes=("red",))
     with pytest.raises(ValueError, match="unknown mode none"):
         turntable(ball, orbit(2), modes=())
-    with pytest.raises(ValueError, match="at least one frame and one round"):
+    with pytest.raises(ValueError, match="at least one frame and one loop"):
         write_turntable(ball, "never.mp4", seconds=0)
 
 

@@ -19,8 +19,9 @@ import pytest
 import torch
 from PIL import Image
 
+from scoredistill.optional import MissingExtra
 from scoredistill.three_d.camera import around
-from scoredistill.three_d.viewer import Viewer, from_viser, rotation
+from scoredistill.three_d.viewer import Viewer, from_viser
 from three_d.test_turntable import Counted, ball
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -76,20 +77,16 @@ def test_cameras_of_viser_are_ours(azimuth, elevation):
     torch.testing.assert_close(scaled.poses, theirs.poses)
 
 
-def test_a_quarter_turn_as_a_quaternion():
-    half = math.sqrt(0.5)
-    turned = rotation(torch.tensor([half, 0.0, 0.0, half], dtype=torch.float64))  # about z: x to y
-    expected = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
-    torch.testing.assert_close(turned, expected)
+def test_impossible_cameras_are_refused():
     with pytest.raises(ValueError, match="no rotation"):
-        rotation(torch.zeros(4))
+        from_viser((0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0, (4, 4))
     with pytest.raises(ValueError, match="between 0 and pi"):
         from_viser((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0, (4, 4))
 
 
 def test_without_viser_its_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "viser", None)
-    with pytest.raises(ValueError, match=r"pip install 'scoredistill\[ui\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'scoredistill\[nerf\]'"):
         Viewer(ball, free_port())
 
 
@@ -99,12 +96,12 @@ def test_a_port_in_use_is_told():
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(ValueError, match=f"port {port} is taken by another program: choose another port"):
+        with pytest.raises(ValueError, match=f"port {port} is in use by another program: choose another port"):
             Viewer(ball, port)
     with pytest.raises(ValueError, match="between 1 and 65535"):
         Viewer(ball, 0)
-    with pytest.raises(ValueError, match="share"):
-        Viewer(ball, port, share=0)
+    with pytest.raises(ValueError, match="fraction"):
+        Viewer(ball, port, fraction=0)
 
 
 def test_without_readers_nothing_is_drawn_and_closing_frees_the_port(clock):
@@ -232,7 +229,7 @@ def test_drawing_for_a_camera_at_rest_keeps_to_its_share(clock):
         drawn.append(cameras)
         return ball(cameras)
 
-    with connected(slow, share=0.1, resolution=32) as (viewer, page):
+    with connected(slow, fraction=0.1, resolution=32) as (viewer, page):
         viewer.serve(0.6)  # the camera comes to rest
         drawn.clear()
         end = clock.passed + 1.2

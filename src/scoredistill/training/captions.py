@@ -1,4 +1,4 @@
-"""Captions of composed emoji: with and without style, background, article and filler words, sometimes empty."""
+"""Random captions of composed emoji: with or without style, background, article and filler words, sometimes empty."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ STYLED = ("{article} {style} emoji of {thing}", "{article} {style} emoji of {thi
 
 
 def article(words: str) -> str:
-    """ "a" or "an" for what follows."""
+    """The indefinite article, "a" or "an", of the words that follow."""
     return "an" if words[:1].lower() in "aeiou" else "a"
 
 
 def with_article(name: str) -> str:
-    """ "owl" -> "an owl"; plurals ("french fries") stay."""
+    """A name with its indefinite article, such as "an owl"; plurals ("french fries") are unchanged."""
     plural = name.endswith("s") and not name.endswith(("ss", "us", "is"))
     return name if plural else f"{article(name)} {name}"
 
 
 def with_background(text: str, color: str | None) -> str:
-    """Add "on a {color} background"; None (white) adds nothing."""
+    """Append "on a {color} background"; None (white) appends nothing."""
     return text if color is None else f"{text} on {article(color)} {color} background"
 
 
@@ -49,12 +49,13 @@ def caption(
     """One random caption of an emoji.
 
     Args:
-        name: the concept.
-        tags: its synonyms; one replaces the name with probability `synonym`.
-        style: style word, mentioned in four captions of ten.
+        name: of the concept.
+        tags: synonyms of the name.
+        style: name of the style, mentioned in 40 % of the captions.
         color: name of the background color, always mentioned; None for white.
-        rng: source of randomness.
-        empty: probability of the empty caption (for classifier-free guidance).
+        rng: draws the caption.
+        empty: probability of an empty caption, for classifier-free guidance.
+        synonym: probability that a synonym replaces the name.
     """
     if rng.random() < empty:
         return ""
@@ -65,5 +66,5 @@ def caption(
 
 
 def python_rng(rng: torch.Generator) -> random.Random:
-    """A Python generator seeded by a torch one."""
+    """A Python random generator seeded by a torch generator."""
     return random.Random(int(torch.randint(2**31, (), generator=rng)))

@@ -42,7 +42,8 @@ class Setting:
         """The same setting with every default filled in.
 
         Raises:
-            ValueError: for what does not exist or is not installed.
+            ValueError: for what does not exist.
+            MissingExtra: if the package of an image or a clip is not installed.
         """
         quick = self.quick
         full = replace(

@@ -17,6 +17,7 @@ from scoredistill.files import atomic, slug
 from scoredistill.loop import Step
 from scoredistill.media.images import to_tensor
 from scoredistill.metrics import Clip, bundled_clip, efficientnet, inception
+from scoredistill.optional import MissingExtra
 from scoredistill.priors.guidance import Guided
 from scoredistill.sampling import ddim
 from scoredistill.studies.harness.setting import loaded
@@ -137,5 +138,5 @@ def imagenet() -> Any | None:
     """EfficientNet, or None where it is not installed."""
     try:
         return efficientnet()
-    except ValueError:
+    except MissingExtra:
         return None

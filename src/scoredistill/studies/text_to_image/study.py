@@ -55,7 +55,8 @@ def check(setting: Setting) -> None:
     """Refuse what cannot be measured here.
 
     Raises:
-        ValueError: if the prior edits images, or Inception is asked for and missing.
+        ValueError: if the prior edits images.
+        MissingExtra: if Inception is requested and torch-fidelity is missing.
     """
     if setting.inception:
         inception()
