@@ -266,7 +266,6 @@ def test_the_probes_see_what_the_paper_describes(folder, tmp_path, monkeypatch):
         (["--methods", "magic"], "unknown method magic"),
         (["--blocks", "oil"], "unknown block oil"),
         (["--seeds", "0"], "seeds must be at least 1"),
-        (["--inception"], "pip install torch-fidelity"),
         (["--workers", "0"], "workers must be at least 1"),
         (["--prior", "no-such-model-here"], "no-such-model-here"),
         (["--prior", "emoji-edit"], "edits images"),
@@ -279,6 +278,16 @@ def test_wrong_input_is_one_sentence(arguments, sentence, tmp_path, capsys):
     said = capsys.readouterr().err
     assert stop.value.code == 2
     assert sentence in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_missing_package_is_one_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["bench", "images", "--inception", "--out", str(tmp_path / "new")])
+    said = capsys.readouterr().err
+    assert stop.value.code == 1
+    assert "pip install torch-fidelity" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "new").exists()
 

@@ -15,7 +15,7 @@ x - grad with a geometrically shrinking bandwidth are enough; many more drift wi
 
 `ancestral` draws y by the reverse SDE that starts at x; `product` by the probability flow of the product density, from
 noise around x; `paper` is the published recipe, whose kernel is not noised: it draws y without variance and with a bias
-(docs/errors_in_print.md). One draw keeps diversity where the mean seeks modes.
+(docs/errata.md). One draw keeps diversity where the mean seeks modes.
 
 The paper writes its kernel exp(-|r|^2 / lambda^2), so s = lambda^2 / 2 and our bandwidth sqrt s = lambda / sqrt 2.
 """

@@ -15,7 +15,7 @@ that show different places agree on what means the same in all of them (`LowPass
 Without `repulsion` nothing keeps the particles of a clean kernel apart: coupled SDS is a consensus, and a population of
 it collapses as SDS does. (Were the kernel one of the *noised* particles, the -n_j in d_j would be the entropy term, by
 Stein's identity, and an explicit kernel gradient would count it twice; but such a kernel flattens as t grows. Numbers:
-docs/errors_in_print.md.) The paper's Eqs. 7 and 8, read with descent, attract; the sign here repels. On a Gaussian
+docs/errata.md.) The paper's Eqs. 7 and 8, read with descent, attract; the sign here repels. On a Gaussian
 prior of variance v, gamma = w v sigma alpha / (alpha^2 v + sigma^2) has that Gaussian as its law; in the thousands of
 dimensions of an image the term is a fraction of a percent of the score.
 """
