@@ -296,8 +296,8 @@ MUTANTS = [
     ("three_d/splatting/gaussians.py", "0.5 + Y0 * self.colors[:, 0]", "0.5 + self.colors[:, 0]", "three_d/test_splats.py", ""),
     ("three_d/splatting/gaussians.py", "z * self.colors[:, 2] - y * self.colors[:, 1]", "z * self.colors[:, 2] + y * self.colors[:, 1]", "three_d/test_splats.py", "degree_one"),
     ("three_d/splatting/gaussians.py", "torch.where(away, -axes, axes)", "axes", "three_d/test_splats.py", "normals"),
-    ("three_d/splatting/densify.py", "-= math.log(SHRINK)", "-= 0.0", "three_d/test_splats.py", "growth"),
-    ("three_d/splatting/densify.py", "half = 0.5 * logsigmoid(-logits)", "half = logsigmoid(-logits)", "three_d/test_splats.py", "growth"),
+    ("three_d/splatting/densify.py", "-= math.log(SHRINK)", "-= 0.0", "three_d/test_splats.py", "densification"),
+    ("three_d/splatting/densify.py", "half = 0.5 * logsigmoid(-logits)", "half = logsigmoid(-logits)", "three_d/test_splats.py", "densification"),
     ("three_d/splatting/densify.py", "self.count += length > 0", "self.count += 1", "three_d/test_splats.py", "slopes"),
     # encodings
     ("three_d/encodings/grids.py", "found[0] * found[1] * found[2]", "found[0] + found[1] + found[2]", "three_d/test_encodings.py", "vertices"),

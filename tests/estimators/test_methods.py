@@ -681,7 +681,7 @@ def test_the_mean_of_sds_is_exact_on_a_gaussian():
 def test_samples_that_are_likely_but_all_alike_collapse():
     """What the paper prints for SDS on the pinwheel: precision .9 with a recall of .005. Recall alone decides."""
     printed = (2.0, 0.9, 0.005)
-    assert verdict("sds", printed, {"nll": 2.0, "precision": 0.9, "recall": 0.005}) == "collapses, as printed"
+    assert verdict("sds", printed, {"nll": 2.0, "precision": 0.9, "recall": 0.005}) == "collapses, as published"
     assert verdict("sds", printed, {"nll": 2.0, "precision": 0.005, "recall": 0.9}) == "does not collapse"
 
 

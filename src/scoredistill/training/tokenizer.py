@@ -11,10 +11,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 from scoredistill.files import write_text
-from scoredistill.optional import require
 
 MAX_LENGTH = 24
 """Tokens per prompt, including the start and end tokens."""
@@ -28,15 +28,13 @@ FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_ma
 
 def learn_merges(texts: Iterable[str], merges: int) -> list[tuple[str, str]]:
     """Learn byte-pair merges from texts, in order of priority."""
-    tokenizers = require("tokenizers", "train", "training a tokenizer")
-    normalizers, pre_tokenizers = tokenizers.normalizers, tokenizers.pre_tokenizers
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(end_of_word_suffix=SUFFIX))
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix=SUFFIX))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    split = pre_tokenizers.Split(tokenizers.Regex(WORDS), behavior="removed", invert=True)
+    split = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     size = 2 * len(alphabet) + merges
-    trainer = tokenizers.trainers.BpeTrainer(
+    trainer = trainers.BpeTrainer(
         vocab_size=size, end_of_word_suffix=SUFFIX, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
@@ -47,7 +45,6 @@ def learn_merges(texts: Iterable[str], merges: int) -> list[tuple[str, str]]:
 
 def train_tokenizer(texts: Iterable[str], folder: Path, merges: int = 2000) -> CLIPTokenizer:
     """Train a tokenizer on texts and save it in `folder`, for old and new versions of transformers."""
-    pre_tokenizers = require("tokenizers", "train", "training a tokenizer").pre_tokenizers
     pairs = learn_merges(texts, merges)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *(letter + SUFFIX for letter in alphabet), *("".join(pair) for pair in pairs), START, END]
