@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint
+.PHONY: setup demo test lint constraints
 
 READY := .venv/.ready
 
@@ -6,7 +6,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	test -x .venv/bin/python || python3 -m venv .venv
-	.venv/bin/python -m pip install -q -c constraints.txt -e '.[train,lora,video,nerf,scenes,bench,test,quality]'
+	.venv/bin/python -m pip install -q -c constraints.txt -e '.[train,lora,video,nerf,scenes,bench,metrics,test,quality]'
 	touch $@
 
 demo: $(READY)
@@ -18,3 +18,6 @@ test: $(READY)
 lint: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+constraints: $(READY)
+	.venv/bin/python tools/constraints.py

@@ -1,7 +1,7 @@
 """Collaborative mean shift: does one rule for the bandwidths hold on all sets, from where, and in 64 dimensions?
 
-    python benchmarks/collaborative.py            # about ten minutes on one core of its own
-    python benchmarks/collaborative.py --quick    # one seed, one number of particles: a minute or two
+    python experiments/collaborative.py            # about ten minutes on one core of its own
+    python experiments/collaborative.py --quick    # one seed, one number of particles: a minute or two
 
 The rule is `estimators.collaborative.annealing` with `CollaborativeMSD()`; the constants it is held against are beta .9
 and a bandwidth falling from .35 to .01, chosen on these sets. Everything was tuned on seeds 1000 and 1001; the report
@@ -321,7 +321,7 @@ def main() -> None:
     quick = arguments.quick
     seeds, sizes = ([0], [256]) if quick else ([0, 1, 2, 3], [256, 1024])
     report = Report(
-        "python benchmarks/collaborative.py" + (" --quick" if quick else ""),
+        "python experiments/collaborative.py" + (" --quick" if quick else ""),
         str(date.today()), scoredistill.__version__, seeds, [1000, 1001], 4096,
         plane(seeds, sizes), varied(0, sizes[-1]), sizes_only(0, [64] if quick else [64, 4096]),
         high_dimension(seeds[:1], sizes),

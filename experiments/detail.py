@@ -1,6 +1,6 @@
 r"""What mean shift does to the detail of an image, and why a draw of y keeps what its mean loses.
 
-    python benchmarks/detail.py --out docs/results/text_to_2d
+    python experiments/detail.py --out docs/results/text_to_2d
 
 Detail is the root mean square of a latent less its 3 x 3 box blur, relative to that of the DDIM sample it started from.
 At each bandwidth h, from samples x of the bundled prior (or x + c h n), guidance 5:
@@ -68,7 +68,7 @@ def main() -> None:
             m: {"mean": round(float(v.mean()), 3), "std": round(float(v.std()), 3)} for m, v in values.items()
         }
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout
-    report = {"command": "python benchmarks/detail.py", "commit": commit.strip(), "date": str(date.today())}
+    report = {"command": "python experiments/detail.py", "commit": commit.strip(), "date": str(date.today())}
     report |= {
         "setting": {"prompts": PROMPTS, "samples": SAMPLES, "guidance": SCALE},
         "detail": table,

@@ -1,6 +1,6 @@
 r"""The fixed point of mean shift, x <- D(x; r), and ways to get there, per network call.
 
-    python benchmarks/fixed_point.py --out docs/results/toy [--quick]
+    python experiments/fixed_point.py --out docs/results/toy [--quick]
 
 With m(x) = D(x; r) - x the moves are
 
@@ -362,7 +362,7 @@ def main() -> None:
     options = parser.parse_args()
     quick = options.quick
     report = {
-        "command": "python benchmarks/fixed_point.py --out docs/results/toy" + (" --quick" if quick else ""),
+        "command": "python experiments/fixed_point.py --out docs/results/toy" + (" --quick" if quick else ""),
         "seeds": list(SEEDS),
         "date": DATE,
         "version": __version__,

@@ -1,6 +1,6 @@
 """The autoencoder's own flicker, the limitation the paper names, and what the source's detail does about it.
 
-    python benchmarks/flicker.py --out docs/results/edits/flicker.json
+    python experiments/flicker.py --out docs/results/edits/flicker.json
 
 Warp error (1000 times the mean absolute difference of a frame from the next one led back by the source's flow) of clips
 at their working size: the source; the source through the autoencoder; the same with the source's detail (no edit at
@@ -62,7 +62,7 @@ def main() -> None:
     torch.set_num_threads(1)
     clips = {name: measured(name, chosen.height, chosen.frames) for name in data.CLIPS}
     results = {
-        "command": f"python benchmarks/flicker.py --height {chosen.height} --frames {chosen.frames}",
+        "command": f"python experiments/flicker.py --height {chosen.height} --frames {chosen.frames}",
         "date": str(date.today()), "version": __version__, "clips": clips,
     }  # fmt: skip
     chosen.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """A 1024x512 panorama and a video of 250 frames, three instructions each: images to look at, and their figures.
 
-    python benchmarks/gallery.py --out docs/results/edits
+    python experiments/gallery.py --out docs/results/edits
 
 Writes panorama.jpg (source and edits, halves exchanged, so that the 360-degree seam is in the middle), regions.jpg,
 video.gif (source and edits side by side, every fifth frame), frames.jpg (from the whole length) and gallery.json.
@@ -114,7 +114,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    results = {"command": "python benchmarks/gallery.py", "date": str(date.today()), "version": __version__}
+    results = {"command": "python experiments/gallery.py", "date": str(date.today()), "version": __version__}
     for name, measure in (("panorama", panoramas), ("video", videos)):
         results[name] = measure(chosen.runs, chosen.out)
         (chosen.out / "gallery.json").write_text(json.dumps(results, indent=1) + "\n")

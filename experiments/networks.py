@@ -1,6 +1,6 @@
 r"""Mean shift on trained networks: what an input without noise costs, and which sampler to use.
 
-    python benchmarks/networks.py --out docs/results/toy [--quick]
+    python experiments/networks.py --out docs/results/toy [--quick]
 
 The mean shift m(x) = E[y | x = y + r n] - x is asked for at clean points x. A network has learned D(z; r) only at
 z = y + r n, where |z - y| = r sqrt(d) to within a factor 1 +- 1 / sqrt(2 d): in many dimensions no training input ever
@@ -502,7 +502,7 @@ def main() -> None:
     torch.set_num_threads(1)
     quick, begun = options.quick, time.perf_counter()
     report: dict = {
-        "command": "python benchmarks/networks.py --out docs/results/toy" + (" --quick" if quick else ""),
+        "command": "python experiments/networks.py --out docs/results/toy" + (" --quick" if quick else ""),
         "seeds": list(SEEDS), "date": DATE, "version": __version__, "fractions": list(FRACTIONS),
         "profile": {}, "errors": {}, "exact_errors": {}, "runs": {}, "widened": {}, "training": {},
     }  # fmt: skip

@@ -1,6 +1,6 @@
 r"""Variance reduction for distillation gradients, at equal network rows.
 
-    python benchmarks/variance.py --out docs/results/toy [--quick]
+    python experiments/variance.py --out docs/results/toy [--quick]
 
 Write SDS in clean coordinates: eps - n = (x - D(x + r n; r)) / r. With J = E[dD/dx] the part of the residual that is
 linear in n is -J n, so the control variate n with coefficient c, eps - c n, has variance
@@ -548,7 +548,7 @@ def main() -> None:
     quick = options.quick
     sets, others = (NAMES[2:], ("gaussian",)) if quick else (NAMES, ("fractal, 2 classes", "gaussian", "64-D"))
     report = {
-        "command": "python benchmarks/variance.py --out docs/results/toy" + (" --quick" if quick else ""),
+        "command": "python experiments/variance.py --out docs/results/toy" + (" --quick" if quick else ""),
         "seeds": list(SEEDS),
         "date": DATE,
         "version": __version__,

@@ -5,9 +5,9 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 
-from jaxtyping import install_import_hook
+import shape_checks
 
-install_import_hook("scoredistill", "shape_checks.check")
+shape_checks.install("scoredistill")
 
 import pytest
 import torch

@@ -1,30 +1,44 @@
-"""The pages of estimators and of errors in print: their examples run and print what they say, names and links exist."""
+"""The documentation is true: examples run alone and print what the page says, commands parse, names and links exist."""
 
 import contextlib
 import io
 import re
-import time
+import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from estimators.test_methods import BUDGETS, IDENTITIES
-from scoredistill.estimators import methods as named
+from scoredistill.cli import main
+from scoredistill.estimators import methods
 
 ROOT = Path(__file__).parents[1]
-PAGES = [
-    *sorted((ROOT / "docs" / "estimators").glob("*.md")),
-    ROOT / "docs" / "errors_in_print.md",
-    ROOT / "docs" / "priors.md",
-]
-BY_NAME = {path.stem: path for path in PAGES}
-TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+ESTIMATORS = sorted((ROOT / "docs" / "estimators").glob("*.md"))
+INDEX = ROOT / "docs" / "estimators" / "README.md"
+THREE_D = ROOT / "docs" / "three_d.md"
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/*.md"), *ROOT.glob("docs/*/**/*.md")])
+TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
+FENCED = re.compile(r"```.*?```", re.DOTALL)
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?")
-SECONDS = 2.0  # of processor time for a page; all of them take about five
-LOADING = 20.0  # for the page that loads pipelines, and diffusers with them
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+
+def title(page):
+    return str(page.relative_to(ROOT))
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=title)
+every_estimator_page = pytest.mark.parametrize("page", ESTIMATORS, ids=lambda page: page.stem)
+
+
+def examples():
+    """Code and promised output of every example but two pages', whose images have tests of their own."""
+    for page in PAGES:
+        if page not in (ROOT / "README.md", THREE_D):
+            for n, (code, printed) in enumerate(BLOCK.findall(page.read_text())):
+                yield pytest.param(code, printed, id=f"{title(page)}-{n}")
 
 
 def agree(printed, written):
@@ -43,19 +57,26 @@ def slug(heading):
 
 
 def prose(page):
-    return re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    return FENCED.sub("", page.read_text())
 
 
-@every_page
-def test_examples_print_what_the_page_says(page):
-    blocks, names, start = BLOCK.findall(page.read_text()), {"__name__": page.stem}, time.process_time()
-    assert blocks
-    for code, written in blocks:
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
-            exec(compile(code, str(page), "exec"), names)
-        assert agree(out.getvalue(), written), f"printed:\n{out.getvalue()}\nwritten:\n{written}"
-    assert time.process_time() - start < (LOADING if page.stem == "priors" else SECONDS)
+@pytest.mark.parametrize(("code", "written"), examples())
+def test_an_example_pasted_alone_prints_what_the_page_says(code, written, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, "example", "exec"), {"__name__": "example"})
+    assert not written or agree(out.getvalue(), written), f"printed:\n{out.getvalue()}\nwritten:\n{written}"
+
+
+def test_the_object_of_the_page_on_three_dimensions_is_a_red_apple(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ((code, _),) = BLOCK.findall(THREE_D.read_text())
+    exec(compile(code, "three_d.md", "exec"), {"__name__": "example"})
+    with Image.open("apple.png") as image:
+        red, green, blue = image.getpixel((32, 32))
+    assert red > green + 50
+    assert red > blue + 50
 
 
 def test_a_wrong_number_or_word_is_noticed():
@@ -66,20 +87,57 @@ def test_a_wrong_number_or_word_is_noticed():
     assert not agree("True", "False")
 
 
-def test_every_method_has_a_page():
-    """A link in the table of the index, and its name on the page it leads to."""
-    index = BY_NAME["README"].read_text()
-    for name in (*named.__all__, "PerpNeg", "Averaged", "Decoded"):
-        links = re.findall(rf"\[[^\]]*`{name}`[^\]]*\]\((\w+)\.md\)", index)
-        assert links, name
-        assert re.search(rf"\b{name}\b", BY_NAME[links[0]].read_text()), name
+def commands(text, program):
+    """Command lines of a program: in shell blocks, in indented lines and in `inline code`."""
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    lines = [*shell.splitlines(), *re.findall(r"^ {4}(.*)$", FENCED.sub("", text), re.MULTILINE)]
+    lines += re.findall(rf"`({program} [^`]+)`", re.sub(r"\s+", " ", FENCED.sub("", text)))
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
 
 
-def test_costs_in_the_index_are_the_counted_ones():
-    rows = re.findall(r"^\| ([\w -]+) \| (\d+) \| (\d+) \|$", BY_NAME["README"].read_text(), re.MULTILINE)
-    assert rows
-    for name, network_rows, calls in rows:
-        assert BUDGETS[name][2] == (int(network_rows), int(calls)), name
+@cache
+def options(command):
+    """The options of a command, as its --help lists them."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert not stopped.value.code, command
+    return frozenset(re.findall(r"--[a-z][a-z0-9-]*", out.getvalue()))
+
+
+@every_page
+def test_commands_and_their_options_exist(page):
+    for _, command, *words in commands(page.read_text(), "scoredistill"):
+        if command.startswith("-"):
+            assert command == "--version"
+        elif words[:1] != ["train"]:  # it has a parser of its own
+            given = {word.partition("=")[0] for word in words if word.startswith("--")}
+            assert given <= options(command) | {"--help"}, (command, given)
+
+
+def test_an_option_that_does_not_exist_is_noticed():
+    ((_, command, *words),) = commands(
+        "```sh\nscoredistill image x --colour red  # no such option\n```", "scoredistill"
+    )
+    assert command == "image"
+    assert "--colour" in words
+    assert "--colour" not in options("image")
+    assert "--seed" in options("image")
+
+
+@every_page
+def test_scripts_targets_and_extras_exist(page):
+    text = page.read_text()
+    for script in re.findall(r"python ((?:benchmarks|experiments|tools|examples)/\w+\.py)", text):
+        assert (ROOT / script).exists(), script
+    targets = re.findall(r"^([\w ]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for _, target, *_ in commands(text, "make"):
+        assert target in " ".join(targets).split(), target
+    extras = re.search(
+        r"\[project.optional-dependencies\]\n(.*?)\n\n", (ROOT / "pyproject.toml").read_text(), re.DOTALL
+    )
+    known = set(re.findall(r"^(\w+) =", extras[1], re.MULTILINE))
+    assert {e for group in re.findall(r"scoredistill\[([\w,]+)\]", text) for e in group.split(",")} <= known
 
 
 @every_page
@@ -96,18 +154,36 @@ def test_links_and_anchors_exist(page):
 
 
 @every_page
-def test_tests_and_identities_that_are_named_exist(page):
-    text = re.sub(r"\s+", " ", prose(page))
-    for name in re.findall(r"`(test_\w+|TestStein)`", text):
+def test_tests_that_are_named_exist(page):
+    for name in re.findall(r"`(test_\w+|TestStein)`", re.sub(r"\s+", " ", prose(page))):
         assert re.search(rf"(def|class) {name}\b", TESTS), name
-    quoted = {words for words in re.findall(r'"([^"`]{8,80})"', text) if re.search(r" is | tends to ", words)}
-    assert not quoted - set(IDENTITIES)
 
 
 @every_page
-def test_pages_keep_house(page):
+def test_no_page_names_a_machine(page):
+    assert not re.search(r"(?<![\w.])/(work|home|tmp|root|Users|mnt)/", page.read_text())
+
+
+@every_estimator_page
+def test_an_estimator_page_has_an_example_and_names_real_identities(page):
     text = page.read_text()
-    assert not re.search(r"(?<![\w.])/(work|home|tmp|root|Users|mnt)/", text)
-    assert "\N{EM DASH}" not in text
-    lines = len(text.splitlines())
-    assert page.stem in ("README", "errors_in_print", "priors") or 30 <= lines <= 65, lines
+    assert BLOCK.search(text)
+    assert page == INDEX or 30 <= len(text.splitlines()) <= 70
+    quoted = re.findall(r'"([^"`]{8,80})"', re.sub(r"\s+", " ", prose(page)))
+    assert not {words for words in quoted if re.search(r" is | tends to ", words)} - set(IDENTITIES)
+
+
+def test_every_method_has_a_page():
+    """A link in the table of the index, and its name on the page it leads to."""
+    index = INDEX.read_text()
+    for name in (*methods.__all__, "PerpNeg", "Averaged", "Decoded"):
+        links = re.findall(rf"\[[^\]]*`{name}`[^\]]*\]\((\w+)\.md\)", index)
+        assert links, name
+        assert re.search(rf"\b{name}\b", (INDEX.parent / f"{links[0]}.md").read_text()), name
+
+
+def test_costs_in_the_index_are_the_counted_ones():
+    rows = re.findall(r"^\| ([\w -]+) \| (\d+) \| (\d+) \|$", INDEX.read_text(), re.MULTILINE)
+    assert rows
+    for name, network_rows, calls in rows:
+        assert BUDGETS[name][2] == (int(network_rows), int(calls)), name

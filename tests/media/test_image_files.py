@@ -1,4 +1,4 @@
-"""Image files of every kind become upright RGB of 8 bits; what cannot be read is said in one sentence."""
+"""Image files of every kind become upright 8-bit RGB; unreadable files are refused in one sentence."""
 
 import io
 import struct
@@ -95,7 +95,7 @@ def test_floats_in_one_and_in_255(tmp_path):
 
 
 def test_cmyk_with_and_without_a_profile(tmp_path):
-    """As the profile says, else as Pillow does it; a profile of another kind of colors is passed over."""
+    """By the profile, else as Pillow converts; a profile of another color space is ignored."""
     ink = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
     path = saved(ink, tmp_path / "a.tif")
     assert values(read_image(path))[0, 0].tolist() == [255, 0, 0]
@@ -197,7 +197,7 @@ def test_the_limit_is_2_to_the_28(tmp_path):
         with pytest.raises(ValueError, match=r"16385 x 16384 pixels, more than 2\^28"):
             read_image(path)
         path.write_bytes(png(16384, 16384, 8))  # the size is fine, its data are missing
-        with pytest.raises(ValueError, match="broken or cut off"):
+        with pytest.raises(ValueError, match="corrupt or truncated"):
             read_image(path)
 
 
@@ -227,22 +227,22 @@ def bad(tmp_path, kind):
         ("missing.png", "there is no file"),
         ("folder", "is a folder"),
         ("empty.png", "empty file"),
-        ("text.png", "not an image"),
-        ("cut.png", "broken or cut off"),
-        ("cut.jpg", "broken or cut off"),
-        ("cut.gif", "broken or cut off"),
+        ("text.png", "cannot be read as an image"),
+        ("cut.png", "corrupt or truncated"),
+        ("cut.jpg", "corrupt or truncated"),
+        ("cut.gif", "corrupt or truncated"),
         ("nan.tif", "nan or infinite"),
         ("inf.tif", "nan or infinite"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, kind, message):
+def test_unreadable_files_are_refused_in_one_sentence(tmp_path, kind, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_image(bad(tmp_path, kind))
     assert type(caught.value) is ValueError
     assert "\n" not in str(caught.value)
 
 
-def test_a_image_without_pixels_is_refused():
+def test_an_image_without_pixels_is_refused():
     with pytest.raises(ValueError, match="no pixels"):
         read_image(Image.new("RGB", (0, 5)))
 

@@ -1,4 +1,4 @@
-"""Images: values survive the way to 8 bits and back, image grids put pixels where they belong, videos keep time."""
+"""Images: values survive conversion to 8 bits and back, image grids place pixels correctly, GIFs keep time."""
 
 import numpy as np
 import pytest
@@ -123,5 +123,5 @@ def test_gif_of_one_frame_and_of_none(tmp_path):
     assert save_gif(video(1), tmp_path / "a.gif").exists()
     with pytest.raises(ValueError, match="at least one frame"):
         save_gif([], tmp_path / "b.gif")
-    with pytest.raises(ValueError, match="positive time"):
+    with pytest.raises(ValueError, match="positive duration"):
         save_gif(video(2), tmp_path / "b.gif", seconds=float("nan"))

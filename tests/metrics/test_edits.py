@@ -1,4 +1,4 @@
-"""Numbers about edits, against closed forms and against orders that they must keep."""
+"""Metrics of edits, against closed forms and required orderings."""
 
 import math
 
@@ -154,7 +154,7 @@ def test_a_seam_of_the_source_does_not_count():
     torch.testing.assert_close(seam(pair, columns=[5]), torch.tensor([5.0, 10.0]))
 
 
-def test_flat_images_have_no_seam_and_a_lone_step_has_an_endless_one():
+def test_flat_images_have_no_seam_and_a_lone_step_has_an_infinite_one():
     flat = torch.full((1, 3, 6, 6), 0.5)
     step = flat.clone()
     step[..., 3:] = 0.7
@@ -178,7 +178,7 @@ def test_crops_lie_evenly_and_do_not_overlap():
     assert crops[0, :, 0, 0, 0].tolist() == [11 * y + x for y in (0, 4) for x in (0, 4, 8)]
     assert len(set(crops[0, :, 0].flatten().tolist())) == 6 * 9
     assert square_crops(place, 7)[0, 0, 0, 0].tolist() == [2, 3, 4, 5, 6, 7, 8]
-    with pytest.raises(ValueError, match="crops of 8 pixels do not fit images of 7 x 11"):
+    with pytest.raises(ValueError, match="crops of 8 pixels do not fit into images of 7 x 11"):
         square_crops(place, 8)
 
 
@@ -264,7 +264,7 @@ def test_flows_of_the_source_are_found_and_shared():
     assert warp_error(video, video, flows) == warp_error(video, video) < 0.01
 
 
-def test_pairs_across_a_cut_are_left_out():
+def test_pairs_across_a_cut_are_skipped():
     pytest.importorskip("skimage")
     first, second = image(32, 40).expand(2, -1, -1, -1), image(32, 40, seed=1).expand(2, -1, -1, -1)
     video = torch.cat([first, second])
@@ -295,7 +295,7 @@ def test_pairs_across_a_cut_are_left_out():
 )
 def test_images_that_do_not_fit_are_refused(number):
     images = image(count=2)
-    with pytest.raises(ValueError, match="images of one shape are needed"):
+    with pytest.raises(ValueError, match="expected images of one shape"):
         number(images, images[:, :, :32])
     broken = images.clone()
     broken[1, 0, 3, 4] = torch.nan
@@ -304,17 +304,17 @@ def test_images_that_do_not_fit_are_refused(number):
             number(*pair)
 
 
-def test_questions_without_an_answer_are_refused():
+def test_undefined_metrics_are_refused():
     images = image(16, 16)
     with pytest.raises(ValueError, match="no border is given"):
         seam(images)
-    with pytest.raises(ValueError, match=r"borders \[0\] of 16 lines: they are from 1 to 15"):
+    with pytest.raises(ValueError, match=r"borders \[0\] of 16 lines: borders must lie from 1 to 15"):
         seam(images, columns=[0])
     with pytest.raises(ValueError, match="every line is a border"):
         seam(images, columns=range(1, 16))
-    with pytest.raises(ValueError, match="one crop of 16 pixels fits"):
+    with pytest.raises(ValueError, match="only one crop of 16 pixels fits"):
         intra_style_distance(images, 16)
-    with pytest.raises(ValueError, match="they give no direction"):
+    with pytest.raises(ValueError, match="the same CLIP features"):
         directional_similarity(images, images, "a cat", "a cat")
     with pytest.raises(ValueError, match="1 and 2 texts for 1 images"):
         directional_similarity(images, images, "a cat", ["a cat", "a dog"])

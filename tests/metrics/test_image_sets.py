@@ -1,4 +1,4 @@
-"""Distances of sets of images, against laws whose distance is known."""
+"""Distances of sets of images, against distributions with a known distance."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_diversity_is_the_mean_distance_of_pairs():
 
 
 def test_sets_that_have_no_distance_are_refused():
-    with pytest.raises(ValueError, match="1 and 4 images: a set needs at least 2"):
+    with pytest.raises(ValueError, match="sets of 1 and 4 images are too small"):
         frechet_distance(normal(1), normal(4))
     with pytest.raises(ValueError, match="not finite"):
         kernel_distance(normal(4) / 0, normal(4))

@@ -1,4 +1,4 @@
-"""Numbers about point sets and gradients equal closed forms, brute force, and each other where they must."""
+"""Metrics of point sets and gradients against closed forms, brute force, and each other."""
 
 import math
 import subprocess
@@ -302,10 +302,10 @@ def test_estimators_of_a_mean_shift(mixture, rng):
         (lambda x: efficiency(x[:1, None], 1), "1 draws"),
         (lambda x: efficiency(x[:, None], 0), "cost"),
         (lambda x: efficiency(x[:, None], 1, x[:1], scale="most"), "scale"),
-        (lambda x: efficiency(x[:, None].log(), 1), "grads are not finite"),
+        (lambda x: efficiency(x[:, None].log(), 1), "grads have values that are not finite"),
         (lambda x: efficiency(x[:, None], 1, 0 * x[:1]), "target is zero"),
         (lambda x: bias(x[:1, None], x[:1]), "1 draws"),
-        (lambda x: bias(x[:, None], x[:1] / 0), "target is not finite"),
+        (lambda x: bias(x[:, None], x[:1] / 0), "target has values that are not finite"),
     ],
 )
 def test_wrong_input_is_refused(call, says):

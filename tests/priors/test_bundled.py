@@ -26,7 +26,7 @@ def test_sizes_and_format(prior):
     assert prior.latent_shape == (4, 16, 16)
     assert prior.image_size == (64, 64)
     for name in ("emoji", "emoji-edit", "clip"):
-        assert "licence" in (folder / name / "README.md").read_text().lower()
+        assert "data and licenses" in (folder / name / "README.md").read_text().lower()
 
 
 def test_samples_show_what_was_asked_for(prior):

@@ -1,18 +1,22 @@
-"""The study of edits: equal cost, figures, differences, and the whole of it once, small."""
+"""The editing study: equal cost, metrics, differences, and a small run of the whole."""
 
 import json
 import math
+import sys
 
 import pytest
 import torch
 
 from scoredistill.cli import main
 from scoredistill.datasets import packaged_media as data
+from scoredistill.metrics.edits import psnr, source_flows
+from scoredistill.optional import MissingExtra
 from scoredistill.priors.counted import Counted
 from scoredistill.studies.editing import jobs, study
-from scoredistill.studies.editing.jobs import Case, World
-from scoredistill.studies.editing.study import Setting
+from scoredistill.studies.editing.jobs import Case, Setup
+from scoredistill.studies.editing.study import Setting, measurements
 from scoredistill.studies.harness.setting import loaded
+from scoredistill.studies.harness.statistics import differences
 from scoredistill.tasks.image_editing import regions, run
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
@@ -36,7 +40,7 @@ def scene(height, width, frames=1):
 def synthetic(monkeypatch):
     monkeypatch.setattr(data, "image", lambda name, height: SCENES[name])
     monkeypatch.setattr(data, "clip", lambda name, height, frames: SCENES[name])
-    monkeypatch.setattr(jobs, "_flows", lambda *_: jobs.figures.source_flows(SCENES["bikes"]))
+    monkeypatch.setattr(jobs, "flows_of", lambda *_: source_flows(SCENES["bikes"]))
     monkeypatch.setattr(data, "path_of", lambda package, file: None)
 
 
@@ -62,9 +66,11 @@ def test_rows_of_a_sweep_are_what_a_sweep_costs(method, scales):
 
 
 def test_a_video_and_a_image_cost_equally_much_by_every_method(synthetic, tmp_path):
-    world = World("emoji-edit", 64, 64, 3, 3, 2)
-    images = {m: jobs.image(world, Case(m, "cat", NIGHT), tmp_path)["natural"] for m in ("csd", "crops", "windows")}
-    videos = {m: jobs.video(world, Case(m, "bikes", NIGHT), tmp_path)["natural"] for m in ("csd", "per_frame")}
+    setup = Setup("emoji-edit", 64, 64, 3, 3, 2)
+    images = {m: jobs.image(setup, Case(m, "cat", NIGHT), tmp_path)["natural"] for m in ("csd", "crops", "windows")}
+    videos = {
+        m: jobs.video(setup, Case(m, "bikes", NIGHT, video=True), tmp_path)["natural"] for m in ("csd", "per_frame")
+    }
     for found in (images, videos):
         rows = [line["rows"] for line in found.values()]
         assert max(rows) / min(rows) < 1.35  # a sweep is not a whole number of the others'
@@ -73,15 +79,15 @@ def test_a_video_and_a_image_cost_equally_much_by_every_method(synthetic, tmp_pa
         images["csd"]["truth_psnr"]
         > 20
         > 12
-        > float(jobs.figures.psnr(SCENES["cat"], Case("csd", "cat", NIGHT).edit(SCENES["cat"])))
+        > float(psnr(SCENES["cat"], Case("csd", "cat", NIGHT).edit(SCENES["cat"])))
     )
     assert (tmp_path / "csd-cat-make_it_night.png").is_file()
     assert (tmp_path / "csd-bikes-make_it_night.mp4").is_file()
 
 
 def test_equal_means_a_change_as_long_as_the_true_one(synthetic, tmp_path):
-    world, case = World("emoji-edit", 64, 64, 3, 1, 1), Case("uncoupled", "cat", NIGHT)
-    found = jobs.image(world, case, tmp_path)
+    setup, case = Setup("emoji-edit", 64, 64, 3, 1, 1), Case("uncoupled", "cat", NIGHT)
+    found = jobs.image(setup, case, tmp_path)
     source = Canvas(loaded("emoji-edit"), SCENES["cat"]).source
     true = Canvas(loaded("emoji-edit"), case.edit(SCENES["cat"])).source - source
     assert found["equal"]["update"] == pytest.approx(float(true.square().mean().sqrt()), rel=1e-4)
@@ -89,9 +95,9 @@ def test_equal_means_a_change_as_long_as_the_true_one(synthetic, tmp_path):
 
 
 def test_references_are_the_source_and_the_truth_through_the_autoencoder(synthetic, tmp_path):
-    world = World("emoji-edit", 64, 64, 3, 1, 1)
-    source = jobs.image(world, Case("source", "cat", NIGHT), tmp_path)["natural"]
-    truth = jobs.image(world, Case("truth", "cat", NIGHT), tmp_path)["natural"]
+    setup = Setup("emoji-edit", 64, 64, 3, 1, 1)
+    source = jobs.image(setup, Case("source", "cat", NIGHT), tmp_path)["natural"]
+    truth = jobs.image(setup, Case("truth", "cat", NIGHT), tmp_path)["natural"]
     assert source["direction"] == 0
     assert source["source"] == pytest.approx(100, abs=1e-3)
     assert truth["truth_psnr"] > source["truth_psnr"] + 10
@@ -112,20 +118,24 @@ def test_names_tell_runs_apart():
 
 
 def test_differences_are_of_the_same_subject_and_instruction():
-    ours = [Case("csd", s, NIGHT) for s in ("cat", "venice", "flower")]
-    theirs = [Case("crops", s, NIGHT) for s in ("cat", "venice", "flower")]
+    subjects = ("cat", "venice", "flower")
+    cases = {m: {(s, NIGHT, 0): Case(m, s, NIGHT) for s in subjects} for m in ("csd", "crops")}
     values = {"csd": (5.0, 7.0, 8.0), "crops": (4.0, 4.0, 1.0)}
     read = {
-        study.part_of(case, False): {"natural": {"seam": value}, "equal": {"seam": 2 * value}}
-        for method, cases in (("csd", ours), ("crops", theirs))
-        for case, value in zip(cases, values[method], strict=True)
+        case.part: {"natural": {"seam": value}, "equal": {"seam": 2 * value}}
+        for method, each in cases.items()
+        for case, value in zip(each.values(), values[method], strict=True)
     }
-    found = study._differences(read, ours, theirs, False, "natural")["seam"]
+    difference = lambda kind: differences(*(measurements(read, cases[m], kind) for m in ("csd", "crops")))["seam"]
+    found = difference("natural")
     assert found["mean"] == pytest.approx(11 / 3)
     assert found["std"] == pytest.approx(torch.tensor([1.0, 3.0, 7.0]).std().item() / math.sqrt(3))
-    del read[study.part_of(theirs[2], False)]
-    found = study._differences(read, ours, theirs, False, "equal")["seam"]
-    assert found == {"mean": pytest.approx(4.0), "std": pytest.approx(math.sqrt(8) / math.sqrt(2)), "n": 2}
+    del read[Case("crops", "flower", NIGHT).part]
+    assert difference("equal") == {
+        "mean": pytest.approx(4.0),
+        "std": pytest.approx(math.sqrt(8) / math.sqrt(2)),
+        "n": 2,
+    }
 
 
 def test_the_whole_study_runs_and_goes_on(synthetic, tmp_path, capsys):
@@ -167,8 +177,8 @@ def test_impossible_studies_are_refused(asked, says, synthetic, tmp_path):
 
 
 def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setattr(data, "find_spec", lambda package: None)
-    with pytest.raises(ValueError, match=r"scikit-video is missing: pip install 'scoredistill\[bench\]'"):
+    monkeypatch.setitem(sys.modules, "skvideo", None)
+    with pytest.raises(MissingExtra, match=r"skvideo, which is not installed: pip install 'scoredistill\[bench\]'"):
         data.path_of("skvideo", "datasets/data/bikes.mp4")
 
 

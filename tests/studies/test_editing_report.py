@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scoredistill.studies.editing.claims import EVEN, FAILS, HOLDS, MISSING, NOT_EQUAL, VIDEO, claims
+from scoredistill.files import slug
+from scoredistill.studies.editing.claims import NOT_EQUAL, PUBLISHED, claims
 from scoredistill.studies.editing.report import VIDEOS, report
-from scoredistill.studies.editing.tables import markdown
-from scoredistill.studies.harness.setting import slug
+from scoredistill.studies.editing.tables import tables as markdown
+from scoredistill.studies.harness.claims import FAILS, HOLDS, MISSING, WITHIN
 from scoredistill.studies.harness.statistics import plus_minus
 
 IMAGES, CLIPS, TEXTS = ("coast", "town"), ("walk",), ("make it night", "make it snowy")
@@ -67,7 +68,7 @@ def results():
             "images": {m: paired(3.0) for m in ("crops", "windows", "uncoupled", "random_noise")},
             "videos": {m: paired(3.0) for m in ("per_frame", "windows", "uncoupled")},
         },
-        "says": {"csd": "coupled by a kernel", "crops": "separate crops"},
+        "descriptions": {"csd": "coupled by a kernel", "crops": "separate crops"},
     }
 
 
@@ -124,7 +125,7 @@ def test_all_claims_hold_where_the_numbers_say_so(results):
 
 @pytest.mark.parametrize("claim", PLACES)
 @pytest.mark.parametrize(
-    ("gain", "verdict"), [(2.1, HOLDS), (1.9, EVEN), (2.0, EVEN), (0.0, EVEN), (-1.9, EVEN), (-2.1, FAILS)]
+    ("gain", "verdict"), [(2.1, HOLDS), (1.9, WITHIN), (2.0, WITHIN), (0.0, WITHIN), (-1.9, WITHIN), (-2.1, FAILS)]
 )
 def test_a_verdict_needs_two_standard_errors_and_no_other_changes(results, claim, gain, verdict):
     part, method, metric, better = PLACES[claim]
@@ -143,7 +144,7 @@ def test_a_verdict_needs_two_standard_errors_and_no_other_changes(results, claim
         (3.0, 5.0, HOLDS),
         (-3.0, 2.1, NOT_EQUAL),
         (-3.0, -5.0, FAILS),
-        (1.0, -5.0, EVEN),
+        (1.0, -5.0, WITHIN),
     ],
 )
 def test_a_gain_that_direction_pays_for_is_no_verdict(results, gain, direction, verdict):
@@ -185,9 +186,9 @@ def test_nothing_measured_is_said_of_every_claim():
     ("means", "std", "verdict"),
     [
         ((90.0, 91.0, 92.0), 1.4, HOLDS),  # 2 > 2 sqrt(2) 1.4 / 2 = 1.98
-        ((90.0, 91.0, 92.0), 1.42, EVEN),  # 2.008
+        ((90.0, 91.0, 92.0), 1.42, WITHIN),  # 2.008
         ((92.0, 91.0, 90.0), 1.4, FAILS),
-        ((92.0, 91.0, 90.0), 1.42, EVEN),
+        ((92.0, 91.0, 90.0), 1.42, WITHIN),
         ((90.0, 95.0, 92.0), 1.4, HOLDS),
     ],
 )
@@ -203,7 +204,7 @@ def test_consistency_rises_by_two_standard_errors_of_a_difference(results, means
 def test_without_the_number_of_edits_a_sweep_gives_no_verdict(results):
     """Images times instructions would be a guess: a sweep may take fewer of them."""
     points = results["sweeps"]["kernel scale"]
-    for count, verdict in ((100_000, HOLDS), (4, EVEN), (1, MISSING)):
+    for count, verdict in ((100_000, HOLDS), (4, WITHIN), (1, MISSING)):
         for point in points:
             point["consistency"] |= {"std": 10.0, "n": count}
         assert verdicts(results)[WIDER] == verdict
@@ -211,7 +212,7 @@ def test_without_the_number_of_edits_a_sweep_gives_no_verdict(results):
     assert verdicts(results)[WIDER] == MISSING
 
 
-@pytest.mark.parametrize(("mean", "verdict"), [(2.1, HOLDS), (1.9, EVEN), (-1.9, EVEN), (-2.1, FAILS)])
+@pytest.mark.parametrize(("mean", "verdict"), [(2.1, HOLDS), (1.9, WITHIN), (-1.9, WITHIN), (-2.1, FAILS)])
 def test_paired_differences_of_a_sweep_go_before_its_means(results, mean, verdict):
     results["paired"]["sweeps"] = {"kernel scale": {"consistency": cell(mean, 1.0, n=8)}}
     (row,) = (row for row in claims(results) if row["claim"] == WIDER)
@@ -247,9 +248,9 @@ def test_markdown_has_every_number_in_its_cell(results):
     assert [row["value"] for row in found["Sweep: kernel"]] == ["RBF", "IMQ"]
     assert found["Sweep: video kernel scale"][0] == {"value": "0.5", "consistency ↑": "94.5 ± 0.1"}
     spent = found["Cost: images"][2]
-    assert spent == {"method": "csd", "rows": "125.0 ± 0.2", "update": "126.0 ± 0.2", "seconds": "127.0 ± 0.2"}
-    assert found["What broke down"] == [{"job": "csd-coast-make_it_night", "error": "nan \\| broken"}]
-    assert "rows (images) from 125 (csd) to 165 (windows), update (images) from 126" in markdown(results)
+    assert spent == {"method": "csd", "NFE": "125.0 ± 0.2", "update": "126.0 ± 0.2", "seconds": "127.0 ± 0.2"}
+    assert found["Failed jobs"] == [{"job": "csd-coast-make_it_night", "error": "nan \\| broken"}]
+    assert "NFE (images) from 125 (csd) to 165 (windows), update (images) from 126" in markdown(results)
 
 
 def test_worse_is_told_by_the_direction_that_is_better(results):
@@ -262,16 +263,16 @@ def test_worse_is_told_by_the_direction_that_is_better(results):
 
 def test_the_papers_numbers_stand_beside_ours_in_the_same_units(results):
     results["videos"]["csd"] |= {"direction": cell(12.5), "consistency": cell(97.0), "neighbor_distance": cell(0.25)}
-    rows = {row["method"]: row for row in tables(markdown(results))["The paper's numbers for video"]}
+    rows = {row["method"]: row for row in tables(markdown(results))["Published numbers for video"]}
     assert rows["csd"] == {
         **{"method": "csd", "from": "ours", "direction": "0.125", "consistency": "0.970"},
         **{"distance of neighbors": "0.250"},
     }
     assert rows["CSD-Edit"]["direction"] == "0.320"
-    assert rows["CSD-Edit"]["from"] == "paper"
+    assert rows["CSD-Edit"]["from"] == "publication"
     assert "source" not in rows
-    assert VIDEO["FateZero"] == (0.314, 0.948, 0.267)
-    assert VIDEO["Pix2Video"] == (0.230, 0.949, 0.283)
+    assert PUBLISHED["FateZero"] == (0.314, 0.948, 0.267)
+    assert PUBLISHED["Pix2Video"] == (0.230, 0.949, 0.283)
 
 
 @pytest.mark.parametrize(
@@ -314,15 +315,15 @@ def test_edits_of_equal_length_have_their_own_claims_and_tables(results, folder)
     html = report(results, folder).read_text()
     assert headings(html)[3:5] == ["Images", "Images at equal update"]
     assert "77.2\u00a0±\u00a00.5" in html
-    assert html.count("scaled to the length of the true one") == 2  # videos have differences
+    assert html.count("scaled to the length of the reference edit") == 2  # videos have differences
 
 
 def test_the_page_has_all_parts_in_order(results, folder):
     html = report(json.loads(json.dumps(results)), folder).read_text()
     assert headings(html) == [
-        *("Claims", "Methods", "Figures", "Images", "Trade-off", "Sweeps", "Before and after"),
-        *("Images by instruction", "Videos", "Videos", "The paper&#x27;s numbers for video", "Cost"),
-        *("What broke down", "Setting"),
+        *("Claims", "Methods", "Metrics", "Images", "Trade-off", "Sweeps", "Before and after"),
+        *("Images by instruction", "Videos", "Videos by instruction", "Published numbers for video", "Cost"),
+        *("Failed jobs", "Setting"),
     ]
     assert html.count("<svg class=") == 3 + 2  # three trade-offs; the kernel's name has no place on an axis
     assert html.count('class="slider"') == 3
@@ -384,7 +385,7 @@ def test_the_same_results_give_the_same_page(results, folder):
     "part",
     [
         *("command", "date", "version", "seconds", "failed", "setting", "images", "videos", "tradeoff", "sweeps"),
-        *("paired", "says"),
+        *("paired", "descriptions"),
     ],
 )
 def test_a_missing_part_does_no_harm(results, folder, part):
@@ -397,7 +398,7 @@ def test_a_missing_part_does_no_harm(results, folder, part):
 def test_no_results_at_all_make_a_page(tmp_path):
     html = report({}, tmp_path).read_text()
     assert html.count(MISSING) == 2 * 15  # ours and verdict
-    assert headings(html) == ["Claims", "Figures", "The paper&#x27;s numbers for video", "Setting"]
+    assert headings(html) == ["Claims", "Metrics", "Published numbers for video", "Setting"]
     assert len(tables(markdown({}))["Claims"]) == 15
 
 
@@ -415,7 +416,7 @@ def test_missing_files_are_left_out(results, folder):
     for path in (folder / "images").iterdir():
         path.unlink()
     html = report(results, folder).read_text()
-    assert not {"Videos", "Images by instruction", "Before and after"} & set(headings(html))
+    assert not {"Videos by instruction", "Images by instruction", "Before and after"} & set(headings(html))
 
 
 def test_an_edit_of_another_size_is_told(results, folder):
@@ -426,7 +427,7 @@ def test_an_edit_of_another_size_is_told(results, folder):
 
 
 def test_text_is_escaped(results, folder):
-    results |= {"command": NASTY, "says": {NASTY: NASTY}, "failed": {NASTY: NASTY}}
+    results |= {"command": NASTY, "descriptions": {NASTY: NASTY}, "failed": {NASTY: NASTY}}
     results["images"][NASTY] = figures(1)
     results["paired"]["images"][NASTY] = paired(1.0)
     results["tradeoff"][NASTY] = results["tradeoff"]["csd"]

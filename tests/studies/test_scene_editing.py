@@ -1,4 +1,4 @@
-"""The study of edited scenes: how many views are enough, the plan, and the whole of it once with made-up edits."""
+"""The scene-editing study: how many views are sufficient, the plan, and a whole run with made-up edits."""
 
 import json
 from types import SimpleNamespace
@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from scoredistill.cli import main
-from scoredistill.datasets import synthetic_scenes as studio
-from scoredistill.studies.harness import claims as comparing
+from scoredistill.datasets import synthetic_scenes
+from scoredistill.datasets.procedural_edits import EDITS
+from scoredistill.studies.harness.claims import FAILS, HOLDS, MISSING, WITHIN
 from scoredistill.studies.scene_editing import jobs, study
-from scoredistill.studies.scene_editing.claims import claims, enough
-from scoredistill.studies.scene_editing.jobs import Case, World
+from scoredistill.studies.scene_editing.claims import claims, sufficient_views
+from scoredistill.studies.scene_editing.jobs import Case, Setup
 from scoredistill.studies.scene_editing.study import Setting
 from scoredistill.three_d.camera import orbit
 from scoredistill.three_d.capture import Capture
@@ -25,15 +26,15 @@ def line(**numbers):
     return {int(n[1:]): {s: {"truth_psnr": v} for s, v in enumerate(values)} for n, values in numbers.items()}
 
 
-def test_enough_views_are_within_one_standard_error_of_the_best():
+def test_sufficient_views_are_within_one_standard_error_of_the_best():
     found = line(v1=(10.0, 12.0), v4=(19.5, 23.0), v8=(20.0, 23.0), v16=(19.0, 22.0))
     # best is 8; 4 is behind by 0.5 and 0, mean .25 and standard error .25; 1 by 10 and 11, 10.5 and .5
-    assert enough(found, "truth_psnr") == 4
-    assert enough(line(v1=(10.0, 12.0), v4=(19.0, 22.0), v8=(20.0, 23.0)), "truth_psnr") == 8
-    assert enough(line(v1=(20.0,), v4=(21.0,)), "truth_psnr") is None  # one case has no standard error
-    assert enough({}, "truth_psnr") is None
+    assert sufficient_views(found, "truth_psnr") == 4
+    assert sufficient_views(line(v1=(10.0, 12.0), v4=(19.0, 22.0), v8=(20.0, 23.0)), "truth_psnr") == 8
+    assert sufficient_views(line(v1=(20.0,), v4=(21.0,)), "truth_psnr") is None  # one case has no standard error
+    assert sufficient_views({}, "truth_psnr") is None
     lower = {n: {s: {"view_distance": f["truth_psnr"]} for s, f in cases.items()} for n, cases in found.items()}
-    assert enough(lower, "view_distance") == 1  # less is better
+    assert sufficient_views(lower, "view_distance") == 1  # less is better
 
 
 def test_claims_say_what_the_gain_costs_in_direction():
@@ -47,11 +48,11 @@ def test_claims_say_what_the_gain_costs_in_direction():
     }
     found = {claim["claim"]: claim for claim in claims({"paired": paired})}
     gain = found["view consistency: csd > one_view"]
-    assert gain["verdict"] == comparing.HOLDS
+    assert gain["verdict"] == HOLDS
     assert gain["ours"].endswith("direction -2.00 ± 3.00")
-    assert found["view distance: csd < one_view"]["verdict"] == comparing.FAILS
-    assert found["direction: csd > one_view"]["verdict"] == comparing.WITHIN
-    assert found["view consistency: csd > uncoupled"]["verdict"] == comparing.MISSING
+    assert found["view distance: csd < one_view"]["verdict"] == FAILS
+    assert found["direction: csd > one_view"]["verdict"] == WITHIN
+    assert found["view consistency: csd > uncoupled"]["verdict"] == MISSING
 
 
 def test_the_plan_has_every_case_once():
@@ -101,7 +102,7 @@ CAPTURES: dict[str, Capture] = {}
 
 
 def fake_edit(capture, instruction, prior, method, *, fitted, seed, **settings):
-    edit = next(e for e in jobs.EDITS.values() if e.instructions[0] == instruction)
+    edit = next(e for e in EDITS.values() if e.instructions[0] == instruction)
     change = edit if method == "csd" else lambda x: 0.5 * x + 0.5 * edit(x)
     counts = {"rows": 480, "calls": 9, "encoded": 16, "decoded": 16}
     return SimpleNamespace(scene=Sphere(change), counts=counts, seconds=1.0)
@@ -111,8 +112,8 @@ def fake_edit(capture, instruction, prior, method, *, fitted, seed, **settings):
 def pretended(monkeypatch):
     jobs._truth.cache_clear()
     monkeypatch.setattr(study, "find_spec", lambda name: True)
-    monkeypatch.setattr(studio, "make", photographed)
-    monkeypatch.setattr(studio, "render", lambda name, cameras: SimpleNamespace(rgb=disc(cameras)))
+    monkeypatch.setattr(synthetic_scenes, "make", photographed)
+    monkeypatch.setattr(synthetic_scenes, "render", lambda name, cameras: SimpleNamespace(rgb=disc(cameras)))
     monkeypatch.setattr(jobs, "_capture", lambda folder: CAPTURES[folder.name])
     monkeypatch.setattr(jobs, "fit_scene", lambda capture, state=None: Sphere())
     monkeypatch.setattr(jobs, "edit_scene", fake_edit)
@@ -137,27 +138,27 @@ def test_the_whole_study_runs_and_goes_on(pretended, tmp_path):
         "source-duck.gif", "csd-duck-make_it_night.gif", "one_view-duck-make_it_night.gif",
     }  # fmt: skip
     assert report.read_text().count("data:image/gif") == 3
-    assert "| Instruct-NeRF2NeRF | paper | 0.230 |" in (out / "tables.md").read_text()
+    assert "| Instruct-NeRF2NeRF | publication | 0.230 |" in (out / "tables.md").read_text()
     parts = {p: p.stat().st_mtime_ns for p in (out / "parts").glob("*.json")}
     study.study(Setting(quick=True), out, workers=1, progress=False)
     assert parts == {p: p.stat().st_mtime_ns for p in (out / "parts").glob("*.json")}
 
 
-def test_a_sweep_over_views_says_how_many_are_enough(pretended, tmp_path, monkeypatch):
+def test_a_sweep_over_views_says_how_many_are_sufficient(pretended, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "METHODS", ("csd",))
     monkeypatch.setattr(study, "VIEWS", (3, 6))
     setting = Setting(scenes=("duck", "toys"), instructions=(NIGHT,))
     report = study.study(setting, tmp_path / "study", workers=1, progress=False)
     results = json.loads((tmp_path / "study" / "results.json").read_text())
     assert [point["views"] for point in results["sweep"]] == [3, 6, 40]
-    assert results["enough"] == {"truth_psnr": 3, "consistency": 3}  # the made-up edits are all alike
+    assert results["sufficient_views"] == {"truth_psnr": 3, "consistency": 3}  # the made-up edits are all alike
     assert "against edited views" in report.read_text()
 
 
 def test_a_scene_without_a_fit_is_said_to_have_none(pretended, tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(ValueError, match="duck was not fitted"):
-        jobs.edited(World("emoji-edit"), Case("csd", "duck", NIGHT), tmp_path / "images")
+        jobs.edited(Setup("emoji-edit"), Case("csd", "duck", NIGHT), tmp_path / "images")
 
 
 @pytest.mark.parametrize(

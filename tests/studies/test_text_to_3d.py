@@ -1,4 +1,4 @@
-"""The study of things from text: paired differences, verdicts, the plan, and the whole once with made-up things."""
+"""The text-to-3D study: paired differences, verdicts, the plan, and a whole run with made-up objects."""
 
 import json
 import math
@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from scoredistill.cli import main
-from scoredistill.studies.harness import claims as comparing
 from scoredistill.studies.harness import statistics as harness_statistics
+from scoredistill.studies.harness.claims import FAILS, HOLDS, MISSING, WITHIN, ordered_claim, verdict
 from scoredistill.studies.text_to_3d import jobs, study
 from scoredistill.studies.text_to_3d.claims import METRICS, claims
 from scoredistill.studies.text_to_3d.jobs import Case
@@ -48,31 +48,31 @@ def test_deviation_over_seeds_is_of_means_over_prompts():
 @pytest.mark.parametrize(
     ("mean", "std", "better", "says"),
     [
-        (1.0, 0.4, 1, comparing.HOLDS),
-        (1.0, 0.6, 1, comparing.WITHIN),
-        (-1.0, 0.4, 1, comparing.FAILS),
-        (-1.0, 0.4, -1, comparing.HOLDS),
-        (-1.0, 0.6, -1, comparing.WITHIN),
+        (1.0, 0.4, 1, HOLDS),
+        (1.0, 0.6, 1, WITHIN),
+        (-1.0, 0.4, 1, FAILS),
+        (-1.0, 0.4, -1, HOLDS),
+        (-1.0, 0.6, -1, WITHIN),
     ],
 )
 def test_a_claim_holds_beyond_two_standard_errors(mean, std, better, says):
-    assert comparing.verdict({"mean": mean, "std": std, "n": 5}, better) == says
-    assert comparing.verdict({"mean": mean, "std": std, "n": 1}, better) == comparing.MISSING
+    assert verdict({"mean": mean, "std": std, "n": 5}, better) == says
+    assert verdict({"mean": mean, "std": std, "n": 1}, better) == MISSING
 
 
 def test_the_worst_link_of_a_chain_decides():
     cell = lambda mean: {"clip_sim": {"mean": mean, "std": 1.0, "n": 15}}
     paired = {"msd - sdi": cell(5.0), "sdi - sds": cell(1.0), "csd - sds": cell(-3.0)}
-    judge = lambda *methods: comparing.chain(paired, methods, "clip_sim", METRICS)["verdict"]
-    assert judge("msd", "sdi") == comparing.HOLDS
-    assert judge("msd", "sdi", "sds") == comparing.WITHIN
-    assert judge("csd", "sds") == comparing.FAILS
-    assert judge("sds", "csd") == comparing.HOLDS  # the same pair, turned
-    assert judge("msd", "vsd") == comparing.MISSING
+    decide = lambda *methods: ordered_claim(paired, methods, "clip_sim", METRICS)["verdict"]
+    assert decide("msd", "sdi") == HOLDS
+    assert decide("msd", "sdi", "sds") == WITHIN
+    assert decide("csd", "sds") == FAILS
+    assert decide("sds", "csd") == HOLDS  # the same pair, turned
+    assert decide("msd", "vsd") == MISSING
     said = claims({"paired": paired})
     assert said[0]["claim"] == "CLIP-SIM: msd > sdi > sds"
     assert "msd - sdi +5.00 ± 1.00 (n = 15)" in said[0]["ours"]
-    assert said[-1]["verdict"] == comparing.MISSING  # geometry
+    assert said[-1]["verdict"] == MISSING  # geometry
 
 
 def test_the_plan_has_every_case_once():
@@ -87,7 +87,7 @@ def test_the_plan_has_every_case_once():
     assert len(study.plan(Setting(methods=("sds", "vsd"), seeds=2).complete())) == 5 + 5 * 2 * 2
 
 
-def test_views_of_a_step_change_but_not_how_many_are_seen():
+def test_views_per_step_change_but_not_their_total():
     for method, line in study.swept(Setting().complete()).items():
         recipe = OBJECT_RECIPES[method]
         for views, cases in line.items():
@@ -96,7 +96,7 @@ def test_views_of_a_step_change_but_not_how_many_are_seen():
                 assert case.request.steps * views == pytest.approx(recipe.steps * recipe.views, abs=views / 2)
 
 
-def test_parts_are_named_anew_when_a_recipe_changes(monkeypatch):
+def test_jobs_are_named_anew_when_a_recipe_changes(monkeypatch):
     before = Case("emoji", "sds", "a tulip").part
     assert Case("emoji", "sds", "a tulip").part == before
     changed = {**OBJECT_RECIPES, "sds": replace(OBJECT_RECIPES["sds"], lr=0.5)}
@@ -121,7 +121,7 @@ class Ball(Scene):
         return Rendering(rgb, inside, inside)
 
 
-def fake_thing(prompt, prior, method, *, seed=0, **settings):
+def fake_object(prompt, prior, method, *, seed=0, **settings):
     scene = Ball([1.0 if method == "msd" else 0.1 * seed, 0.2, 0.2])
     pixels = tuple(int(255 * v) for v in scene.color.tolist())
     images = [Image.new("RGB", (16, 16), pixels) for _ in range(12)]
@@ -136,22 +136,22 @@ def fake_thing(prompt, prior, method, *, seed=0, **settings):
 
 @pytest.fixture
 def pretended(monkeypatch):
-    monkeypatch.setattr(jobs, "text_to_3d", fake_thing)
+    monkeypatch.setattr(jobs, "text_to_3d", fake_object)
     image = SimpleNamespace(images=[Image.new("RGB", (16, 16), "red")] * 4, counts={"rows": 240}, seconds=4.0)
     monkeypatch.setattr(jobs, "text_to_image", lambda *_, **__: image)
 
 
-def test_figures_of_a_thing_that_looks_the_same_from_everywhere():
+def test_metrics_of_an_object_that_looks_the_same_from_everywhere():
     scene = Ball([1.0, 0.0, 0.0])
     views = [Image.new("RGB", (16, 16), "red")] * 12
-    found = jobs.judged(scene, views, "a red apple")
+    found = jobs.evaluate(scene, views, "a red apple")
     assert found["view_consistency"] == pytest.approx(100, abs=1e-3)
     assert found["view_distance"] == pytest.approx(0, abs=1e-5)
     assert found["clip_sim"] == pytest.approx(found["clip_sim_worst_view"], abs=1e-3)
     assert found["clip_geometry"] != pytest.approx(found["clip_sim"], abs=0.1)
     assert 0.3 < found["opacity"] < 0.5
     odd = [Image.new("RGB", (16, 16), "blue"), *views[1:]]
-    found = jobs.judged(scene, odd, "a red apple")
+    found = jobs.evaluate(scene, odd, "a red apple")
     assert found["clip_sim_front"] != pytest.approx(found["clip_sim"], abs=0.1)
     assert found["view_distance"] > 1e-3
 
@@ -159,8 +159,8 @@ def test_figures_of_a_thing_that_looks_the_same_from_everywhere():
 def test_the_circle_is_closed():
     scene, half = Ball([1.0, 0.0, 0.0]), ["red"] * 6 + ["blue"] * 6
     views = [Image.new("RGB", (16, 16), color) for color in half]
-    once = jobs.judged(scene, [views[5], views[6]], "a")["view_distance"]  # there and back: two equal jumps
-    assert jobs.judged(scene, views, "a")["view_distance"] == pytest.approx(2 * once / 12, rel=1e-3)
+    once = jobs.evaluate(scene, [views[5], views[6]], "a")["view_distance"]  # there and back: two equal jumps
+    assert jobs.evaluate(scene, views, "a")["view_distance"] == pytest.approx(2 * once / 12, rel=1e-3)
 
 
 def test_the_whole_study_runs_and_goes_on(pretended, tmp_path):
@@ -192,14 +192,14 @@ def test_a_sweep_is_gathered_and_drawn(pretended, tmp_path, monkeypatch):
     report = study.study(setting, tmp_path / "study", workers=1, progress=False)
     results = json.loads((tmp_path / "study" / "results.json").read_text())
     assert [point["views"] for point in results["sweep"]["msd"]] == [2, 4, 12]
-    assert "CLIP-SIM against views of a step" in report.read_text()
+    assert "CLIP-SIM against views per step" in report.read_text()
 
 
-def test_what_breaks_down_is_a_finding(pretended, tmp_path, monkeypatch):
+def test_a_failed_job_is_reported(pretended, tmp_path, monkeypatch):
     def broken(prompt, prior, method, **settings):
         if method == "msd":
             raise FloatingPointError("nan")
-        return fake_thing(prompt, prior, method, **settings)
+        return fake_object(prompt, prior, method, **settings)
 
     monkeypatch.setattr(jobs, "text_to_3d", broken)
     study.study(Setting(quick=True), tmp_path / "study", workers=1, progress=False)
@@ -214,7 +214,7 @@ def test_what_breaks_down_is_a_finding(pretended, tmp_path, monkeypatch):
     [
         ({"methods": ("magic",)}, "unknown method magic"),
         ({"methods": ("sds", "sds")}, "named twice"),
-        ({"prompts": ("a cat", "A cat")}, "named twice"),
+        ({"prompts": ("a cat", "A cat")}, "two prompts are the same"),
         ({"seeds": 0}, "seeds must be at least 1"),
         ({"prior": "emoji-edit"}, "edits images"),
     ],

@@ -16,10 +16,10 @@ import torch
 
 import tiny
 from scoredistill import cli, load_prior
+from scoredistill.files import slug
 from scoredistill.priors import Guided
 from scoredistill.sampling import ddim
-from scoredistill.studies.harness.setting import slug
-from scoredistill.studies.text_to_image import gather, jobs, probes, study
+from scoredistill.studies.text_to_image import gather, jobs, probes, setting, study
 from scoredistill.studies.text_to_image.blocks import BLOCKS, METHODS, Block
 from scoredistill.studies.text_to_image.ideal import Ideal
 from scoredistill.studies.text_to_image.study import Setting
@@ -47,7 +47,7 @@ def small(monkeypatch):
     """Short recipes, few references, no ImageNet features."""
     for name in ("sds", "msd", "msd_mean"):
         monkeypatch.setitem(RECIPES, name, replace(RECIPES[name], steps=every(3), follow=2))
-    monkeypatch.setattr(study, "QUICK_REFERENCES", 5)
+    monkeypatch.setattr(setting, "QUICK_REFERENCES", 5)
     monkeypatch.setattr(jobs, "imagenet", lambda: None)
     few = {name: METHODS[name] for name in ("ddim",)} | {name: RECIPES[name] for name in ("sds", "msd", "msd_mean")}
     made = (
@@ -59,12 +59,12 @@ def small(monkeypatch):
         monkeypatch.setitem(BLOCKS, block.name, block)
 
 
-def setting(folder, **more):
+def small_setting(folder, **more):
     return Setting(folder, PROMPTS, ("ddim", "sds", "msd", "msd_mean"), 2, ("mlp", "same", "ideal"), quick=True, **more)
 
 
 def test_a_study_writes_its_schema_and_goes_on_where_it_stopped(folder, small, tmp_path, monkeypatch):
-    page = study.study(setting(folder), tmp_path / "out", workers=1, progress=False)
+    page = study.study(small_setting(folder), tmp_path / "out", workers=1, progress=False)
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["failed"] == {}
     assert set(results["blocks"]) == {"mlp", "same", "ideal"}
@@ -92,7 +92,7 @@ def test_a_study_writes_its_schema_and_goes_on_where_it_stopped(folder, small, t
 
     monkeypatch.setattr(jobs, "drawn", lambda *a, **k: pytest.fail("measured twice"))
     monkeypatch.setattr(jobs, "reference", lambda *a, **k: pytest.fail("measured twice"))
-    study.study(setting(folder), tmp_path / "out", workers=1, progress=False)
+    study.study(small_setting(folder), tmp_path / "out", workers=1, progress=False)
     again = json.loads((tmp_path / "out" / "results.json").read_text())
     assert again["blocks"] == results["blocks"]
 
@@ -100,12 +100,12 @@ def test_a_study_writes_its_schema_and_goes_on_where_it_stopped(folder, small, t
 def test_a_method_that_breaks_down_is_reported_and_tried_again(folder, small, tmp_path, monkeypatch):
     whole = jobs.drawn
 
-    def broken(world, name, method, prompt, n, out):
+    def broken(setup, name, method, prompt, n, out):
         if method == "msd" and prompt == "an owl":
             raise FloatingPointError("not finite")
-        return whole(world, name, method, prompt, n, out)
+        return whole(setup, name, method, prompt, n, out)
 
-    one = replace(setting(folder), blocks=("mlp",), methods=("ddim", "msd"))
+    one = replace(small_setting(folder), blocks=("mlp",), methods=("ddim", "msd"))
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "drawn", broken)
         study.study(one, tmp_path / "out", workers=1, progress=False)
@@ -123,11 +123,11 @@ def test_a_killed_study_leaves_no_worker_behind(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import os, time\nfrom pathlib import Path\nfrom functools import partial\n"
-        "from scoredistill.studies.harness.jobs import Job, Parts\n"
+        "from scoredistill.studies.harness.jobs import Job, StudyDirectory\n"
         "def sleep(name, out):\n    (out / name).write_text(str(os.getpid()))\n    time.sleep(3600)\n    return {}\n"
         "if __name__ == '__main__':\n"
-        f"    parts = Parts(Path({str(tmp_path / 'out')!r}), {{}})\n"
-        "    parts.measure([Job(n, partial(sleep, n)) for n in 'ab'], workers=2, progress=False)\n"
+        f"    directory = StudyDirectory(Path({str(tmp_path / 'out')!r}), {{}})\n"
+        "    directory.run([Job(n, partial(sleep, n)) for n in 'ab'], workers=2, progress=False)\n"
     )
     study = subprocess.Popen([sys.executable, str(script)])
     files = [tmp_path / "out" / "images" / name for name in "ab"]
@@ -158,7 +158,7 @@ def alive(pid):
 
 
 def test_other_prompts_are_another_study(folder, small, tmp_path):
-    one = replace(setting(folder), blocks=("mlp",), methods=("ddim",))
+    one = replace(small_setting(folder), blocks=("mlp",), methods=("ddim",))
     study.study(one, tmp_path / "out", workers=1, progress=False)
     study.study(replace(one, prompts=("a tulip", "an owl")), tmp_path / "out", workers=1, progress=False)
     names = {path.stem for path in (tmp_path / "out" / "parts").glob("*.json")}
@@ -178,7 +178,7 @@ def test_the_ideal_denoiser_knows_its_samples(prior):
     assert (ideal.distance(latents[:3], "a red apple") > 0.05).all()
 
 
-def test_figures_of_known_sets(tmp_path):
+def test_metrics_of_known_sets(tmp_path):
     """One method draws the truth itself, one only its first image, one something else."""
     rng = np.random.default_rng(0)
     truth = {prompt: rng.normal(size=(12, 4)) + 10 * i for i, prompt in enumerate(PROMPTS)}
@@ -187,22 +187,22 @@ def test_figures_of_known_sets(tmp_path):
         kinds = {"reference": features, "same": features, "one": features[:1].repeat(12, 0), "far": features + 100}
         for stem, seen in kinds.items():
             np.savez(tmp_path / f"{stem}-{slug(prompt)}.npz", clip=seen, pixels=pixels)
-    seen = gather.Seen.__new__(gather.Seen)
-    seen.world, seen.folder = jobs.World("emoji", None, PROMPTS, 12), tmp_path
-    seen.truth = {"clip": seen.features("reference"), "efficientnet": [], "inception": []}
+    seen = gather.Features.__new__(gather.Features)
+    seen.prompts, seen.folder = PROMPTS, tmp_path
+    seen.truth = {"clip": seen.of("reference"), "efficientnet": [], "inception": []}
     seen.texts = {prompt: torch.tensor([1.0, 0.0, 0.0, 0.0]) for prompt in PROMPTS}
     part = dict.fromkeys(("nfe", "calls", "encoded", "decoded", "seconds", "steps", "guidance", "lr"), 2.0)
-    found = {stem: gather.figures(seen, stem, [part, part]) for stem in ("same", "one", "far")}
+    found = {stem: gather.evaluate(seen, stem, [part, part]) for stem in ("same", "one", "far")}
     assert found["same"]["fid_pooled"] < 1e-6
     assert found["same"]["clip_sim"]["mean"] == pytest.approx(
         100 * np.mean([features[:, 0].mean() for features in truth.values()])
     )
-    shares = {s: [found[s][name]["mean"] for name in ("precision", "recall", "coverage")] for s in found}
-    assert shares["same"] == [1, 1, 1]
-    assert shares["far"] == [0, 0, 0]
-    assert shares["one"][0] == 1
-    assert shares["one"][1] == pytest.approx(1 / 12)
-    assert 1 / 12 <= shares["one"][2] < 1
+    fractions = {s: [found[s][name]["mean"] for name in ("precision", "recall", "coverage")] for s in found}
+    assert fractions["same"] == [1, 1, 1]
+    assert fractions["far"] == [0, 0, 0]
+    assert fractions["one"][0] == 1
+    assert fractions["one"][1] == pytest.approx(1 / 12)
+    assert 1 / 12 <= fractions["one"][2] < 1
     assert found["one"]["diversity"]["mean"] == 0
     assert found["far"]["fid_pooled"] == pytest.approx(4 * 100**2, rel=0.01)
     assert found["far"]["nfe"] == 2.0
@@ -244,9 +244,9 @@ def test_the_probes_see_what_the_paper_describes(folder, tmp_path, monkeypatch):
     """With a large bandwidth y varies and is far from x, with a small one it is x; one call has no spread."""
     monkeypatch.setattr(jobs, "imagenet", lambda: None)
     monkeypatch.setitem(RECIPES, "msd_mean", replace(RECIPES["msd_mean"], steps=every(4), follow=1))
-    world = jobs.World(folder, None, PROMPTS, 4)
-    jobs.reference(world, "an owl", tmp_path)
-    found = probes.bandwidths(world, "an owl", tmp_path)
+    setup = jobs.Setup(folder, None, PROMPTS, 4)
+    jobs.reference(setup, "an owl", tmp_path)
+    found = probes.bandwidths(setup, "an owl", tmp_path)
     cells = {width: found["cells"][f"{width:g}"][0] for width in found["bandwidths"]}
     small, large = cells[min(cells)], cells[max(cells)]
     assert small["apart"] < 0.2 < large["apart"]
@@ -254,7 +254,7 @@ def test_the_probes_see_what_the_paper_describes(folder, tmp_path, monkeypatch):
     assert found["follows"]["0.05"] == pytest.approx(1, abs=0.1)
     assert found["follows"]["100"] < 0.2
     assert (tmp_path / found["image"]).is_file()
-    seen = probes.gradients(world, "an owl", tmp_path)
+    seen = probes.gradients(setup, "an owl", tmp_path)
     assert all(cell["spread"] < 1e-5 and cell["cosine"] > 0.9999 for cell in seen["methods"]["msd_mean"])
     assert all(cell["spread"] > 0.01 for cell in seen["methods"]["sds"])
     assert sum(seen["methods"]["msd_mean"][0]["histogram"]) == pytest.approx(1, abs=0.01)
@@ -266,7 +266,6 @@ def test_the_probes_see_what_the_paper_describes(folder, tmp_path, monkeypatch):
         (["--methods", "magic"], "unknown method magic"),
         (["--blocks", "oil"], "unknown block oil"),
         (["--seeds", "0"], "seeds must be at least 1"),
-        (["--inception"], "pip install torch-fidelity"),
         (["--workers", "0"], "workers must be at least 1"),
         (["--prior", "no-such-model-here"], "no-such-model-here"),
         (["--prior", "emoji-edit"], "edits images"),
@@ -283,9 +282,19 @@ def test_wrong_input_is_one_sentence(arguments, sentence, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_missing_package_is_one_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["bench", "images", "--inception", "--out", str(tmp_path / "new")])
+    said = capsys.readouterr().err
+    assert stop.value.code == 1
+    assert "pip install torch-fidelity" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("lines", "sentence"),
-    [("\n \n", "holds no prompt"), ("an owl\n", "one prompt is no set"), ("an owl\nAn owl\n", "the same")],
+    [("\n \n", "holds no prompt"), ("an owl\n", "one prompt makes no set"), ("an owl\nAn owl\n", "the same")],
 )
 def test_prompts_that_make_no_study(lines, sentence, tmp_path, capsys):
     (tmp_path / "prompts.txt").write_text(lines)
@@ -316,4 +325,4 @@ def test_files_of_different_runs_have_different_names():
 
 def test_prompts_come_from_a_file(tmp_path):
     (tmp_path / "prompts.txt").write_text("an owl\n\n  a red apple \n")
-    assert study.read_prompts(tmp_path / "prompts.txt") == PROMPTS
+    assert setting.read_prompts(tmp_path / "prompts.txt") == PROMPTS

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scoredistill.files import slug
+from scoredistill.studies.harness.claims import FAILS, HOLDS, MISSING
 from scoredistill.studies.harness.statistics import digits
 from scoredistill.studies.text_to_image.claims import TABLE3, claims, plus_minus
-from scoredistill.studies.text_to_image.gather import Seen
-from scoredistill.studies.text_to_image.jobs import World, slug
 from scoredistill.studies.text_to_image.report import TRUTH, report
-from scoredistill.studies.text_to_image.tables import markdown
+from scoredistill.studies.text_to_image.tables import tables as markdown
 
 PROMPTS = ("a hamburger", "a tulip", "a bird")
 FID = {"ddim": 0.1, "sds": 0.9, "sdi": 0.7, "msd": 0.4, "msd_mean": 0.41, "collaborative": 0.42, "msd_paper": 0.6}
@@ -34,7 +34,7 @@ def block(image, methods, rows=None, images=3, ideal=False, name=None):
     curves = {m: {"nfe": [24, 48], "fid": [1.0, FID[m]], "clip_sim": [20.0, CLIP[m]]} for m in methods if m != "ddim"}
     reached = {"rows_to_sds": {"sds": 800.0, "msd": 96.0, "sdi": None}} if "sds" in methods else {}
     return reached | {
-        "setting": {"says": f"about {image}", "image": image, "rows": rows, "images": images, "ideal": ideal},
+        "setting": {"description": f"about {image}", "image": image, "rows": rows, "images": images, "ideal": ideal},
         "methods": {m: figures(m, images) for m in methods},
         "curves": curves | {"ddim": {"nfe": [], "fid": [], "clip_sim": []}},
         "files": {m: f"{name or image}-{m}" for m in methods},
@@ -74,7 +74,7 @@ def results():
 
 
 @pytest.fixture
-def seen(tmp_path):
+def out(tmp_path):
     """Images of one color each: the truth is green, methods are red."""
     folder = tmp_path / "images"
     folder.mkdir()
@@ -85,7 +85,7 @@ def seen(tmp_path):
             pixels[0, ..., int(stem == "reference")] = 100 + i
             np.savez(folder / f"{stem}-{slug(prompt)}.npz", pixels=pixels, clip=rng.normal(size=(2, 4)))
     Image.new("RGB", (200, 50), "blue").save(folder / "bandwidths.png")
-    return Seen(World("emoji", None, PROMPTS, 2), folder)
+    return tmp_path
 
 
 def tables(text):
@@ -93,21 +93,21 @@ def tables(text):
     found = {}
     for section in re.split(r"^## ", text, flags=re.M)[1:]:
         heading, _, body = section.partition("\n")
-        first = body.strip().partition("\n\n")[0].splitlines()
+        first = next(part for part in body.strip().split("\n\n") if part.startswith("|")).splitlines()
         head, _, *lines = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in first]
         found[heading] = [dict(zip(head, line, strict=True)) for line in lines]
     return found
 
 
 def verdicts(results):
-    return {claim["claim"]: claim["holds"] for claim in claims(results)}
+    return {claim["claim"]: claim["verdict"] for claim in claims(results)}
 
 
 FID_ORDER, CLIP_ORDER = "FID: sds > sdi > msd", "CLIP-SIM: msd > sdi > sds"
-EQUAL = "FID at equal rows: msd < msd_paper"
-SOONER = "msd on mlp reaches SDS's final FID in 1/3 of its rows"
-MUCH_SOONER = "msd on latents reaches SDS's final FID in 1/8 of its rows"
-VARIED = "collaborative has at least twice the recall of msd_mean, precision within 0.05 below"
+EQUAL = "FID at equal NFE: msd < msd_paper"
+SOONER = "msd on mlp reaches SDS's final FID in 1/3 of its NFE"
+MUCH_SOONER = "msd on latents reaches SDS's final FID in 1/8 of its NFE"
+VARIED = "collaborative has at least twice the recall of msd_mean and at most 0.05 less precision"
 
 
 def test_markdown_has_every_number_in_its_cell(results):
@@ -119,13 +119,13 @@ def test_markdown_has_every_number_in_its_cell(results):
         **{"method": "sds", "FID": "0.900 ± 0.009", "pooled FID": "0.630", "KID": "90.0 ± 0.9"},
         **{"CLIP-SIM": "24.0 ± 0.2", "precision": "0.900 ± 0.009", "recall": "0.200 ± 0.002"},
         **{"coverage": "0.550 ± 0.006", "diversity": "0.330 ± 0.003", "NFE": "800", "calls": "24"},
-        **{"seconds": "1.23", "paper FID": "198.90", "paper CLIP-SIM": "27.7", "FID (EfficientNet)": ""},
+        **{"seconds": "1.23", "published FID": "198.90", "published CLIP-SIM": "27.7", "FID (EfficientNet)": ""},
     }
-    assert (sdi["FID (EfficientNet)"], sdi["paper FID"]) == ("12.5 ± 0.2", "166.16")
+    assert (sdi["FID (EfficientNet)"], sdi["published FID"]) == ("12.5 ± 0.2", "166.16")
     ideal = {row["method"]: row for row in found["ideal: about latents"]}
     assert ideal["msd"]["distance"] == "0.0625 ± 0.0312"
     assert ideal["sds"]["distance"] == ""
-    assert "paper FID" not in ideal["sds"]
+    assert "published FID" not in ideal["sds"]
     assert found["Bandwidths: a_bird"] == [
         {
             "bandwidth": "0.5",
@@ -137,10 +137,10 @@ def test_markdown_has_every_number_in_its_cell(results):
         }
     ]
     assert found["Gradients: a_tulip"][0] == {"method": "sds", "spread, r 0.5": "3.500", "cosine, r 0.5": "0.750"}
-    assert found["What broke down"] == [{"job": "mlp-vsd-3-a_bird", "error": "nan \\| broken"}]
+    assert found["Failed jobs"] == [{"job": "mlp-vsd-3-a_bird", "error": "nan \\| broken"}]
 
 
-def test_rows_to_sds_and_their_share(results):
+def test_nfe_to_sds_and_its_fraction(results):
     text = markdown(results)
     assert "| msd | 96 | 0.120 |" in text
     assert "| sdi | never |  |" in text
@@ -155,14 +155,14 @@ def test_one_set_has_no_deviation_and_one_image_no_recall(results):
 
 def test_all_claims_hold_where_the_numbers_say_so(results):
     assert verdicts(results) == {
-        **{f"{claim} ({name})": True for claim in (FID_ORDER, CLIP_ORDER) for name in ("mlp", "latents")},
+        **{f"{claim} ({name})": HOLDS for claim in (FID_ORDER, CLIP_ORDER) for name in ("mlp", "latents")},
         **{
-            f"{EQUAL} (equal)": True,
-            f"{SOONER} (mlp)": True,
-            f"{MUCH_SOONER} (latents)": True,
-            f"{MUCH_SOONER} (ideal)": True,
+            f"{EQUAL} (equal)": HOLDS,
+            f"{SOONER} (mlp)": HOLDS,
+            f"{MUCH_SOONER} (latents)": HOLDS,
+            f"{MUCH_SOONER} (ideal)": HOLDS,
         },
-        f"{VARIED} (ideal)": True,
+        f"{VARIED} (ideal)": HOLDS,
     }
 
 
@@ -190,7 +190,7 @@ def test_a_verdict_flips_with_its_number_and_no_other_does(results, claim, name,
     cell[last] = value
     after = verdicts(changed)
     assert {key for key in before if before[key] != after[key]} == {f"{claim} ({name})"}
-    assert after[f"{claim} ({name})"] is False
+    assert after[f"{claim} ({name})"] == FAILS
 
 
 def test_limits_of_claims_are_inclusive(results):
@@ -199,13 +199,13 @@ def test_limits_of_claims_are_inclusive(results):
     blocks["mlp"]["rows_to_sds"]["msd"], blocks["latents"]["rows_to_sds"]["msd"] = 266.0, 100.0
     united = blocks["ideal"]["methods"]["collaborative"]
     united["recall"]["mean"], united["precision"]["mean"] = 0.4, 0.85
-    assert set(verdicts(results).values()) == {True}
+    assert set(verdicts(results).values()) == {HOLDS}
 
 
 def test_no_recall_at_all_is_not_twice_as_much(results):
     for method in ("collaborative", "msd_mean"):
         results["blocks"]["ideal"]["methods"][method]["recall"]["mean"] = 0.0
-    assert verdicts(results)[f"{VARIED} (ideal)"] is False
+    assert verdicts(results)[f"{VARIED} (ideal)"] == FAILS
 
 
 def test_what_was_not_measured_has_no_verdict(results):
@@ -213,10 +213,10 @@ def test_what_was_not_measured_has_no_verdict(results):
     quick["blocks"] = {"mlp": block("mlp", ("ddim", "sds", "msd"))}
     del quick["blocks"]["mlp"]["rows_to_sds"]
     assert verdicts(quick) == dict.fromkeys(
-        [f"{FID_ORDER} (mlp)", f"{CLIP_ORDER} (mlp)", EQUAL, f"{SOONER} (mlp)", MUCH_SOONER, VARIED], None
+        [f"{FID_ORDER} (mlp)", f"{CLIP_ORDER} (mlp)", EQUAL, f"{SOONER} (mlp)", MUCH_SOONER, VARIED], MISSING
     )
     assert claims(quick)[0]["ours"] == "no sdi"
-    assert set(verdicts({**results, "blocks": {}}).values()) == {None}
+    assert set(verdicts({**results, "blocks": {}}).values()) == {MISSING}
     rows = tables(markdown(quick))["Claims"]
     assert [row["verdict"] for row in rows] == ["not measured"] * 6
 
@@ -224,7 +224,7 @@ def test_what_was_not_measured_has_no_verdict(results):
 def test_overlapping_bars_are_told(results):
     assert "overlap" not in claims(results)[0]["ours"]
     results["blocks"]["mlp"]["methods"]["sdi"]["fid"]["std"] = 0.3
-    assert "(bars of sds and sdi, sdi and msd overlap)" in claims(results)[0]["ours"]
+    assert "(standard deviations of sds and sdi, sdi and msd overlap)" in claims(results)[0]["ours"]
 
 
 @pytest.mark.parametrize(
@@ -239,11 +239,11 @@ def test_a_mean_shares_the_decimals_of_a_larger_deviation():
     assert plus_minus({"kid": {"mean": 0.012, "std": 15.1}, "images": 3}, "kid") == "0.0 ± 15.1"
 
 
-def test_the_page_shows_claims_first_and_the_papers_numbers_once(results, seen, tmp_path):
-    html = report(json.loads(json.dumps(results)), seen, tmp_path).read_text()
+def test_the_page_shows_claims_first_and_the_papers_numbers_once(results, out):
+    html = report(json.loads(json.dumps(results)), out).read_text()
     headings = re.findall(r"<h2>(.*?)</h2>", html)
     assert headings[:3] == ["Claims", "mlp: about mlp", "latents: about latents"]
-    assert headings[-4:] == ["Bandwidths", "Gradients", "What broke down", "Setting"]
+    assert headings[-4:] == ["Bandwidths", "Gradients", "Failed jobs", "Setting"]
     assert [html.count(f">{TABLE3[m]['fid']:.2f}<") for m in ("sds", "sdi", "msd")] == [1, 1, 1]
     assert html.count("ddim (level)") >= 2
     assert html.count("<svg class=") == 2 * 4 + 1  # two charts a block, one of gradients
@@ -251,38 +251,38 @@ def test_the_page_shows_claims_first_and_the_papers_numbers_once(results, seen, 
     assert html.count("<img") == 3 * (5 + 5 + 3 + 7) + 1  # the image grids with the truth, and the bandwidths
 
 
-def test_ddim_is_a_level_from_end_to_end(results, seen, tmp_path):
+def test_ddim_is_a_level_from_end_to_end(results, out):
     results["blocks"] = {"mlp": block("mlp", ("ddim", "sds"))}
-    html = report(results, seen, tmp_path).read_text()
+    html = report(results, out).read_text()
     series = re.findall(r'<title>(.*?)</title><path d="M([\d.]+),([\d.]+)L([\d.]+),([\d.]+)"', html)
     sds, ddim = (next(line for line in series if line[0] == name) for name in ("sds", "ddim (level)"))
     assert ddim[1::2] == sds[1::2]  # the same first and last place
     assert ddim[2] == ddim[4] != sds[4]
 
 
-def test_the_image_grid_is_enlarged_and_starts_with_the_truth(results, seen, tmp_path):
-    report(results, seen, tmp_path)
-    with Image.open(tmp_path / "image_grid.png") as image_grid:
+def test_the_image_grid_is_enlarged_and_starts_with_the_truth(results, out):
+    report(results, out)
+    with Image.open(out / "image_grid.png") as image_grid:
         assert image_grid.size == (3 * (32 + 4) + 4, 5 * (32 + 16 + 4) + 4)
         assert [image_grid.getpixel((20 + 36 * i, 20)) for i in range(3)] == [(0, 100 + i, 0) for i in range(3)]
         assert [image_grid.getpixel((20 + 36 * i, 20 + 52)) for i in range(3)] == [(100 + i, 0, 0) for i in range(3)]
 
 
 @pytest.mark.parametrize("part", ["blocks", "bandwidths", "gradients", "failed"])
-def test_a_missing_part_does_no_harm(results, seen, tmp_path, part):
-    whole = report(results, seen, tmp_path).read_text()
+def test_a_missing_part_does_no_harm(results, out, part):
+    whole = report(results, out).read_text()
     del results[part]
-    assert len(report(results, seen, tmp_path).read_text()) < len(whole)
+    assert len(report(results, out).read_text()) < len(whole)
     assert markdown(results).startswith("# Tables")
 
 
-def test_missing_images_leave_a_gap(results, seen, tmp_path):
-    for file in seen.folder.glob("mlp-sdi-*"):
+def test_missing_images_leave_a_gap(results, out):
+    for file in (out / "images").glob("mlp-sdi-*"):
         file.unlink()
-    (seen.folder / "mlp-sds-a_tulip.npz").unlink()
-    (seen.folder / "bandwidths.png").unlink()
+    (out / "images" / "mlp-sds-a_tulip.npz").unlink()
+    (out / "images" / "bandwidths.png").unlink()
     results["blocks"] = {"mlp": results["blocks"]["mlp"]}
-    html = report(results, seen, tmp_path).read_text()
+    html = report(results, out).read_text()
     assert html.count("<img") == 3 * 4
-    with Image.open(tmp_path / "image_grid.png") as image_grid:
+    with Image.open(out / "image_grid.png") as image_grid:
         assert image_grid.size[1] > 4 * 52

@@ -1,4 +1,4 @@
-"""The toy laboratory: every method runs and costs what it says, studies resume, and results follow their schema."""
+"""The two-dimensional study: every method runs at its stated cost, studies resume, and results follow their schema."""
 
 import json
 import math
@@ -8,7 +8,7 @@ import torch
 
 from scoredistill import cli
 from scoredistill.datasets.toy2d import toy_set
-from scoredistill.studies.harness.jobs import averaged
+from scoredistill.studies.harness.statistics import flat_mean_and_std
 from scoredistill.studies.toy2d import jobs, study
 from scoredistill.studies.toy2d.claims import verdict
 from scoredistill.studies.toy2d.denoisers import denoiser, exact
@@ -192,7 +192,7 @@ def test_someone_else_s_folder_is_left_alone(tmp_path, capsys):
 
 
 def test_averages_over_seeds():
-    found = averaged([{"nll": 1.0, "nfe": 20.0}, {"nll": 3.0, "nfe": 20.0}])
+    found = flat_mean_and_std([{"nll": 1.0, "nfe": 20.0}, {"nll": 3.0, "nfe": 20.0}])
     assert (found["nll"], found["seeds"]) == (2.0, 2)
     assert found["std"] == {"nll": pytest.approx(2**0.5), "nfe": 0.0}
 
@@ -200,9 +200,9 @@ def test_averages_over_seeds():
 @pytest.mark.parametrize(
     ("method", "ours", "said"),
     [
-        ("sds", (30.0, 0.1, 0.0), "collapses, as printed"),
+        ("sds", (30.0, 0.1, 0.0), "collapses, as published"),
         ("sds", (0.0, 0.9, 0.8), "does not collapse"),
-        ("msd", (-2.0, 0.97, 0.42), "as printed"),
+        ("msd", (-2.0, 0.97, 0.42), "as published"),
         ("msd", (-2.6, 0.90, 0.60), "NLL better, precision worse, recall better"),
     ],
 )

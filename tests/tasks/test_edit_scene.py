@@ -110,7 +110,7 @@ def test_numbers_that_are_not_whole_are_refused(name):
 def test_what_cannot_be_edited_is_refused_before_any_work(prior, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "fit_scene", lambda *_, **__: pytest.fail("a fit was made"))
     capture = capture_of(4)
-    with pytest.raises(ValueError, match="is no posed scene"):
+    with pytest.raises(ValueError, match="is not a posed scene"):
         small(tmp_path, prior)
     with pytest.raises(ValueError, match="is not a folder"):
         small(tmp_path / "nowhere", prior)

@@ -1,4 +1,4 @@
-"""Posed images: both forms come back as they were written, a model by hand projects as it should, errors say why."""
+"""Captures: both formats round-trip, a model written by hand projects correctly, and errors say why."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def pose(azimuth=30.0):
 
 
 def scene(folder, change=None, frames=3, **keys):
-    """A folder in nerfstudio's form; `change` edits its first frame."""
+    """A folder in the format of nerfstudio; `change` edits its first frame."""
     entries = [{"file_path": f"images/{i}.png", "transform_matrix": pose(30.0 * i)} for i in range(frames)]
     if entries:
         entries[0].update(change or {})
@@ -126,7 +126,7 @@ def test_quaternions_of_half_turns_come_back(tmp_path):
     assert same_cameras(read_capture(tmp_path).cameras, cameras)
 
 
-def test_the_original_form(tmp_path):
+def test_the_original_format(tmp_path):
     angle = 2 * math.atan(0.5)  # w / 2 / focal = 1/2: the focal length is the width
     for part, count in (("train", 2), ("val", 1), ("test", 2)):
         entries = [{"file_path": f"./{part}/r_{i}", "transform_matrix": pose(10.0 * i)} for i in range(count)]
@@ -210,7 +210,7 @@ def test_normalized_undoes_a_similarity(rng):
     assert close(other.cameras.eyes.norm(dim=-1), torch.full((8,), 1.5), 1e-5)
 
 
-def test_normalized_leaves_a_world_that_stands_right(capture):
+def test_normalized_leaves_an_aligned_world_unchanged(capture):
     found, similarity = normalized(capture)
     assert found is capture
     assert close(similarity(torch.eye(3)), torch.eye(3), 0)
@@ -228,10 +228,10 @@ def test_normalized_turns_an_upside_down_world():
     assert close(torch.linalg.det(found.cameras.poses[:, :3, :3]), torch.ones(4), 1e-5)
 
 
-def test_normalized_refuses_what_says_nothing():
+def test_normalized_refuses_degenerate_captures():
     cameras = around(90.0 * torch.arange(4.0))
     same = replace(cameras, poses=cameras.poses[:1].repeat(4, 1, 1))
-    with pytest.raises(ValueError, match="one direction"):
+    with pytest.raises(ValueError, match="in one direction"):
         normalized(Capture(torch.zeros(4, 3, 64, 64), same, tuple("abcd")))
     inside = cameras.poses.clone()
     inside[:, :3, 3] = 0
@@ -239,7 +239,7 @@ def test_normalized_refuses_what_says_nothing():
         normalized(Capture(torch.zeros(4, 3, 64, 64), replace(cameras, poses=inside), tuple("abcd")))
 
 
-def test_posed_scenes_are_told_from_folders_of_images(capture, tmp_path):
+def test_posed_scenes_are_distinguished_from_folders_of_images(capture, tmp_path):
     gray(tmp_path / "video", ["0.png", "1.png"])
     assert not is_capture(tmp_path / "video")
     assert not is_capture(tmp_path / "video" / "0.png")
@@ -272,9 +272,9 @@ def test_a_model_may_lie_beside_its_images(tmp_path):
         ({}, {"k1": 0.1}, r"distorted \(k1\)"),
         ({"p2": 0.1}, {}, r"distorted \(p2\)"),
         ({}, {"camera_model": "OPENCV_FISHEYE"}, r"distorted \(OPENCV_FISHEYE\)"),
-        ({"fl_x": "wide"}, {}, "as numbers"),
-        ({"fl_x": -3.0}, {}, "as numbers"),
-        ({"w": 10}, {}, "is 8x6, but its camera takes 10x6"),
+        ({"fl_x": "wide"}, {}, "needs numbers in transform_matrix"),
+        ({"fl_x": -3.0}, {}, "needs numbers in transform_matrix"),
+        ({"w": 10}, {}, "is 8x6, but its camera is for 10x6"),
         ({}, {"train_filenames": ["images/7.png"]}, "names images/7.png"),
         ({}, {"val_filenames": [f"images/{i}.png" for i in range(3)]}, "leave some for training"),
     ],
@@ -294,7 +294,7 @@ def test_too_few_frames_and_broken_files_are_refused(tmp_path):
         read_capture(folder)
     assert read_capture(folder, size=6).images.shape == (3, 3, 6, 8)  # sizes may differ on disk
     (folder / "images/1.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"1\.png is not an image"):
+    with pytest.raises(ValueError, match=r"1\.png cannot be read as an image"):
         read_capture(folder)
     for text in ("{", "[]", '{"frames": 3}', '{"frames": [{}]}'):
         (folder / "transforms.json").write_text(text)
@@ -302,12 +302,12 @@ def test_too_few_frames_and_broken_files_are_refused(tmp_path):
             read_capture(folder)
 
 
-def test_a_image_cut_off_is_refused(tmp_path):
+def test_a_truncated_image_is_refused(tmp_path):
     folder = scene(tmp_path, w=80, h=60)
     Image.effect_noise((80, 60), 50).convert("RGB").save(folder / "images/0.png")
     content = (folder / "images/0.png").read_bytes()
     (folder / "images/0.png").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"0\.png is not an image"):
+    with pytest.raises(ValueError, match=r"0\.png cannot be read as an image"):
         read_capture(folder)
 
 
@@ -317,9 +317,9 @@ def test_a_image_cut_off_is_refused(tmp_path):
         ("1 OPENCV 8 6 8 6 4 3 0 0 0 0", "1 1 0 0 0 0 0 2 1 a.png\n", "model OPENCV"),
         ("1 PINHOLE 8 6 8 6 4", "1 1 0 0 0 0 0 2 1 a.png\n", "model PINHOLE with 3 numbers"),
         ("1 PINHOLE 8 6 0 6 4 3", "1 1 0 0 0 0 0 2 1 a.png\n", "not positive"),
-        ("1 PINHOLE wide 6", "1 1 0 0 0 0 0 2 1 a.png\n", "cameras.txt is broken"),
+        ("1 PINHOLE wide 6", "1 1 0 0 0 0 0 2 1 a.png\n", "cameras.txt is invalid"),
         ("1 PINHOLE 8 6 8 6 4 3", "1 1 0 0 0 0 0 2 5 a.png\n", "CAMERA_ID"),
-        ("1 PINHOLE 8 6 8 6 4 3", "1 1 0 0 x 0 0 2 1 a.png\n", "images.txt is broken"),
+        ("1 PINHOLE 8 6 8 6 4 3", "1 1 0 0 x 0 0 2 1 a.png\n", "images.txt is invalid"),
         ("1 PINHOLE 8 6 8 6 4 3", "1 1 0 0\n", "ten words"),
         ("1 PINHOLE 8 6 8 6 4 3", "1 0 0 0 0 0 0 2 1 a.png\n", "quaternion of 0"),
         ("1 PINHOLE 8 6 8 6 4 3", "1 1 0 0 0 nan 0 2 1 a.png\n", "not finite"),
@@ -333,21 +333,21 @@ def test_broken_models_are_refused(tmp_path, cameras, images, sentence):
 
 
 def test_other_folders_are_refused(tmp_path, capture):
-    with pytest.raises(ValueError, match="no posed scene"):
+    with pytest.raises(ValueError, match="not a posed scene"):
         read_capture(tmp_path)
     with pytest.raises(ValueError, match="not a folder"):
         read_capture(tmp_path / "nowhere")
     for name in ("cameras", "images"):
         (tmp_path / f"{name}.bin").write_bytes(b"")
     assert is_capture(tmp_path)
-    with pytest.raises(ValueError, match="binary: run colmap model_converter"):
+    with pytest.raises(ValueError, match="binary: convert it with colmap model_converter"):
         read_capture(tmp_path)
     for wrong in ({"size": 0}, {"held_out": 1}, {"held_out": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             read_capture(tmp_path, **wrong)
     with pytest.raises(ValueError, match=r"two images would be named a\.png"):
         write_transforms(replace(capture, names=("a.png", "a.jpg", *"bcdefgh")), tmp_path)
-    with pytest.raises(ValueError, match="within the folder"):
+    with pytest.raises(ValueError, match="stay within the folder"):
         write_colmap(replace(capture, names=("../a.png", *"abcdefgh")), tmp_path)
     with pytest.raises(ValueError, match="16 bits"):
         write_transforms(replace(capture, depth=capture.depth + 66), tmp_path)

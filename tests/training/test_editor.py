@@ -1,4 +1,4 @@
-"""The instruction editor's training: pairs whose edit is known, conditions left out, and what is measured of it."""
+"""Training of the instruction editor: pairs with known edits, and dropped conditions."""
 
 import numpy as np
 import pytest
@@ -30,14 +30,14 @@ def made(emoji, n=200):
     return pairs.make_pairs(emoji, PHOTOS, n, torch.Generator().manual_seed(0))
 
 
-def test_pairs_come_in_their_shares_and_repeat_with_the_seed(emoji):
+def test_pairs_come_in_their_fractions_and_repeat_with_the_seed(emoji):
     first, second = made(emoji), made(emoji)
     assert torch.equal(first.target, second.target)
     assert first.instructions == second.instructions
     assert len(first.source) == len(first.target) == len(first.instructions) == len(first.kinds) == 200
-    shares = {kind: first.kinds.count(kind) / 200 for kind in ("style", "background", "object")}
-    for kind, share in shares.items():
-        assert share == pytest.approx(pairs.SHARES[kind], abs=0.08)
+    fractions = {kind: first.kinds.count(kind) / 200 for kind in ("style", "background", "object")}
+    for kind, fraction in fractions.items():
+        assert fraction == pytest.approx(pairs.FRACTIONS[kind], abs=0.08)
     assert 0 <= first.target.min() <= first.target.max() <= 1
 
 
@@ -77,11 +77,11 @@ def test_redrawn_pairs_do_what_they_say(emoji):
     assert seen == {"background", "style", "object"}
 
 
-def test_conditions_are_left_out_at_their_rates_and_no_instruction_means_no_change():
+def test_conditions_are_dropped_at_their_rates_and_no_instruction_means_no_change():
     n = 4000
     data = editor.LatentPairs(torch.ones(1, 4, 2, 2), 2 * torch.ones(1, 4, 2, 2), ["make it green"])
     rng = torch.Generator().manual_seed(0)
-    target, source, texts = editor.left_out(data, torch.zeros(n, dtype=torch.long), rng)
+    target, source, texts = editor.dropped(data, torch.zeros(n, dtype=torch.long), rng)
     silent = torch.tensor([text == "" for text in texts])
     blind, same = source[:, 0, 0, 0] == 0, target[:, 0, 0, 0] == 1
     assert same.float().mean() == pytest.approx(editor.NO_TEXT, abs=0.02)

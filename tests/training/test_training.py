@@ -1,4 +1,4 @@
-"""Training the bundled prior, on a few synthetic emoji: data, captions, compositing, every stage, exported folders."""
+"""Training of the bundled networks on a few synthetic emoji: data, captions, compositing, every stage, export."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from scoredistill.datasets import emoji as data
 from scoredistill.datasets.emoji import Emoji
 from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.training import autoencoder, captions, clip, compose, editor, unet
-from scoredistill.training.__main__ import Training, parse
+from scoredistill.training.command import Training, parse
 from scoredistill.training.loop import Plan, Run, train
 from scoredistill.training.presets import CPU
 from scoredistill.training.tokenizer import MAX_LENGTH, train_tokenizer
@@ -32,7 +32,7 @@ COLORS = {
 
 
 def shape(name: str, size: int) -> np.ndarray:
-    """uint8[64, 64, 4]: a disc or a bar in its color on nothing."""
+    """A disc or a bar of one color on a transparent background, uint8 [64, 64, 4]."""
     y, x = np.mgrid[:64, :64] - 31.5
     color, kind = name.split()
     inside = x**2 + y**2 < size**2 if kind == "disc" else (abs(x) < size / 3) & (abs(y) < size)
@@ -130,11 +130,11 @@ def test_a_missing_npm_is_reported_in_a_sentence(tmp_path, monkeypatch):
 def test_a_failing_npm_is_reported_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(data.shutil, "which", lambda name: name)
     monkeypatch.setattr(data.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "no network"))
-    with pytest.raises(SystemExit, match=r"could not fetch emojibase-data: no network"):
+    with pytest.raises(SystemExit, match=r"could not download emojibase-data: no network"):
         data.fetch(tmp_path, "emojibase-data")
 
 
-def test_common_concepts_are_distinct_and_include_the_prompts_of_the_sample_sheet():
+def test_common_concepts_are_distinct_and_include_the_prompts_of_the_sample_grid():
     names = data.common_names()
     assert len(names) > 100
     assert {names["owl"], names["bus"]} == {3, 1}
@@ -340,7 +340,7 @@ def test_the_average_follows_the_network(tmp_path):
     before = run.average.weight.clone()
     with torch.no_grad():
         network.weight += 1
-    run.follow()
+    run.update_average()
     assert torch.allclose(run.average.weight, before + 0.9)  # the first step's decay is 1 / 10
     assert not run.average.weight.requires_grad
 
@@ -355,7 +355,7 @@ def test_an_interrupted_training_saves_and_says_how_far_it_came(tmp_path):
             signal.raise_signal(signal.SIGTERM)
         return network.weight.square().sum()
 
-    with pytest.raises(SystemExit, match="Stopped at 40%"):
+    with pytest.raises(SystemExit, match="stopped at 40%"):
         train(run, loss, lambda network, path: None, "test")
     assert Run(torch.nn.Linear(1, 1), run.plan, tmp_path).step == 4
 
@@ -378,7 +378,7 @@ def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, 
     monkeypatch.setattr(editor, "INSTRUCTIONS", ("make it green",))
     preset = replace(CPU, autoencoder=brief, clip=brief, unet=brief, editor=brief, common=False, variants=1, pairs=8)
     training = Training(emoji, preset, tmp_path / "work", "cpu")
-    with pytest.raises(SystemExit, match="no autoencoder in"):
+    with pytest.raises(SystemExit, match="no checkpoint of the stage autoencoder"):
         training.unet(brief)
     training.autoencoder(brief)
     training.clip(brief)
@@ -399,7 +399,7 @@ def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, 
         text=["a red disc"], images=[pipeline.numpy_to_pil(np.zeros((1, 64, 64, 3)))[0]], return_tensors="pt"
     )
     assert model(**batch).logits_per_image.shape == (1, 1)
-    assert (tmp_path / "work" / "unet" / "sheet.png").stat().st_size > 1000
+    assert (tmp_path / "work" / "unet" / "samples.png").stat().st_size > 1000
 
     edit = StableDiffusionInstructPix2PixPipeline.from_pretrained(
         tmp_path / "out" / "emoji-edit", local_files_only=True

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _dispatch(arguments: list[str]) -> None:
     if arguments[:2] == ["prior", "train"]:
-        from scoredistill.training.__main__ import main as train
+        from scoredistill.training.command import main as train
 
         train(arguments[2:])
         return

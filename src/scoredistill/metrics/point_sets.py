@@ -1,17 +1,18 @@
-r"""Numbers about point sets and about gradients, for distributions whose density or whose samples are known.
+r"""Metrics of point sets and of gradients, for distributions with a known density or known samples.
 
     nll                 -log p(x), in nats
-    precision_recall    share of one set inside the k-nearest-neighbor balls of the other, both ways
+    precision_recall    fraction of one set inside the k-nearest-neighbor balls of the other, both ways
     mmd                 E k(x, x') + E k(y, y') - 2 E k(x, y),    k(x, y) = exp( -|x - y|^2 / (2 h^2) )
-    mode_coverage       share of the modes that were found, share of the samples that are at a mode
-    efficiency          log |m|^2 / (MSE cost) of a random gradient g for the true gradient m
+    mode_coverage       fraction of the modes that were found, fraction of the samples that are at a mode
+    efficiency          log |m|^2 / (MSE cost) of a random gradient g with respect to the true gradient m
     bias                |E g - m| / |m|
 
-References: precision and recall: Kynkaanniemi et al. 2019, https://arxiv.org/abs/1904.06991; mmd: Gretton et al. 2012,
-https://jmlr.org/papers/v13/gretton12a.html; efficiency: https://arxiv.org/abs/2502.15989, section 4.2.
+Points may have any floating dtype; distances and sums are computed in float64 (float32 on devices without float64).
+Distances are computed in blocks of `CHUNK` pairs, so memory does not grow with the product of the sizes.
 
-Points may have any floating dtype; distances and sums are taken in float64 (float32 where a device has no other).
-Distances are held in blocks of `CHUNK` pairs, so memory does not grow with the product of the sizes.
+References: improved precision and recall (Kynkaanniemi et al. 2019), https://arxiv.org/abs/1904.06991; MMD (Gretton et
+al. 2012), https://jmlr.org/papers/v13/gretton12a.html; efficiency: mean shift distillation,
+https://arxiv.org/abs/2502.15989, section 4.2.
 """
 
 import math
@@ -25,21 +26,21 @@ from torch import Tensor
 
 from scoredistill.priors.conditions import Cond, expand_cond
 
-CHUNK = 2**22  # pairs of points held at once: 32 MiB in float64
-ROWS = 1024  # points whose density is taken at once
+CHUNK = 2**22  # pairs of points in memory: 32 MiB in float64
+ROWS = 1024  # points per density evaluation
 
 
 @runtime_checkable
 class Density(Protocol):
-    """A prior that knows its log density, such as `GaussianMixture`."""
+    """A prior with a known log density, such as `GaussianMixture`."""
 
     def log_prob(self, x: Tensor, t: Tensor | None = None, cond: Cond | None = None) -> Tensor:
-        """log p(x), shape [b], natural logarithm."""
+        """log p(x) in nats, shape [b]."""
 
 
 @dataclass(frozen=True)
 class Nll:
-    """-log p(x) over samples, in nats. The mean is that of the worst few samples; the median is of the typical one."""
+    """Mean and median of -log p(x) in nats. A few outliers dominate the mean; the median is robust to them."""
 
     mean: float
     median: float
@@ -47,7 +48,7 @@ class Nll:
 
 @dataclass(frozen=True)
 class ModeCoverage:
-    """Shares in [0, 1]: of the modes that have a sample within the radius, of the samples that are near any mode."""
+    """Fractions in [0, 1]: of the modes with a sample within the radius, and of the samples near any mode."""
 
     modes: float
     near: float
@@ -58,9 +59,12 @@ def nll(x: Float[Tensor, "n d"], prior: Density, cond: Cond | None = None) -> Nl
     """Mean and median of -log p(x).
 
     Args:
-        x: samples, at least 1. One that is not finite, or where the density underflows to 0, counts as +inf.
-        prior: knows log p.
-        cond: selects a class, each entry with n rows or 1.
+        x: at least 1 sample. A sample that is not finite, or where the density underflows to 0, counts as +inf.
+        prior: with a method `log_prob`.
+        cond: condition, such as a class; each entry has n rows or 1.
+
+    Raises:
+        ValueError: if there is no sample.
     """
     if len(x) == 0:
         raise ValueError("nll needs at least one sample")
@@ -78,16 +82,19 @@ def nll(x: Float[Tensor, "n d"], prior: Density, cond: Cond | None = None) -> Nl
 def precision_recall(samples: Float[Tensor, "n d"], truth: Float[Tensor, "m d"], k: int = 3) -> tuple[float, float]:
     """Improved precision and recall, each in [0, 1].
 
-    The support of a set is the union of balls around its points, each as large as the distance to the point's k-th
-    neighbor in that set, itself not counted, border included. Precision is the share of samples in the support of the
-    truth, recall the share of the truth in the support of the samples. Samples that coincide k + 1 times have balls of
-    radius 0: a set at one point recalls what of the truth is exactly there. Two sets of one distribution do not reach
-    1: in one dimension with k = 1 they reach 3/4.
+    The support of a set is the union of closed balls around its points, each with the distance to the k-th nearest
+    neighbor in that set (excluding the point) as its radius. Precision is the fraction of samples in the support of the
+    truth, recall the fraction of the truth in the support of the samples. Points that coincide k + 1 times have balls
+    of radius 0, so a collapsed set recalls only truth that is exactly at its point. Two sets from one distribution do
+    not reach 1: in one dimension with k = 1, they reach 3/4.
 
     Args:
-        samples: finite, at least k + 1.
-        truth: finite, at least k + 1.
-        k: larger balls, and both numbers larger, for a larger k; at least 1.
+        samples: at least k + 1 finite points.
+        truth: at least k + 1 finite points of the true distribution.
+        k: neighbor that sets the radius, at least 1; both values increase with k.
+
+    Raises:
+        ValueError: if k is below 1, or points are too few or not finite.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
@@ -102,13 +109,16 @@ def precision_recall(samples: Float[Tensor, "n d"], truth: Float[Tensor, "m d"],
 
 
 def mmd(samples: Float[Tensor, "n d"], truth: Float[Tensor, "m d"], bandwidth: float) -> float:
-    """Squared maximum mean discrepancy, estimated without bias: 0 on average for equal distributions, so also below 0.
+    """Unbiased squared maximum mean discrepancy; 0 on average for equal distributions, so negative at times.
 
     Args:
-        samples: finite, at least 2.
-        truth: finite, at least 2.
-        bandwidth: h of the kernel exp(-|x - y|^2 / (2 h^2)), in units of the points. Values of different bandwidths
-            cannot be compared.
+        samples: at least 2 finite points.
+        truth: at least 2 finite points of the true distribution.
+        bandwidth: h of the kernel exp(-|x - y|^2 / (2 h^2)), in units of the points. Values for different bandwidths
+            are not comparable.
+
+    Raises:
+        ValueError: if the bandwidth is not positive, or points are too few or not finite.
     """
     if not bandwidth > 0:
         raise ValueError(f"bandwidth must be positive, not {bandwidth}")
@@ -119,12 +129,15 @@ def mmd(samples: Float[Tensor, "n d"], truth: Float[Tensor, "m d"], bandwidth: f
 
 
 def mode_coverage(samples: Float[Tensor, "n d"], modes: Float[Tensor, "k d"], radius: float) -> ModeCoverage:
-    """Which modes were found, and whether anything else was.
+    """Fraction of the modes that the samples cover, and fraction of the samples that are near a mode.
 
     Args:
-        samples: finite, at least 1.
-        modes: finite, at least 1.
-        radius: how far from a mode still counts as at it, in units of the points; border included.
+        samples: at least 1 finite point.
+        modes: at least 1 finite point.
+        radius: largest distance, inclusive, at which a sample counts as near a mode, in units of the points.
+
+    Raises:
+        ValueError: if the radius is not positive, or points are missing or not finite.
     """
     if not radius > 0:
         raise ValueError(f"radius must be positive, not {radius}")
@@ -144,33 +157,36 @@ def efficiency(
     target: Float[Tensor, " b *d"] | None = None,
     scale: bool | str = True,
 ) -> float:
-    r"""How much gradient a unit of cost buys: log |m|^2 / (MSE cost), natural logarithm, sums over all particles.
+    r"""Efficiency of a gradient estimator: log |m|^2 / (MSE cost), natural logarithm, with sums over all particles.
 
-    Without a target it is the definition of the mean-shift paper: m is the estimator's own mean and MSE its variance
-    about it, so bias is not seen. Both are estimated without bias: the variance by draws - 1, and |m|^2 by taking
-    from the mean's square the noise in it (-inf where nothing is left: more draws are needed).
+    Without a target, this is the definition of the mean-shift paper: m is the mean of the estimator and MSE its
+    variance, so bias does not count. Both are estimated without bias: the variance with the divisor draws - 1, and
+    |m|^2 by subtracting the noise from the square of the sample mean (-inf if nothing is left: more draws are needed).
 
-    With a target m it is log |m|^2 / (mean |c g - m|^2 cost), bias included. c > 0 is one number for all draws and
-    particles, because an estimator's units are a matter of the user's step size:
+    With a target m, it is log |m|^2 / (mean |c g - m|^2 cost), bias included. c > 0 is one number for all draws and
+    particles, because the scale of an estimator is absorbed by the step size:
 
     - scale=True: c = |m|^2 / <mean g, m>, so that c g makes the progress of m along m, on average. Then
       |m|^2 / MSE = rho^2 / (1 - rho^2), rho the cosine of g and m over all draws: signal over everything else. For an
       estimator without bias (up to its units) it is the definition without a target, and averaging n draws at n times
       the cost leaves it as it is. Pure noise and a wrong direction go to -inf.
     - scale="shrink": c = <g, m> / <g, g>, the smallest MSE. It is |m|^2 (1 - rho^2), so the efficiency is at least
-      -log cost: this c shortens the step of a noisy estimator towards 0, where doing nothing has all of its error and
-      no more. One draw of pure noise so beats a good estimator of many calls, and averaging draws lowers the value.
-      It orders estimators of equal cost as scale=True does. c is held at or above 0.
-    - scale=False: c = 1. An estimator in small units gains from it as from "shrink".
+      -log cost: this c shrinks the steps of a noisy estimator towards 0, which limits its error to that of making no
+      step. One draw of pure noise therefore beats a good estimator with many evaluations, and averaging draws lowers
+      the value. Estimators of equal cost are ordered as with scale=True. c is clamped to at least 0.
+    - scale=False: c = 1. An estimator with small gradients gains from it as with "shrink".
 
     Args:
-        grads: independent draws at the same particles, at least 2 (with a target 1).
-        cost: of one draw, such as its network calls; positive.
+        grads: independent draws at the same particles; at least 2, or 1 with a target.
+        cost: of one draw, such as its network evaluations; positive.
         target: the true gradient, with the sign of `grads`.
-        scale: the choice of c; without a target it does not matter.
+        scale: the choice of c; ignored without a target.
 
     Returns:
-        In nats. +inf for an MSE of zero, up to rounding in the dtype of `grads`; -inf where no m is left.
+        The efficiency in nats: +inf if the MSE is 0 up to rounding in the dtype of `grads`, -inf if no signal is left.
+
+    Raises:
+        ValueError: if the cost is not positive, draws are too few or not finite, or the target is 0 or not finite.
     """
     if not cost > 0:
         raise ValueError(f"cost must be positive, not {cost}")
@@ -192,10 +208,10 @@ def efficiency(
 
 
 def bias(grads: Float[Tensor, " draws b *d"], target: Float[Tensor, " b *d"], scale: bool = False) -> float:
-    """Relative bias |mean g - m| / |m| over all particles, the Monte-Carlo noise of the mean taken out.
+    """Relative bias |mean g - m| / |m| over all particles, corrected for the Monte Carlo noise of the mean.
 
-    The square root of `squared_bias`, 0 where that is negative: then no bias can be told from noise. Arguments and
-    errors are those of `squared_bias`.
+    The square root of `squared_bias`, or 0 if that is negative, when bias cannot be distinguished from noise. Arguments
+    and errors are those of `squared_bias`.
     """
     return math.sqrt(max(0.0, squared_bias(grads, target, scale)[0]))
 
@@ -203,16 +219,20 @@ def bias(grads: Float[Tensor, " draws b *d"], target: Float[Tensor, " b *d"], sc
 def squared_bias(
     grads: Float[Tensor, " draws b *d"], target: Float[Tensor, " b *d"], scale: bool = False
 ) -> tuple[float, float]:
-    """|E g - m|^2 / |m|^2 over all particles, and its standard error.
+    """Squared relative bias |E g - m|^2 / |m|^2 over all particles, and its standard error.
 
-    The mean of <g_i - m, g_j - m> over pairs of different draws: |mean g - m|^2 less variance / draws, without bias,
-    so also below 0. The error is a jackknife's, about 1.4 times too large where there is no bias at all.
+    The mean of <g_i - m, g_j - m> over pairs of different draws, that is |mean g - m|^2 minus variance / draws; it is
+    unbiased, so negative at times. The standard error is that of a jackknife, about 1.4 times too large if there is no
+    bias.
 
     Args:
         grads: independent draws at the same particles, at least 2.
         target: the true gradient m, with the sign of `grads`.
-        scale: multiply g by the c of `efficiency` first (scale=True there). Then only what is not along m is bias, the
-            tangent of the angle between E g and m; +inf for 90 degrees and more.
+        scale: first multiply g by c of `efficiency` with scale=True. Then only the part perpendicular to m counts: the
+            squared tangent of the angle between E g and m, +inf for 90 degrees and more.
+
+    Raises:
+        ValueError: if draws are too few or not finite, or the target is 0 or not finite.
     """
     g, m = _draws(grads, 2), _target(target)
     n = len(g)
@@ -228,7 +248,7 @@ def squared_bias(
 
 
 def _step_size(g: Tensor, m: Tensor, scale: bool | str) -> float:
-    """c of `efficiency`, for gradients [draws, p] and a target [p]; +inf if no positive step goes along the target."""
+    """c of `efficiency` for gradients [draws, p] and a target [p]; +inf if no positive c makes progress along it."""
     if scale not in (True, False, "shrink"):
         raise ValueError(f'unknown scale {scale!r}: use True, False or "shrink"')
     if not scale:
@@ -242,9 +262,9 @@ def _step_size(g: Tensor, m: Tensor, scale: bool | str) -> float:
 def _target(target: Tensor) -> Tensor:
     m = _exact(target).flatten()
     if not bool(m.isfinite().all()):
-        raise ValueError("target is not finite: leave out such particles")
+        raise ValueError("target has values that are not finite: exclude those particles")
     if not bool(m.any()):
-        raise ValueError("target is zero everywhere, so nothing can be relative to it: leave out such particles")
+        raise ValueError("target is zero everywhere, so relative errors are undefined: exclude those particles")
     return m
 
 
@@ -252,7 +272,9 @@ def _draws(grads: Tensor, least: int) -> Tensor:
     if len(grads) < least:
         raise ValueError(f"{len(grads)} draws of the gradient are too few: give at least {least}")
     if not bool(grads.isfinite().all()):
-        raise ValueError("grads are not finite: an estimator that diverges has no efficiency and no bias")
+        raise ValueError(
+            "grads have values that are not finite: efficiency and bias of a diverging estimator are undefined"
+        )
     return _exact(grads).flatten(1)
 
 
@@ -265,12 +287,12 @@ def _points(x: Tensor, name: str, least: int) -> Tensor:
         raise ValueError(f"{name} has {len(x)} points: give at least {least}")
     strange = int((~x.isfinite()).any(1).sum())
     if strange:
-        raise ValueError(f"{name} has {strange} points that are not finite: drop them, and report how many they were")
+        raise ValueError(f"{name} has {strange} points that are not finite: remove them and report their number")
     return _exact(x)
 
 
 def _blocks(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Distances [rows, m] of the points of b from some rows of a at a time, and which rows they are."""
+    """Distances [rows, m] of the points of b from successive rows of a, each with the slice of these rows."""
     rows = max(1, CHUNK // len(b))
     for i in range(0, len(a), rows):
         part = slice(i, i + rows)
@@ -278,7 +300,7 @@ def _blocks(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _neighbor_distance(a: Tensor, k: int) -> Tensor:
-    """Distance of each point's k-th neighbor, [n]; the point itself is the first of k + 1, at distance 0."""
+    """Distance of each point to its k-th neighbor, [n]; the point itself is the first of k + 1, at distance 0."""
     return torch.cat([distance.kthvalue(k + 1, 1).values for _, distance in _blocks(a, a)])
 
 

@@ -1,1 +1,1 @@
-"""reports."""
+"""Reports as single HTML files, with text, tables, image grids, videos and charts."""

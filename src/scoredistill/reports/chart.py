@@ -1,8 +1,8 @@
-"""A line chart as an inline SVG string, from the standard library and numpy alone.
+"""Line charts as inline SVG, with the standard library and NumPy only.
 
-Text and grid take their colors from the style sheet of the page around it (classes `chart`, `grid`, `axis`, `name`,
-`series`), so that the chart follows light and dark mode. Series colors are those of Okabe and Ito (2008), which stay
-distinct under the common color-vision deficiencies.
+Colors of text and grid come from the style sheet of the report (classes `chart`, `grid`, `axis`, `name`, `series`), so
+charts support light and dark mode. Series colors are those of Okabe and Ito (2008), which remain distinct under the
+common color vision deficiencies.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ DASHES = ("none", "7 4", "2 3", "9 3 2 3")
 
 WIDTH, HEIGHT = 760.0, 340.0
 LEFT, RIGHT, TOP, BOTTOM = 74.0, 34.0, 40.0, 52.0
-HUGE = 1e200  # beyond this a value counts as not finite: the arithmetic of an axis would overflow
+HUGE = 1e200  # larger values count as not finite, because the arithmetic of an axis would overflow
 
 Line = tuple[np.ndarray, np.ndarray]
 
 
 def color_of(i: int) -> str:
-    """Hex color of the i-th series; the palette has seven colors and repeats."""
+    """Hex color of the i-th series, from a repeating palette of seven colors."""
     return PALETTE[i % len(PALETTE)]
 
 
 def dash_of(i: int) -> str:
-    """SVG dash pattern of the i-th series: solid for the first seven, then a new one for each round of the palette."""
+    """SVG dash pattern of the i-th series: solid for the first seven, then another per repetition of the palette."""
     return DASHES[i // len(PALETTE) % len(DASHES)]
 
 
 def line_chart(
     series: Mapping[str, Any], x_label: str = "", y_label: str = "", log_y: bool = False, log_x: bool = False
 ) -> str:
-    """The SVG of one chart.
+    """The SVG text of a line chart.
 
     Args:
-        series: name -> values, or name -> tuple (xs, ys) of two sequences of one length. Values that are not finite
-            break the line, and so do values and places <= 0 on a logarithmic axis. Long series are thinned to at most
-            400 points that keep every spike.
+        series: name -> values, or name -> tuple (xs, ys) of two sequences of one length. Values that are not finite,
+            and values <= 0 on a logarithmic axis, interrupt the line. Long series are thinned to at most 400 points,
+            which include all extremes.
         x_label, y_label: names of the axes.
-        log_y, log_x: logarithmic axes.
+        log_y, log_x: use logarithmic axes.
 
     Raises:
-        ValueError: xs and ys differ in length.
+        ValueError: if xs and ys differ in length.
     """
     lines = [_read(name, values, log_y, log_x) for name, values in series.items()]
     x_axis = _Axis.of([xs for xs, _ in lines], LEFT, WIDTH - RIGHT, log=log_x)
@@ -63,7 +63,7 @@ def line_chart(
 
 
 def thin(xs: np.ndarray, ys: np.ndarray, limit: int = 400) -> Line:
-    """At most `limit` points of a series: both ends, and of each stretch its minimum, its maximum and its first gap."""
+    """At most `limit` points of a series: both ends, and the minimum, maximum and first gap of each of its parts."""
     if len(ys) <= limit:
         return xs, ys
     keep = {0, len(ys) - 1}
@@ -79,7 +79,7 @@ def thin(xs: np.ndarray, ys: np.ndarray, limit: int = 400) -> Line:
 
 
 def ticks(low: float, high: float, count: int = 6, log: bool = False) -> list[tuple[float, str]]:
-    """Round values within [low, high] with their labels; powers of ten if a logarithmic axis spans enough of them."""
+    """Round values in [low, high] with labels; powers of ten if a logarithmic axis spans enough of them."""
     if log:
         decades = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
         stride = max(1, math.ceil(len(decades) / (count + 1)))
@@ -99,14 +99,14 @@ def ticks(low: float, high: float, count: int = 6, log: bool = False) -> list[tu
 
 
 class _Axis:
-    """Maps values to pixels."""
+    """An axis, which maps values to pixels."""
 
     def __init__(self, low: float, high: float, start: float, end: float, log: bool) -> None:
         self.low, self.high, self.start, self.end, self.log = low, high, start, end, log
 
     @classmethod
     def of(cls, data: Sequence[np.ndarray], start: float, end: float, log: bool = False, pad: float = 0.0) -> _Axis:
-        """The axis that holds all finite values, widened by `pad` of its length; a constant gets room around it."""
+        """The axis of all finite values, extended by the fraction `pad` of its length; constant data get a margin."""
         values = np.concatenate([*data, np.empty(0)])
         values = values[np.isfinite(values)]
         if not values.size:
@@ -120,24 +120,25 @@ class _Axis:
         return cls(10**low, 10**high, start, end, log) if log else cls(low, high, start, end, log)
 
     def __call__(self, value: Any) -> Any:
-        """Pixel position of a value or an array of values; a gap stays nan."""
+        """Pixel position of a value or an array of values; nan for gaps."""
         scale = np.log10 if self.log else np.asarray
         low, high = scale(self.low), scale(self.high)
         return self.start + (scale(value) - low) / (high - low) * (self.end - self.start)
 
     def ticks(self) -> list[tuple[float, str]]:
+        """Values of the ticks with their labels."""
         return ticks(self.low, self.high, log=self.log)
 
 
 def _read(name: str, values: Any, log_y: bool, log_x: bool) -> Line:
-    """(xs, ys) as float arrays, where nan in ys marks every gap."""
+    """A series as float arrays (xs, ys), with nan in ys for gaps."""
     if isinstance(values, tuple) and len(values) == 2 and all(np.ndim(v) == 1 for v in values):
         xs, ys = (np.array(v, dtype=float) for v in values)
     else:
         ys = np.array(values, dtype=float).reshape(-1)
         xs = np.arange(len(ys), dtype=float)
     if len(xs) != len(ys):
-        raise ValueError(f"series {name!r} has {len(xs)} xs but {len(ys)} ys")
+        raise ValueError(f"series {name!r} has {len(xs)} xs but {len(ys)} ys: they must be equal in number")
     with np.errstate(invalid="ignore"):
         xs = np.where((np.abs(xs) < HUGE) & ((xs > 1 / HUGE) | (not log_x)), xs, np.nan)
         shown = (np.abs(ys) < HUGE) & np.isfinite(xs) & ((ys > 1 / HUGE) | (not log_y))
@@ -163,7 +164,7 @@ def _frame(x_axis: _Axis, y_axis: _Axis, x_label: str, y_label: str) -> list[str
 
 
 def _draw(name: str, xs: np.ndarray, ys: np.ndarray, x_axis: _Axis, y_axis: _Axis, i: int) -> str:
-    """One series: a path with a new stroke after each gap, and a dot for a point that has no neighbor."""
+    """The SVG of one series: a path that is interrupted by gaps, and dots for isolated points."""
     finite = np.isfinite(ys)
     runs = [run for run in np.split(np.arange(len(ys)), np.flatnonzero(~finite)) if finite[run].any()]
     path, dots = [], []

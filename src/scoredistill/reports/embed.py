@@ -1,4 +1,4 @@
-"""Images and videos as HTML elements that hold their file, as a data URI."""
+"""HTML elements of images and videos, with the file embedded as a data URI."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from PIL import Image
 
 ImageLike = Image.Image | str | Path
 
-SMALL, LARGE = (
-    192,
-    512,
-)  # pixels: smaller images are enlarged to the first, an image grid reduces larger ones to the second
+SMALL = 192  # pixels to which the longer side of smaller images is enlarged
+LARGE = 512  # pixels to which the longer side of larger images is reduced in image grids
 VIDEOS = {".mp4": "video/mp4", ".webm": "video/webm", ".gif": "image/gif"}
 
 
 def image_tag(shown: ImageLike, alt: str, largest: int | None = None) -> str:
-    """The <img> of an image: a file as it is, anything else as PNG (or GIF if it moves), enlarged if it is small."""
+    """The <img> of an image: a file unchanged, other images as PNG, or GIF if animated; small images are enlarged.
+
+    Args:
+        shown: image or path.
+        alt: text alternative.
+        largest: longer side in pixels to which larger images are reduced; None for no limit.
+    """
     file, image = opened(shown)
     moves = getattr(image, "is_animated", False)
     longer = max(image.size)
@@ -40,12 +44,17 @@ def image_tag(shown: ImageLike, alt: str, largest: int | None = None) -> str:
 
 
 def video_tag(path: Path, label: str) -> str:
-    """The <video> of a video, or the <img> of a GIF."""
+    """The <video> of a video file, or the <img> of a GIF.
+
+    Raises:
+        ValueError: if the file is not .mp4, .webm or .gif.
+        FileNotFoundError: if there is no such file.
+    """
     kind = VIDEOS.get(path.suffix.lower())
     if kind is None:
-        raise ValueError(f"{path.name} is no video that a page can show: use mp4, webm or gif")
+        raise ValueError(f"{path.name} is not a video that browsers play: use .mp4, .webm or .gif")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no video {path}")
+        raise FileNotFoundError(f"there is no video {path}: check its name and folder")
     source, name = _uri(kind, path.read_bytes()), escape(label)
     if kind == "image/gif":
         return f'<img src="{source}" alt="{name}">'
@@ -53,7 +62,7 @@ def video_tag(path: Path, label: str) -> str:
 
 
 def opened(shown: ImageLike) -> tuple[bytes, Image.Image]:
-    """The bytes of a file, or none, and the image."""
+    """The bytes of the file, which are empty for an image in memory, and the image."""
     if isinstance(shown, Image.Image):
         return b"", shown
     file = Path(shown).read_bytes()

@@ -1,15 +1,14 @@
-"""Reports as single HTML files: text, commands, tables, image grids of images, comparisons, videos and line charts.
+"""Reports as single HTML files: text, commands, tables, image grids, comparisons, videos and line charts.
 
-    Page("Fractal").command("scoredistill toy").curves({"MSD": losses}, "Loss", log_y=True).save("a.html")
+    Page("Fractal").command("scoredistill toy").curves({"MSD": losses}, "Loss", log_y=True).save("report.html")
 
-A page needs nothing beside itself: images are embedded, charts are SVG, and nothing is loaded from a network. It
-follows the light or dark mode of the reader, fits a phone, and the same content always gives the same bytes.
+A report is self-contained: images are embedded, charts are SVG, and nothing is loaded from a network. It supports light
+and dark mode and narrow screens, and the same content always gives the same bytes.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -17,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from scoredistill.files import write_text
 from scoredistill.reports.chart import color_of, dash_of, line_chart
 from scoredistill.reports.embed import LARGE, ImageLike, image_tag, opened, video_tag
 
@@ -53,9 +53,13 @@ document.querySelectorAll(".videos").forEach(row => {
 
 
 class Page:
-    """A page that grows by one section per call; every method but `html` and `save` returns the page itself.
+    """A report to which every call appends an element; all methods but `html` and `save` return the report itself.
 
-    All text is escaped: it is shown as written, never read as HTML.
+    All text is escaped, so it is never interpreted as HTML.
+
+    Args:
+        title: heading of the report, and title of the browser tab.
+        subtitle: one sentence below the title.
     """
 
     def __init__(self, title: str, subtitle: str = "") -> None:
@@ -65,28 +69,29 @@ class Page:
         self._scripts = [COPY]
 
     def heading(self, text: str) -> Page:
-        """The title of what follows."""
+        """Append a section heading."""
         return self._add(f"<h2>{escape(text)}</h2>")
 
     def text(self, text: str) -> Page:
-        """Paragraphs, separated by blank lines."""
+        """Append paragraphs, which are separated by blank lines in `text`."""
         return self._add("".join(f"<p>{escape(part.strip())}</p>" for part in text.split("\n\n") if part.strip()))
 
     def command(self, command: str) -> Page:
-        """The exact command that made a result, with a button that copies it."""
+        """Append a command that reproduces a result, with a button that copies it."""
         code = re.sub(r"(?<!\S)-\S+", r"<span>\g<0></span>", escape(command))  # no line break within an option
         button = '<button type="button">Copy</button>'
         return self._add(f'<div class="command"><pre><code>{code}</code></pre>{button}</div>')
 
     def key_values(self, values: Mapping[str, object]) -> Page:
-        """Settings or results, one per line."""
+        """Append a list of settings or results, one name and value per line."""
         items = (f"<dt>{escape(str(key))}</dt><dd>{escape(_cell(value))}</dd>" for key, value in values.items())
         return self._add(f"<dl>{''.join(items)}</dl>")
 
     def table(self, rows: Sequence[Mapping[str, object]], caption: str = "") -> Page:
-        """One line per row, one column per key in the order of first appearance; a missing key leaves its cell empty.
+        """Append a table with one line per row and one column per key, in the order of first appearance.
 
-        Numbers stand right-aligned with about four significant digits. Numpy scalars and 0-d tensors count as numbers.
+        Missing keys give empty cells. Numbers, including NumPy scalars and 0-d tensors, are aligned to the right and
+        shown with about four significant digits.
         """
         columns = {key: [_plain(row.get(key, "")) for row in rows] for row in rows for key in row}
         kind = {key: ' class="number"' if _is_numeric(column) else "" for key, column in columns.items()}
@@ -94,15 +99,16 @@ class Page:
         texts = {key: _column(column) for key, column in columns.items()}
         lines = ("".join(f"<td{kind[key]}>{escape(texts[key][i])}</td>" for key in columns) for i in range(len(rows)))
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        table = f'<table class="rows"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        table = f'<table class="data"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         return self._figure(f'<div class="scroll">{table}</div>', caption)
 
     def image_grid(self, rows: Mapping[str, Sequence[ImageLike]], columns: Sequence[str], caption: str = "") -> Page:
-        """A grid of images: a label left of each row and above each column.
+        """Append a grid of images, with a label to the left of each row and above each column.
 
         Args:
-            rows: label -> images, in memory or as paths. Rows may be ragged; a GIF keeps playing.
-            columns: labels, fewer or more than a row has images; may be empty.
+            rows: label -> images, in memory or as paths; GIFs are animated. Rows may differ in length.
+            columns: labels; there may be fewer or more than images in a row.
+            caption: text below the grid.
         """
         width = max([len(columns), *(len(images) for images in rows.values())])
         names = [*columns, *[""] * (width - len(columns))]
@@ -116,26 +122,29 @@ class Page:
         return self._figure(f'<div class="scroll">{image_grid}</div>', caption)
 
     def figure(self, image: ImageLike, caption: str = "") -> Page:
-        """One image at its own size, or enlarged if it is small; a video is embedded as it is, so that it plays."""
+        """Append one image at its own size, or enlarged if it is small; a GIF is animated."""
         return self._figure(image_tag(image, caption), caption)
 
     def slider(
         self, before: ImageLike, after: ImageLike, caption: str = "", labels: tuple[str, str] = ("before", "after")
     ) -> Page:
-        """Two images over each other with a divider that mouse, finger and arrow keys move.
+        """Append two superimposed images with a divider that can be moved by mouse, touch and arrow keys.
 
-        Without JavaScript the two stand beside each other, or one below the other where the page is narrow.
+        Without JavaScript, the images are side by side, or one below the other on narrow screens.
 
         Args:
-            before, after: seen left and right of the divider.
-            labels: their names.
+            before, after: images shown left and right of the divider.
+            caption: text below the images.
+            labels: names of the two images.
 
         Raises:
-            ValueError: the images differ in size.
+            ValueError: if the images differ in size.
         """
         (width, height), (other_width, other_height) = (opened(image)[1].size for image in (before, after))
         if (width, height) != (other_width, other_height):
-            raise ValueError(f"cannot compare images of {width}x{height} and {other_width}x{other_height} pixels")
+            raise ValueError(
+                f"images to compare must have one size, not {width}x{height} and {other_width}x{other_height} pixels"
+            )
         sides = "".join(
             f'<div class="{side}">{image_tag(image, label)}<span>{escape(label)}</span></div>'
             for side, image, label in zip(("before", "after"), (before, after), labels, strict=True)
@@ -145,26 +154,27 @@ class Page:
         return self._script(SLIDE)._figure(f'<div class="slider">{sides}{divider}</div>', caption)
 
     def videos(self, videos: Mapping[str, str | Path], caption: str = "") -> Page:
-        """Videos side by side with a button that plays and pauses them all at the same time of each.
+        """Append videos side by side, with a button that plays and pauses them in synchrony.
 
-        They are silent and loop with the first one. A GIF moves by itself and heeds no button. Without JavaScript each
-        video has its own controls.
+        Videos are muted and loop with the first one. GIFs always play, independently of the button. Without JavaScript,
+        each video has its own controls.
 
         Args:
-            videos: label -> file of type mp4, webm or gif, which is embedded as it is.
+            videos: label -> .mp4, .webm or .gif file, which is embedded unchanged.
+            caption: text below the videos.
 
         Raises:
-            ValueError: a file of another type.
-            FileNotFoundError: there is no such file.
+            ValueError: if a file is of another type.
+            FileNotFoundError: if a file does not exist.
         """
         cells = "".join(
             f"<div>{video_tag(Path(p), label)}<span>{escape(label)}</span></div>" for label, p in videos.items()
         )
-        strip = f'<div class="strip" style="--videos: {len(videos)}">{cells}</div>'
+        row = f'<div class="row" style="--videos: {len(videos)}">{cells}</div>'
         if "<video" not in cells:
-            return self._figure(strip, caption)
+            return self._figure(row, caption)
         button = '<button type="button" hidden>Play</button>'
-        return self._script(PLAY)._figure(f'<div class="videos">{strip}{button}</div>', caption)
+        return self._script(PLAY)._figure(f'<div class="videos">{row}{button}</div>', caption)
 
     def curves(
         self,
@@ -175,14 +185,14 @@ class Page:
         log_y: bool = False,
         log_x: bool = False,
     ) -> Page:
-        """A line chart of name -> values, or name -> tuple (xs, ys); see `chart.line_chart`."""
+        """Append a line chart of name -> values, or name -> (xs, ys); see `chart.line_chart`."""
         keys = "".join(f"<li>{_swatch(i)}{escape(name)}</li>" for i, name in enumerate(series))
         legend = f'<ul class="legend">{keys}</ul>' if len(series) > 1 else ""
         head = f'<figcaption class="title">{escape(title)}</figcaption>' if title else ""
         return self._figure(head + legend + line_chart(series, x_label, y_label, log_y, log_x))
 
     def html(self) -> str:
-        """The whole page."""
+        """The report as HTML text."""
         style = resources.files("scoredistill.reports").joinpath("style.css").read_text(encoding="utf-8")
         subtitle = f"<p>{escape(self.subtitle)}</p>" if self.subtitle else ""
         return (
@@ -195,15 +205,10 @@ class Page:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the page and return its path. Readers see the old file or the new one, never half of it."""
+        """Write the report atomically, creating missing directories, and return its path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            draft.write_text(self.html(), encoding="utf-8")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_text(path, self.html())
         return path
 
     def _add(self, part: str) -> Page:
@@ -211,7 +216,7 @@ class Page:
         return self
 
     def _script(self, script: str) -> Page:
-        """Have a script in the page, once."""
+        """Include a script once."""
         self._scripts += [] if script in self._scripts else [script]
         return self
 
@@ -226,7 +231,7 @@ def _swatch(i: int) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A Python number from a numpy scalar or a 0-d tensor; anything else as it is."""
+    """A Python number from a NumPy scalar or a 0-d tensor; other values unchanged."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
@@ -235,12 +240,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_numeric(column: Sequence[Any]) -> bool:
-    """Whether a column holds numbers, besides empty cells."""
+    """Whether a column has numbers and otherwise only empty cells."""
     return all(_is_number(value) or value in ("", None) for value in column) and any(map(_is_number, column))
 
 
 def _cell(value: Any) -> str:
-    """A value as text; floats with four significant digits, large numbers with thousands separated."""
+    """A value as text: floats with four significant digits, large numbers with thousands separators."""
     value = _plain(value)
     if value is None or isinstance(value, bool):
         return {None: "–", True: "yes", False: "no"}[value]
@@ -252,7 +257,7 @@ def _cell(value: Any) -> str:
 
 
 def _column(column: Sequence[Any]) -> list[str]:
-    """The cells of a column; where floats are among its numbers, all share their decimals unless that hides one."""
+    """The cells of a column; floats have the same number of decimals, unless that would hide a value."""
     numbers = [value for value in column if _is_number(value) and math.isfinite(value)]
     sizes = [abs(value) for value in numbers if value != 0]
     mixed = not _is_numeric(column) or not any(isinstance(value, float) for value in numbers)

@@ -1,4 +1,4 @@
-"""Scenes that cameras look at: radiance fields and Gaussian splats, how they are rendered, fitted and exported."""
+"""Three-dimensional scenes: radiance fields and Gaussian splats, and how they are rendered, fitted and exported."""
 
 from scoredistill.three_d.camera import Cameras, orbit
 from scoredistill.three_d.scenes.base import Penalties, Rendering, Scene, Viewpoint

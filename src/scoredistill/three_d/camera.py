@@ -1,20 +1,22 @@
-r"""Cameras: one convention for all of the library.
+r"""Pinhole cameras, in one convention for the whole library.
 
-World: right-handed, z up, the thing at the origin; its front looks along -y. A camera sits at
+World: right-handed, z up, the object at the origin with its front towards -y. A camera with azimuth a, elevation e and
+distance r stands at
 
-    eye = r ( cos(e) sin(a), -cos(e) cos(a), sin(e) )         a azimuth, e elevation, r radius
+    eye = r ( cos(e) sin(a), -cos(e) cos(a), sin(e) ),
 
-so azimuth 0 looks at the front and azimuth 90 at the side that faces +x (Blender's front and right views).
-Camera: x right, y up, looking along -z, as in OpenGL, Blender and the transforms.json of nerfstudio; `poses` take
-camera coordinates to the world. Images: rows downwards; the center of pixel (row i, column j) is at
-(j + 1/2, i + 1/2),
+so azimuth 0 sees the front and azimuth 90 the side that faces +x (the front and right views of Blender).
 
-    direction = R ( (j + 1/2 - cx) / fx,  -(i + 1/2 - cy) / fy,  -1 )
+Camera: x right, y up, looking along -z, as in OpenGL, Blender and the transforms.json of nerfstudio; `poses` map camera
+coordinates to the world. Images: rows run downwards, and pixel (row i, column j) has its center at (j + 1/2, i + 1/2).
+With R the rotation of the pose, its ray has the direction
 
-Depth is measured along the axis of the camera, not along the ray. Files of OpenCV's convention (COLMAP: y down, z
-forward) are converted where they are read (`capture`).
+    R ( (j + 1/2 - cx) / fx,  -(i + 1/2 - cy) / fy,  -1 ).
 
-The law of random views is that of DreamFusion (Poole et al. 2022, https://arxiv.org/abs/2209.14988, section 3.2).
+Depth is measured along the optical axis, not along the ray. Files in OpenCV's convention (COLMAP: y down, z forward)
+are converted when they are read (`capture`).
+
+The distribution of random views follows DreamFusion (Poole et al. 2022, https://arxiv.org/abs/2209.14988, section 3.2).
 """
 
 import math
@@ -25,21 +27,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-PACKED = 16  # numbers of a packed camera: 12 of the pose, fx/w, fy/h, cx/w, cy/h
+PACKED = 16  # numbers per packed camera: 12 of the pose, fx/w, fy/h, cx/w, cy/h
 
 
 @dataclass(frozen=True)
 class Cameras:
-    """n pinhole cameras that take images of one size.
+    """n pinhole cameras with images of one size.
 
     Args:
-        poses: camera to world, [n, 4, 4]; the upper left 3x3 are rotations.
-        focal: (fx, fy) in pixels, [n, 2].
+        poses: camera-to-world transforms, [n, 4, 4], whose upper left 3x3 blocks are rotations.
+        focal: focal lengths (fx, fy) in pixels, [n, 2].
         center: principal points (cx, cy) in pixels, [n, 2].
         size: (height, width) of the images in pixels.
 
     Raises:
-        ValueError: for shapes that do not fit together, or numbers that are not finite.
+        ValueError: if shapes do not match, a number is not finite, or a focal length or size is not positive.
     """
 
     poses: Float[Tensor, "n 4 4"]
@@ -50,11 +52,11 @@ class Cameras:
     def __post_init__(self) -> None:
         n = len(self.poses)
         if self.poses.shape != (n, 4, 4) or self.focal.shape != (n, 2) or self.center.shape != (n, 2):
-            raise ValueError("cameras need poses [n, 4, 4], focal [n, 2] and center [n, 2]")
+            raise ValueError("cameras need poses [n, 4, 4], focal [n, 2] and center [n, 2] with the same n")
         if min(self.size) < 1:
             raise ValueError(f"images must be at least 1x1 pixels, not {self.size[1]}x{self.size[0]}")
         if not all(bool(v.isfinite().all()) for v in (self.poses, self.focal, self.center)):
-            raise ValueError("a camera has numbers that are not finite")
+            raise ValueError("poses, focal and center of cameras must be finite")
         if bool((self.focal <= 0).any()):
             raise ValueError("focal lengths must be positive")
 
@@ -62,44 +64,44 @@ class Cameras:
         return len(self.poses)
 
     def __getitem__(self, index: int | slice | Sequence[int] | Int[Tensor, " k"]) -> "Cameras":
-        """Some of the cameras, as cameras; a number gives one camera."""
+        """A subset of the cameras, as `Cameras`; an integer index gives one camera."""
         if isinstance(index, int):
             index = [index]
         return replace(self, poses=self.poses[index], focal=self.focal[index], center=self.center[index])
 
     def to(self, device: torch.device | str) -> "Cameras":
-        """The same on another device."""
+        """The same cameras on another device."""
         return Cameras(self.poses.to(device), self.focal.to(device), self.center.to(device), self.size)
 
     @property
     def eyes(self) -> Float[Tensor, "n 3"]:
-        """Where they stand."""
+        """Camera centers in the world."""
         return self.poses[:, :3, 3]
 
     @property
     def forward(self) -> Float[Tensor, "n 3"]:
-        """Where they look, unit vectors."""
+        """Viewing directions, unit vectors in the world."""
         return -self.poses[:, :3, 2]
 
     @property
     def azimuth(self) -> Float[Tensor, " n"]:
-        """Degrees in [0, 360), seen from the origin."""
+        """Azimuths about the origin, degrees in [0, 360)."""
         x, y, _ = self.eyes.unbind(-1)
         degrees = torch.rad2deg(torch.atan2(x, -y)) % 360
         return torch.where(degrees >= 360, torch.zeros_like(degrees), degrees)  # -1e-6 % 360 rounds to 360
 
     @property
     def elevation(self) -> Float[Tensor, " n"]:
-        """Degrees above the horizon, seen from the origin."""
+        """Elevations above the horizon about the origin, degrees in [-90, 90]."""
         return torch.rad2deg(torch.atan2(self.eyes[:, 2], self.eyes[:, :2].norm(dim=-1)))
 
     def resized(self, size: tuple[int, int]) -> "Cameras":
-        """The same cameras taking images of another size of the same scene."""
+        """The same cameras with images of another size, (height, width), that show the same part of the scene."""
         scale = self.focal.new_tensor([size[1] / self.size[1], size[0] / self.size[0]])
         return Cameras(self.poses, self.focal * scale, self.center * scale, size)
 
     def rays(self) -> tuple[Float[Tensor, "n h w 3"], Float[Tensor, "n h w 3"]]:
-        """Origins and unit directions of the rays through all pixel centers."""
+        """Origins and unit directions of the rays through all pixel centers, in the world."""
         height, width = self.size
         rows = torch.arange(height, dtype=self.poses.dtype, device=self.poses.device) + 0.5
         columns = torch.arange(width, dtype=self.poses.dtype, device=self.poses.device) + 0.5
@@ -112,9 +114,9 @@ class Cameras:
         return origins, directions / directions.norm(dim=-1, keepdim=True)
 
     def project(self, points: Float[Tensor, "m 3"]) -> tuple[Float[Tensor, "n m 2"], Float[Tensor, "n m"]]:
-        """Positions (column, row) in the images, in pixels, and depths along the axes; behind a camera these are < 0.
+        """Image positions (column, row) of points in pixels, and their depths, which are negative behind a camera.
 
-        The inverse of `rays`: a point on the ray of pixel (i, j) comes back at (j + 1/2, i + 1/2).
+        This is the inverse of `rays`: a point on the ray of pixel (i, j) is projected to (j + 1/2, i + 1/2).
         """
         seen = torch.einsum("nji,nmj->nmi", self.poses[:, :3, :3], points - self.eyes[:, None])
         depth = -seen[..., 2]
@@ -123,13 +125,13 @@ class Cameras:
         return flat * self.focal[:, None] + self.center[:, None], depth
 
     def packed(self) -> Float[Tensor, "n 16"]:
-        """One row per camera, whatever the size of the image: pose (3x4), focal and center in parts of the size."""
+        """One row per camera, independent of the image size: pose (3x4), focal and center as fractions of the size."""
         size = self.focal.new_tensor([self.size[1], self.size[0]])
         return torch.cat([self.poses[:, :3].flatten(1), self.focal / size, self.center / size], 1)
 
     @classmethod
     def unpacked(cls, rows: Float[Tensor, "n 16"], size: tuple[int, int]) -> "Cameras":
-        """Cameras from `packed` rows, for images of any size."""
+        """Cameras from rows of `packed`, for images of any size."""
         last = rows.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(rows), 1, 4)
         scale = rows.new_tensor([size[1], size[0]])
         return cls(
@@ -138,13 +140,13 @@ class Cameras:
 
     @classmethod
     def cat(cls, cameras: Sequence["Cameras"]) -> "Cameras":
-        """All of them, one after the other; their images must have one size.
+        """Concatenate cameras whose images have one size.
 
         Raises:
-            ValueError: for none, or for several sizes.
+            ValueError: if there are none, or their image sizes differ.
         """
         if not cameras or len({c.size for c in cameras}) > 1:
-            raise ValueError("cameras to be joined must be at least one, and of one image size")
+            raise ValueError("expected at least one set of cameras, all with one image size")
         joined = {name: torch.cat([getattr(c, name) for c in cameras]) for name in ("poses", "focal", "center")}
         return cls(**joined, size=cameras[0].size)
 
@@ -152,19 +154,22 @@ class Cameras:
 def look_at(
     eyes: Float[Tensor, "n 3"], target: Float[Tensor, "#n 3"] | None = None, up: Float[Tensor, "#n 3"] | None = None
 ) -> Float[Tensor, "n 4 4"]:
-    """Poses of cameras at `eyes` that look at `target` (the origin), with `up` (+z) upwards in their images.
+    """Poses of cameras at `eyes` that look at `target`, with `up` pointing upwards in their images.
 
-    Straight from above or below, where `up` says nothing, +y is upwards instead.
+    Args:
+        eyes: camera centers.
+        target: the origin by default.
+        up: +z by default. Where a camera looks along it, +y points upwards instead.
 
     Raises:
-        ValueError: an eye is at its target.
+        ValueError: if a camera stands at its target.
     """
     target = eyes.new_zeros(1, 3) if target is None else target
     up = eyes.new_tensor([[0.0, 0.0, 1.0]]) if up is None else up
     back = eyes - target
     length = back.norm(dim=-1, keepdim=True)
     if bool((length <= 0).any()):
-        raise ValueError("a camera stands where it looks: move it away from its target")
+        raise ValueError("a camera stands at its target, so it has no viewing direction: move it away")
     back = back / length
     right = torch.linalg.cross(up.expand_as(back), back, dim=-1)
     other = torch.linalg.cross(eyes.new_tensor([[0.0, 1.0, 0.0]]).expand_as(back), back, dim=-1)
@@ -185,17 +190,17 @@ def around(
     size: tuple[int, int] = (64, 64),
     target: Float[Tensor, "#n 3"] | None = None,
 ) -> Cameras:
-    """Cameras on a sphere around `target`, which they look at.
+    """Cameras on spheres around `target`, looking at it.
 
     Args:
-        azimuth, elevation: degrees.
+        azimuth, elevation: in degrees.
         radius: distance from the target.
-        fov: vertical field of view, degrees, between 0 and 180.
-        size: (height, width) of the images.
-        target: the origin by default.
+        fov: vertical field of view in degrees, between 0 and 180.
+        size: (height, width) of the images in pixels.
+        target: the point they look at; the origin by default.
 
     Raises:
-        ValueError: for a radius or field of view out of range.
+        ValueError: if a radius or field of view is out of range.
     """
     azimuth = azimuth if azimuth.is_floating_point() else azimuth.float()
     e, r, angle = (torch.as_tensor(v, dtype=azimuth.dtype).expand_as(azimuth) for v in (elevation, radius, fov))
@@ -219,7 +224,7 @@ def orbit(
     size: tuple[int, int] = (64, 64),
     start: float = 0.0,
 ) -> Cameras:
-    """n cameras at equal steps of azimuth, from `start` degrees: a turntable."""
+    """A turntable: n cameras at equal steps of azimuth, the first at `start` degrees; see `around` for the rest."""
     if n < 1:
         raise ValueError(f"an orbit needs at least one camera, not {n}")
     return around(start + torch.arange(n) * (360.0 / n), elevation, radius, fov, size)
@@ -227,18 +232,23 @@ def orbit(
 
 @dataclass(frozen=True)
 class RandomViews:
-    """The law of random views: uniform on a part of the sphere, with a random distance, field of view and jitter.
+    """Distribution of random views: directions on a part of the sphere, distance, field of view and target.
 
-    Azimuths are stratified: each of n views falls into a sector of its own, so that a step sees all sides.
+    Azimuths are stratified: each of n views falls into its own sector, so that every step sees all sides.
 
     Args:
-        elevation: (lo, hi) in degrees; uniform in the angle, as in DreamFusion, or by area with `by_area`.
-        azimuth: (lo, hi) in degrees.
-        radius: (lo, hi).
-        fov: (lo, hi) in degrees; DreamFusion's focal multiplier [.7, 1.35] is 73 to 41 degrees.
-        jitter: standard deviation of the point they look at.
-        by_area: draw elevations so that every area of the sphere is as likely.
-        light: (lo, hi) of the distance of a point light, drawn around the camera's direction; None for no light.
+        elevation: (low, high) in degrees; uniform in the angle, as in DreamFusion, or in area with `by_area`.
+        azimuth: (low, high) in degrees.
+        radius: (low, high) of the distance from the target.
+        fov: (low, high) of the vertical field of view in degrees. DreamFusion's focal multipliers, 0.7 to 1.35,
+            correspond to 73 to 41 degrees.
+        jitter: standard deviation of the target around the origin, along each axis.
+        by_area: draw elevations so that equal areas of the sphere are equally likely.
+        light: (low, high) of the distance of a point light whose direction is drawn around that of the camera; None
+            for a light at the camera.
+
+    Raises:
+        ValueError: if a range is empty or out of bounds.
     """
 
     elevation: tuple[float, float] = (-10.0, 60.0)
@@ -262,7 +272,7 @@ class RandomViews:
             raise ValueError(f"jitter must be at least 0, not {self.jitter}")
 
     def __call__(self, n: int, rng: torch.Generator | None = None, size: tuple[int, int] = (64, 64)) -> Cameras:
-        """Draw n cameras."""
+        """Draw n cameras with images of `size` (height, width)."""
         uniform = lambda lo, hi: lo + (hi - lo) * torch.rand(n, generator=rng)
         lo, hi = self.azimuth
         azimuth = lo + (hi - lo) * (torch.randperm(n, generator=rng) + torch.rand(n, generator=rng)) / n
@@ -275,9 +285,9 @@ class RandomViews:
         return around(azimuth, elevation, uniform(*self.radius), uniform(*self.fov), size, target)
 
     def lights(self, cameras: Cameras, rng: torch.Generator | None = None) -> Float[Tensor, "n 3"]:
-        """A point light for each camera: its direction is drawn around the camera's, N(direction, 1) normalized.
+        """Positions of one point light per camera, in the direction of N(direction of the camera, 1), normalized.
 
-        Without `light` it stands at the camera.
+        If `light` is None, the lights are at the cameras.
         """
         if self.light is None:
             return cameras.eyes.clone()

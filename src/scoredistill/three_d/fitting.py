@@ -1,18 +1,18 @@
 r"""Fit a scene to posed images.
 
-    photographs = Photographs.of(capture)
-    scene = scene_of(photographs)
-    for step in fit(scene, photographs):
+    views = PosedImages.of(capture)
+    scene = scene_of(views)
+    for step in fit(scene, views):
         if step.index % 50 == 0:
             print(float(step.loss))
 
-A step takes random pixels of all images and traces their rays,
+Each step draws random pixels of all images, traces their rays and minimizes
 
-    loss = mean over pixels of |C(ray) - pixel|^2,
+    loss = mean over pixels of |C(ray) - pixel|^2
 
-with Adam, whose learning rates fall by a factor `decay` over the run. Where the covered part a of each pixel is given,
-the opacity o is fitted too, by (o - a)^2. It is a Python generator, like `loop.distill`, and images may be changed
-between its steps.
+with Adam, whose learning rates decay by a factor `decay` over the run. If an alpha channel a is given, the opacity o is
+fitted to it as well, by (o - a)^2. `fit` is a Python generator, like `loop.distill`, and the images may be changed
+between steps.
 """
 
 import copy
@@ -27,30 +27,30 @@ from torch import Tensor
 from scoredistill.metrics import psnr
 from scoredistill.three_d.camera import Cameras
 from scoredistill.three_d.capture import Capture
-from scoredistill.three_d.encodings import DenseGrid
+from scoredistill.three_d.encodings import DenseGrid, Encoding
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.scenes.nerf import Field, NeRF
 
-RATES = (0.2, 0.02)  # of the encoding, of everything else
+RATES = (0.2, 0.02)  # learning rates: of the encoding, of everything else
 Optimizer = torch.optim.Optimizer | Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
 
 @dataclass
-class Photographs:
-    """Posed images that a scene is fitted to; images may be written to at any time, in place or as a whole.
+class PosedImages:
+    """Posed images to which a scene is fitted; the images may be modified or replaced at any time.
 
     Args:
         images: RGB in [0, 1], [n, 3, h, w].
-        cameras: one for each.
-        alpha: covered part of each pixel, or None if it is not known.
+        cameras: one per image.
+        alpha: opacity of each pixel, [n, 1, h, w], or None if it is not known.
 
     Raises:
-        ValueError: the parts do not fit together.
+        ValueError: if shapes do not match.
     """
 
     images: Float[Tensor, "n 3 h w"]
     cameras: Cameras
-    alpha: Float[Tensor, "_ 1 _ _"] | None = None  # shapes are compared in a sentence
+    alpha: Float[Tensor, "_ 1 _ _"] | None = None  # its shape is checked below, with a message
 
     def __post_init__(self) -> None:
         n, _, *size = self.images.shape
@@ -60,10 +60,13 @@ class Photographs:
             raise ValueError(f"alpha must be [{n}, 1, {size[0]}, {size[1]}], not {list(self.alpha.shape)}")
 
     @classmethod
-    def of(cls, capture: Capture, alpha: bool = False) -> "Photographs":
-        """The training images of a capture, as copies; with their alpha if it is known and wanted.
+    def of(cls, capture: Capture, alpha: bool = False) -> "PosedImages":
+        """Copies of the training images of a capture.
 
-        It is off by default because held-out views came out 0.4 dB worse with it (scene `table` of `studio`).
+        Args:
+            capture: posed images, some of them held out.
+            alpha: also take the alpha channel, if the capture has one. Off by default, because it lowered the PSNR of
+                held-out views by 0.4 dB (scene "table" of `datasets.synthetic_scenes`).
         """
         some = list(capture.training)
         known = capture.alpha[some] if alpha and capture.alpha is not None else None
@@ -72,15 +75,20 @@ class Photographs:
     def __len__(self) -> int:
         return len(self.images)
 
-    def to(self, device: torch.device | str) -> "Photographs":
-        """The same on another device."""
+    def to(self, device: torch.device | str) -> "PosedImages":
+        """The same images on another device."""
         alpha = None if self.alpha is None else self.alpha.to(device)
-        return Photographs(self.images.to(device), self.cameras.to(device), alpha)
+        return PosedImages(self.images.to(device), self.cameras.to(device), alpha)
 
     def rays(
         self, which: Int[Tensor, " r"], row: Int[Tensor, " r"], column: Int[Tensor, " r"]
     ) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r 3"]]:
-        """Origins and unit directions of the rays through single pixels; those of `Cameras.rays`."""
+        """Origins and unit directions of the rays through given pixels, equal to those of `Cameras.rays`.
+
+        Args:
+            which: index of the image.
+            row, column: index of the pixel.
+        """
         place = torch.stack([column, row], 1) + 0.5
         across = (place - self.cameras.center[which]) / self.cameras.focal[which]
         poses = self.cameras.poses[which]
@@ -91,12 +99,15 @@ class Photographs:
 
 @dataclass(frozen=True)
 class FitStep:
-    """One finished step.
+    """A completed step of `fit`.
 
     Attributes:
         index: 0 for the first step.
-        steps: how many there will be.
-        loss: before the update; a tensor, so reading it is what waits for the device.
+        steps: total number of steps.
+        loss: before the update, a scalar tensor; reading its value synchronizes with the device.
+        scene: the scene after the update.
+        optimizer: the optimizer in use.
+        rng: the generator that draws pixels.
     """
 
     index: int
@@ -107,7 +118,7 @@ class FitStep:
     rng: torch.Generator
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `fit(..., state=)` needs to go on after this step exactly as if it had not stopped."""
+        """The state from which `fit(..., state=)` resumes after this step exactly as if it had not stopped."""
         return {
             "next": self.index + 1,
             "scene": copy.deepcopy(self.scene.state_dict()),
@@ -118,7 +129,7 @@ class FitStep:
 
 def fit(
     scene: Scene,
-    photographs: Photographs,
+    views: PosedImages,
     *,
     steps: int = 400,
     rays: int = 1024,
@@ -127,24 +138,24 @@ def fit(
     rng: torch.Generator | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> Iterator[FitStep]:
-    """Fit a scene to images.
+    """Fit a scene to posed images.
 
     Args:
-        scene: to be fitted; its background must be that of the images. A `NeRF` is asked for single rays, other
-            scenes for whole images.
-        photographs: the images; what is written to them between steps counts from the next step on.
-        steps: how many.
-        rays: per step, drawn from all images; scenes that know no rays render the nearest number of images to it.
-        optimizer: made, or a function that makes one of parameters; `adam(scene)` by default.
-        decay: what learning rates are multiplied by over the run; 1 leaves them alone.
-        rng: draws pixels; one seeded with 0 by default.
-        state: `FitStep.state_dict()` of the step to go on from.
+        scene: the scene to fit; its background must be that of the images. A `NeRF` renders single rays, other scenes
+            render whole images.
+        views: the images; changes made between steps take effect at the next step.
+        steps: number of steps.
+        rays: rays per step, drawn from all images; scenes without rays render about as many pixels in whole images.
+        optimizer: an optimizer, or a function that makes one from parameters; `adam(scene)` by default.
+        decay: factor, in (0, 1], by which the learning rates decay over the run; 1 keeps them constant.
+        rng: draws pixels; a generator with seed 0 by default.
+        state: `FitStep.state_dict()` of the step to resume from.
 
     Yields:
         A `FitStep` after each update.
 
     Raises:
-        ValueError: for impossible arguments, before any work.
+        ValueError: if an argument is out of range, before the first step.
     """
     if steps < 1 or rays < 1:
         raise ValueError(f"steps and rays must be at least 1, not {steps} and {rays}")
@@ -163,7 +174,7 @@ def fit(
         for index in range(0 if state is None else state["next"], steps):
             for group in made.param_groups:
                 group["lr"] = group["initial_lr"] * decay ** (index / steps)
-            loss = _loss(scene, photographs, rays, rng)
+            loss = _loss(scene, views, rays, rng)
             made.zero_grad(set_to_none=True)
             loss.backward()
             made.step()
@@ -173,7 +184,7 @@ def fit(
 
 
 def adam(scene: Scene, rates: tuple[float, float] = RATES) -> torch.optim.Adam:
-    """Adam with one learning rate for tables of features (what belongs to an encoding), another for the rest."""
+    """Adam with two learning rates: of the parameters of encodings, and of all others."""
     groups: list[list[Tensor]] = [[], []]
     for name, parameter in scene.named_parameters():
         groups["encoding." not in name].append(parameter)
@@ -182,30 +193,32 @@ def adam(scene: Scene, rates: tuple[float, float] = RATES) -> torch.optim.Adam:
     )
 
 
-def scene_of(photographs: Photographs, encoding: Any = None, samples: int = 64, seed: int = 0, **given: Any) -> NeRF:
-    """A field for posed images, with nothing in it yet: no blob, for the images say where matter is.
+def scene_of(
+    views: PosedImages, encoding: Encoding | None = None, samples: int = 64, seed: int = 0, **given: Any
+) -> NeRF:
+    """An untrained radiance field for posed images, without an initial blob: the images show where the object is.
 
     Args:
-        photographs: their cameras become the law of views, and their size that of images.
-        encoding: of positions; dense grids by default.
-        samples: along each ray.
-        seed: of the initial weights and of the places along rays.
+        views: the scene takes its views and its render size from their cameras.
+        encoding: of positions; `DenseGrid` by default.
+        samples: per ray.
+        seed: of the initial weights and of the sample positions along rays.
         **given: further arguments of `NeRF`; the background must be that of the images.
     """
     rng = torch.Generator().manual_seed(seed)
     field = Field(DenseGrid(rng=rng) if encoding is None else encoding, layers=0, blob=(0.0, 1.0), density=1.0, rng=rng)
-    return NeRF(field, samples, size=photographs.cameras.size, law=photographs.cameras, seed=seed, **given)
+    return NeRF(field, samples, size=views.cameras.size, cameras=views.cameras, seed=seed, **given)
 
 
 @torch.no_grad()
 def held_out_psnr(scene: Scene, capture: Capture) -> float:
-    """Mean over the held-out images of the PSNR of their renders, clamped to [0, 1], in dB.
+    """PSNR in dB of renders of the held-out views, clamped to [0, 1], averaged over views.
 
     Raises:
-        ValueError: no image is held out.
+        ValueError: if no image is held out.
     """
     if not capture.held_out:
-        raise ValueError("no image is held out: read the capture with held_out=8, say")
+        raise ValueError("the capture has no held-out images: read it with held_out=8, for example")
     device = next(scene.parameters()).device
     found = []
     for i in capture.held_out:
@@ -220,28 +233,28 @@ def _made(optimizer: Optimizer | None, scene: Scene) -> torch.optim.Optimizer:
     return optimizer if isinstance(optimizer, torch.optim.Optimizer) else optimizer(scene.parameters())
 
 
-def _loss(scene: Scene, photographs: Photographs, rays: int, rng: torch.Generator) -> Tensor:
+def _loss(scene: Scene, views: PosedImages, rays: int, rng: torch.Generator) -> Tensor:
     if isinstance(scene, NeRF):
-        return _loss_of_rays(scene, photographs, rays, rng)
-    return _loss_of_images(scene, photographs, rays, rng)
+        return _loss_of_rays(scene, views, rays, rng)
+    return _loss_of_images(scene, views, rays, rng)
 
 
-def _loss_of_rays(scene: NeRF, photographs: Photographs, rays: int, rng: torch.Generator) -> Tensor:
-    height, width = photographs.cameras.size
-    pick = torch.randint(len(photographs) * height * width, (rays,), generator=rng)
-    pick = pick.to(photographs.images.device)
+def _loss_of_rays(scene: NeRF, views: PosedImages, rays: int, rng: torch.Generator) -> Tensor:
+    height, width = views.cameras.size
+    pick = torch.randint(len(views) * height * width, (rays,), generator=rng)
+    pick = pick.to(views.images.device)
     which, row, column = pick // (height * width), pick // width % height, pick % width
-    traced = scene.trace(*photographs.rays(which, row, column))
-    loss = (traced["rgb"] - photographs.images[which, :, row, column]).square().mean()
-    if photographs.alpha is None:
+    traced = scene.trace(*views.rays(which, row, column))
+    loss = (traced["rgb"] - views.images[which, :, row, column]).square().mean()
+    if views.alpha is None:
         return loss
-    return loss + (traced["opacity"] - photographs.alpha[which, :, row, column]).square().mean()
+    return loss + (traced["opacity"] - views.alpha[which, :, row, column]).square().mean()
 
 
-def _loss_of_images(scene: Scene, photographs: Photographs, rays: int, rng: torch.Generator) -> Tensor:
-    height, width = photographs.cameras.size
-    count = min(max(1, round(rays / (height * width))), len(photographs))
-    some = torch.randperm(len(photographs), generator=rng)[:count].to(photographs.images.device)
-    rendering = scene.render(photographs.cameras[some])
-    loss = (rendering.rgb - photographs.images[some]).square().mean()
-    return loss if photographs.alpha is None else loss + (rendering.opacity - photographs.alpha[some]).square().mean()
+def _loss_of_images(scene: Scene, views: PosedImages, rays: int, rng: torch.Generator) -> Tensor:
+    height, width = views.cameras.size
+    count = min(max(1, round(rays / (height * width))), len(views))
+    some = torch.randperm(len(views), generator=rng)[:count].to(views.images.device)
+    rendering = scene.render(views.cameras[some])
+    loss = (rendering.rgb - views.images[some]).square().mean()
+    return loss if views.alpha is None else loss + (rendering.opacity - views.alpha[some]).square().mean()

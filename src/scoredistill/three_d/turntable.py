@@ -1,14 +1,14 @@
-r"""Videos of a thing that turns, and images of its depths and normals.
+r"""Turntable videos of a scene, and images of its depth and normals.
 
-A turntable of n frames has azimuths 360 k / n, k = 0 .. n - 1: the last frame is one step before the first, so that a
-video that repeats has no pause.
+A turntable of n frames has the azimuths 360 k / n, k = 0 .. n - 1. The last frame is one step before the first, so a
+looping video does not pause.
 
-Depth is shown as brightness, linear in 1/z as in a stereoscope, where equal steps are equal disparities:
+Depth is shown as brightness that is linear in 1/z, so that equal steps are equal disparities:
 
-    b = (1/z - 1/far) / (1/near - 1/far)        near 1, far DIM, nothing black
+    b = (1/z - 1/far) / (1/near - 1/far)        1 at near, DIM at far, black where the image is empty
 
-A normal n is the color (n + 1)/2, so x, y, z are red, green and blue; by default in the axes of the world (right, away
-from the viewer of the front, up). With cameras it is in theirs (right, up, towards the viewer).
+A normal n has the color (n + 1)/2, so x, y and z are red, green and blue; by default in world axes (right, away from a
+viewer of the front, up), or in the axes of given cameras (right, up, towards the viewer).
 """
 
 import inspect
@@ -27,12 +27,12 @@ from scoredistill.media.images import grid, to_pil
 from scoredistill.media.video import VideoWriter
 from scoredistill.three_d.camera import Cameras, orbit
 
-Render = Callable[..., Any]  # cameras -> what has rgb, opacity, depth and normal, as `generators.scene.Rendering`
+Render = Callable[..., Any]  # cameras -> an object with rgb, opacity, depth and normal, such as `Rendering`
 MODES = ("rgb", "depth", "normals", "opacity")
-DIM = 0.15  # brightness of the farthest matter
-SOLID = 0.5  # opacity from which on a depth counts
-GRAY = 0.5  # behind normals: the color of no direction
-LOOKS, LOOK = 8, 64  # views, and their pixels, from which a video's range of depths is found
+DIM = 0.15  # brightness at the largest depth
+SOLID = 0.5  # opacity above which a depth counts in the range of depths
+GRAY = 0.5  # background of normal images
+PROBES, PROBE_SIZE = 8, 64  # number and pixels of the views from which the range of depths of a video is found
 
 
 def turntable(
@@ -42,17 +42,18 @@ def turntable(
     modes: Sequence[str] = ("rgb",),
     device: torch.device | str = "cpu",
 ) -> Iterator[Float[Tensor, "3 h w"]]:
-    """One image per camera, values in [0, 1]; several modes stand side by side.
+    """Render one image per camera, with values in [0, 1]; several modes are placed side by side.
 
     Args:
-        render: cameras -> rgb [n, 3, h, w], opacity and depth [n, 1, h, w], normal [n, 3, h, w] or None. One that takes
-            `normals` is asked for them only where they are shown.
+        render: cameras -> rgb [n, 3, h, w], opacity and depth [n, 1, h, w], normal [n, 3, h, w] or None. If it has an
+            argument `normals`, it is True only where normals are shown.
+        cameras: one per image.
         batch: cameras rendered at once.
-        modes: of "rgb", "depth", "normals" and "opacity".
-        device: where the renderer wants its cameras.
+        modes: any of "rgb", "depth", "normals" and "opacity".
+        device: on which the renderer expects its cameras.
 
     Raises:
-        ValueError: an unknown mode, a batch below 1, or normals that the renderer does not give.
+        ValueError: if a mode is unknown, batch is below 1, or the renderer gives no normals.
     """
     if unknown := [m for m in modes if m not in MODES] or (not modes and ["none"]):
         raise ValueError(f"unknown mode {', '.join(unknown)}: use any of {', '.join(MODES)}")
@@ -67,12 +68,12 @@ def _frames(
     bounds = depth_range(render, cameras, device) if "depth" in modes else None
     for start in range(0, len(cameras), batch):
         some = cameras[start : start + batch]
-        seen = look(render, some, "normals" in modes, device)
-        yield from torch.cat([shown(seen, mode, bounds) for mode in modes], -1).cpu()
+        seen = render_views(render, some, "normals" in modes, device)
+        yield from torch.cat([mode_image(seen, mode, bounds) for mode in modes], -1).cpu()
 
 
 def write_turntable(render: Render, path: str | Path, **video: Any) -> Path:
-    """Write a video of one round, or of several, as .mp4, .webm or .gif; settings: see `write_turntables`."""
+    """Write a turntable video as .mp4, .webm or .gif; see `write_turntables` for the settings."""
     return write_turntables(render, [path], **video)[0]
 
 
@@ -90,23 +91,28 @@ def write_turntables(
     modes: Sequence[str] = ("rgb",),
     device: torch.device | str = "cpu",
 ) -> list[Path]:
-    """Write a video in several files, such as a .mp4 and a .gif (see `VideoWriter`); every frame is rendered once.
+    """Write one turntable video to several files, such as an .mp4 and a .gif, rendering every frame once.
 
     Args:
-        seconds: per round.
-        fps: frames per second; each of a round is rendered once.
-        size: pixels of each image, (height, width) or one number for both.
+        render: see `turntable`.
+        paths: files to write; the suffix gives the format, see `VideoWriter`.
+        seconds: per revolution.
+        fps: frames per second.
+        size: of each image in pixels, (height, width) or one number for both.
         elevation, radius, fov: of the cameras, see `camera.around`.
-        loops: rounds in the file; players of videos stop at the end, a GIF goes on.
+        loops: revolutions in the file; video players stop at its end, a GIF repeats.
         batch, modes, device: see `turntable`.
 
+    Returns:
+        The paths.
+
     Raises:
-        ValueError: no frame, no round, or what `turntable` and `VideoWriter` refuse.
+        ValueError: if there would be no frame or no revolution, or for the reasons of `turntable` and `VideoWriter`.
     """
     n = round(seconds * fps)
     if n < 1 or loops < 1:
         raise ValueError(
-            f"a video needs at least one frame and one round, not {seconds} s at {fps} per second, {loops}"
+            f"a turntable needs at least one frame and one loop, not {seconds} s at {fps} per second, {loops} loops"
         )
     height, width = (size, size) if isinstance(size, int) else size
     cameras = orbit(n, elevation, radius, fov, (height, width))
@@ -138,10 +144,9 @@ def contact_sheet(
     modes: Sequence[str] = ("rgb", "depth", "normals"),
     device: torch.device | str = "cpu",
 ) -> Image.Image:
-    """n views around a thing, one row per mode; under the images stand their azimuths.
+    """An image grid of n views around the scene, one row per mode, labeled with mode and azimuth.
 
-    Raises:
-        ValueError: see `turntable`.
+    Args and errors are those of `write_turntables`.
     """
     height, width = (size, size) if isinstance(size, int) else size
     cameras = orbit(n, elevation, radius, fov, (height, width))
@@ -152,21 +157,21 @@ def contact_sheet(
 
 
 @torch.no_grad()
-def look(render: Render, cameras: Cameras, normals: bool = False, device: torch.device | str = "cpu") -> Any:
-    """What a renderer gives for cameras; one that takes `normals` is told whether they are wanted.
+def render_views(render: Render, cameras: Cameras, normals: bool = False, device: torch.device | str = "cpu") -> Any:
+    """Call a renderer without gradients, passing `normals` on if it has such an argument.
 
     Raises:
-        ValueError: normals are wanted and not given.
+        ValueError: if normals are requested but not returned.
     """
     wants = "normals" in inspect.signature(render).parameters
     seen = render(cameras.to(device), normals=normals) if wants else render(cameras.to(device))
     if normals and seen.normal is None:
-        raise ValueError("this renderer gives no normals: leave the mode normals out")
+        raise ValueError("this renderer gives no normals: leave out the mode normals")
     return seen
 
 
-def shown(seen: Any, mode: str, bounds: tuple[float, float] | None = None) -> Float[Tensor, "n 3 h w"]:
-    """One of a renderer's answers as images in [0, 1]."""
+def mode_image(seen: Any, mode: str, bounds: tuple[float, float] | None = None) -> Float[Tensor, "n 3 h w"]:
+    """Images in [0, 1] of one mode of a rendering; `bounds` are those of `depth_image`."""
     if mode == "depth":
         return depth_image(seen.depth, seen.opacity, bounds)
     if mode == "normals":
@@ -177,12 +182,12 @@ def shown(seen: Any, mode: str, bounds: tuple[float, float] | None = None) -> Fl
 def depth_image(
     depth: Float[Tensor, "n 1 h w"], opacity: Float[Tensor, "n 1 h w"], bounds: tuple[float, float] | None = None
 ) -> Float[Tensor, "n 3 h w"]:
-    """Near is bright, far is dark, nothing is black.
+    """Depth as brightness: near is bright, far is dark, empty is black.
 
     Args:
-        depth: along the cameras' axes.
+        depth: along the optical axes.
         opacity: in [0, 1].
-        bounds: (near, far); by default the range of what is solid in these images.
+        bounds: (near, far); by default the range of depths of solid pixels in these images.
     """
     near, far = _range(depth, opacity) if bounds is None else bounds
     bright = (1 / depth.clamp(near, far) - 1 / far) / max(1 / near - 1 / far, 1e-9)
@@ -194,12 +199,12 @@ def depth_image(
 def normal_image(
     normal: Float[Tensor, "n 3 h w"], opacity: Float[Tensor, "n 1 h w"], cameras: Cameras | None = None
 ) -> Float[Tensor, "n 3 h w"]:
-    """(n + 1) / 2 in the axes of the world, or of `cameras`; gray where nothing is.
+    """Normals as colors (n + 1) / 2; gray where the image is empty.
 
     Args:
-        normal: in the axes of the world, of any length.
+        normal: in world axes, of any length.
         opacity: in [0, 1].
-        cameras: n of them.
+        cameras: n cameras to whose axes normals are rotated; world axes by default.
     """
     if cameras is not None:
         normal = torch.einsum("nij,nihw->njhw", cameras.poses[:, :3, :3].to(normal), normal)
@@ -209,12 +214,12 @@ def normal_image(
 
 
 def depth_range(render: Render, cameras: Cameras, device: torch.device | str = "cpu") -> tuple[float, float]:
-    """(near, far) of what some of the cameras see in small images: one scale for a whole video."""
+    """(near, far) of solid pixels in small renders of some of the cameras: one scale for a whole video."""
     height, width = cameras.size
-    scale = min(1.0, LOOK / max(height, width))
-    some = torch.linspace(0, len(cameras) - 1, min(LOOKS, len(cameras))).round().long()
+    scale = min(1.0, PROBE_SIZE / max(height, width))
+    some = torch.linspace(0, len(cameras) - 1, min(PROBES, len(cameras))).round().long()
     small = cameras[some].resized((max(1, round(height * scale)), max(1, round(width * scale))))
-    seen = look(render, small, device=device)
+    seen = render_views(render, small, device=device)
     return _range(seen.depth, seen.opacity)
 
 

@@ -1,27 +1,27 @@
-"""Prompts that say from where a thing is seen, so that a prior tells its front from its back.
+"""View-dependent prompts, so that a prior tells the front of an object from its back.
 
-Reference: Poole et al. 2022 (DreamFusion), section 3.2, https://arxiv.org/abs/2209.14988. The views of a batch
-differ, so they are a list of prompts, one per sample: prior.encode_text(view_prompts("a corgi", azimuth, elevation)).
+Reference: DreamFusion (Poole et al. 2022), section 3.2, https://arxiv.org/abs/2209.14988. The views of a batch differ,
+so there is one prompt per sample: prior.encode_text(view_prompts("a corgi", azimuth, elevation)).
 """
 
 from collections.abc import Sequence
 
-OVERHEAD = 60.0
+OVERHEAD = 60.0  # degrees of elevation from which on a view counts as overhead
 
 
 def view_prompts(
     prompt: str, azimuth: Sequence[float], elevation: Sequence[float] | None = None, overhead: float = OVERHEAD
 ) -> list[str]:
-    """The prompt with "front view", "side view", "back view" or "overhead view", for each camera.
+    """Append "front view", "side view", "back view" or "overhead view" to a prompt, for each camera.
 
     Args:
-        prompt: what is seen.
-        azimuth: degrees; 0 is the front, 90 the thing's side, 180 its back. Any turn counts modulo 360.
-        elevation: degrees above the horizon, in [-90, 90]; 0 by default.
-        overhead: elevations from here on are an overhead view, whatever the azimuth.
+        prompt: description of the object.
+        azimuth: in degrees, modulo 360; 0 is the front of the object, 90 a side, 180 the back.
+        elevation: in degrees above the horizon, in [-90, 90]; 0 by default.
+        overhead: elevation from which on a view is "overhead", whatever its azimuth.
 
     Raises:
-        ValueError: if there is not one elevation for each azimuth.
+        ValueError: if the numbers of azimuths and elevations differ.
     """
     elevation = [0.0] * len(azimuth) if elevation is None else elevation
     if len(azimuth) != len(elevation):

@@ -1,14 +1,18 @@
-r"""Volume rendering: colors and densities along rays to images.
+r"""Volume rendering: from densities and colors along rays to images.
 
-A ray with density s(t) and color c(t) shows (Max 1995; Mildenhall et al. 2020, https://arxiv.org/abs/2003.08934)
+The color of a ray with density s(t) and color c(t) is
 
-    C = int T(t) s(t) c(t) dt,    T(t) = exp( - int_near^t s )
+    C = int T(t) s(t) c(t) dt,    T(t) = exp( - int_near^t s ).
 
-and for k pieces of length d_i in which both are constant, exactly,
+If both are constant on each of k segments of lengths d_i, this is exactly
 
-    C = sum_i w_i c_i,    w_i = T_i (1 - exp(-s_i d_i)),    T_i = exp( - sum_{j<i} s_j d_j ).
+    C = sum_i w_i c_i,    w_i = T_i (1 - exp(-s_i d_i)),    T_i = exp( - sum_{j<i} s_j d_j ),
 
-So a slab of density s and length L in any number of pieces has opacity 1 - exp(-s L). Differentiable twice.
+so a slab of density s and thickness L has opacity 1 - exp(-s L), however many segments it is divided into. Everything
+here is twice differentiable.
+
+References: Optical models for direct volume rendering (Max 1995); NeRF (Mildenhall et al. 2020),
+https://arxiv.org/abs/2003.08934.
 """
 
 import torch
@@ -17,11 +21,11 @@ from torch import Tensor
 
 
 def weights(density: Float[Tensor, "r k"], length: Float[Tensor, "r k"]) -> Float[Tensor, "r k"]:
-    """How much each piece of a ray counts in what it shows, w_i above; their sum is the ray's opacity, at most 1.
+    """Weights w_i of the segments in the color of each ray; their sum is the opacity of the ray, at most 1.
 
     Args:
-        density: at least 0, per unit of length.
-        length: of the pieces, at least 0, front to back.
+        density: per unit of length, at least 0, front to back.
+        length: of the segments, at least 0.
     """
     depth = density * length
     before = torch.cumsum(depth, -1) - depth
@@ -29,24 +33,26 @@ def weights(density: Float[Tensor, "r k"], length: Float[Tensor, "r k"]) -> Floa
 
 
 def composite(w: Float[Tensor, "r k"], values: Float[Tensor, "r k c"]) -> Float[Tensor, "r c"]:
-    """sum_i w_i values_i: colors, distances or whatever else the pieces have."""
+    """Weighted sum over the segments of each ray, sum_i w_i values_i, of colors, distances or other values."""
     return torch.einsum("rk,rkc->rc", w, values)
 
 
 def over(
     front: Float[Tensor, " *r c"], opacity: Float[Tensor, " *r 1"], behind: Float[Tensor, " *#r c"]
 ) -> Float[Tensor, " *r c"]:
-    """An image with weights already in it, in front of a background."""
+    """Composite premultiplied colors over a background: front + (1 - opacity) behind."""
     return front + (1 - opacity) * behind
 
 
 def ball_hits(
     origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"], radius: float = 1.0
 ) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"]]:
-    """Where rays enter and leave the ball around the origin: distances near <= far, at least 0; equal where they miss.
+    """Distances, 0 <= near <= far, at which rays enter and leave a ball around the origin; equal where a ray misses.
 
     Args:
-        directions: unit vectors.
+        origins: of the rays.
+        directions: of the rays, unit vectors.
+        radius: of the ball.
     """
     middle = -(origins * directions).sum(-1)
     away = origins + middle[:, None] * directions
@@ -58,7 +64,7 @@ def ball_hits(
 def box_hits(
     origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"], half: float = 1.0
 ) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"]]:
-    """The same for the cube [-half, half]^3."""
+    """Distances, 0 <= near <= far, at which rays enter and leave the cube [-half, half]^3; see `ball_hits`."""
     slope = torch.where(directions.abs() < 1e-12, torch.full_like(directions, 1e-12), directions)
     a, b = (-half - origins) / slope, (half - origins) / slope
     near = torch.minimum(a, b).amax(-1).clamp(min=0)
@@ -69,10 +75,13 @@ def box_hits(
 def stratified(
     near: Float[Tensor, " r"], far: Float[Tensor, " r"], k: int, offset: Float[Tensor, " r"] | float = 0.5
 ) -> tuple[Float[Tensor, "r k"], Float[Tensor, "r k"]]:
-    """Distances of k samples and the lengths of their pieces, which are equal on a ray.
+    """Distances of k samples, one in each of k equal segments of a ray, and the lengths of the segments.
 
     Args:
-        offset: of the sample in its piece, in [0, 1], one per ray; random when training, .5 for the midpoint rule.
+        near, far: ends of the sampled interval.
+        k: samples per ray.
+        offset: position of the samples in their segments, in [0, 1], one per ray: random during training, 0.5 for the
+            midpoint rule.
     """
     length = (far - near) / k
     shift = offset[:, None] if isinstance(offset, Tensor) else offset
@@ -81,7 +90,7 @@ def stratified(
 
 
 def scattered(values: Float[Tensor, " m *c"], where: Bool[Tensor, "r k"]) -> Float[Tensor, " r k *c"]:
-    """Values of the pieces that were looked at, in their places; zeros elsewhere."""
+    """Values of the selected segments, scattered to their places in [r, k]; zeros elsewhere."""
     full = values.new_zeros(*where.shape, *values.shape[1:])
     full[where] = values
     return full

@@ -1,4 +1,5 @@
-"""Train the bundled prior: a small text-to-image diffusion model, its autoencoder and a CLIP, on freely licensed emoji.
+"""Train the bundled networks: a small text-to-image model, its autoencoder, an instruction editor and a CLIP, on emoji.
 
-Run as ``python -m scoredistill.priors.train STAGE... --preset cpu|gpu --data DIR --work DIR --out DIR``.
+Run `python -m scoredistill.training STAGE... --preset cpu|gpu --data DIR --work DIR --out DIR`, or the same arguments
+after `scoredistill prior train`.
 """

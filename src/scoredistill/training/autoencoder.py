@@ -1,10 +1,11 @@
-"""The autoencoder: 64x64x3 images <-> 16x16x4 latents, diffusers' ``AutoencoderKL``.
+"""The autoencoder, diffusers' `AutoencoderKL`: 64x64x3 images to 16x16x4 latents and back.
 
-Loss, with D = decode(encode(x) + noise of the posterior):
+The loss, with D the decoded sample of the posterior q(z | x), is
 
-    E|D - x| + w_g E|grad D - grad x| + w_kl KL(q(z | x) || N(0, 1)) / dim z
+    E|D - x| + w_g E|grad D - grad x| + w_kl KL(q(z | x) || N(0, 1)) / dim z,
 
-where grad is the finite difference along both axes: it keeps outlines sharp. `scaling_factor` makes the latents' std 1.
+where grad is the finite difference along both axes, which keeps outlines sharp. `scaling_factor` scales latents to
+standard deviation 1.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from scoredistill.training.loop import Plan, Run, train
 GRADIENT_WEIGHT = 0.5
 KL_WEIGHT = 2e-4
 PHOTOGRAPHS = 4096
-"""Photograph crops to choose from."""
+"""Number of photograph crops from which batches are drawn."""
 
 Images = Float[Tensor, "b 3 h w"]
 
 
 def build(channels: tuple[int, ...] = (16, 32, 64), seed: int = 0) -> AutoencoderKL:
-    """An untrained autoencoder; each width after the first halves the resolution once."""
+    """An untrained autoencoder; each width after the first halves the resolution."""
     torch.manual_seed(seed)
     return AutoencoderKL(
         block_out_channels=channels,
@@ -51,7 +52,10 @@ def build(channels: tuple[int, ...] = (16, 32, 64), seed: int = 0) -> Autoencode
 def images(
     emoji: Emoji, photos: UInt8[NDArray, "n h w 3"], size: int, rng: torch.Generator
 ) -> Float[Tensor, "b 3 h w"]:
-    """A batch: half single emoji, a quarter scenes of several on colors and photographs, a quarter photographs."""
+    """A batch of `size` images in [0, 1]: half single emoji, a quarter scenes of several emoji, a quarter photographs.
+
+    The backgrounds of scenes are colors and photographs.
+    """
     quarter = size // 4
     chosen = torch.randint(len(photos), (2 * quarter,), generator=rng).numpy()
     photo = photographs.as_images(photos[chosen])
@@ -71,7 +75,7 @@ def differences(image: Images) -> tuple[Tensor, Tensor]:
 
 
 def loss_of(network: Any, image: Images, rng: torch.Generator) -> Float[Tensor, ""]:
-    """The module's formula for one batch; `image` in [0, 1]."""
+    """The loss of the module for one batch of images in [0, 1]."""
     x = 2 * image - 1
     posterior = network.encode(x).latent_dist
     noise = torch.randn(posterior.mean.shape, generator=rng).to(x.device)
@@ -83,25 +87,25 @@ def loss_of(network: Any, image: Images, rng: torch.Generator) -> Float[Tensor, 
 
 @torch.no_grad()
 def reconstruct(network: AutoencoderKL, image: Images) -> Images:
-    """decode(encode(image)), images in [0, 1]."""
+    """Encode and decode images in [0, 1]."""
     latent = network.encode(2 * image - 1).latent_dist.mode()
     return (network.decode(latent).sample / 2 + 0.5).clamp(0, 1)
 
 
 @torch.no_grad()
 def set_scaling_factor(network: AutoencoderKL, image: Images) -> float:
-    """Make latents of `image`, multiplied by ``scaling_factor``, have standard deviation 1."""
+    """Set `scaling_factor` so that scaled latents of `image` have standard deviation 1, and return it."""
     factor = 1 / float(network.encode(2 * image - 1).latent_dist.mode().std())
     network.register_to_config(scaling_factor=factor)
     return factor
 
 
-def sheet(image: Images, device: str) -> Callable[[Any, Path], None]:
-    """Draw images above their reconstructions."""
+def sample_grid(image: Images, device: str) -> Callable[[Any, Path], None]:
+    """A function that saves a grid of images above their reconstructions."""
 
     def draw(network: Any, path: Path) -> None:
         again = reconstruct(network, image.to(device)).cpu()
-        compose.sheet(torch.cat([image, again]), len(image)).save(path)
+        compose.image_grid(torch.cat([image, again]), len(image)).save(path)
 
     return draw
 
@@ -109,10 +113,17 @@ def sheet(image: Images, device: str) -> Callable[[Any, Path], None]:
 def train_autoencoder(
     emoji: Emoji, plan: Plan, folder: Path, device: str = "cpu", start: AutoencoderKL | None = None
 ) -> AutoencoderKL:
-    """Train, or continue, in `folder`; returns the averaged network with its scaling factor set.
+    """Train the autoencoder, resuming from the checkpoint in `folder` if there is one.
 
     Args:
-        start: the network to begin with; a random one by default. Untrained, it keeps its scaling factor.
+        emoji: the data set; held-out images are only shown in the sample grid.
+        plan: duration and rates.
+        folder: of the checkpoint, log and sample grid.
+        device: to train on.
+        start: initial network; a random one by default. If the plan trains no step, it keeps its scaling factor.
+
+    Returns:
+        The moving average of the network, with its scaling factor set.
     """
     seen = emoji.train
     run = Run(start or build(), plan, folder, device)
@@ -126,7 +137,7 @@ def train_autoencoder(
     held = compose.premultiplied(emoji.select(emoji.held_out).rgba[:: max(1, int(emoji.held_out.sum()) // 8)][:8])
     unseen = photographs.as_images(photographs.crops(photographs.HELD_OUT, 4))
     examples = torch.cat([compose.over(held, torch.ones(1, 3, 1, 1)), unseen])
-    network = train(run, loss, sheet(examples, device), "autoencoder")
+    network = train(run, loss, sample_grid(examples, device), "autoencoder")
     rng = torch.Generator().manual_seed(0)
     set_scaling_factor(network, images(seen, photos, 256, rng).to(device))
     return network

@@ -1,4 +1,4 @@
-"""The model cards of the exported folders; every figure in them comes from `scoredistill.priors.evaluate`."""
+"""Model cards of the exported folders, whose figures come from `scoredistill.training.evaluation`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ tags: [emoji, {tag}]
 
 DATA = """## Data and licenses
 
-Trained from random initial values by `python -m scoredistill.priors.train` on emoji drawings, rasterized at 64
+Trained from random initial values by `python -m scoredistill.training` on emoji drawings, rasterized at 64
 pixels:
 
 | set | by | license |
@@ -29,7 +29,7 @@ pixels:
 | Emoji One 2.3 | Emoji One | CC BY 4.0 |
 
 The names are those of emojibase-data (Miles Johnson, MIT). Faces, animals, food, travel, activities and objects are
-used; people, flags and symbols are not. One style of about every fourth concept was kept from all networks, for
+used; people, flags and symbols are not. One style of about every fourth concept was held out from all networks, for
 evaluation. Addresses and changes are in the `NOTICE` of the package. The weights are licensed like the package,
 Apache-2.0.
 """
@@ -37,7 +37,7 @@ Apache-2.0.
 PRIOR = """# emoji: a small text-to-image diffusion model
 
 64x64 pixels, latents 4x16x16, v-prediction on DDPM's linear schedule, a complete `StableDiffusionPipeline` in the
-format of the large models, so that everything that works on those can be developed and tested on a processor.
+format of the large models, so that everything that works on those can be developed and tested on a CPU.
 
     from diffusers import StableDiffusionPipeline
     pipeline = StableDiffusionPipeline.from_pretrained(folder)
@@ -58,27 +58,26 @@ one CC BY 2.0).
 
 {figures}
 
-Held-out emoji are shown on white; samples are DDIM, 30 steps, guidance 5. Names are retrieved among all {names}
-names by the CLIP that lies beside this folder, so these figures inherit its mistakes; the Fréchet distance is
-between its features.
+Held-out emoji are on white; samples are DDIM, 30 steps, guidance 5. Names are retrieved among all {names} names by the
+CLIP beside this folder, so these figures inherit its errors; the Fréchet distance is between its features.
 
-## Limits
+## Limitations
 
 It knows common emoji and little else: a prompt outside its concepts gives something that resembles one of them,
-several objects in one prompt are not placed, and small parts (eyes, wheels, strings) are often soft or misplaced.
+several objects in one prompt are not composed, and small parts (eyes, wheels, strings) are often blurred or misplaced.
 It is a test bed, not a tool for art.
 """
 
 TAUGHT = (
-    'What it was taught: {edits}; "change the colors", which has many true results; for emoji "on a blue background" '
+    'It was trained on {edits}; "change the colors", which is ambiguous on purpose; for emoji "on a blue background" '
     'and, with little success, "turn it into flat style" and "turn it into a pizza". An empty instruction means no '
-    "change. It works on photographs too. Since no text means no change, guidance of text by 1 is the edit it was "
-    "taught, 1.5 a stronger one; 7.5 is far too much."
+    "change. It works on photographs too. Since no text means no change, a text guidance scale of 1 gives the edit it "
+    "was trained on, 1.5 a stronger one; 7.5 is far too much."
 )
 EDITOR = """# emoji-edit: a small instruction editor
 
 Images of 64x64 pixels and an instruction: a complete `StableDiffusionInstructPix2PixPipeline` in the format of the
-large ones, continued from `emoji` with the source's latents beside the noisy ones.
+large ones, continued from `emoji`, with the latents of the source as further input channels.
 
     from diffusers import StableDiffusionInstructPix2PixPipeline
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(folder)
@@ -98,24 +97,25 @@ domain, CC0, and one CC BY 2.0). The autoencoder is that of `emoji`.
 
 {figures}
 
-On images that no network saw: emoji of held-out styles on white, and crops of two photographs (chelsea, flower).
-PSNR is against the true edit, computed by the rule that made the training pairs. The ceiling is the autoencoder's own
-error on the true edit, which no editor of these latents can exceed by much. Samples are DDIM, 20 steps, text guidance
-{text_scale:g}, image guidance {image_scale:g}. Directions and names are judged by the CLIP beside this folder.
+Measured on held-out images: emoji of held-out styles on white, and crops of two photographs (chelsea, flower). PSNR is
+relative to the reference edit, computed by the rule that made the training pairs. The ceiling is the reconstruction of
+the reference edit by the autoencoder, which no editor of these latents can exceed by much. Samples are DDIM, 20 steps,
+text guidance {text_scale:g}, image guidance {image_scale:g}. Directions and names are evaluated by the CLIP beside this
+folder.
 
-## Limits
+## Limitations
 
-It knows the instructions above, in a few wordings, and 64x64 pixels. Edges and small parts move a little, flat colors
-become uneven. "pixelate it", "blur it" and "posterize it" gain little or nothing, and it does not replace one object by
-another. It is a test bed, not a tool for art.
+It knows the instructions above, in a few wordings, and 64x64 pixels. Edges and small parts move slightly, and flat
+colors become uneven. "pixelate it", "blur it" and "posterize it" gain little or nothing, and it does not replace one
+object by another. It is a test bed, not a tool for art.
 """
 
 CLIP = """# clip: a small CLIP for emoji
 
 A `CLIPModel` (vision 64x64 in patches of 8, text of 24 tokens, features of length 128) with tokenizer and image
-processor. It says how well a 64x64 image fits a caption such as "a picture of an owl" or "a photo, at night"; use it
-as a metric beside the emoji priors. A quarter of the images it learned from were edited (night, sepia, and so on) and
-an eighth were photographs, so that it knows the direction of an edit.
+processor. It measures how well a 64x64 image matches a caption such as "a picture of an owl" or "a photo, at night";
+use it as a metric for the emoji priors. A quarter of its training images were edited (night, sepia, and so on) and an
+eighth were photographs, so that it knows the direction of an edit.
 
 {data}
 ## Training
@@ -126,27 +126,27 @@ an eighth were photographs, so that it knows the direction of an edit.
 
 {figures}
 
-Both on images of styles that it never saw, on white: the own name among all {names} names, and the own image
-among the held-out ones.
+Both are measured on images of held-out styles, on white: the own name among all {names} names, and the own image among
+the held-out ones.
 
-## Limits
+## Limitations
 
 It knows emoji and their names only. Similar concepts (the many faces, the hours of clocks, arrows) are often
 confused.
 """
 
-JUDGED = ("image_to_name_top_5", "name_to_image_top_5")
+OF_CLIP = ("image_to_name_top_5", "name_to_image_top_5")
 KINDS = ("emoji", "photographs")
 
 EDITOR_MEANINGS = {
-    "emoji_psnr_edited": "procedural edits of emoji: PSNR to the truth, in dB",
+    "emoji_psnr_edited": "procedural edits of emoji: PSNR to the ground truth, in dB",
     "emoji_psnr_source": "the same, unchanged source",
-    "emoji_psnr_ceiling": "the same, truth through the autoencoder (ceiling)",
-    "emoji_gain": "gain over doing nothing, emoji, in dB",
-    "photographs_psnr_edited": "procedural edits of photographs: PSNR to the truth, in dB",
+    "emoji_psnr_ceiling": "the same, ground truth through the autoencoder (ceiling)",
+    "emoji_gain": "gain over the unchanged source, emoji, in dB",
+    "photographs_psnr_edited": "procedural edits of photographs: PSNR to the ground truth, in dB",
     "photographs_psnr_source": "the same, unchanged source",
-    "photographs_psnr_ceiling": "the same, truth through the autoencoder (ceiling)",
-    "photographs_gain": "gain over doing nothing, photographs, in dB",
+    "photographs_psnr_ceiling": "the same, ground truth through the autoencoder (ceiling)",
+    "photographs_gain": "gain over the unchanged source, photographs, in dB",
     "empty_psnr_to_reconstruction": "empty instruction: PSNR to the source through the autoencoder, in dB",
     "empty_psnr_to_source": "empty instruction: PSNR to the source itself, in dB",
     "background_gain": "another background, emoji: gain in dB",
@@ -180,20 +180,20 @@ def prior_card(figures: Mapping[str, float], training: str, concepts: int, names
     """The card of the text-to-image model.
 
     Args:
-        figures: what `scoredistill.priors.evaluate.evaluate` returned.
-        training: some sentences on the training.
-        concepts: how many it learned.
-        names: how many the CLIP chooses from.
+        figures: as returned by `scoredistill.training.evaluation.evaluate`.
+        training: description of the training.
+        concepts: number of concepts that it was trained on.
+        names: number of names among which the CLIP chooses.
     """
-    judged = {name: meaning for name, meaning in MEANINGS.items() if name not in JUDGED}
-    text = PRIOR.format(data=DATA, training=training, figures=table(figures, judged), concepts=concepts, names=names)
+    meanings = {name: meaning for name, meaning in MEANINGS.items() if name not in OF_CLIP}
+    text = PRIOR.format(data=DATA, training=training, figures=table(figures, meanings), concepts=concepts, names=names)
     return HEADER.format(library="diffusers", tag="text-to-image") + text
 
 
 def clip_card(figures: Mapping[str, float], training: str, names: int) -> str:
     """The card of the CLIP, from the same figures."""
-    judged = {name: MEANINGS[name] for name in JUDGED}
-    text = CLIP.format(data=DATA, training=training, figures=table(figures, judged), names=names)
+    meanings = {name: MEANINGS[name] for name in OF_CLIP}
+    text = CLIP.format(data=DATA, training=training, figures=table(figures, meanings), names=names)
     return HEADER.format(library="transformers", tag="clip") + text
 
 

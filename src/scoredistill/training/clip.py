@@ -1,17 +1,19 @@
-"""A small CLIP: image and text towers trained so that an image and its caption agree and others do not.
+"""A small CLIP: image and text encoders trained contrastively on images and captions.
 
-Loss, with unit features u_i of images and v_j of captions and temperature s:
+The loss, with unit features u_i of images and v_j of captions and inverse temperature s, is
 
-    - (1 / 2b) sum_i [ log softmax_j(s u_i . v_j)_i + log softmax_j(s u_j . v_i)_i ]
+    - (1 / 2b) sum_i [ log softmax_j(s u_i . v_j)_i + log softmax_j(s u_j . v_i)_i ],
 
-where pairs i != j of the same concept and edit are left out of both sums. Radford et al.,
-https://arxiv.org/abs/2103.00020. Since there are few names, an image is also told from all of them, whose features n_k
-are computed now and then and held in a bank:
+where pairs i != j of the same concept and edit are excluded from both sums. Since there are few names, an image is also
+classified among all of them. Their features n_k are kept in a bank, which is updated periodically:
 
     - (1 / b) sum_i log softmax_k(s u_i . n_k)_(name of i).
 
-A quarter of the images is edited (`scoredistill.edits`) and an eighth shows photographs, with captions that say so:
-directions from a caption to that of an edit are what editing is judged by.
+A quarter of the images are edited (`datasets.procedural_edits`) and an eighth are photographs, with captions that say
+so, because edits are evaluated by the direction from a caption to that of the edited image.
+
+Reference: Learning transferable visual models from natural language supervision (Radford et al. 2021),
+https://arxiv.org/abs/2103.00020.
 """
 
 from __future__ import annotations
@@ -37,18 +39,18 @@ from scoredistill.training.tokenizer import MAX_LENGTH, copy_tokenizer, train_to
 
 WIDTH, HEADS, PROJECTION = 192, 3, 128
 KEEP, MASKED = 0.5, 0.5
-"""Share of the patches seen in training, and the share of the training in which only these are."""
+"""Fraction of the patches that is kept, and fraction of the training during which the others are masked."""
 EDITED, PHOTOGRAPHS = 0.25, 0.125
-"""Shares of edited images and of photographs."""
+"""Fractions of edited images and of photographs."""
 CROPS = 2048
-"""Photograph crops to choose from."""
+"""Number of photograph crops from which batches are drawn."""
 BANK_STEPS = 25
-"""Steps between two computations of the features of all names."""
+"""Steps between updates of the bank."""
 PLAIN = "a photo", "a photograph", "a photo of something"
 
 
 def build(tokenizer: CLIPTokenizer, seed: int = 0) -> CLIPModel:
-    """An untrained model; both towers are 192 wide."""
+    """An untrained model; both encoders have the width 192."""
     torch.manual_seed(seed)
     tower = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": HEADS}
     text = tower | {
@@ -66,19 +68,19 @@ def build(tokenizer: CLIPTokenizer, seed: int = 0) -> CLIPModel:
 
 
 def tokens(tokenizer: CLIPTokenizer, texts: list[str], padding: str = "longest") -> Int[Tensor, "b l"]:
-    """Token numbers of texts, padded with the end marker."""
+    """Token ids of texts, padded with the end token."""
     batch = tokenizer(texts, padding=padding, truncation=True, max_length=MAX_LENGTH, return_tensors="pt")
     return batch.input_ids
 
 
 def text_features(model: CLIPModel, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b p"]:
-    """Unit vectors of texts."""
+    """Unit features of tokenized texts."""
     pooled = model.text_model(input_ids=ids).pooler_output
     return functional.normalize(model.text_projection(pooled).float(), dim=-1)
 
 
 def image_features(model: CLIPModel, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b p"]:
-    """Unit vectors of images in [0, 1]."""
+    """Unit features of images in [0, 1]."""
     pooled = model.vision_model(pixel_values=2 * images - 1).pooler_output
     return functional.normalize(model.visual_projection(pooled).float(), dim=-1)
 
@@ -86,7 +88,10 @@ def image_features(model: CLIPModel, images: Float[Tensor, "b 3 h w"]) -> Float[
 def masked_image_features(
     model: CLIPModel, images: Float[Tensor, "b 3 h w"], keep: float, rng: torch.Generator
 ) -> Float[Tensor, "b p"]:
-    """The same from a random share `keep` of the patches, at about that share of the cost (arXiv:2212.00794)."""
+    """Unit features from a random fraction `keep` of the patches, at about that fraction of the cost.
+
+    Reference: Scaling language-image pre-training via masking (Li et al. 2022), https://arxiv.org/abs/2212.00794.
+    """
     vision = model.vision_model
     patches = vision.embeddings(2 * images - 1)
     n, count, width = len(patches), patches.shape[1] - 1, patches.shape[2]
@@ -101,7 +106,7 @@ def masked_image_features(
 def contrastive_loss(
     images: Float[Tensor, "b p"], texts: Float[Tensor, "b p"], scale: Float[Tensor, ""], concept: Int[Tensor, " b"]
 ) -> Float[Tensor, ""]:
-    """The module's formula."""
+    """The first loss of the module, where `concept` numbers the pairs of concept and edit."""
     same = concept[:, None] == concept[None, :]
     same.fill_diagonal_(False)
     logits = (scale * images @ texts.T).masked_fill(same, float("-inf"))
@@ -110,12 +115,12 @@ def contrastive_loss(
 
 
 class Towers(nn.Module):
-    """What is trained: the two towers, and the bank of all names beside them.
+    """The networks in training: the CLIP model, and the bank of the features of all names.
 
     Attributes:
-        model: the CLIP.
+        model: the CLIP model.
         bank: unit features of all names.
-        step: how often the bank was asked for.
+        step: number of times that the bank was used.
     """
 
     def __init__(self, model: CLIPModel, names: int) -> None:
@@ -128,7 +133,7 @@ class Towers(nn.Module):
 
     @torch.no_grad()
     def names(self, tokenizer: CLIPTokenizer, names: tuple[str, ...]) -> Float[Tensor, "n p"]:
-        """The bank, computed anew every `BANK_STEPS`."""
+        """The bank, updated every `BANK_STEPS` steps."""
         if int(self.step) % BANK_STEPS == 0:
             self.bank.copy_(name_features(self.model, tokenizer, names))
         self.step += 1
@@ -138,17 +143,18 @@ class Towers(nn.Module):
 def batch(
     emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator
 ) -> tuple[Tensor, list[str], Tensor, Tensor]:
-    """`size` images ``[b, 3, 64, 64]``: random emoji, augmented, then photographs; some of both are edited.
+    """A batch of `size` images: augmented emoji, then photographs; some of both are edited.
 
     Returns:
-        Images, captions, kinds (concept and edit, ``int64[b]``), and the concepts of the emoji, which come first.
+        Images [b, 3, 64, 64] in [0, 1], captions, numbers of the pairs of concept and edit (int64 [b]), and concepts of
+        the emoji, which come first.
     """
     others = int(PHOTOGRAPHS * size) if len(photos) else 0
     chosen = torch.randint(len(emoji), (size - others,), generator=rng).numpy()
     words = captions.python_rng(rng)
     colors = [words.choice(list(compose.BACKGROUNDS)) if words.random() < 0.5 else None for _ in chosen]
     placed = compose.place_at_random(compose.premultiplied(emoji.rgba[chosen]), (0.6, 1.1), 0.2, rng)
-    images = compose.recoloured(compose.over(placed, compose.named_backgrounds(colors)), 0.25, rng)
+    images = compose.color_jittered(compose.over(placed, compose.named_backgrounds(colors)), 0.25, rng)
     texts = []
     for index, color in zip(chosen, colors, strict=True):
         concept, style = emoji.concept[index], emoji.styles[emoji.style[index]]
@@ -171,20 +177,20 @@ def batch(
 
 
 def all_captions(emoji: Emoji) -> list[str]:
-    """What the tokenizer learns from: names and tags in every kind of sentence."""
+    """Training texts of the tokenizer: names and tags in all forms of captions, and instructions."""
     words = captions.python_rng(torch.Generator().manual_seed(0))
     texts = [*emoji.names, *(tag for tags in emoji.tags for tag in tags)]
     for name, tags in zip(emoji.names, emoji.tags, strict=True):
         for style in emoji.styles:
             texts.append(captions.caption(name, tags, style, words.choice([None, *compose.BACKGROUNDS]), words))
-    for edit in EDITS.values():  # often enough for their words to become tokens
+    for edit in EDITS.values():  # repeated so that their words become tokens
         texts += 20 * [*edit.instructions, f"{words.choice(PLAIN)}, {edit.caption}"]
     return texts
 
 
 @torch.no_grad()
 def name_features(model: CLIPModel, tokenizer: CLIPTokenizer, names: tuple[str, ...]) -> Float[Tensor, "n p"]:
-    """Unit vectors of "a picture of {name}" for every name."""
+    """Unit features of "a picture of {name}" for every name."""
     texts = [f"a picture of {captions.with_article(name)}" for name in names]
     device = next(model.parameters()).device
     parts = [tokens(tokenizer, texts[start : start + 256]) for start in range(0, len(texts), 256)]
@@ -193,7 +199,7 @@ def name_features(model: CLIPModel, tokenizer: CLIPTokenizer, names: tuple[str, 
 
 @torch.no_grad()
 def features_of_images(model: CLIPModel, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n p"]:
-    """Unit vectors of any number of images in [0, 1]."""
+    """Unit features of any number of images in [0, 1], computed in batches."""
     device = next(model.parameters()).device
     return torch.cat([image_features(model, part.to(device)) for part in images.split(256)])
 
@@ -205,13 +211,13 @@ def retrieval(
     labels: Int[Tensor, " k"],
     top: int = 5,
 ) -> float:
-    """Share of queries with a key of the same label among their `top` nearest keys."""
+    """Fraction of queries with a key of the same label among their `top` nearest keys."""
     nearest = (query @ keys.T).topk(min(top, len(keys)), dim=1).indices
     return float((labels[nearest] == relevant[:, None]).any(dim=1).float().mean())
 
 
-def sheet(emoji: Emoji, tokenizer: CLIPTokenizer) -> Callable[[Any, Path], None]:
-    """Draw held-out images with the nearest name under each; write the top-5 rate beside it."""
+def sample_grid(emoji: Emoji, tokenizer: CLIPTokenizer) -> Callable[[Any, Path], None]:
+    """A function that saves a grid of held-out images labeled with their nearest names, and the top-5 rate as JSON."""
     rgba = compose.premultiplied(emoji.rgba)
     images, concept = compose.over(rgba, torch.ones(1, 3, 1, 1)), torch.from_numpy(emoji.concept)
 
@@ -222,7 +228,7 @@ def sheet(emoji: Emoji, tokenizer: CLIPTokenizer) -> Callable[[Any, Path], None]
         rate = retrieval(drawn, names, concept, torch.arange(len(emoji.names)))
         path.with_suffix(".json").write_text(json.dumps({"held_out_name_in_top_5": rate}))
         nearest = (drawn[:32] @ names.T).argmax(dim=1).tolist()
-        compose.sheet(images[:32], 8, labels=[emoji.names[best] for best in nearest]).save(path)
+        compose.image_grid(images[:32], 8, labels=[emoji.names[best] for best in nearest]).save(path)
 
     return draw
 
@@ -230,10 +236,17 @@ def sheet(emoji: Emoji, tokenizer: CLIPTokenizer) -> Callable[[Any, Path], None]
 def train_clip(
     emoji: Emoji, plan: Plan, folder: Path, device: str = "cpu", start: tuple[CLIPModel, Path] | None = None
 ) -> tuple[CLIPModel, CLIPTokenizer]:
-    """Train, or continue, in `folder`; returns the averaged model and its tokenizer.
+    """Train the CLIP model, resuming from the checkpoint in `folder` if there is one.
 
     Args:
-        start: a model to begin with and the folder of its tokenizer; a random one, and a new tokenizer, by default.
+        emoji: the data set; held-out images are only shown in the sample grid.
+        plan: duration and rates.
+        folder: of the checkpoint, tokenizer, log and sample grid.
+        device: to train on.
+        start: initial model and the folder of its tokenizer; a random model and a new tokenizer by default.
+
+    Returns:
+        The moving average of the model, and its tokenizer.
     """
     tokenizer_folder = folder / "tokenizer"
     if not (tokenizer_folder / "vocab.json").exists():
@@ -253,14 +266,14 @@ def train_clip(
         scale = model.logit_scale.exp().clamp(max=100)
         keep = KEEP if run.progress < MASKED else 1.0
         drawn = masked_image_features(model, images.to(device), keep, rng)
-        told = functional.cross_entropy(scale * drawn[: len(concepts)] @ names.T, concepts.to(device))
-        return contrastive_loss(drawn, text_features(model, ids), scale, kinds.to(device)) + told
+        classification = functional.cross_entropy(scale * drawn[: len(concepts)] @ names.T, concepts.to(device))
+        return contrastive_loss(drawn, text_features(model, ids), scale, kinds.to(device)) + classification
 
-    return train(run, loss, sheet(emoji.select(emoji.held_out), tokenizer), "clip").model, tokenizer
+    return train(run, loss, sample_grid(emoji.select(emoji.held_out), tokenizer), "clip").model, tokenizer
 
 
 def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
-    """A copy of the text tower as a model of its own."""
+    """A copy of the text encoder as a separate model."""
     encoder = CLIPTextModel(model.config.text_config)
     names = encoder.state_dict()
     weights = {name: value for name, value in model.state_dict().items() if name.startswith("text_model.")}
@@ -268,5 +281,5 @@ def text_encoder_of(model: CLIPModel) -> CLIPTextModel:
         weights = {name.removeprefix("text_model."): value for name, value in weights.items()}
     encoder.load_state_dict(weights, strict=False)
     if missing := [name for name in names if name not in weights and "position_ids" not in name]:
-        raise RuntimeError(f"the text tower has no {missing[0]}")
+        raise RuntimeError(f"the text encoder has no weights {missing[0]}")
     return encoder

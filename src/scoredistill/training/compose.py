@@ -1,8 +1,7 @@
-"""Images from RGBA emoji: placed on backgrounds, combined into scenes, recoloured; all vectorised over the batch.
+"""Composing images from RGBA emoji: placement, backgrounds, scenes and color jitter, vectorized over the batch.
 
-Compositing is done on premultiplied colors: an image over a background is  c a + (1 - a) b,  with c the color,
-a the opacity and b the background, so that resampling c a and a together leaves no dark fringe.
-Images are float, [b, 3, 64, 64], in [0, 1].
+Compositing uses premultiplied colors: an image over a background is  c a + (1 - a) b,  with c the color, a the opacity
+and b the background, so resampling c a and a together leaves no dark fringe. Images are float [b, 3, 64, 64] in [0, 1].
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ BACKGROUNDS: dict[str, tuple[float, float, float]] = {
     "purple": (0.58, 0.38, 0.80),
     "pink": (0.98, 0.70, 0.80),
 }
-"""Named background colors of the captions, sRGB in [0, 1]. White is the default and has no name."""
+"""Background colors that captions name, sRGB in [0, 1]. White is the default and has no name."""
 
 
 def uniform(n: int, low: float, high: float, rng: torch.Generator) -> Float[Tensor, " n"]:
-    """`n` numbers, uniform in [low, high)."""
+    """Draw n numbers uniformly from [low, high)."""
     return low + (high - low) * torch.rand(n, generator=rng)
 
 
 def premultiplied(rgba: UInt8[NDArray, "b h w 4"]) -> Float[Tensor, "b 4 h w"]:
-    """Straight-alpha bytes -> premultiplied floats in [0, 1]."""
+    """Premultiplied floats in [0, 1] from bytes with straight alpha."""
     image = torch.from_numpy(np.ascontiguousarray(rgba)).permute(0, 3, 1, 2).float() / 255
     return torch.cat([image[:, :3] * image[:, 3:], image[:, 3:]], dim=1)
 
@@ -52,7 +51,14 @@ def place(
     shift: Float[Tensor, "b 2"],
     flip: Float[Tensor, " b"],
 ) -> Float[Tensor, "b c h w"]:
-    """Scale about the center, then move; `shift` in half images (x right, y down), `flip` is -1 (mirrored) or 1."""
+    """Scale images about the center, then shift them.
+
+    Args:
+        image: the images.
+        scale: factor per image.
+        shift: (x right, y down) in half image sizes.
+        flip: -1 to mirror an image, 1 otherwise.
+    """
     theta = torch.zeros(len(image), 2, 3)
     theta[:, 0, 0] = flip / scale
     theta[:, 1, 1] = 1 / scale
@@ -69,7 +75,10 @@ def place_at_random(
     rng: torch.Generator,
     mirror: float = 0.5,
 ) -> Float[Tensor, "b 4 h w"]:
-    """Random scale in `scales`, shift up to `reach` (half images) each way, mirrored with probability `mirror`."""
+    """Place images with a random scale in `scales` and a random shift of up to `reach` half image sizes per axis.
+
+    Images are mirrored with probability `mirror`.
+    """
     n = len(image)
     shift = torch.stack([uniform(n, -reach, reach, rng), uniform(n, -reach, reach, rng)], dim=1)
     flip = torch.where(torch.rand(n, generator=rng) < mirror, -1.0, 1.0)
@@ -77,17 +86,17 @@ def place_at_random(
 
 
 def over(image: Float[Tensor, "b 4 h w"], background: Float[Tensor, "#b 3 #h #w"]) -> Float[Tensor, "b 3 h w"]:
-    """Premultiplied `image` on an opaque background."""
+    """Composite premultiplied images over an opaque background."""
     return (image[:, :3] + (1 - image[:, 3:]) * background).clamp(0, 1)
 
 
 def named_backgrounds(colors: list[str | None]) -> Float[Tensor, "b 3 1 1"]:
-    """The named colors; None is white."""
+    """Backgrounds of the named colors; None is white."""
     return torch.tensor([BACKGROUNDS.get(color or "", (1.0, 1.0, 1.0)) for color in colors])[..., None, None]
 
 
 def random_backgrounds(n: int, white: float, rng: torch.Generator) -> Float[Tensor, "n 3 1 1"]:
-    """White with probability `white`, else any color."""
+    """Backgrounds that are white with probability `white`, and of a random color otherwise."""
     plain = torch.rand(n, 1, generator=rng) < white
     return torch.where(plain, 1.0, torch.rand(n, 3, generator=rng))[..., None, None]
 
@@ -95,7 +104,7 @@ def random_backgrounds(n: int, white: float, rng: torch.Generator) -> Float[Tens
 def scenes(
     rgba: UInt8[NDArray, "n h w 4"], background: Float[Tensor, "b 3 h w"], layers: int, rng: torch.Generator
 ) -> Float[Tensor, "b 3 h w"]:
-    """Up to `layers` random emoji, small and anywhere, on each background."""
+    """Scenes of `layers` random emoji, small and at random positions, over each background."""
     image = background
     for _ in range(layers):
         chosen = torch.randint(len(rgba), (len(image),), generator=rng).numpy()
@@ -103,8 +112,8 @@ def scenes(
     return image
 
 
-def recoloured(image: Float[Tensor, "b 3 h w"], strength: float, rng: torch.Generator) -> Float[Tensor, "b 3 h w"]:
-    """Random brightness, contrast, saturation and per-channel gain, each up to `strength`."""
+def color_jittered(image: Float[Tensor, "b 3 h w"], strength: float, rng: torch.Generator) -> Float[Tensor, "b 3 h w"]:
+    """Jitter brightness, contrast, saturation and the gain of each channel, each by up to `strength`."""
     n = len(image)
     gain = 1 + strength * (2 * torch.rand(n, 3, 1, 1, generator=rng) - 1) / 2
     contrast, saturation = (uniform(n, 1 - strength, 1 + strength, rng)[:, None, None, None] for _ in range(2))
@@ -115,7 +124,7 @@ def recoloured(image: Float[Tensor, "b 3 h w"], strength: float, rng: torch.Gene
 
 
 def degraded(image: Float[Tensor, "b 3 h w"], rng: torch.Generator) -> Float[Tensor, "b 3 h w"]:
-    """Half of the batch blurred (Gaussian, one sigma up to 1.5 pixels), noise of std up to 0.08 added to all."""
+    """Blur half of the images (Gaussian, up to 1.5 pixels) and add noise of standard deviation up to 0.08 to all."""
     sigma = 0.3 + 1.2 * float(torch.rand((), generator=rng))
     chosen = torch.rand(len(image), generator=rng) < 0.5
     image = image.index_put((chosen,), blurred(image[chosen], sigma).to(image.dtype))
@@ -123,9 +132,9 @@ def degraded(image: Float[Tensor, "b 3 h w"], rng: torch.Generator) -> Float[Ten
     return (image + noise).clamp(0, 1)
 
 
-def sheet(
+def image_grid(
     images: Float[Tensor, "n 3 h w"], columns: int, labels: Sequence[str] | None = None, zoom: int = 2
 ) -> Image.Image:
-    """An image grid of images, row by row, enlarged `zoom` times."""
+    """An image grid, row by row, of images enlarged `zoom` times."""
     enlarged = images.detach().float().cpu().repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
     return media_images.grid(media_images.to_pil(enlarged), columns, labels=labels)

@@ -1,4 +1,4 @@
-"""Train a small denoiser on any sampler."""
+"""Training of a small denoiser on samples of any distribution, and a cache of trained denoisers."""
 
 import hashlib
 import json
@@ -14,29 +14,29 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from scoredistill.files import atomic
 from scoredistill.priors.network import Denoiser, NetworkConfig
 
+LABEL_DROPOUT = 0.1  # fraction of training points whose label is dropped: they train the unconditional model
+WARMUP = 50  # steps
+
 Sample = Callable[[int, torch.Generator], tuple[Tensor, Tensor | None]]  # (n, rng) -> points [n, d], labels [n] or None
-
-
 After = Callable[[int, int, float], None]  # (step, steps, loss)
 
 
-LABEL_DROPOUT = 0.1  # share of training without its label: the unconditional model
-
-
-WARMUP = 50  # steps
-
-
 def train_denoiser(config: NetworkConfig, sample: Sample, after: After | None = None) -> Denoiser:
-    """Train a denoiser; the same configuration and data give the same network.
+    """Train a denoiser, reproducibly: the same configuration and data give the same network.
 
     Args:
+        config: of the network and its training.
         sample: draws training points and, if there are classes, their labels.
-        after: called now and then with (step, steps, loss).
+        after: called every 50 steps and after the last with (step, steps, loss).
 
     Returns:
-        The running average of the weights, in evaluation mode.
+        The moving average of the network, in evaluation mode.
+
+    Raises:
+        FloatingPointError: if training diverges.
     """
     rng = torch.Generator().manual_seed(config.seed)
     network, kept = Denoiser(config), Denoiser(config)
@@ -57,9 +57,9 @@ def train_denoiser(config: NetworkConfig, sample: Sample, after: After | None = 
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        share = 1 - min(config.average, (1 + step) / (10 + step))
+        rate = 1 - min(config.average, (1 + step) / (10 + step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(kept.parameters()), list(network.parameters()), share)
+            torch._foreach_lerp_(list(kept.parameters()), list(network.parameters()), rate)
         if after is not None and (step % 50 == 0 or step + 1 == config.steps):
             after(step + 1, config.steps, loss.item())
     return kept.eval().requires_grad_(False)
@@ -68,16 +68,17 @@ def train_denoiser(config: NetworkConfig, sample: Sample, after: After | None = 
 def cached_denoiser(
     name: str, config: NetworkConfig, sample: Sample, folder: str | Path | None = None, after: After | None = None
 ) -> Denoiser:
-    """`train_denoiser`, once: the weights are kept as safetensors with their configuration.
+    """Load a trained denoiser from the cache, or train it and save its weights there as safetensors.
 
     Args:
-        name: of the file. Other data (64 points of `sample` are looked at) or another configuration is another file.
-        folder: where; by default $SCOREDISTILL_CACHE or ~/.cache/scoredistill, then networks/.
+        name: of the file, followed by a hash of the configuration and of 64 points of `sample`.
+        config, sample, after: see `train_denoiser`.
+        folder: of the cache; by default networks/ in $SCOREDISTILL_CACHE or ~/.cache/scoredistill.
     """
     root = Path(os.environ.get("SCOREDISTILL_CACHE", Path.home() / ".cache" / "scoredistill")) / "networks"
     root = root if folder is None else Path(folder)
-    look, _ = sample(64, torch.Generator().manual_seed(0))
-    data = hashlib.sha256(look.double().mul(1000).round().long().cpu().numpy().tobytes()).hexdigest()
+    points, _ = sample(64, torch.Generator().manual_seed(0))
+    data = hashlib.sha256(points.double().mul(1000).round().long().cpu().numpy().tobytes()).hexdigest()
     text = json.dumps({"name": name, "data": data, **asdict(config)}, sort_keys=True)
     path = root / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
     network = Denoiser(config).eval().requires_grad_(False)
@@ -88,13 +89,12 @@ def cached_denoiser(
                     network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
                     return network
         except Exception as error:
-            warnings.warn(f"{path} is damaged ({error}) and is made anew", stacklevel=2)
+            warnings.warn(f"{path} is damaged ({error}) and is trained again", stacklevel=2)
     network = train_denoiser(config, sample, after)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, draft, metadata={"config": text})
-        draft.replace(path)
+        with atomic(path) as draft:
+            save_file({k: v.contiguous() for k, v in network.state_dict().items()}, draft, metadata={"config": text})
     except OSError as error:
         warnings.warn(f"cannot keep the trained network in {root} ({error.strerror})", stacklevel=2)
     return network

@@ -1,12 +1,13 @@
-r"""The instruction editor: a UNet that sees the source image beside the noisy latents, trained on pairs.
+r"""The instruction editor: a UNet conditioned on an instruction and a source image, trained on pairs.
 
-It continues from the text-to-image model: with 8 channels read instead of 4, the new weights zero, as InstructPix2Pix
-does (Brooks et al., https://arxiv.org/abs/2211.09800). The source's latents are the autoencoder's mode, unscaled. Loss
-and noise are those of `train.unet`. What is left out, so that guidance has two scales:
+Training continues from the text-to-image model. The UNet reads the latents of the source as 4 further channels, whose
+weights start at zero, as in InstructPix2Pix (Brooks et al. 2022, https://arxiv.org/abs/2211.09800). The latents of the
+source are the mode of the autoencoder, unscaled. Loss and noise are those of `training.unet`. For guidance with two
+scales, conditions are dropped at random:
 
-    text (12 %)             the edited image is the source itself: no instruction means no change
-    image (5 %)           zeros in its place
-    both (5 %)              any image
+    text (12 %)     the target is the source itself, since no instruction means no change
+    image (5 %)     the source is replaced by zeros
+    both (5 %)
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ from scoredistill.training.pairs import make_pairs
 from scoredistill.training.unet import TextToImage, build_scheduler, build_unet, loss_of
 
 NO_TEXT, NO_IMAGE, NEITHER = 0.12, 0.05, 0.05
+"""Probabilities with which the conditions are dropped."""
 CROPS = 8192
-"""Photograph crops to choose from."""
+"""Number of photograph crops from which pairs are made."""
 TEXT_SCALE, IMAGE_SCALE = 1.0, 1.0
-"""Guidance of the sample sheets: what the network says. Larger scales exaggerate, since no text means no change."""
+"""Guidance scales of sample grids, without amplification. Larger text scales exaggerate: no text means no change."""
 INSTRUCTIONS = (
     "make it black and white",
     "make it sepia",
@@ -46,16 +48,16 @@ INSTRUCTIONS = (
     "pixelate it",
     "make it green",
 )
-"""What sample sheets ask for."""
+"""Instructions of sample grids."""
 
 
 @dataclass(frozen=True)
 class LatentPairs:
-    """Encoded pairs; the arrays share their first dimension.
+    """Encoded pairs.
 
     Attributes:
-        source, target: ``float16[n, 4, 16, 16]``, scaled to standard deviation 1.
-        instructions: what was asked for.
+        source, target: latents of the images before and after, float16 [n, 4, 16, 16], scaled to standard deviation 1.
+        instructions: n instructions.
     """
 
     source: Float[Tensor, "n c h w"]
@@ -64,7 +66,7 @@ class LatentPairs:
 
 
 def widened(network: TextToImage) -> TextToImage:
-    """The text-to-image model as an editor that ignores its source as yet: channels 5 to 8 have zero weights."""
+    """The text-to-image model as an untrained editor, which ignores the source: channels 5 to 8 have zero weights."""
     plain = network.unet
     unet = build_unet(tuple(plain.config["block_out_channels"]), channels=2 * plain.config["in_channels"])
     weights = plain.state_dict()
@@ -76,14 +78,14 @@ def widened(network: TextToImage) -> TextToImage:
 
 @torch.no_grad()
 def latents(autoencoder: AutoencoderKL, images: Float[Tensor, "n 3 h w"], device: str) -> Float[Tensor, "n c p q"]:
-    """The scaled latents of images in [0, 1]."""
+    """Scaled latents of images in [0, 1]."""
     with torch.autocast(device, torch.bfloat16):
         mode = autoencoder.encode(2 * images.to(device) - 1).latent_dist.mode()
     return mode.float().cpu() * autoencoder.config.scaling_factor
 
 
 def encode(emoji: Emoji, autoencoder: AutoencoderKL, n: int, device: str = "cpu", seed: int = 0) -> LatentPairs:
-    """`n` random pairs, encoded."""
+    """Make and encode n random pairs."""
     rng = torch.Generator().manual_seed(seed)
     photos = photographs.crops(photographs.TRAIN, CROPS)
     source, target, instructions = [], [], []
@@ -95,10 +97,10 @@ def encode(emoji: Emoji, autoencoder: AutoencoderKL, n: int, device: str = "cpu"
     return LatentPairs(torch.cat(source), torch.cat(target), instructions)
 
 
-def left_out(
+def dropped(
     data: LatentPairs, chosen: Tensor, rng: torch.Generator
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"], list[str]]:
-    """(target, source, instructions) of a batch with conditions left out by the module's rule."""
+    """(target, source, instructions) of a batch, with conditions dropped as described in the module."""
     source, target = data.source[chosen].float(), data.target[chosen].float()
     texts = [data.instructions[int(row)] for row in chosen]
     u = torch.rand(len(chosen), generator=rng)
@@ -121,7 +123,7 @@ def sample(
     steps: int = 20,
     seed: int = 0,
 ) -> Float[Tensor, "b c h w"]:
-    """Edited latents by DDIM with guidance of text and image; `source` is unscaled."""
+    """Latents edited by DDIM with text and image guidance; `source` is unscaled."""
     scheduler = build_scheduler()
     scheduler.set_timesteps(steps)
     n, device = len(source), next(network.parameters()).device
@@ -137,10 +139,10 @@ def sample(
     return z
 
 
-def sheet(
+def sample_grid(
     autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, images: Float[Tensor, "n 3 h w"], device: str
 ) -> Callable[[Any, Path], None]:
-    """Draw held-out images and what becomes of them under every instruction."""
+    """A function that saves a grid of held-out images and their edits by every instruction."""
 
     def draw(network: Any, path: Path) -> None:
         columns = len(INSTRUCTIONS) + 2
@@ -151,7 +153,7 @@ def sheet(
             edited = autoencoder.decode(z / autoencoder.config.scaling_factor).sample.cpu() / 2 + 0.5
         rows = torch.cat([images[:, None], edited.unflatten(0, (len(images), columns - 1))], 1)
         labels = ["source", "nothing", *INSTRUCTIONS] * len(images)
-        compose.sheet(rows.flatten(0, 1), columns, labels=labels).save(path)
+        compose.image_grid(rows.flatten(0, 1), columns, labels=labels).save(path)
 
     return draw
 
@@ -166,11 +168,20 @@ def train_editor(
     start: TextToImage,
     device: str = "cpu",
 ) -> TextToImage:
-    """Train, or continue, in `folder` on pairs of the emoji's training images; returns the averaged networks.
+    """Train the editor, resuming from the checkpoint in `folder` if there is one.
 
     Args:
-        pairs: how many to make and encode.
-        start: an editor, or a text-to-image model, to begin with.
+        emoji: the data set; held-out images are only shown in the sample grid.
+        autoencoder: encodes the pairs.
+        tokenizer: of the instructions.
+        plan: duration and rates.
+        folder: of the checkpoint, log and sample grid.
+        pairs: number of pairs to make and encode.
+        start: initial networks: an editor or a text-to-image model.
+        device: to train on.
+
+    Returns:
+        The moving averages of the networks.
     """
     autoencoder = autoencoder.to(device).eval()
     reads, writes = start.unet.config["in_channels"], start.unet.config["out_channels"]
@@ -183,11 +194,11 @@ def train_editor(
 
     def loss(network: Any, rng: torch.Generator) -> Tensor:
         chosen = torch.randint(len(data.source), (plan.batch,), generator=rng)
-        target, source, texts = left_out(data, chosen, rng)
+        target, source, texts = dropped(data, chosen, rng)
         ids = tokens(tokenizer, texts, padding="max_length").to(device)
         return loss_of(network, target.to(device), ids, alpha_bar, rng, beside=source.to(device) / scaling)
 
     held = emoji.select(emoji.held_out)
     alone = compose.over(compose.premultiplied(held.rgba[:: max(1, len(held) // 2)][:2]), torch.ones(1, 3, 1, 1))
     unseen = photographs.as_images(photographs.crops(photographs.HELD_OUT, 2, seed=1))
-    return train(run, loss, sheet(autoencoder, tokenizer, torch.cat([alone, unseen]), device), "editor")
+    return train(run, loss, sample_grid(autoencoder, tokenizer, torch.cat([alone, unseen]), device), "editor")

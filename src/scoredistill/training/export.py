@@ -1,7 +1,7 @@
-"""Write the trained networks as the folders that diffusers and transformers read, in half precision.
+"""Export of the trained networks in half precision, as folders that diffusers and transformers load.
 
-``emoji/`` is a complete `StableDiffusionPipeline`, ``emoji-edit/`` a complete `StableDiffusionInstructPix2PixPipeline`,
-``clip/`` a `CLIPModel` with its tokenizer and image processor.
+emoji/ is a complete `StableDiffusionPipeline`, emoji-edit/ a complete `StableDiffusionInstructPix2PixPipeline`, and
+clip/ a `CLIPModel` with its tokenizer and image processor.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import nn
 from transformers import CLIPModel, CLIPTokenizer
 
 from scoredistill.datasets.emoji import SIZE
+from scoredistill.files import write_json, write_text
 from scoredistill.training.tokenizer import copy_tokenizer
 from scoredistill.training.unet import TextToImage, build_scheduler
 
@@ -31,6 +32,11 @@ def export_pipeline(
     """Write a pipeline folder; the networks themselves are not changed.
 
     Args:
+        folder: to write.
+        network: UNet and text encoder.
+        autoencoder: of the latents.
+        tokenizer: of the prompts.
+        tokenizer_folder: with the files of the tokenizer.
         editor: write a `StableDiffusionInstructPix2PixPipeline` instead of a `StableDiffusionPipeline`.
     """
     kind = StableDiffusionInstructPix2PixPipeline if editor else StableDiffusionPipeline
@@ -52,16 +58,16 @@ def export_pipeline(
 
 
 def export_clip(folder: Path, model: CLIPModel, tokenizer_folder: Path) -> None:
-    """Write a `CLIPModel` folder with everything that `CLIPProcessor` needs."""
+    """Write a `CLIPModel` folder with all files that `CLIPProcessor` needs."""
     half(model).save_pretrained(folder, safe_serialization=True)
     declare_float32(folder / "config.json")
     copy_tokenizer(tokenizer_folder, folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(image_processor_settings(), indent=2))
+    write_text(folder / "preprocessor_config.json", json.dumps(image_processor_settings(), indent=2))
     make_readable(folder)
 
 
 def image_processor_settings() -> dict[str, object]:
-    """`CLIPImageProcessor`: the shorter side becomes 64 pixels, the middle is kept, [0, 1] becomes [-1, 1]."""
+    """Settings of `CLIPImageProcessor`: resize the shorter side to 64 pixels, crop the center, scale to [-1, 1]."""
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
@@ -84,25 +90,25 @@ def half(network: nn.Module) -> Any:
 
 
 def declare_float32(config: Path) -> None:
-    """State single precision in a transformers config: the file is half as large, but a CPU computes in float32."""
+    """Set the dtype of a transformers config to float32, in which a CPU computes with the half-precision weights."""
     settings = json.loads(config.read_text())
 
     def declare(part: dict) -> dict:
         part = {key: declare(value) if isinstance(value, dict) else value for key, value in part.items()}
         return part | {key: "float32" for key in ("dtype", "torch_dtype") if key in part}
 
-    config.write_text(json.dumps(declare(settings), indent=2) + "\n")
+    write_json(config, declare(settings), indent=2)
 
 
 def forget_origin(folder: Path) -> None:
-    """Remove from the configurations the folder that training started from."""
+    """Remove the path of the initial networks from the configuration files."""
     for config in folder.rglob("*.json"):
         settings = json.loads(config.read_text())
         if isinstance(settings, dict) and settings.pop("_name_or_path", None) is not None:
-            config.write_text(json.dumps(settings, indent=2) + "\n")
+            write_json(config, settings, indent=2)
 
 
 def make_readable(folder: Path) -> None:
-    """safetensors writes files that only their owner may read."""
+    """Make safetensors files readable by everyone; by default only their owner may read them."""
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o644)

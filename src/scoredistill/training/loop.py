@@ -1,8 +1,10 @@
-"""One training loop for all three networks: AdamW, warm-up, cosine decay, moving average, checkpoints that resume.
+"""The training loop of all networks: AdamW, warm-up, cosine decay, moving average, and checkpoints for resuming.
 
-Learning rate:  lr(s) = lr_max min(1, s / s_warm) (1 + cos(pi p)) / 2,  p in [0, 1] the progress, in steps or minutes.
-Average:  theta_ema <- theta_ema + (1 - d_s) (theta - theta_ema),  d_s = min(d, (1 + s) / (10 + s)).
-Step s draws all its randomness from generators seeded by s, so a run that was killed continues as if it had not been.
+    learning rate     lr(s) = lr_max min(1, s / s_warm) (1 + cos(pi p)) / 2,    p in [0, 1] the progress
+    moving average    theta_ema <- theta_ema + (1 - d_s) (theta - theta_ema),   d_s = min(d, (1 + s) / (10 + s))
+
+Progress is measured in steps or minutes. All random numbers of step s come from generators seeded by s, so a killed run
+resumes as if it had not been interrupted.
 """
 
 from __future__ import annotations
@@ -23,27 +25,30 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from scoredistill.files import atomic
+
 Loss = Callable[[Any, torch.Generator], Tensor]
-Sheet = Callable[[Any, Path], None]
+Draw = Callable[[Any, Path], None]  # saves samples of a network as an image
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast to train.
+    """Duration and learning rates of a training.
 
     Attributes:
-        batch: images of a part of a step (read by the losses).
-        parts: a step is the mean of this many losses, computed side by side in threads of their own; two parts on two
-            cores, with one thread each (``--threads 1``), wait less for each other than the threads of one part.
+        batch: images per part of a step; used by the losses.
         lr: peak learning rate.
-        steps: stop after this many steps, unless `minutes` is given.
-        minutes: stop after this much training time (over all runs) instead; 0 takes the last checkpoint as it is.
+        steps: number of steps, unless `minutes` is given.
+        minutes: training time in minutes, summed over resumed runs; 0 loads the last checkpoint without training.
         warmup: steps of linear warm-up.
-        decay: the moving average's d.
-        weight_decay: AdamW's.
-        save_minutes: time between checkpoints.
-        slow: parameters whose name starts with this learn at `slow_factor` of the rate.
-        bfloat16: compute in bfloat16 where torch's autocast says so; weights and optimizer stay in float32.
+        decay: d of the moving average.
+        weight_decay: of AdamW.
+        save_minutes: minutes between checkpoints.
+        slow: prefix of the names of parameters that learn at `slow_factor` times the rate.
+        slow_factor: see `slow`.
+        bfloat16: compute in bfloat16 by autocast; weights and optimizer stay in float32.
+        parts: number of losses, computed in parallel threads, whose mean is the loss of a step. On two cores, two parts
+            with one thread each (`--threads 1`) are faster than one part with two threads.
     """
 
     batch: int
@@ -60,7 +65,7 @@ class Plan:
     parts: int = 1
 
     def progress(self, step: int, seconds: float) -> float:
-        """Done share of the training, in [0, 1]; a plan of no steps or no minutes is done."""
+        """Completed fraction of the training, in [0, 1]; a plan of 0 steps or minutes is complete."""
         done, total = (step, self.steps) if self.minutes is None else (seconds, 60 * self.minutes)
         return min(1.0, done / total) if total else 1.0
 
@@ -70,7 +75,14 @@ class Plan:
 
 
 class Run:
-    """A network in training, with everything a checkpoint holds."""
+    """A network in training, with everything that a checkpoint holds.
+
+    Args:
+        network: to train.
+        plan: duration and rates.
+        folder: of the checkpoint, which is loaded if it exists, and the log.
+        device: to train on.
+    """
 
     def __init__(self, network: nn.Module, plan: Plan, folder: Path, device: str = "cpu") -> None:
         self.network, self.plan, self.folder, self.device = network.to(device), plan, folder, device
@@ -87,34 +99,35 @@ class Run:
 
     @property
     def path(self) -> Path:
+        """Path of the checkpoint."""
         return self.folder / "checkpoint.pt"
 
     @property
     def progress(self) -> float:
+        """Completed fraction of the training, in [0, 1]."""
         return self.plan.progress(self.step, self.seconds)
 
     def save(self) -> None:
-        """Write the checkpoint; a kill at any moment leaves the old or the new one, never half."""
+        """Write the checkpoint atomically: a process killed meanwhile leaves the previous one intact."""
         state = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
-        partial = self.path.with_suffix(".partial")
-        torch.save(state | {"step": self.step, "seconds": self.seconds}, partial)
-        partial.replace(self.path)
+        with atomic(self.path) as draft:
+            torch.save(state | {"step": self.step, "seconds": self.seconds}, draft)
 
     def load(self) -> None:
-        """Continue from the checkpoint."""
+        """Load the checkpoint."""
         state = torch.load(self.path, map_location=self.device, weights_only=True)
         for name in ("network", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.step, self.seconds = state["step"], state["seconds"]
 
     def log(self, loss: float) -> None:
-        """Append a line to ``log.jsonl``."""
+        """Append a line to log.jsonl."""
         line = {"step": self.step, "seconds": round(self.seconds, 1), "loss": round(loss, 5)}
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def update(self, loss: Loss) -> float:
-        """One optimizer step; returns the loss."""
+        """Make one optimizer step and return the loss."""
         started = time.monotonic()
         for group in self.optimizer.param_groups:
             group["lr"] = group["factor"] * self.plan.rate(self.step, self.progress)
@@ -123,13 +136,13 @@ class Run:
         value = sum(self.pool.map(lambda part: self.backward(loss, part), range(self.plan.parts)))
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
-        self.follow()
+        self.update_average()
         self.step += 1
         self.seconds += time.monotonic() - started
         return value
 
     def backward(self, loss: Loss, part: int) -> float:
-        """Add one part's share of the gradient; returns its share of the loss."""
+        """Accumulate the gradient of one part, and return its contribution to the loss."""
         rng = torch.Generator().manual_seed(1_000_003 * (self.step + 1) + part)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.plan.bfloat16):
             value = loss(self.network, rng) / self.plan.parts
@@ -137,8 +150,8 @@ class Run:
         return float(value.detach())
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Move the average towards the network."""
+    def update_average(self) -> None:
+        """Move the moving average towards the network."""
         decay = min(self.plan.decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
         for mean, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
@@ -146,29 +159,42 @@ class Run:
 
 
 class Interrupt:
-    """While active, Ctrl-C and a polite kill only ask for a stop, so that the step at work is finished and saved."""
+    """Context manager in which SIGINT and SIGTERM only request a stop, so that the current step is completed."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     def __enter__(self) -> Interrupt:
         signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-        self.before = {number: signal.signal(number, self.ask) for number in signals}
+        self.before = {number: signal.signal(number, self.request) for number in signals}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
-    def ask(self, *_: object) -> None:
-        self.asked = True
+    def request(self, *_: object) -> None:
+        """Request a stop; the signal handler."""
+        self.requested = True
 
 
-def train(run: Run, loss: Loss, sheet: Sheet, name: str) -> Any:
-    """Train to the end of the plan and return the averaged network; a finished run returns at once.
+def train(run: Run, loss: Loss, draw: Draw, name: str) -> Any:
+    """Train to the end of the plan; a complete run returns at once.
 
-    Every `save_minutes` and at the end, a checkpoint and a sheet of images (``sheet.png``) are written, and a line to
-    ``log.jsonl``. Ctrl-C or a polite kill saves and exits.
+    Every `save_minutes` and at the end, a checkpoint, a sample grid (samples.png) and a line of log.jsonl are written.
+    SIGINT (Ctrl-C) and SIGTERM save a checkpoint and exit.
+
+    Args:
+        run: the network in training.
+        loss: (network, rng) -> scalar loss of one part of a step.
+        draw: saves samples of the averaged network as an image.
+        name: of the network, for the progress bar.
+
+    Returns:
+        The moving average of the network.
+
+    Raises:
+        SystemExit: if a signal stopped the training.
     """
     saved, recent = time.monotonic(), 0.0
     layout = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
@@ -176,17 +202,17 @@ def train(run: Run, loss: Loss, sheet: Sheet, name: str) -> Any:
         tqdm(total=1.0, initial=run.progress, desc=name, bar_format=layout, mininterval=1.0) as bar,
         Interrupt() as stop,
     ):
-        while run.progress < 1 and not stop.asked:
+        while run.progress < 1 and not stop.requested:
             value = run.update(loss)
             recent = value if recent == 0 else 0.98 * recent + 0.02 * value
             bar.set_postfix(step=run.step, loss=f"{recent:.4f}", refresh=False)
             bar.update(run.progress - bar.n)
-            if run.progress >= 1 or stop.asked or time.monotonic() - saved > 60 * run.plan.save_minutes:
+            if run.progress >= 1 or stop.requested or time.monotonic() - saved > 60 * run.plan.save_minutes:
                 run.save()
                 run.log(recent)
-                if not stop.asked:
-                    sheet(run.average, run.folder / "sheet.png")
+                if not stop.requested:
+                    draw(run.average, run.folder / "samples.png")
                 saved = time.monotonic()
-    if stop.asked:
-        raise SystemExit(f"Stopped at {run.progress:.0%}; the same command continues.")
+    if stop.requested:
+        raise SystemExit(f"stopped at {run.progress:.0%}: run the same command to resume")
     return run.average

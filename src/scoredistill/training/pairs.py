@@ -1,8 +1,8 @@
-"""Pairs of images whose edit is known: source, instruction, edited image. What the editor learns from.
+"""Training pairs of the editor: source image, instruction and edited image.
 
-Kinds and their shares: a procedural edit of any image (`scoredistill.edits`), the same emoji in another style, on
-another background, and another emoji in its place, drawn in the same style. Sources are emoji alone on white or a
-color, scenes of several, and photographs.
+There are four kinds of edits: procedural edits of any image (`datasets.procedural_edits`), the same emoji in another
+style, on another background, and another emoji of the same style in its place. Sources are single emoji on white or a
+color, scenes of several emoji, and photographs.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from scoredistill.datasets.emoji import Emoji
 from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.training import captions, compose
 
-SHARES = {"procedural": 0.6, "style": 0.16, "background": 0.14, "object": 0.1}
+FRACTIONS = {"procedural": 0.6, "style": 0.16, "background": 0.14, "object": 0.1}
 SCENES, PHOTOGRAPHS = 0.25, 0.4
-"""Shares of scenes and photographs among the sources of procedural edits; the rest are single emoji."""
+"""Fractions of scenes and photographs among the sources of procedural edits; the rest are single emoji."""
 
 STYLE = ("turn it into {style} style", "make it {style} style", "as {article} {style} emoji", "in {style} style")
 BACKGROUND = (
@@ -33,17 +33,17 @@ BACKGROUND = (
     "make the background {color}",
     "change the background to {color}",
 )
-OBJECT = ("turn it into {thing}", "make it {thing}", "replace it with {thing}", "change it to {thing}")
+OBJECT = ("turn it into {noun}", "make it {noun}", "replace it with {noun}", "change it to {noun}")
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images before and after; the arrays share their first dimension.
+    """Images before and after an edit.
 
     Attributes:
-        source, target: ``float32[n, 3, 64, 64]`` in [0, 1].
-        instructions: what was asked for.
-        kinds: "style", "background", "object", or the name of the procedural edit.
+        source, target: float32 [n, 3, 64, 64] in [0, 1].
+        instructions: n instructions.
+        kinds: n kinds: "style", "background", "object", or the name of a procedural edit.
     """
 
     source: Float[Tensor, "n 3 h w"]
@@ -53,25 +53,25 @@ class Pairs:
 
 
 def style_instruction(style: str, words: random.Random) -> str:
-    """Ask for another style."""
+    """A random instruction for another style."""
     return words.choice(STYLE).format(style=style, article=captions.article(style))
 
 
 def background_instruction(color: str, words: random.Random) -> str:
-    """Ask for another background."""
+    """A random instruction for another background."""
     return words.choice(BACKGROUND).format(color=color, article=captions.article(color))
 
 
 def object_instruction(name: str, words: random.Random) -> str:
-    """Ask for another object."""
-    return words.choice(OBJECT).format(thing=captions.with_article(name))
+    """A random instruction for another object."""
+    return words.choice(OBJECT).format(noun=captions.with_article(name))
 
 
 def make_pairs(emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator) -> Pairs:
-    """`size` random pairs, of all kinds in their `SHARES`."""
+    """Make `size` random pairs, of all kinds according to `FRACTIONS`."""
     words = captions.python_rng(rng)
-    kinds = words.choices(list(SHARES), list(SHARES.values()), k=size)
-    counts = {kind: kinds.count(kind) for kind in SHARES}
+    kinds = words.choices(list(FRACTIONS), list(FRACTIONS.values()), k=size)
+    counts = {kind: kinds.count(kind) for kind in FRACTIONS}
     parts = [
         procedural(emoji, photos, count, rng, words)
         if kind == "procedural"
@@ -90,7 +90,7 @@ def make_pairs(emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: 
 def procedural(
     emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator, words: random.Random
 ) -> Pairs:
-    """Any image and a procedural edit of it."""
+    """Pairs of any image and a procedural edit of it."""
     source = images(emoji, photos, size, rng)
     edits = [words.choice(list(EDITS.values())) for _ in range(size)]
     target = source.clone()
@@ -104,7 +104,7 @@ def procedural(
 def images(
     emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator
 ) -> Float[Tensor, "n 3 h w"]:
-    """Sources: single emoji, scenes and photographs in their shares, shuffled."""
+    """Shuffled source images: single emoji, scenes and photographs in their fractions."""
     photographed, scenic = int(PHOTOGRAPHS * size) if len(photos) else 0, int(SCENES * size)
     alone = size - photographed - scenic
     rgba = compose.premultiplied(emoji.rgba[torch.randint(len(emoji), (alone,), generator=rng).numpy()])
@@ -117,12 +117,12 @@ def images(
         chosen = torch.randint(len(photos), (photographed,), generator=rng).numpy()
         photo = photographs.as_images(photos[chosen])
         mirrored = torch.rand(photographed, 1, 1, 1, generator=rng) < 0.5
-        parts.append(compose.recoloured(torch.where(mirrored, photo.flip(-1), photo), 0.2, rng))
+        parts.append(compose.color_jittered(torch.where(mirrored, photo.flip(-1), photo), 0.2, rng))
     return torch.cat(parts)[torch.randperm(size, generator=rng)]
 
 
 def redrawn(emoji: Emoji, kind: str, size: int, rng: torch.Generator, words: random.Random) -> Pairs:
-    """Emoji in another style, on another background, or another emoji in the same style, at the same place."""
+    """Pairs of emoji that differ in style, background or object, depending on `kind`, with the same placement."""
     before = torch.randint(len(emoji), (size,), generator=rng).tolist()
     after, colors = list(before), [color_or_white(words) for _ in before]
     new_colors, texts = list(colors), []
@@ -143,12 +143,12 @@ def redrawn(emoji: Emoji, kind: str, size: int, rng: torch.Generator, words: ran
 
 
 def shown(emoji: Emoji, indices: Sequence[int], colors: Sequence[str | None], seed: int) -> Float[Tensor, "n 3 h w"]:
-    """Emoji on named backgrounds, placed by a seed."""
+    """Emoji on named backgrounds, with the placement drawn from a seed."""
     rng = torch.Generator().manual_seed(seed)
     placed = compose.place_at_random(compose.premultiplied(emoji.rgba[list(indices)]), (0.7, 1.0), 0.1, rng, mirror=0.0)
     return compose.over(placed, compose.named_backgrounds(list(colors)))
 
 
 def color_or_white(words: random.Random) -> str | None:
-    """A background's name, or None for white, as often as any."""
+    """The name of a random background, or None for white with probability 1/2."""
     return words.choice(list(compose.BACKGROUNDS)) if words.random() < 0.5 else None

@@ -1,4 +1,4 @@
-"""How long and how large: ``cpu`` (under three hours on two cores, common concepts) and ``gpu`` (everything)."""
+"""Training presets: "cpu" (common concepts, a few hours on two cores) and "gpu" (all concepts)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from scoredistill.training.loop import Plan
 
 @dataclass(frozen=True)
 class Preset:
-    """Training plans of the three networks and what the text-to-image model learns.
+    """Training plans of the networks, and sizes of their data.
 
     Attributes:
-        common: the text-to-image model learns the concepts of ``common_concepts.txt`` only.
-        variants: images composed, encoded and kept for each emoji before the UNet is trained.
-        pairs: edited images made and encoded before the editor is trained.
+        autoencoder, clip, unet, editor: plans of the stages.
+        common: train the text-to-image model on the concepts of common_concepts.txt only.
+        variants: images per emoji that are composed and encoded before the UNet is trained.
+        pairs: pairs that are made and encoded before the editor is trained.
     """
 
     autoencoder: Plan

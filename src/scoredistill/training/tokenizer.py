@@ -1,6 +1,7 @@
-"""A byte-pair tokenizer of the captions, in the form that ``transformers.CLIPTokenizer`` reads.
+"""A byte-pair tokenizer trained on captions, in the format of `transformers.CLIPTokenizer`.
 
-CLIP's vocabulary: the 256 bytes, the 256 bytes that end a word ("a</w>"), one entry a merge, and the two markers.
+The vocabulary is built like that of CLIP: the 256 bytes, the 256 bytes at the end of a word ("a</w>"), one entry per
+merge, and the start and end tokens.
 """
 
 from __future__ import annotations
@@ -10,22 +11,23 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
+from scoredistill.files import write_text
+
 MAX_LENGTH = 24
-"""Tokens of a prompt, with both markers."""
+"""Tokens per prompt, including the start and end tokens."""
 
 START, END, SUFFIX = "<|startoftext|>", "<|endoftext|>", "</w>"
 WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
-"""CLIP's rule for splitting text into words."""
+"""CLIP's pattern for splitting text into words."""
 
 FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def learn_merges(texts: Iterable[str], merges: int) -> list[tuple[str, str]]:
-    """The most frequent byte pairs of the texts, in order."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-
+    """Learn byte-pair merges from texts, in order of priority."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=SUFFIX))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     split = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
@@ -42,25 +44,23 @@ def learn_merges(texts: Iterable[str], merges: int) -> list[tuple[str, str]]:
 
 
 def train_tokenizer(texts: Iterable[str], folder: Path, merges: int = 2000) -> CLIPTokenizer:
-    """Learn a tokenizer from texts and save it in `folder` for old and new versions of transformers."""
-    from tokenizers import pre_tokenizers
-
+    """Train a tokenizer on texts and save it in `folder`, for old and new versions of transformers."""
     pairs = learn_merges(texts, merges)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *(letter + SUFFIX for letter in alphabet), *("".join(pair) for pair in pairs), START, END]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(pair) for pair in pairs), ""]))
+    write_text(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
+    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *(" ".join(pair) for pair in pairs), ""]))
     markers = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     settings = {"model_max_length": MAX_LENGTH, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings | markers, indent=2))
-    (folder / "special_tokens_map.json").write_text(json.dumps(markers, indent=2))
+    write_text(folder / "tokenizer_config.json", json.dumps(settings | markers, indent=2))
+    write_text(folder / "special_tokens_map.json", json.dumps(markers, indent=2))
     return CLIPTokenizer.from_pretrained(folder)
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Replace the tokenizer files of `target` by those that every version of transformers reads."""
+    """Replace the tokenizer files in `target` by those of `source`, which every version of transformers reads."""
     target.mkdir(parents=True, exist_ok=True)
     (target / "tokenizer.json").unlink(missing_ok=True)
     for name in FILES:

@@ -1,13 +1,14 @@
 """The text-to-image model: a small conditional UNet and its text encoder, trained together on latents.
 
-With  z_t = alpha_t z + sigma_t eps,  the network predicts  v = alpha_t eps - sigma_t z  (Salimans & Ho,
-https://arxiv.org/abs/2202.00512). The noise levels are DDPM's: beta linear from 1e-4 to 0.02; alpha_T is close to 0, so
-that no color leaks into pure noise. Weight:
+With  z_t = alpha_t z + sigma_t eps,  the network predicts  v = alpha_t eps - sigma_t z  (Salimans and Ho 2022,
+https://arxiv.org/abs/2202.00512). Noise levels are those of DDPM, with beta linear from 1e-4 to 0.02; alpha_T is close
+to 0, so that no color leaks into pure noise. The weight of the loss is
 
     w = min(SNR + 1, 5) / (SNR + 1),   SNR = (alpha / sigma)^2,
 
-that is, the clean sample's error counts min(SNR + 1, 5). Min-SNR (Hang et al., https://arxiv.org/abs/2303.09556) has
-SNR in place of SNR + 1; on latents of 16x16 it leaves the noisiest steps, which choose the shape, almost untrained.
+that is, min(SNR + 1, 5) for the error of the clean sample. Min-SNR weighting (Hang et al. 2023,
+https://arxiv.org/abs/2303.09556) has SNR in place of SNR + 1; on 16x16 latents it leaves the noisiest steps, which
+determine the shape, almost untrained.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from scoredistill.training.clip import WIDTH, tokens
 from scoredistill.training.loop import Plan, Run, train
 
 MAX_WEIGHT = 5.0
-EMPTY_CAPTIONS = 0.1
-WHITE_BACKGROUNDS = 0.75
+EMPTY_CAPTIONS = 0.1  # fraction
+WHITE_BACKGROUNDS = 0.75  # fraction
 PROMPTS = (
     "a hamburger",
     "a tulip",
@@ -45,11 +46,11 @@ PROMPTS = (
     "a castle",
     "a red apple",
 )
-"""What sample sheets show."""
+"""Prompts of sample grids."""
 
 
 class TextToImage(nn.Module):
-    """UNet and text encoder, the two networks trained here."""
+    """UNet and text encoder, which are trained together."""
 
     def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
         super().__init__()
@@ -65,12 +66,12 @@ class TextToImage(nn.Module):
 
 @dataclass(frozen=True)
 class Latents:
-    """Encoded images, several of each emoji; the arrays share their first dimension.
+    """Encoded images, several per emoji.
 
     Attributes:
-        latent: ``float32[n, 4, 16, 16]``, scaled to standard deviation 1.
-        index: ``int64[n]``, which emoji it shows.
-        colors: name of each background, None for white.
+        latent: float32 [n, 4, 16, 16], scaled to standard deviation 1.
+        index: int64 [n], index of the emoji.
+        colors: names of the n backgrounds, None for white.
     """
 
     latent: Float[Tensor, "n c h w"]
@@ -82,7 +83,9 @@ def build_unet(widths: tuple[int, ...] = (64, 128, 192), seed: int = 0, channels
     """An untrained UNet for 16x16x4 latents, with attention to the text below the finest resolution.
 
     Args:
-        channels: that it reads: 4, or 8 with a source image beside the latents.
+        widths: channels at each resolution.
+        seed: of the weights.
+        channels: of the input: 4, or 8 with the latents of a source image.
     """
     torch.manual_seed(seed)
     deeper = len(widths) - 1
@@ -98,12 +101,12 @@ def build_unet(widths: tuple[int, ...] = (64, 128, 192), seed: int = 0, channels
         attention_head_dim=tuple(max(1, width // 32) for width in widths),  # in diffusers: the number of heads
         norm_num_groups=8,
     )
-    unet.set_attn_processor(AttnProcessor())  # over so few pixels, faster to train on a CPU than fused attention
+    unet.set_attn_processor(AttnProcessor())  # faster than fused attention when training on so few pixels on a CPU
     return unet
 
 
 def exported(folder: Path) -> TextToImage:
-    """The networks of a pipeline folder, in single precision, to go on with training."""
+    """The networks of a pipeline folder, in single precision, for further training."""
     unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
     unet.set_attn_processor(AttnProcessor())
     text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
@@ -111,7 +114,7 @@ def exported(folder: Path) -> TextToImage:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """The noise levels of training, with the settings of the exported pipeline."""
+    """The scheduler with the noise levels of training and the settings of the exported pipeline."""
     return DDIMScheduler(
         beta_start=1e-4,
         beta_end=0.02,
@@ -120,13 +123,13 @@ def build_scheduler() -> DDIMScheduler:
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=False,
-        steps_offset=1,  # no effect with "trailing"; diffusers asks for it
+        steps_offset=1,  # required by diffusers, without effect for "trailing"
     )
 
 
 @torch.no_grad()
 def encode(emoji: Emoji, autoencoder: AutoencoderKL, variants: int, device: str = "cpu", seed: int = 0) -> Latents:
-    """Compose `variants` images of every emoji (scale, place, background; as drawn, not mirrored) and encode them."""
+    """Compose and encode `variants` images per emoji, of random scale, position and background but not mirrored."""
     rng = torch.Generator().manual_seed(seed)
     words = captions.python_rng(rng)
     index = torch.arange(len(emoji)).repeat_interleave(variants)
@@ -151,10 +154,15 @@ def loss_of(
     rng: torch.Generator,
     beside: Float[Tensor, "b k h w"] | None = None,
 ) -> Float[Tensor, ""]:
-    """The module's weighted error of v; the times of a batch are spread evenly over the schedule.
+    """The weighted error of v; the times of a batch are stratified over the schedule.
 
     Args:
-        beside: what the network sees beside the noisy latents, as further channels (an editor's source image).
+        network: (latents, times, token ids) -> v.
+        z: clean latents.
+        ids: token ids of the captions.
+        alpha_bar: alpha^2 by time.
+        rng: draws times and noise.
+        beside: further input channels, the latents of the source image of an editor.
     """
     n, steps = len(z), len(alpha_bar)
     time = ((torch.arange(n) + torch.rand(n, generator=rng)) / n * steps).long().clamp(max=steps - 1)
@@ -177,7 +185,7 @@ def sample(
     scale: float = 5.0,
     seed: int = 0,
 ) -> Float[Tensor, "b 4 16 16"]:
-    """Latents by DDIM with classifier-free guidance, one for each prompt."""
+    """Sample latents by DDIM with classifier-free guidance, one per prompt."""
     device = next(network.parameters()).device
     scheduler = build_scheduler()
     scheduler.set_timesteps(steps)
@@ -190,13 +198,13 @@ def sample(
     return z
 
 
-def sheet(autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, rows: int = 3) -> Callable[[Any, Path], None]:
-    """Draw `rows` samples of every prompt in `PROMPTS`."""
+def sample_grid(autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, rows: int = 3) -> Callable[[Any, Path], None]:
+    """A function that saves a grid with `rows` samples of every prompt in `PROMPTS`."""
 
     def draw(network: Any, path: Path) -> None:
         z = sample(network, tokenizer, list(PROMPTS) * rows, steps=20)
         image = autoencoder.decode(z / autoencoder.config.scaling_factor).sample / 2 + 0.5
-        compose.sheet(image, len(PROMPTS), labels=PROMPTS * rows).save(path)
+        compose.image_grid(image, len(PROMPTS), labels=PROMPTS * rows).save(path)
 
     return draw
 
@@ -213,12 +221,22 @@ def train_unet(
     device: str = "cpu",
     start: TextToImage | None = None,
 ) -> TextToImage:
-    """Train, or continue, in `folder` on the emoji's training images; returns the averaged networks.
+    """Train the text-to-image model, resuming from the checkpoint in `folder` if there is one.
 
     Args:
-        variants: images encoded of each emoji.
-        often: how often to show a concept; once if it is not named.
-        start: networks to begin with; random ones, and `text_encoder`, by default.
+        emoji: the data set, whose training images are used.
+        autoencoder: encodes the images.
+        text_encoder: initial text encoder.
+        tokenizer: of the captions.
+        plan: duration and rates.
+        folder: of the checkpoint, log and sample grid.
+        variants: encoded images per emoji.
+        often: relative frequency of concepts; 1 by default.
+        device: to train on.
+        start: initial networks; a random UNet and `text_encoder` by default.
+
+    Returns:
+        The moving averages of the networks.
     """
     seen = emoji.train
     autoencoder = autoencoder.to(device).eval()
@@ -236,7 +254,7 @@ def train_unet(
         ids = tokens(tokenizer, texts, padding="max_length").to(device)
         return loss_of(network, data.latent[chosen].to(device), ids, alpha_bar, rng)
 
-    return train(run, loss, sheet(autoencoder, tokenizer), "unet")
+    return train(run, loss, sample_grid(autoencoder, tokenizer), "unet")
 
 
 def describe(emoji: Emoji, index: int, color: str | None, words: captions.random.Random) -> str:

@@ -1,4 +1,4 @@
-"""Video decoding by PyAV: one pass to learn the frame times, then streaming from the nearest earlier key frame."""
+"""Video decoding with PyAV: one pass to find the frame times, then streaming from the nearest earlier key frame."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from scoredistill.media.video.source import RATE, Frame, Video, increase, one_si
 
 
 def open_container(path: Path) -> Video:
+    """Open a video file, decoding it once to find its frames.
+
+    Raises:
+        ValueError: if no frame can be decoded, or the frames have several sizes.
+        MissingExtra: if PyAV is not installed.
+    """
     marks: list[int | None] = []
     keys: list[int] = []
     faults: list[str] = []
@@ -33,12 +39,12 @@ def open_container(path: Path) -> Video:
         last = getattr(frame, "duration", 0) or 0
     if not marks:
         raise ValueError(
-            f"no frame of {path.name} can be decoded: the file is empty or broken, save or download it again"
+            f"no frame of {path.name} can be decoded, because it is empty or corrupt: save or download it again"
         )
     width, height = one_size(sizes, path.name)
     pts = [m for m in marks if m is not None]
     sane = len(pts) == len(marks) and increase(pts)
-    if not sane:  # no times, or times that run backwards: even steps
+    if not sane:  # missing or decreasing times are replaced by a constant frame rate
         times = tuple(i / float(rate or RATE) for i in range(len(marks)))
         read = lambda start, stop: _images(_decoded(path), start)
         return Video(path.name, height, width, times, spans(times), read, path, sound, complete=not faults)
@@ -56,13 +62,13 @@ def _video(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         container = av.open(str(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
-        raise ValueError(f"{path.name} is not a video, or it is broken: save or download it again") from error
+        raise ValueError(f"{path.name} is not a video or is corrupt: save or download it again") from error
     with container:
         streams = [s for s in container.streams.video if not _is_cover(s)]
         if not streams:
-            raise ValueError(f"{path.name} has no video stream, only sound or data: give a file with moving images")
+            raise ValueError(f"{path.name} has no video stream, only sound or data: give a file with video")
         if streams[0].codec_context is None:
-            raise ValueError(f"{path.name} is coded in a way that FFmpeg cannot read: save it as H.264 .mp4")
+            raise ValueError(f"{path.name} has a codec that FFmpeg cannot decode: save it as H.264 .mp4")
         streams[0].thread_type = "AUTO"
         yield container, streams[0]
 
@@ -72,7 +78,7 @@ def _is_cover(stream: Any) -> bool:
 
 
 def _decoded(path: Path, begin: int | None = None, faults: list[str] | None = None) -> Iterator[Any]:
-    """Whole frames in order of presentation, from the key frame at or before `begin` (units of the stream)."""
+    """Intact frames in presentation order, from the key frame at or before `begin` (in units of the stream)."""
     error_type = pyav().error.FFmpegError
     faults = [] if faults is None else faults
     with _video(path) as (container, stream):
@@ -83,12 +89,12 @@ def _decoded(path: Path, begin: int | None = None, faults: list[str] | None = No
         while running:
             try:
                 packet = next(packets, None)
-            except error_type as error:  # the container ends here; its decoder may still hold frames
+            except error_type as error:  # the container ends here, but the decoder may still hold frames
                 faults.append(str(error))
                 packet = None
             running = packet is not None and packet.size > 0
             if packet is not None and packet.is_corrupt:
-                faults.append("a packet is cut off")
+                faults.append("a packet is truncated")
             try:
                 frames = stream.codec_context.decode(packet if running else None)
             except (error_type, EOFError) as error:
@@ -96,13 +102,13 @@ def _decoded(path: Path, begin: int | None = None, faults: list[str] | None = No
                 continue
             for frame in frames:
                 if frame.is_corrupt:
-                    faults.append(f"the frame at {frame.pts} is broken")
+                    faults.append(f"the frame at {frame.pts} is corrupt")
                 else:
                     yield frame
 
 
 def _from_key(path: Path, pts: Sequence[int], keys: Sequence[int], start: int) -> tuple[Iterator[Any], int]:
-    """Decoded frames and how many of them to pass over, so that frame `start` is next."""
+    """Decoded frames, and how many of them to skip so that frame `start` is next."""
     before = bisect_right(keys, start)
     if before and keys[before - 1] > 0:
         key = keys[before - 1]
@@ -120,5 +126,5 @@ def _images(frames: Iterator[Any], skip: int) -> Iterator[Frame]:
 
 
 def _quarters(frame: Any) -> int:
-    """Quarter turns against the time schedule by which the video asks to be shown."""
+    """Counterclockwise quarter turns with which the frame is to be displayed."""
     return round(getattr(frame, "rotation", 0) / 90) % 4

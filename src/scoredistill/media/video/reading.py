@@ -1,4 +1,4 @@
-"""What can be opened as a video, and those that Pillow reads: folders of images and animated images."""
+"""Opening videos of every kind; folders of images and animated images, which Pillow reads, are opened here."""
 
 from __future__ import annotations
 
@@ -14,24 +14,44 @@ from scoredistill.media.images import read_image
 from scoredistill.media.video.decoding import open_container
 from scoredistill.media.video.source import RATE, TIMES, Video, increase, one_size, spans
 
-ANIMATIONS = (".gif", ".webp", ".png", ".apng")  # read by Pillow, which knows how their frames are laid over each other
+ANIMATIONS = (".gif", ".webp", ".png", ".apng")  # read by Pillow, which composites their frames
+ANIMATED = ("GIF", "WEBP", "PNG")  # Pillow formats that can be animated; the pages of other formats are not frames
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".jp2")
 
 
 def open_video(path: str | Path, rate: float | int = RATE) -> Video:
-    """A video (.mp4, .mov, .mkv, .webm, .avi, ...), an animated image (.gif, .webp, .png) or a folder of images.
+    """Open a video file (.mp4, .mov, .mkv, .webm, .avi, ...), an animated image (.gif, .webp, .png) or image folder.
 
-    Images of a folder come in the natural order of their names (frame2 before frame10). Their times are in its
-    times.txt if there is one, as VideoWriter leaves it; otherwise `rate` images are shown per second.
+    Images of a folder are in the natural order of their names (frame2 before frame10). Their times are those of
+    times.txt in the folder, as `VideoWriter` writes it; without that file, `rate` images are shown per second.
 
     Raises:
-        ValueError: nothing there, nothing to see in it, a broken file, or images of several sizes; PyAV is missing.
+        ValueError: if the path does not exist, has no frames, is corrupt, or has frames of several sizes.
+        MissingExtra: if PyAV is needed and not installed.
     """
     path = Path(path)
     if not path.exists():
-        raise ValueError(f"there is no file {path}: check the name and the folder")
+        raise ValueError(f"there is no file {path}: check its name and folder")
     if path.is_dir():
         return _open_folder(path, rate)
     return _open_animation(path) if path.suffix.lower() in ANIMATIONS else open_container(path)
+
+
+def is_video(path: Path) -> bool:
+    """Whether a path is to be read as a video: a folder, an animated image, or a file that is no image to Pillow.
+
+    Raises:
+        ValueError: if there is no such file.
+    """
+    if path.is_dir():
+        return True
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}: check its name and folder")
+    try:
+        with Image.open(path) as image:
+            return image.format in ANIMATED and bool(getattr(image, "is_animated", False))
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return path.suffix.lower() not in IMAGES
 
 
 def _open_folder(path: Path, rate: float | int) -> Video:
@@ -54,7 +74,7 @@ def _size(file: Path) -> tuple[int, int]:
             turned = image.getexif().get(0x0112, 1) >= 5
             return (image.height, image.width) if turned else image.size
     except Exception:
-        return read_image(file).size  # says what is wrong
+        return read_image(file).size  # raises the error that says what is wrong
 
 
 def _listed_times(file: Path, count: int) -> tuple[float, ...] | None:
@@ -65,7 +85,7 @@ def _listed_times(file: Path, count: int) -> tuple[float, ...] | None:
     except ValueError:
         times = ()
     if len(times) != count or not increase(times):
-        raise ValueError(f"{file} should list {count} increasing times in seconds, one per image: mend or delete it")
+        raise ValueError(f"{file} must list {count} increasing times in seconds, one per image: correct or delete it")
     return tuple(t - times[0] for t in times)
 
 
@@ -78,7 +98,7 @@ def _open_animation(path: Path) -> Video:
         stay = float(image.info.get("duration", 0))
         ends.append(ends[-1] + (stay if stay > 10 else 100) / 1000)  # browsers show up to 10 ms as 100 ms
     if len(ends) == 1:
-        read_image(path)  # says what is wrong
+        read_image(path)  # raises the error that says what is wrong
         raise ValueError(f"{path.name} has no frames: save it again")
     width, height = one_size(sizes, path.name)
     frames = lambda start, stop: itertools.islice(_images(path), start, stop)
@@ -87,7 +107,7 @@ def _open_animation(path: Path) -> Video:
 
 
 def _images(path: Path, faults: list[str] | None = None) -> Iterator[Image.Image]:
-    """Frames up to the first that is broken, each gone when the next is asked for."""
+    """Frames up to the first corrupt one; each is valid until the next is read."""
     try:
         with Image.open(path) as image:
             for i in itertools.count():
@@ -96,27 +116,6 @@ def _images(path: Path, faults: list[str] | None = None) -> Iterator[Image.Image
                 yield image
     except EOFError:
         return
-    except Exception as error:  # Pillow raises errors of many kinds on broken files
+    except Exception as error:  # Pillow raises errors of many kinds on corrupt files
         if faults is not None:
             faults.append(str(error))
-
-
-IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".jp2"}
-VIDEOS = ("GIF", "WEBP", "PNG")  # formats of Pillow that can move; pages of others are no frames
-
-
-def is_video(path: Path) -> bool:
-    """Whether to edit frames: a folder, an animated image, or a file that Pillow does not know as an image.
-
-    Raises:
-        ValueError: there is no such file.
-    """
-    if path.is_dir():
-        return True
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}: check the name and the folder")
-    try:
-        with Image.open(path) as image:
-            return image.format in VIDEOS and bool(getattr(image, "is_animated", False))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return path.suffix.lower() not in IMAGES

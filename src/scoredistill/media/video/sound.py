@@ -1,4 +1,4 @@
-"""The sound of a written video: audio streams of another one, in step with the images."""
+"""Audio of a written video: the audio streams of another video, interleaved with the frames."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from scoredistill.media.video.source import Video, pyav, spans
 
 
 def stretch(video: Video, times: Sequence[float | int]) -> Video:
-    """The part of a video that `times` cover: its `origin` and `times` bound the sound; inf: to the end."""
+    """The part of a video covered by `times`: its `origin` and `times` bound the sound, up to inf for the end."""
     end = math.inf if times[-1] >= video.times[-1] else spans(times)
     return replace(video, origin=video.origin + times[0], times=(times[0] - video.times[0], end - times[0]))
 
 
 class Sound:
-    """The audio streams of a video, shifted to its first frame and passed on up to a given time."""
+    """The audio streams of a video, shifted to start at its first frame, and written up to a given time.
+
+    Args:
+        video: whose `origin` and `times` bound the sound, see `stretch`.
+        out: the container to write to.
+        copied: codecs that are copied into it without coding.
+        otherwise: codec with which streams of other codecs are coded again.
+    """
 
     def __init__(self, video: Video, out: Any, copied: Sequence[str], otherwise: str) -> None:
         av = pyav()
@@ -37,12 +44,13 @@ class Sound:
         self.next = next(self.packets, None)
 
     def until(self, seconds: float) -> None:
+        """Write the packets up to a time of the written video."""
         while self.next is not None and self.next[0] <= seconds:
             self.out.mux(self.next[1])
             self.next = next(self.packets, None)
 
     def _run(self) -> Iterator[tuple[float, Any]]:
-        """(seconds on the time schedule of the written video, packets)"""
+        """Pairs of the time in the written video, in seconds, and packets."""
         for packet in self.source.demux(list(self.source.streams.audio)):
             target, copied = self.targets[packet.stream.index], self.copied[packet.stream.index]
             if copied and packet.pts is not None:
@@ -68,7 +76,7 @@ class Sound:
 
 
 def _cut(sound: Any, time: float, begin: float, end: float) -> Any:
-    """The samples of an audio frame from `begin` up to `end`, on a time schedule where it starts at `time`; or None."""
+    """The samples of an audio frame, which starts at `time`, between `begin` and `end`; None if there are none."""
     rate, n = sound.sample_rate, sound.samples
     first, last = (round(min(max((at - time) * rate, 0), n)) for at in (begin, end))
     if (first, last) == (0, n) or first == last:

@@ -1,4 +1,4 @@
-"""What a video is, whatever it was read from, and what reading and writing have in common."""
+"""The `Video` type, independent of its source, and helpers shared by reading and writing."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from scoredistill.media.images import read_image
+from scoredistill.optional import require
 
 Frame = UInt8[np.ndarray, "h w 3"]
-TIMES = "times.txt"  # in a folder of frames: one time per line, seconds
-RATE = 24.0  # frames per second where nothing else is known
+TIMES = "times.txt"  # in a folder of frames: one time in seconds per line
+RATE = 24.0  # default frames per second
 
 
 @dataclass(frozen=True)
 class Video:
-    """Frames in order, which can be iterated again and again.
+    """A video whose frames can be streamed repeatedly.
 
     Attributes:
         name: of the file or folder.
-        height, width: pixels as seen, that is after the rotation that phones note in a video.
-        times: seconds at which each frame appears, strictly increasing from 0.
-        duration: seconds, up to the end of the last frame.
-        path: of a video with its sound; None for frames in memory.
+        height, width: in pixels as displayed, after the rotation that phones store in a video.
+        times: presentation time of each frame in seconds, strictly increasing from 0.
+        duration: in seconds, to the end of the last frame.
+        read: (start, stop) -> iterator over the frames from start on; use `frames`.
+        path: of the video file; None for frames in memory and folders.
         sound: whether the file has sound.
-        origin: the first frame's time on the timeline of the file, which is that of its sound; seconds.
-        complete: whether everything in the file could be decoded.
+        origin: time in seconds of the first frame on the timeline of the file, which is that of its sound.
+        complete: whether the whole file could be decoded.
     """
 
     name: str
@@ -49,17 +51,17 @@ class Video:
 
     @property
     def rate(self) -> float:
-        """Frames per second on average."""
+        """Average number of frames per second."""
         return len(self.times) / self.duration
 
     def __len__(self) -> int:
         return len(self.times)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
-        """Frames start, start + 1, ..., stop - 1 in order, one at a time; start and stop count as in a slice.
+        """Iterate over the frames of a slice [start:stop], one at a time.
 
         Raises:
-            ValueError: a frame cannot be read, or the file has changed since it was opened.
+            ValueError: if a frame cannot be read, or the file has changed since it was opened.
         """
         start, stop, _ = slice(start, stop).indices(len(self))
         count = 0
@@ -72,13 +74,13 @@ class Video:
 
     @staticmethod
     def of(frames: Sequence[Image.Image], rate: float | int = RATE, name: str = "frames") -> Video:
-        """Images in memory, `rate` of them per second.
+        """A video of images in memory, with `rate` frames per second.
 
         Raises:
-            ValueError: no image, images of several sizes, or a rate that is not positive and finite.
+            ValueError: if there is no image, sizes differ, or the rate is not positive and finite.
         """
         if not (rate > 0 and math.isfinite(rate)):
-            raise ValueError(f"expected a positive rate, got {rate}")
+            raise ValueError(f"expected a positive and finite rate, got {rate}")
         images = [read_image(frame) for frame in frames]
         width, height = one_size({p.size: i for i, p in reversed(list(enumerate(images)))}, name)
         times = tuple(i / rate for i in range(len(images)))
@@ -87,30 +89,36 @@ class Video:
 
 
 def pyav() -> ModuleType:
-    try:
-        import av
-    except ImportError as error:
-        raise ValueError("reading videos needs PyAV: pip install 'scoredistill[video]'") from error
-    return av
+    """PyAV, which reads and writes video files.
+
+    Raises:
+        MissingExtra: if it is not installed.
+    """
+    return require("av", "video", "reading and writing videos")
 
 
 def one_size(sizes: dict[tuple[int, int], Any], name: str) -> tuple[int, int]:
-    """The only (width, height) among them; `sizes` tells where each was met first."""
+    """The only (width, height) in `sizes`, which maps each size to the frame where it first occurs.
+
+    Raises:
+        ValueError: if there are none or several.
+    """
     if not sizes:
         raise ValueError(f"{name} has no frames: give at least one image")
     if len(sizes) > 1:
         (first, _), (other, where) = sorted(sizes.items(), key=lambda item: str(item[1]))[:2]
         raise ValueError(
-            f"frames of one video have one size, but {name} has {first} and, at {where}, {other}: resize them"
+            f"frames of a video must have one size, but {name} has {first} and, at {where}, {other}: resize them"
         )
     return next(iter(sizes))
 
 
 def spans(times: Sequence[float | int], last: float | int | None = None) -> float:
-    """Duration; a last frame of unknown length stays for the median of the others."""
+    """Duration in seconds; a last frame of unknown duration lasts for the median of the others."""
     gaps = np.diff(times)
     return float(times[-1]) + (last or (float(np.median(gaps)) if len(gaps) else 1 / RATE))
 
 
 def increase(times: Sequence[float | int]) -> bool:
+    """Whether times are finite and strictly increasing."""
     return all(map(math.isfinite, times)) and all(a < b for a, b in itertools.pairwise(times))

@@ -1,4 +1,4 @@
-"""Videos written as their frames come: videos by PyAV, GIFs, and folders of images."""
+"""Writing videos frame by frame: video files and GIFs with PyAV, and folders of images."""
 
 from __future__ import annotations
 
@@ -19,37 +19,43 @@ from PIL import Image
 from scoredistill.media.video.sound import Sound, stretch
 from scoredistill.media.video.source import TIMES, Video, increase, pyav, spans
 
-TICKS = 90_000  # per second in written videos; a GIF has 100
-SHORTEST = 2  # hundredths of a second that a browser shows one image of a GIF
-Coding = tuple[str, dict[str, str], tuple[str, ...], str]  # of images, with options; of sound: copied, else coded as
+TICKS = 90_000  # time units per second of video files; a GIF has 100
+SHORTEST = 2  # shortest duration of a GIF frame that browsers respect, in hundredths of a second
+Coding = tuple[str, dict[str, str], tuple[str, ...], str]
+"""Video codec, its options, audio codecs that are copied, and the codec for other audio."""
 VIDEOS: dict[str, Coding] = {
     ".mp4": ("libx264", {"crf": "18"}, ("aac", "mp3", "opus", "flac", "alac", "ac3", "eac3"), "aac"),
     ".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0", "cpu-used": "4", "row-mt": "1"}, ("opus", "vorbis"), "libopus"),
     # Where a palette equals that of the first frame, FFmpeg would compare its indices with those of another palette.
     ".gif": ("gif", {"gifflags": "-offsetting-transdiff"}, (), ""),
 }
-BT709, LIMITED = 1, 1  # as FFmpeg numbers matrix, primaries and transfer, and the range
+BT709, LIMITED = 1, 1  # FFmpeg's numbers of the color space and the range
 
 
 class VideoWriter:
-    """Writes frames as they come: `with VideoWriter(path, h, w, times=video.times) as out: out.write(frame)`.
+    """Context manager that writes a video frame by frame.
 
-    The suffix says what is written: .mp4 (H.264), .webm (VP9), .gif, or without one a folder of 000000.png, ... and
+        with VideoWriter(path, height, width, times=video.times) as out:
+            out.write(frame)
+
+    The suffix gives the format: .mp4 (H.264), .webm (VP9), .gif, or, without a suffix, a folder of 000000.png, ... and
     times.txt. Each frame keeps its time; the first is shown at 0. An odd side of an .mp4 or .webm is padded by one
-    repeated row or column. A GIF counts in hundredths of a second, has 256 colors per frame and leaves out frames that
-    follow sooner than 0.02 s; it and a folder have no sound. Nothing is at `path` before the video is whole;
-    a run that is killed leaves a hidden folder .draft-... beside it.
+    replicated row or column. A GIF has times in hundredths of a second and 256 colors per frame, and skips frames that
+    follow within 0.02 s; GIFs and folders have no sound. The video appears at `path` only when it is complete; a killed
+    process leaves a hidden folder .draft-... beside it.
 
     Args:
-        height, width: pixels of the frames to come.
-        times: seconds, strictly increasing, one per frame.
-        sound_from: a video whose audio streams all come along, as they are where the file can hold them, otherwise
-            coded again. If `times` are a stretch of the times of that video, it is the sound of that stretch.
-        duration: seconds from the first time to the end of the last frame; without it, that stays for the median time.
+        path: of the file or folder.
+        height, width: of the frames in pixels.
+        times: in seconds, strictly increasing, one per frame.
+        sound_from: a video whose audio streams are included, copied if the format can hold them and coded again
+            otherwise. If `times` are a part of the times of that video, it is the sound of that part.
+        duration: in seconds, from the first time to the end of the last frame; by default the last frame lasts for the
+            median of the others.
 
     Raises:
-        ValueError: a suffix that cannot be written, times that do not increase, a folder in use; frames of another size
-            or number than announced; a full disk.
+        ValueError: if the suffix is unknown, times do not increase, the folder is in use, frames have another size or
+            number than announced, or the disk is full.
     """
 
     def __init__(
@@ -67,13 +73,13 @@ class VideoWriter:
         if not self.times or height < 1 or width < 1:
             raise ValueError(f"expected frames and pixels, got {len(self.times)} times and {width} x {height} pixels")
         if not increase(self.times):
-            raise ValueError("the times of the frames must be finite and increase strictly")
+            raise ValueError("times of frames must be finite and strictly increasing")
         if self.path.suffix.lower() not in ("", *VIDEOS):
             raise ValueError(
-                f"cannot write {self.path.suffix}: name a file {', '.join(VIDEOS)}, or a folder without suffix"
+                f"cannot write {self.path.suffix}: use {', '.join(VIDEOS)}, or a folder name without a suffix"
             )
         if self.path.is_dir() and (self.path.suffix or any(self.path.iterdir())):
-            raise ValueError(f"{self.path} is a folder that is already there: choose a new name")
+            raise ValueError(f"{self.path} is a folder that already exists: choose a new name")
         self.duration = max(float(duration), self.times[-1]) if duration else spans(self.times)
         self.sound = stretch(sound_from, times) if sound_from is not None and sound_from.sound else None
         self.count = 0
@@ -97,7 +103,7 @@ class VideoWriter:
                 f"expected a uint8 frame [{self.height}, {self.width}, 3], got {frame.dtype} {list(frame.shape)}"
             )
         if self.count == len(self.times):
-            raise ValueError(f"more frames than the {len(self.times)} times")
+            raise ValueError(f"more frames than the {len(self.times)} times: write one frame per time")
         with self._told():
             self.sink.write(np.ascontiguousarray(frame), self.count)
         self.count += 1
@@ -118,7 +124,7 @@ class VideoWriter:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Errors of the disk and of the encoder in one sentence."""
+        """Turn errors of the disk and of the encoder into a ValueError of one sentence."""
         try:
             yield
         except OSError as error:
@@ -127,12 +133,14 @@ class VideoWriter:
             raise ValueError(f"cannot write {self.path}: {error.strerror or error}; {advice} and try again") from error
         except Exception as error:
             if type(error).__module__.startswith("av."):
-                raise ValueError(f"cannot write {self.path}: the encoder says {error}; try another suffix") from error
+                raise ValueError(
+                    f"cannot write {self.path}: the encoder failed ({error}); try another suffix"
+                ) from error
             raise
 
 
 class _Folder:
-    """Numbered images and the list of their times."""
+    """Writes numbered images and the list of their times."""
 
     def __init__(self, writer: VideoWriter) -> None:
         self.folder = writer.draft / writer.path.name
@@ -150,7 +158,7 @@ class _Folder:
 
 
 class _Video:
-    """One file by PyAV: images at their ticks, and sound in step with them."""
+    """Writes one file with PyAV: frames at their times, interleaved with sound."""
 
     def __init__(self, writer: VideoWriter) -> None:
         av, suffix = pyav(), writer.path.suffix.lower()
@@ -206,7 +214,7 @@ class _Video:
 
 
 def _spaced(ticks: Sequence[int], apart: int) -> frozenset[int]:
-    """Indices of frames that follow the last one kept by at least `apart`."""
+    """Indices of frames that follow the last kept one by at least `apart` ticks."""
     kept = [0]
     for i, tick in enumerate(ticks):
         if tick - ticks[kept[-1]] >= apart:
@@ -220,7 +228,7 @@ def _in_yuv(frame: np.ndarray) -> Any:
 
 
 def _paletted(frame: np.ndarray) -> Any:
-    """256 colors of its own for each image, by median cut, with the errors diffused as by Floyd and Steinberg."""
+    """A frame in 256 colors of its own, by median cut, with Floyd-Steinberg dithering."""
     image = Image.fromarray(frame)
     palette_of = image.quantize(256, Image.Quantize.MEDIANCUT)
     dithered = image.quantize(palette=palette_of, dither=Image.Dither.FLOYDSTEINBERG)

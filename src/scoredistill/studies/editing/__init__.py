@@ -1,1 +1,1 @@
-"""The study of edits: CSD-Edit and its alternatives on images and videos whose true edit is known."""
+"""The editing study: CSD-Edit and its alternatives on images and videos whose reference edit is known."""

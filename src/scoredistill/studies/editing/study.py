@@ -1,334 +1,122 @@
-"""The study: what is asked for, the jobs that answer it, and the results that come of them."""
+"""The editing study: the jobs, and how their results are gathered."""
 
-from __future__ import annotations
-
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import date
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
-from PIL import Image
-
-from scoredistill import __version__
-from scoredistill.datasets import packaged_media as data
-from scoredistill.datasets.procedural_edits import EDITS
+from scoredistill.files import slug
 from scoredistill.media.images import grid
 from scoredistill.studies.editing import jobs
-from scoredistill.studies.editing.jobs import Case, World
+from scoredistill.studies.editing.claims import REFERENCES
+from scoredistill.studies.editing.jobs import Case
 from scoredistill.studies.editing.report import report
-from scoredistill.studies.editing.tables import markdown
-from scoredistill.studies.harness.jobs import Job, Parts, write_json
-from scoredistill.studies.harness.setting import slug
-from scoredistill.studies.harness.statistics import averaged
+from scoredistill.studies.editing.setting import METHODS, VIDEO_METHODS, Key, Setting, main_cases
+from scoredistill.studies.editing.sweeps import Series, all_series, image_sweeps, tradeoff, video_sweeps
+from scoredistill.studies.editing.tables import tables
+from scoredistill.studies.harness.jobs import Job, StudyDirectory
+from scoredistill.studies.harness.report import image_or_blank
+from scoredistill.studies.harness.setting import check_editor
+from scoredistill.studies.harness.statistics import Measurements, differences, mean_and_std
+from scoredistill.studies.harness.study import Study
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
-from scoredistill.tasks.run_directory import command_line
 from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
-INSTRUCTIONS = ("make it night", "make it snowy", "turn it into a pencil sketch", "make it green")
-QUICK_IMAGES, QUICK_INSTRUCTIONS, QUICK_CLIPS = ("venice", "cat"), INSTRUCTIONS[:2], ("bikes",)
-METHODS = ("csd", "csd_full", "csd_paper", "uncoupled", "random_noise", "crops", "windows")
-VIDEO_METHODS = ("csd", "common_noise", "uncoupled", "random_noise", "windows", "per_frame")
-QUICK_METHODS, QUICK_VIDEO_METHODS = ("csd", "uncoupled", "crops", "windows"), ("csd", "uncoupled", "per_frame")
-TEXT_SCALES = (1.0, 1.5, 3.0)
-TRADED = dict.fromkeys(("csd", "uncoupled", "random_noise", "crops", "windows"), TEXT_SCALES)
-TRADED["csd_paper"] = (1.0, 3.0, 7.5)  # whose own scale is 7.5
-FEW = 2  # instructions of the trade-off and the sweeps
-KERNEL_SCALES = (0.5, 1.0, 2.0, 8.0)
-PARTICLES = (2, 4, 16)
-FLOWS = (0, 1, 2, 4)
-REFERENCES = ("source", "truth")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What to measure.
-
-    Args:
-        prior: name or folder of the editor.
-        images: names of `data.IMAGES`; all by default.
-        clips: names of `data.CLIPS`; all by default.
-        instructions: first instructions of exact edits of `EDITS`.
-        methods: of `EDIT_RECIPES`; all by default, and then with trade-off and sweeps.
-        seeds: runs of the main tables.
-        quick: a small version of the whole.
-    """
-
-    prior: str = "emoji-edit"
-    images: tuple[str, ...] = ()
-    clips: tuple[str, ...] = ()
-    instructions: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
-    seeds: int = 1
-    quick: bool = False
-
-    def complete(self) -> Setting:
-        """The same with every default filled in.
-
-        Raises:
-            ValueError: for what does not exist, in one sentence.
-        """
-        quick = self.quick
-        full = replace(
-            self,
-            images=self.images or (QUICK_IMAGES if quick else tuple(data.IMAGES)),
-            clips=self.clips or (QUICK_CLIPS if quick else tuple(data.CLIPS)),
-            instructions=self.instructions or (QUICK_INSTRUCTIONS if quick else INSTRUCTIONS),
-        )
-        exact = [edit.instructions[0] for edit in EDITS.values() if edit.exact]
-        for what, given, known in (
-            ("image", full.images, data.IMAGES),
-            ("clip", full.clips, data.CLIPS),
-            ("instruction", full.instructions, exact),
-            ("method", full.methods, EDIT_RECIPES),
-        ):
-            if unknown := [name for name in given if name not in known]:
-                raise ValueError(f"unknown {what} {', '.join(unknown)}: use any of {', '.join(known)}")
-            if len(set(given)) < len(given):
-                raise ValueError(f"a {what} is named twice: give each once")
-        if full.seeds < 1:
-            raise ValueError(f"seeds must be at least 1, not {full.seeds}")
-        for name in full.images:
-            data.path_of(*data.IMAGES[name])
-        for name in full.clips:
-            data.path_of(*data.CLIPS[name][:2])
-        return full
-
-    @property
-    def world(self) -> World:
-        """What all jobs share."""
-        frames, sweeps = (8, 4) if self.quick else (8, 6)
-        return World(self.prior, 128, 64 if self.quick else 96, frames, sweeps, sweeps)
-
-    @property
-    def whole(self) -> bool:
-        """Whether trade-off and sweeps are asked for: unless methods are chosen or it is quick."""
-        return not self.quick and not self.methods
-
-    def chosen(self, video: bool) -> tuple[str, ...]:
-        """Methods for images or videos."""
-        usual = VIDEO_METHODS if video else METHODS
-        if self.quick and not self.methods:
-            return QUICK_VIDEO_METHODS if video else QUICK_METHODS
-        return tuple(m for m in self.methods if m in (VIDEO_RECIPES if video else EDIT_RECIPES)) or usual
-
-
-Series = dict[str, list[tuple[dict[str, Any], list[Case]]]]  # name -> points: what is varied, and its cases
-
-
-def main_cases(setting: Setting, video: bool) -> dict[str, list[Case]]:
-    """The cases of each method, in the order of subjects and instructions; the references have one seed."""
-    subjects = setting.clips if video else setting.images
-    made = {}
-    for method in (*REFERENCES, *setting.chosen(video)):
-        seeds = 1 if method in REFERENCES else setting.seeds
-        made[method] = [
-            Case(method, s, text, seed=k) for s in subjects for text in setting.instructions for k in range(seeds)
-        ]
-    return made
-
-
-def traded(setting: Setting) -> Series:
-    """Each method at several text scales."""
-    few = [(s, text) for s in setting.images for text in setting.instructions[:FEW]]
-    return {
-        m: [({"text_scale": scale}, [Case(m, s, text, scale) for s, text in few]) for scale in scales]
-        for m, scales in TRADED.items()
-    }
-
-
-def swept(setting: Setting) -> tuple[Series, Series]:
-    """Sweeps over images and over videos."""
-    few = [(s, text) for s in setting.images for text in setting.instructions[:FEW]]
-    videos = [(s, text) for s in setting.clips for text in setting.instructions[:FEW]]
-
-    def points(
-        method: str, name: str, values: Iterable[Any], pairs: Sequence[tuple[str, str]], **fixed: Any
-    ) -> list[tuple[dict[str, Any], list[Case]]]:
-        """One setting varied; where it is the method's own, the runs are those of the main table."""
-        recipe = (VIDEO_RECIPES if pairs is videos else EDIT_RECIPES)[method]
-        made = []
-        for v in values:
-            settings = {**fixed, **({} if v == getattr(recipe, name) else {name: v})}
-            cases = [Case(method, s, text, settings=tuple(settings.items())) for s, text in pairs]
-            made.append(({"value": v, "label": str(v)}, cases))
-        return made
-
-    apart = {"stride": 1.0}
-    stills: Series = {
-        "kernel scale": points("csd", "kernel", KERNEL_SCALES, few),
-        "kernel scale, whole scores": points("csd_full", "kernel", KERNEL_SCALES, few),
-        "kernel": [
-            ({"value": 0, "label": "RBF"}, [Case("csd", s, text) for s, text in few]),
-            ({"value": 1, "label": "inverse multiquadric"}, [Case("csd", s, text, kernel="imq") for s, text in few]),
-        ],
-        "four windows a step, side by side": [
-            (
-                {"value": k, "label": m},
-                [Case(m, s, text, settings=(("stride", 1.0), ("particles", 4))) for s, text in few],
-            )
-            for k, m in enumerate(("uncoupled", "csd", "csd_full"))
-        ],
-        "particles": points("csd", "particles", PARTICLES, few, **apart),
-    }
-    moving: Series = {
-        "video kernel scale": points("csd", "kernel", KERNEL_SCALES, videos),
-        "flow": points("csd", "flow", FLOWS, videos),
-    }
-    return stills, moving
+PARTS = {"images": False, "videos": True}  # name in results.json -> whether the subjects are clips
+KINDS = {"": "natural", "_equal_update": "equal"}  # end of a key of results.json -> what is measured
+PREVIEWED = 4  # images
 
 
 def plan(setting: Setting) -> list[Job]:
-    """All jobs: the main tables first, clips among images, then trade-off and sweeps."""
-    world = setting.world
-    stills, videos = main_cases(setting, video=False), main_cases(setting, video=True)
-    todo = [(case, False) for cases in stills.values() for case in cases]
-    todo += [(case, True) for cases in videos.values() for case in cases]
-    if setting.whole:
-        still, moving = swept(setting)
-        for series, video in ((traded(setting), False), (still, False), (moving, True)):
-            todo += [(case, video) for line in series.values() for _, cases in line for case in cases]
-    made = {
-        part_of(case, video): Job(
-            part_of(case, video), partial(jobs.video if video else jobs.image, world, case), _cost(case, video)
-        )
-        for case, video in todo
-    }
-    return list(made.values())
+    """All jobs: the main tables first, images before clips, then trade-off and sweeps."""
+    tables = [each for video in PARTS.values() for each in main_cases(setting, video).values()]
+    points = [point.cases for series in all_series(setting) for line in series.values() for point in line]
+    cases = {case.part: case for each in (*tables, *points) for case in each.values()}
+    return [_job(setting, case) for case in cases.values()]
 
 
-def part_of(case: Case, video: bool) -> str:
-    """Name of a case's part."""
-    return f"{'video' if video else 'image'}-{case.name}"
+def _job(setting: Setting, case: Case) -> Job:
+    edit = (3.0 if case.video else 1.0) * (1 + 0.5 * (case.text_scale != 1))
+    function = jobs.video if case.video else jobs.image
+    return Job(case.part, partial(function, setting.setup, case), 0.2 if case.method in REFERENCES else edit)
 
 
-def _cost(case: Case, video: bool) -> float:
-    return 0.2 if case.method in REFERENCES else (3.0 if video else 1.0) * (1 + 0.5 * (case.text_scale != 1))
+Found = Mapping[str, Mapping[str, Any]]  # name of a job -> what it measured
 
 
-def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) -> Path:
-    """Run the study and write results.json, tables.md, report.html and the images.
-
-    Args:
-        out: folder; what is finished there already, of the same world, is kept.
-        workers: processes; each computes with one thread.
-
-    Returns:
-        The report.
-
-    Raises:
-        ValueError: for impossible settings, or if `out` cannot be used, before any work.
-    """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
-    setting = setting.complete()
-    if not jobs.loaded(setting.prior).editor:
-        raise ValueError(f"{setting.prior} follows no instructions about an image: use an editor such as emoji-edit")
-    parts = Parts(out, {"world": asdict(setting.world)})
-    failed = parts.measure(plan(setting), workers, progress, after=lambda name: _preview(setting, parts))
-    results = gather(setting, parts, failed)
-    write_json(out / "results.json", results)
-    (out / "tables.md").write_text(markdown(results))
-    return report(results, out)
-
-
-def gather(setting: Setting, parts: Parts, failed: Mapping[str, str]) -> dict[str, Any]:
+def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
     """All results as one dictionary."""
-    read = parts.read()
-    stills, videos = main_cases(setting, video=False), main_cases(setting, video=True)
-    table = lambda cases, video, kind: {
-        method: line for method, each in cases.items() if (line := averaged(_found(read, each, video, kind)))
-    }
-    against = lambda cases, video, kind: {
-        method: _differences(read, cases["csd"], each, video, kind)
-        for method, each in cases.items()
-        if "csd" in cases and method not in ("csd", *REFERENCES)
-    }
-    results: dict[str, Any] = {
-        "setting": {**asdict(setting), **asdict(setting.world)},
-        "command": command_line(),
-        "date": str(date.today()),
-        "version": __version__,
-        "seconds": round(parts.seconds, 1),
-        "failed": dict(failed),
-        "images": table(stills, False, "natural"),
-        "videos": table(videos, True, "natural"),
-        "images_equal_update": table(stills, False, "equal"),
-        "videos_equal_update": table(videos, True, "equal"),
-        "paired": {"images": against(stills, False, "natural"), "videos": against(videos, True, "natural")},
-        "paired_equal_update": {"images": against(stills, False, "equal"), "videos": against(videos, True, "equal")},
-        "by_instruction": _by_instruction(read, stills),
-        "says": {
-            m: (VIDEO_RECIPES if m not in METHODS else EDIT_RECIPES)[m].says
-            for m in dict.fromkeys((*METHODS, *VIDEO_METHODS))
-        },
-    }
+    read = directory.results()
+    cases = {part: main_cases(setting, video) for part, video in PARTS.items()}
+    results: dict[str, Any] = {"setting": {**asdict(setting), **asdict(setting.setup)}}
+    for end, kind in KINDS.items():
+        for part, methods in cases.items():
+            measured = {m: measurements(read, each, kind) for m, each in methods.items()}
+            results[f"{part}{end}"] = {m: mean_and_std(list(each.values())) for m, each in measured.items() if each}
+            results.setdefault(f"paired{end}", {})[part] = _against_csd(measured)
+    results["by_instruction"] = {text: _by_method(read, cases["images"], text) for text in setting.instructions}
+    every = dict.fromkeys((*METHODS, *VIDEO_METHODS))
+    results["descriptions"] = {m: (EDIT_RECIPES if m in METHODS else VIDEO_RECIPES)[m].says for m in every}
     if setting.whole:
-        still, moving = swept(setting)
-        results["tradeoff"] = _series(read, traded(setting), False)
-        results["sweeps"] = {**_series(read, still, False), **_series(read, moving, True)}
-        results["paired"]["sweeps"] = {  # of the last point to the first
-            name: _differences(read, line[-1][1], line[0][1], video, "natural")
-            for series, video in ((still, False), (moving, True))
-            for name, line in series.items()
+        sweeps = {**image_sweeps(setting), **video_sweeps(setting)}
+        results["tradeoff"], results["sweeps"] = _series(read, tradeoff(setting)), _series(read, sweeps)
+        results["paired"]["sweeps"] = {  # the last point minus the first
+            name: differences(*(measurements(read, point.cases) for point in (line[-1], line[0])))
+            for name, line in sweeps.items()
         }
     return results
 
 
-def _found(read: Mapping[str, Any], cases: Sequence[Case], video: bool, kind: str) -> list[dict[str, float]]:
-    parts = [read[name] for case in cases if (name := part_of(case, video)) in read]
-    return [figures for part in parts if (figures := jobs.measured(part, kind))]
+def measurements(read: Found, cases: Mapping[Key, Case], kind: str = "natural") -> dict[Key, Measurements]:
+    """case -> metrics, of the cases that are finished."""
+    return {key: jobs.metrics_of(read[case.part], kind) for key, case in cases.items() if case.part in read}
 
 
-def _differences(
-    read: Mapping[str, Any], ours: Sequence[Case], theirs: Sequence[Case], video: bool, kind: str
-) -> dict[str, dict[str, float]]:
-    """csd minus a method on the same subject and instruction; std is the standard error of the mean."""
-    rows = []
-    for a, b in zip(ours, theirs, strict=True):
-        one, other = read.get(part_of(a, video)), read.get(part_of(b, video))
-        if one and other:
-            x, y = jobs.measured(one, kind) or {}, jobs.measured(other, kind) or {}
-            rows.append({name: x[name] - y[name] for name in x if name in y})
-    n = {name: sum(name in row for row in rows) for name in averaged(rows)}
-    return {
-        name: {"mean": v["mean"], "std": v["std"] / math.sqrt(n[name]), "n": n[name]}
-        for name, v in averaged(rows).items()
+def _against_csd(measured: Mapping[str, Mapping[Key, Measurements]]) -> dict[str, Any]:
+    """method -> metric -> csd minus the method on the same subject, instruction and seed."""
+    others = [m for m in measured if m not in ("csd", *REFERENCES)] if "csd" in measured else []
+    return {m: differences(measured["csd"], measured[m]) for m in others}
+
+
+def _by_method(read: Found, methods: Mapping[str, Mapping[Key, Case]], text: str) -> dict[str, Any]:
+    """method -> metric -> mean and deviation of one instruction."""
+    chosen = {m: {key: case for key, case in each.items() if key[1] == text} for m, each in methods.items()}
+    return {m: mean_and_std(list(measurements(read, each).values())) for m, each in chosen.items()}
+
+
+def _series(read: Found, series: Series) -> dict[str, Any]:
+    """name -> points with their metrics, of those that have any finished case."""
+    made = {
+        name: [
+            {**point.value, **mean_and_std(list(found.values()))}
+            for point in line
+            if (found := measurements(read, point.cases))
+        ]
+        for name, line in series.items()
     }
-
-
-def _by_instruction(read: Mapping[str, Any], cases: Mapping[str, Sequence[Case]]) -> dict[str, Any]:
-    texts = dict.fromkeys(case.instruction for each in cases.values() for case in each)
-    return {
-        text: {
-            m: averaged(_found(read, [c for c in each if c.instruction == text], False, "natural"))
-            for m, each in cases.items()
-        }
-        for text in texts
-    }
-
-
-def _series(read: Mapping[str, Any], series: Series, video: bool) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for name, line in series.items():
-        points = [{**what, **averaged(_found(read, cases, video, "natural"))} for what, cases in line]
-        made[name] = [p for p in points if "truth_psnr" in p]
     return {name: line for name, line in made.items() if line}
 
 
-def _preview(setting: Setting, parts: Parts) -> None:
-    """What is finished of the images, as an image grid: preview.png."""
-    text = setting.instructions[0]
-    rows = ("source", "truth", *setting.chosen(video=False))
-    shown, labels = [], []
-    for method in rows:
-        for name in setting.images[:4]:
-            file = f"source-{name}.png" if method == "source" else f"{method}-{name}-{slug(text)}.png"
-            if (path := parts.images / file).is_file():
-                with Image.open(path) as image:
-                    shown.append(image.convert("RGB"))
-                labels.append(method)
-    if shown:
-        grid(shown, columns=min(4, len(setting.images)), labels=labels).save(parts.out / "preview.png")
+def preview(setting: Setting, directory: StudyDirectory) -> None:
+    """Write preview.png: the finished images of the first instruction, a row per method."""
+    text = slug(setting.instructions[0])
+    names = setting.images[:PREVIEWED]
+    files = [("source", directory.images / f"source-{name}.png") for name in names]
+    methods = ("truth", *setting.chosen(video=False))
+    files += chain.from_iterable([(m, directory.images / f"{m}-{n}-{text}.png") for n in names] for m in methods)
+    found = [(method, image_or_blank(path)) for method, path in files if path.is_file()]
+    if found:
+        labels = [method for method, _ in found]
+        grid([image for _, image in found], columns=len(names), labels=labels).save(directory.out / "preview.png")
+
+
+study = Study(
+    check=lambda setting: check_editor(setting.prior),
+    key=lambda setting: {"setup": asdict(setting.setup)},
+    plan=plan,
+    gather=gather,
+    tables=tables,
+    report=report,
+    preview=preview,
+)

@@ -1,11 +1,19 @@
-"""The tables of the study of edits, for both reports: as rows, and as Markdown where a page cannot be opened."""
+"""Tables of the editing study, for the report and for tables.md. Any part of the results may be missing."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scoredistill.studies.editing.claims import KINDS, METRICS, REFERENCES, claims, equal_cost, paper_rows
-from scoredistill.studies.harness.statistics import plus_minus, sign_of, tells
-from scoredistill.studies.harness.tables import _table
+from scoredistill.studies.editing.claims import (
+    KINDS,
+    METRICS,
+    PUBLISHED,
+    REFERENCES,
+    claims,
+    equal_cost,
+)
+from scoredistill.studies.harness.report import QUICK
+from scoredistill.studies.harness.statistics import plus_minus, scaled
+from scoredistill.studies.harness.tables import Row, Section, difference_rows, head, markdown, metric_rows
 
 METHODS = ("csd", "csd_full", "csd_paper", "uncoupled", "common_noise", "random_noise", "per_frame", "crops", "windows")
 EDIT = ("direction", "source", "truth_psnr")
@@ -13,86 +21,77 @@ NEIGHBORS = ("seam", "consistency", "neighbor_distance", "style", "warp_error")
 COST = ("rows", "update", "seconds")
 TITLES = {"source": "source (unchanged)", "truth": "truth (through the autoencoder)"}
 PARTS = {"images": "Images", "videos": "Videos"}
+DEVIATION = "± is the standard deviation."
 NOT_COMPARABLE = (
-    "The paper's figures are judged by OpenCLIP bigG and LPIPS on its own videos, ours by another CLIP and another "
-    "perceptual distance on other videos: the values cannot be compared, at most the order of methods."
+    "The published numbers are from OpenCLIP bigG and LPIPS on other videos, ours from another CLIP model and another "
+    "perceptual distance: the values cannot be compared, at most the order of methods."
 )
-JUDGED = (
+RULE = (
     "A difference is csd minus the method on the same image (or clip) and instruction; ± is the standard error of "
-    "its mean, every pair counted as independent. A claim holds or fails beyond two standard errors. A gain that is "
-    "paid by directional similarity, or a loss that buys it, is not at equal direction and gives no verdict."
+    "its mean, every pair counted as independent. A claim holds or fails where the difference exceeds two standard "
+    "errors. A gain that costs directional similarity, or a loss that buys it, is not at equal direction and gives no "
+    "verdict."
 )
 
-Row = dict[str, str]
+Results = Mapping[str, Any]
 
 
-def markdown(results: Mapping[str, Any]) -> str:
-    """Claims, figures, paired differences, trade-offs, sweeps, the paper's numbers, cost and failures."""
-    said = [f"`{results['command']}`"] if results.get("command") else []
-    said += [f"{key} {results[key]}" for key in ("date", "version") if results.get(key)]
-    parts = ["# Tables of the study of edits", ", ".join(said), extent(results), "## Claims", JUDGED]
-    parts += [_table(claims(results))]
-    for part, title in PARTS.items():
-        for kind, equal in KINDS.items():
-            at = f" at equal {', '.join(equal)}" if equal else ""
-            if rows := metric_rows(results.get(f"{part}{kind}", {}), EDIT + NEIGHBORS):
-                parts += [f"## {title}{at}", "± is the standard deviation.", _table(rows)]
-            if rows := paired_rows(results.get(f"paired{kind}", {}).get(part, {}), EDIT + NEIGHBORS):
-                parts += [f"## {title}{at}: csd minus a method", _table(rows)]
-    if rows := tradeoff_rows(results.get("tradeoff", {})):
-        parts += ["## Trade-off", _table(rows)]
-    for name, points in results.get("sweeps", {}).items():
-        parts += [f"## Sweep: {name}", _table(sweep_rows(points))]
-    parts += ["## The paper's numbers for video", NOT_COMPARABLE, _table(paper_rows(results))]
-    for part, title in PARTS.items():
-        if rows := metric_rows(results.get(part, {}), COST):
-            parts += [f"## Cost: {title.lower()}", ", ".join(equal_cost(results, part)), _table(rows)]
-    if results.get("says"):
-        parts += ["## Methods", _table([{"method": method, "is": text} for method, text in results["says"].items()])]
-    if results.get("failed"):
-        parts += ["## What broke down", _table(failure_rows(results))]
-    return "\n\n".join(part for part in parts if part) + "\n"
+def tables(results: Results) -> str:
+    """tables.md: claims, metrics, paired differences, trade-off, sweeps, published numbers and cost."""
+    return markdown("Tables of the editing study", results, extent(results), sections(results))
 
 
-def extent(results: Mapping[str, Any]) -> str:
-    """How much was measured, beside what the claims ask for."""
+def extent(results: Results) -> str:
+    """How much was measured, beside what the claims need."""
     setting = results.get("setting", {})
     counts = [f"{len(setting[key])} {key}" for key in ("images", "clips", "instructions") if setting.get(key)]
-    quick = " This was a quick run, which settles nothing." if setting.get("quick") else ""
     measured = f"Measured on {', '.join(counts)}. " if counts else ""
-    return f"{measured}The claims ask for at least 8 images and 4 instructions.{quick}"
+    quick = QUICK if setting.get("quick") else ""
+    return f"{measured}The claims need at least 8 images and 4 instructions.{quick}"
 
 
-def metric_rows(found: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> list[Row]:
-    """One line per method that has any of these figures, the references first; a figure that nobody has is left out."""
-    rows = []
-    for method in ordered(found):
-        cells = {head(m): plus_minus(found[method].get(m)) for m in metrics if any(m in f for f in found.values())}
-        if any(cells.values()):
-            rows.append({"method": TITLES.get(method, method), **cells})
-    return rows
+def claims_section(results: Results) -> Section:
+    """The claims with our numbers and verdicts."""
+    return Section("Claims", RULE, claims(results))
+
+
+def sections(results: Results) -> list[Section]:
+    """All tables, the claims first."""
+    made = [claims_section(results)]
+    for part, title in PARTS.items():
+        for kind, equal in KINDS.items():
+            title_at = f"{title} at equal {', '.join(equal)}" if equal else title
+            made.append(Section(title_at, DEVIATION, rows_of(results.get(f"{part}{kind}", {}), EDIT + NEIGHBORS)))
+            paired = results.get(f"paired{kind}", {}).get(part, {})
+            made.append(Section(f"{title_at}: csd minus a method", "", paired_rows(paired, EDIT + NEIGHBORS)))
+    made.append(Section("Trade-off", "", tradeoff_rows(results.get("tradeoff", {}))))
+    made += [Section(f"Sweep: {name}", "", sweep_rows(points)) for name, points in results.get("sweeps", {}).items()]
+    made.append(published_section(results))
+    for part, title in PARTS.items():
+        caption, rows = ", ".join(equal_cost(results, part)), rows_of(results.get(part, {}), COST)
+        made.append(Section(f"Cost: {title.lower()}", caption, rows))
+    descriptions = results.get("descriptions", {})
+    return [*made, Section("Methods", "", [{"method": m, "description": text} for m, text in descriptions.items()])]
+
+
+def rows_of(found: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> list[Row]:
+    """One line per method that has any of the metrics, the references first."""
+    return metric_rows({TITLES.get(method, method): found[method] for method in ordered(found)}, metrics, METRICS)
 
 
 def paired_rows(paired: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> list[Row]:
-    """One line per method: csd minus it, and whether csd is better or worse by more than two standard errors."""
-    rows = []
-    for method in ordered(paired):
-        found = paired[method]
-        cells = {head(m): _compared(found.get(m), m) for m in metrics if any(m in f for f in paired.values())}
-        count = max((cell.get("n", 0) for cell in found.values()), default=0)
-        rows.append({"csd minus": method, **cells, "n": str(count)})
-    return rows
+    """One line per method: csd minus it, and whether csd is significantly better or worse."""
+    return difference_rows({method: paired[method] for method in ordered(paired)}, metrics, METRICS, "csd minus")
 
 
 def tradeoff_rows(tradeoff: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
     """One line per method and text scale."""
-    every = [point for points in tradeoff.values() for point in points]
-    metrics = [m for m in METRICS if any(m in point for point in every)]
+    metrics = _measured([point for points in tradeoff.values() for point in points])
     return [
         {
             "method": method,
             "text scale": f"{point['text_scale']:g}" if "text_scale" in point else "",
-            **{head(m): plus_minus(point.get(m)) for m in metrics},
+            **{head(m, METRICS): plus_minus(point.get(m)) for m in metrics},
         }
         for method in ordered(tradeoff)
         for point in tradeoff[method]
@@ -100,37 +99,42 @@ def tradeoff_rows(tradeoff: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[R
 
 
 def sweep_rows(points: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """One line per value of what was varied."""
-    metrics = [m for m in METRICS if any(m in point for point in points)]
+    """One line per value of the setting that varies."""
+    metrics = _measured(points)
     return [
-        {"value": str(point.get("label") or _value(point)), **{head(m): plus_minus(point.get(m)) for m in metrics}}
+        {
+            "value": str(point.get("label") or _value(point)),
+            **{head(m, METRICS): plus_minus(point.get(m)) for m in metrics},
+        }
         for point in points
     ]
 
 
-def failure_rows(results: Mapping[str, Any]) -> list[Row]:
-    """What went wrong, by job."""
-    return [{"job": job, "error": said} for job, said in results["failed"].items()]
-
-
-def ordered(methods: Iterable[str]) -> list[str]:
-    """References, then methods in a fixed order, then any others as they come."""
-    order = {method: i for i, method in enumerate((*REFERENCES, *METHODS))}
-    return sorted(methods, key=lambda method: order.get(method, len(order)))
-
-
-def head(metric: str) -> str:
-    """A figure's title with an arrow to where it is better."""
-    return f"{METRICS[metric].title}{ {1: ' ↑', 0: '', -1: ' ↓'}[METRICS[metric].better] }"
-
-
-def _compared(cell: Mapping[str, Any] | None, metric: str) -> str:
-    if not cell or not tells(cell):
-        return plus_minus(cell, sign=True)
-    verdict = {1: " better", 0: "", -1: " worse"}[sign_of(cell) * METRICS[metric].better]
-    return plus_minus(cell, sign=True) + verdict
+def _measured(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [metric for metric in METRICS if any(metric in point for point in points)]
 
 
 def _value(point: Mapping[str, Any]) -> object:
     value = point.get("value", "")
     return f"{value:g}" if isinstance(value, float) else value
+
+
+def published_section(results: Results) -> Section:
+    """The published numbers for video, then ours in the same units; ours are of another CLIP and another distance."""
+    scales = {"direction": ("direction", 100), "consistency": ("consistency", 100)}
+    scales["distance of neighbors"] = ("neighbor_distance", 1)
+    rows: list[Row] = [
+        {"method": method, "from": "publication", **{name: f"{v:.3f}" for name, v in zip(scales, values, strict=True)}}
+        for method, values in PUBLISHED.items()
+    ]
+    for method, found in results.get("videos", {}).items():
+        if method not in REFERENCES:
+            ours = {title: scaled(found.get(metric), scale) for title, (metric, scale) in scales.items()}
+            rows.append({"method": method, "from": "ours", **ours})
+    return Section("Published numbers for video", NOT_COMPARABLE, rows)
+
+
+def ordered(methods: Iterable[str]) -> list[str]:
+    """References, then methods in a fixed order, then any others in their given order."""
+    order = {method: i for i, method in enumerate((*REFERENCES, *METHODS))}
+    return sorted(methods, key=lambda method: order.get(method, len(order)))

@@ -1,61 +1,65 @@
-r"""How studies of methods compare them: paired differences, verdicts, and tables for both of their reports.
+r"""Verdicts on claims that one method is better than another, from paired differences.
 
-With figures a_i and b_i of two methods in the same n cases,
+With measurements a_i and b_i of two methods in the same n cases,
 
     d = mean (a_i - b_i)        standard error = std (a_i - b_i) / sqrt(n)
 
-and a claim that a is better holds, or fails, where d is beyond two standard errors; nearer to 0 it is within the bars.
-Every pair counts as independent.
+and the claim that a is better holds, or fails, where d is more than two standard errors from zero; otherwise the
+difference is within two standard errors. Every pair counts as independent.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from scoredistill.studies.harness.statistics import Metrics, plus_minus, sign_of, tells
+from scoredistill.studies.harness.statistics import Cell, Metrics, has_error, plus_minus, significant_sign
 
-HOLDS, WITHIN, FAILS, MISSING = "holds", "within the bars", "fails", "not measured"
-WORDS = {1: HOLDS, 0: WITHIN, -1: FAILS}
-JUDGED = (
-    "Numbers are mean differences of the same cases with their standard errors. A claim holds or fails beyond two "
-    "standard errors and is within the bars before that; of a chain each link counts, and the worst one decides."
+HOLDS, WITHIN, FAILS, MISSING = "holds", "within two standard errors", "fails", "not measured"
+RULE = (
+    "Numbers are mean differences over the same cases with their standard errors. A claim holds or fails where the "
+    "difference exceeds two standard errors. For an order of several methods, every neighboring pair counts, and the "
+    "worst one decides."
 )
 
-Cell = Mapping[str, Any]
+Claim = dict[str, str]
+"""A row of the table of claims: "claim", "ours" (our numbers as text) and "verdict"."""
+
+Paired = Mapping[str, Mapping[str, Cell]]
+""" "a - b" -> metric -> paired difference."""
 
 
 def verdict(cell: Cell | None, better: int) -> str:
-    """Whether a paired difference is an improvement; `better` is +1 where more is better and -1 where less is."""
-    if cell is None or not tells(cell):
-        return MISSING
-    return WORDS[sign_of(cell) * better]
-
-
-def chain(
-    paired: Mapping[str, Mapping[str, Cell]], methods: Sequence[str], metric: str, metrics: Metrics, where: str = ""
-) -> dict[str, str]:
-    """The claim that each method is better than the next one; the worst link's verdict is the claim's.
+    """Whether a paired difference is an improvement.
 
     Args:
-        paired: of "a - b" the differences, as `differences` gives them; either order of a pair will do.
+        better: +1 where more is better, -1 where less is.
+    """
+    if not has_error(cell):
+        return MISSING
+    return {1: HOLDS, 0: WITHIN, -1: FAILS}[significant_sign(cell) * better]
+
+
+def ordered_claim(paired: Paired, methods: Sequence[str], metric: str, metrics: Metrics) -> Claim:
+    """The claim that each method is better than the next one; the verdict is that of the worst neighboring pair.
+
+    Args:
+        paired: differences as `differences` gives them; either order of a pair will do.
         methods: the best first.
-        where: what is added to the claim.
     """
     links = [between(paired, a, b).get(metric) for a, b in pairwise(methods)]
     said = [
         f"{a} - {b} {plus_minus(link, sign=True)} (n = {link['n']})" if link else f"{a} - {b} {MISSING}"
         for (a, b), link in zip(pairwise(methods), links, strict=True)
     ]
-    order = (FAILS, MISSING, WITHIN, HOLDS)
-    worst = min((verdict(link, metrics[metric].better) for link in links), key=order.index)
+    worst_first = (FAILS, MISSING, WITHIN, HOLDS)
+    worst = min((verdict(link, metrics[metric].better) for link in links), key=worst_first.index)
     sign = " > " if metrics[metric].better > 0 else " < "
-    claim = f"{metrics[metric].title}: {sign.join(methods)}{where}"
-    return {"claim": claim, "ours": "; ".join(said), "verdict": worst}
+    return {"claim": f"{metrics[metric].title}: {sign.join(methods)}", "ours": "; ".join(said), "verdict": worst}
 
 
-def between(paired: Mapping[str, Mapping[str, Cell]], a: str, b: str) -> dict[str, Cell]:
-    """a - b, also where b - a was written down."""
+def between(paired: Paired, a: str, b: str) -> dict[str, Any]:
+    """metric -> a - b, also where only b - a was computed."""
     if f"{a} - {b}" in paired:
         return dict(paired[f"{a} - {b}"])
-    turned = paired.get(f"{b} - {a}", {})
-    return {name: {**cell, "mean": -cell["mean"]} for name, cell in turned.items()}
+    reverse = paired.get(f"{b} - {a}", {})
+    return {name: {**cell, "mean": -cell["mean"]} for name, cell in reverse.items()}

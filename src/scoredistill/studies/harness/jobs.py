@@ -1,22 +1,22 @@
-"""Studies as named jobs: run side by side, what each finds kept on disk at once, so a stopped study goes on.
+"""Named jobs, run side by side; what each measures is written to disk at once, so that a study can be resumed.
 
-    parts = Parts(out, {"quick": False})
-    failed = parts.measure(jobs, workers=2)
-    found = parts.read()                        # name -> what the job of that name returned
+    directory = StudyDirectory(out, {"quick": False})
+    failed = directory.run(jobs, workers=2)
+    found = directory.results()                 # name -> what the job of that name returned
 
-A job is a function called with out=, the folder for images. What it returns is written to OUT/parts/NAME.json. A
-setting that matters belongs in the job's name, or in the key of the study: with another key all is measured anew.
+A job is a function called with out=, the directory for images. What it returns is written to OUT/parts/NAME.json. A
+setting that matters belongs in the job's name, or in the key of the study: with another key everything is measured
+again.
 """
 
 import json
-import math
 import multiprocessing
 import multiprocessing.connection
 import os
 import shutil
-import statistics
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -27,8 +27,9 @@ import torch
 from tqdm import tqdm
 
 from scoredistill import __version__
+from scoredistill.files import write_json
 
-BAR = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"  # without the count, whose unit is nothing to a reader
+PROGRESS = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"  # without the count, whose unit means nothing to a reader
 
 
 @dataclass(frozen=True)
@@ -36,34 +37,44 @@ class Job:
     """One measurement.
 
     Attributes:
-        name: of its file.
-        function: called with out=, from any process.
-        cost: how long it takes beside the others, in any unit; the progress bar counts it.
+        name: the name of its file.
+        function: called with out=, in any process; returns what JSON can hold.
+        cost: expected time relative to the other jobs, for the progress bar.
+        required: whether the study stops if the job fails.
     """
 
     name: str
     function: Callable[..., dict[str, Any]]
     cost: float = 1.0
+    required: bool = False
 
 
-class Parts:
-    """The folder of a study. Making the object opens it.
+def fingerprint(settings: object) -> str:
+    """Eight hexadecimal digits of the settings' `repr`: a name that changes with any of them."""
+    return f"{zlib.crc32(repr(settings).encode()):08x}"
+
+
+class StudyDirectory:
+    """The output directory of a study, created if missing.
 
     Args:
-        out: the study's folder; made if missing.
-        key: what all parts depend on, besides the version.
+        out: its path.
+        key: what all jobs depend on, besides the version of scoredistill.
+
+    Attributes:
+        images: the directory for images.
 
     Raises:
-        ValueError: if `out` is a file, cannot be written, or holds something else.
+        ValueError: if `out` is a file, cannot be written, or holds something else than a study.
     """
 
     def __init__(self, out: Path, key: Mapping[str, Any]):
         if out.exists() and not out.is_dir():
-            raise ValueError(f"{out} is a file: give a folder for --out")
+            raise ValueError(f"{out} is a file: give a directory for --out")
         self.out, self.folder, self.images = out, out / "parts", out / "images"
         marker, text = self.folder / "setting", json.dumps({**key, "version": __version__})
         if out.is_dir() and any(out.iterdir()) and not marker.is_file():
-            raise ValueError(f"{out} holds other files: give a new folder, or an earlier study's, for --out")
+            raise ValueError(f"{out} holds other files: give a new directory, or an earlier study's, for --out")
         if marker.is_file() and marker.read_text() != text:
             shutil.rmtree(self.folder)
         try:
@@ -77,69 +88,55 @@ class Parts:
         """The jobs that are not finished."""
         return [job for job in jobs if not (self.folder / f"{job.name}.json").is_file()]
 
-    def measure(
-        self, jobs: Sequence[Job], workers: int = 1, progress: bool = True, after: Callable[[str], None] | None = None
+    def run(
+        self, jobs: Sequence[Job], workers: int = 1, progress: bool = True, after: Callable[[], None] | None = None
     ) -> dict[str, str]:
-        """Run what is missing; a method that breaks down is a finding, not the end of the study.
+        """Run the jobs that are not finished; a method that diverges is a result, not the end of the study.
 
         Args:
-            workers: processes; each computes with one thread. One runs everything here.
-            after: called with the name of every finished job.
+            workers: processes, each with one thread; with 1, all jobs run in this process.
+            progress: show a progress bar.
+            after: called after every job.
 
         Returns:
-            What went wrong, by the job's name. Such jobs are tried again next time.
+            The error of each failed job, by name. Such jobs are tried again next time.
+
+        Raises:
+            ValueError: if a required job fails.
         """
         todo, failed, started = self.missing(jobs), {}, time.perf_counter()
-        costs = {job.name: job.cost for job in todo}
-        form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
-        with tqdm(
-            total=sum(costs.values()), desc="measuring", disable=not progress, leave=False, bar_format=form
-        ) as bar:
+        by_name = {job.name: job for job in todo}
+        total = sum(job.cost for job in todo)
+        with tqdm(total=total, desc="measuring", disable=not progress, leave=False, bar_format=PROGRESS) as bar:
             try:
-                for name, found in _run(todo, self.images, workers):
+                for name, found in _results(todo, self.images, workers):
                     if isinstance(found, Exception):
                         failed[name] = f"{type(found).__name__}: {found}"
                     else:
                         write_json(self.folder / f"{name}.json", found)
-                    bar.update(costs[name])
+                    bar.update(by_name[name].cost)
                     bar.set_postfix_str(name[:40])
                     if after is not None:
-                        after(name)
+                        after()
             finally:
                 (self.folder / "seconds").write_text(str(self.seconds + time.perf_counter() - started))
+        for name, error in failed.items():
+            if by_name[name].required:
+                raise ValueError(f"{name}, which the other measurements need, failed: {error}")
         return failed
 
-    def read(self) -> dict[str, dict[str, Any]]:
-        """All that is finished, by name."""
+    def results(self) -> dict[str, dict[str, Any]]:
+        """The name of each finished job -> what it returned."""
         return {path.stem: json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))}
 
     @property
     def seconds(self) -> float:
-        """Spent measuring, in this call and earlier ones."""
+        """Time spent measuring, in this run and earlier ones."""
         path = self.folder / "seconds"
         return float(path.read_text()) if path.is_file() else 0.0
 
 
-def averaged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The mean of each number over seeds, with "std" and "seeds"."""
-    names = {name: [f[name] for f in found] for name, value in found[0].items() if isinstance(value, (int, float))}
-    means = {name: statistics.fmean(v) for name, v in names.items()}
-    return {**means, "std": {name: spread(v) for name, v in names.items()}, "seeds": len(found)}
-
-
-def spread(values: Sequence[float]) -> float:
-    """Standard deviation of a sample; 0 for a single value and where one is infinite."""
-    return statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else 0.0
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Readers see the old file or the new one, never half of it."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(json.dumps(value, indent=1) + "\n")
-    draft.replace(path)
-
-
-def _run(todo: Sequence[Job], images: Path, workers: int) -> Iterator[tuple[str, Any]]:
+def _results(todo: Sequence[Job], images: Path, workers: int) -> Iterator[tuple[str, dict[str, Any] | Exception]]:
     if workers == 1:
         for job in todo:
             yield _guarded(job, images)
@@ -155,7 +152,7 @@ def _run(todo: Sequence[Job], images: Path, workers: int) -> Iterator[tuple[str,
 
 
 def _begin() -> None:
-    """A worker computes with one thread, and ends when the study is killed instead of working on for nobody."""
+    """Make a worker compute with one thread, and end when the study is killed."""
     torch.set_num_threads(1)
     if (parent := multiprocessing.parent_process()) is not None:
 
@@ -166,7 +163,7 @@ def _begin() -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
-def _guarded(job: Job, images: Path) -> tuple[str, Any]:
+def _guarded(job: Job, images: Path) -> tuple[str, dict[str, Any] | Exception]:
     try:
         return job.name, job.function(out=images)
     except (FloatingPointError, ValueError) as error:

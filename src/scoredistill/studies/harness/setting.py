@@ -1,16 +1,20 @@
-"""Carried here by the move."""
+"""Checks of what a study was asked to measure, and the prior it measures."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
 
+from scoredistill.files import slug
 from scoredistill.priors.pipelines import PipelinePrior, load_prior
 
 
-def refuse(what: str, given: Sequence[str], known: Iterable[str]) -> None:
-    """Complain of names that do not exist or are given twice.
+def check_names(what: str, given: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse names that do not exist or are given twice.
+
+    Args:
+        what: the kind of name, for the message, for example "method".
 
     Raises:
-        ValueError: in one sentence.
+        ValueError: if a name is not in `known`, or repeated.
     """
     known = list(known)
     if unknown := [name for name in given if name not in known]:
@@ -19,12 +23,50 @@ def refuse(what: str, given: Sequence[str], known: Iterable[str]) -> None:
         raise ValueError(f"a {what} is named twice: give each once")
 
 
+def check_seeds(seeds: int) -> None:
+    """Refuse a number of seeds below 1.
+
+    Raises:
+        ValueError: if there is no seed.
+    """
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, not {seeds}")
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Refuse prompts that are empty or whose files would have the same name.
+
+    Raises:
+        ValueError: if a prompt has no letter or digit, or two differ in nothing else.
+    """
+    names = [slug(prompt) for prompt in prompts]
+    if not all(names):
+        raise ValueError("a prompt is empty: describe what its images show")
+    if len(set(names)) < len(names):
+        raise ValueError("two prompts are the same: give each once")
+
+
 @cache
 def loaded(name: str) -> PipelinePrior:
-    """The prior, once per process."""
+    """The prior of that name or directory, loaded once per process."""
     return load_prior(name)
 
 
-def slug(text: str) -> str:
-    """A prompt or a method as part of a file's name."""
-    return "".join(c if c.isalnum() else "_" for c in text.lower())[:60].strip("_")
+def check_text_prior(name: str) -> None:
+    """Refuse a prior that edits images.
+
+    Raises:
+        ValueError: if the prior needs a source image.
+    """
+    if loaded(name).needs_source:
+        raise ValueError(f"{name} edits images: use a text-to-image model such as emoji")
+
+
+def check_editor(name: str) -> None:
+    """Refuse a prior that does not edit images by instruction.
+
+    Raises:
+        ValueError: if the prior is no editor.
+    """
+    if not loaded(name).editor:
+        raise ValueError(f"{name} follows no instructions about an image: use an editor such as emoji-edit")

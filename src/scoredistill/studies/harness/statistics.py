@@ -1,4 +1,4 @@
-"""Means, spreads, paired differences."""
+"""Means, standard deviations and paired differences of measurements, and how they are printed."""
 
 import math
 import statistics
@@ -6,115 +6,146 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar
 
-from scoredistill.studies.harness.jobs import spread
+SIGNIFICANT = 2.0  # standard errors from zero beyond which a difference counts as significant
+
+Cell = Mapping[str, Any]
+"""A number over several cases: "mean" and "std"; of a difference, "std" is the standard error and "n" the number."""
+
+Measurements = Mapping[str, float]
+"""The numbers measured in one case, by the name of the metric."""
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A quantity that a study measures.
+
+    Attributes:
+        title: its name in tables, with the unit if it has one.
+        better: +1 if higher is better, -1 if lower is better, 0 if neither.
+        description: its definition, for the report.
+    """
+
+    title: str
+    better: int
+    description: str
+
+
+Metrics = Mapping[str, Metric]
+
+
+def spread(values: Sequence[float]) -> float:
+    """Standard deviation of a sample; 0 for a single value and where any value is infinite."""
+    return statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else 0.0
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """{"mean", "std"} of a sample."""
+    return {"mean": statistics.fmean(values), "std": spread(values)}
+
+
+def mean_and_std(found: Sequence[Measurements]) -> dict[str, dict[str, float]]:
+    """metric -> {"mean", "std"}, each over the cases in which it was measured."""
+    names = dict.fromkeys(name for case in found for name in case)
+    return {name: summary([float(case[name]) for case in found if name in case]) for name in names}
+
+
+def flat_mean_and_std(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """metric -> mean over seeds, with all standard deviations under "std" and the number of seeds under "seeds".
+
+    Entries that are not numbers are left out. The metrics are those of the first seed.
+    """
+    values = {name: [f[name] for f in found] for name, value in found[0].items() if isinstance(value, (int, float))}
+    means = {name: statistics.fmean(v) for name, v in values.items()}
+    return {**means, "std": {name: spread(v) for name, v in values.items()}, "seeds": len(found)}
+
+
+def over_cases(found: Sequence[Measurements]) -> dict[str, dict[str, float]]:
+    """metric -> {"mean", "std"} over cases; a single case has no "std"."""
+    every = mean_and_std(found)
+    return every if len(found) > 1 else {name: {"mean": cell["mean"]} for name, cell in every.items()}
+
+
+def over_seeds(found: Mapping[tuple[str, int], Measurements]) -> dict[str, dict[str, float]]:
+    """metric -> mean over all cases, and standard deviation over seeds of the mean over everything else.
+
+    Args:
+        found: (what, seed) -> measurements. With a single seed there is no "std".
+    """
+    every = mean_and_std(list(found.values()))
+    seeds = sorted({seed for _, seed in found})
+    lines = [mean_and_std([case for (_, s), case in found.items() if s == seed]) for seed in seeds]
+    deviation = {name: spread([line[name]["mean"] for line in lines if name in line]) for name in every}
+    single = len(seeds) == 1
+    return {
+        name: {"mean": cell["mean"]} if single else {"mean": cell["mean"], "std": deviation[name]}
+        for name, cell in every.items()
+    }
+
+
+def differences(ours: Mapping[Any, Measurements], theirs: Mapping[Any, Measurements]) -> dict[str, dict[str, float]]:
+    """metric -> ours minus theirs, paired by case: "mean", "std" (the standard error of the mean) and "n"."""
+    both = [(found, theirs[case]) for case, found in ours.items() if case in theirs]
+    pairs = [{name: a[name] - b[name] for name in a if name in b} for a, b in both]
+    made = {}
+    for name, cell in mean_and_std(pairs).items():
+        n = sum(name in pair for pair in pairs)
+        made[name] = {"mean": cell["mean"], "std": cell["std"] / math.sqrt(n), "n": n}
+    return made
+
+
+def finished(found: Mapping[str, Mapping[str, Any]], names: Mapping[K, str]) -> dict[K, Measurements]:
+    """case -> measurements, of the cases whose job is finished.
+
+    Args:
+        found: the name of a job -> what it measured.
+        names: case -> the name of its job.
+    """
+    return {case: found[name] for case, name in names.items() if name in found}
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def has_error(cell: Cell | None) -> TypeGuard[Cell]:
+    """Whether a difference has a mean and a standard error, which takes at least two pairs."""
+    return cell is not None and is_number(cell.get("mean")) and is_number(cell.get("std")) and cell.get("n", 0) > 1
+
+
+def significant_sign(cell: Cell) -> int:
+    """+1 or -1 where a mean is more than two standard errors from zero, else 0."""
+    mean, error = cell["mean"], cell["std"]
+    return 0 if abs(mean) <= SIGNIFICANT * error else int(math.copysign(1, mean))
 
 
 def digits(value: float, size: float | None = None) -> str:
-    """A number with as many decimals as give one of the size of `size`, by default its own, three digits."""
+    """A number with as many decimals as give a number of the size of `size` (by default its own) three digits."""
     size = abs(value) if size is None else size
     if not math.isfinite(value) or not math.isfinite(size):
         return f"{value:g}"
     return f"{value:.{min(6, max(0, 2 - math.floor(math.log10(size)))) if size > 0 else 0}f}"
 
 
-def averaged(found: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation of every figure, over those that have it."""
-    names = list(dict.fromkeys(name for part in found for name in part))
-    columns = {name: [float(part[name]) for part in found if name in part] for name in names}
-    return {name: {"mean": statistics.fmean(v), "std": spread(v)} for name, v in columns.items()}
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure of an edit.
-
-    Attributes:
-        title: with its unit.
-        better: +1 if higher is better, -1 if lower is, 0 if neither.
-        says: what it is.
-    """
-
-    title: str
-    better: int
-    says: str
-
-
-BEYOND = 2.0  # standard errors
-
-
-Cell = Mapping[str, Any]
-
-
 def plus_minus(cell: Cell | None, sign: bool = False) -> str:
-    """Mean and deviation as text, with three digits of the larger and one of the deviation; a mean may stand alone."""
+    """Mean and deviation as text: three digits of the larger, and at least one of the deviation.
+
+    Args:
+        cell: a mean may stand alone; without a mean the text is empty.
+        sign: whether a positive mean gets a plus sign.
+    """
     if not cell or cell.get("mean") is None:
         return ""
     mean, std = cell["mean"], cell.get("std")
-    size = max(abs(mean), std) if known(std) else abs(mean)
-    size = min(size, 100 * std) if known(std) and std > 0 else size
+    size = max(abs(mean), std) if is_number(std) else abs(mean)
+    size = min(size, 100 * std) if is_number(std) and std > 0 else size
     text = digits(mean, size)
     text = text.lstrip("-") if float(text) == 0 else f"+{text}" if sign and mean > 0 else text
-    return f"{text} ± {digits(std, size)}" if known(std) else text
+    return f"{text} ± {digits(std, size)}" if is_number(std) else text
 
 
-def known(value: Any) -> TypeGuard[float]:
-    """Whether this is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def tells(cell: Cell | None) -> bool:
-    """Whether a difference has a mean, a standard error, and more than the one pair that would have none."""
-    return cell is not None and known(cell.get("mean")) and known(cell.get("std")) and cell.get("n", 0) > 1
-
-
-def sign_of(cell: Cell) -> int:
-    """+1 or -1 where a mean is more than two standard errors from 0, else 0."""
-    mean, error = cell["mean"], cell["std"]
-    return 0 if abs(mean) <= BEYOND * error else int(math.copysign(1, mean))
-
-
-Figures = Mapping[str, float]
-
-
-Row = dict[str, str]
-
-
-K = TypeVar("K", bound=Hashable)
-
-
-Metrics = Mapping[str, Metric]
-
-
-def differences(ours: Mapping[Any, Figures], theirs: Mapping[Any, Figures]) -> dict[str, dict[str, float]]:
-    """Ours minus theirs in the cases that both have: "mean", "std" (the standard error of the mean) and "n"."""
-    both = [(found, theirs[case]) for case, found in ours.items() if case in theirs]
-    pairs = [{name: a[name] - b[name] for name in a if name in b} for a, b in both]
-    made = {}
-    for name, cell in averaged(pairs).items():
-        n = sum(name in pair for pair in pairs)
-        made[name] = {"mean": cell["mean"], "std": cell["std"] / math.sqrt(n), "n": n}
-    return made
-
-
-def over_cases(found: Sequence[Figures]) -> dict[str, dict[str, float]]:
-    """Mean and deviation of every figure over cases; a single case has no deviation."""
-    every = averaged(found)
-    return every if len(found) > 1 else {name: {"mean": cell["mean"]} for name, cell in every.items()}
-
-
-def over_seeds(found: Mapping[tuple[str, int], Figures]) -> dict[str, dict[str, float]]:
-    """Of figures by (what, seed): the mean of all, and the deviation over seeds of the mean over everything else."""
-    every = averaged(list(found.values()))
-    seeds = sorted({seed for _, seed in found})
-    lines = [averaged([figures for (_, s), figures in found.items() if s == seed]) for seed in seeds]
-    deviation = {name: spread([line[name]["mean"] for line in lines if name in line]) for name in every}
-    alone = len(seeds) == 1
-    return {
-        name: {"mean": cell["mean"]} if alone else {"mean": cell["mean"], "std": deviation[name]}
-        for name, cell in every.items()
-    }
-
-
-def figures_of(parts: Mapping[str, Mapping[str, Any]], names: Mapping[K, str]) -> dict[K, Figures]:
-    """The figures of the cases that are measured, by case."""
-    return {case: parts[name] for case, name in names.items() if name in parts}
+def scaled(cell: Cell | None, scale: int) -> str:
+    """A mean divided by `scale` with three decimals, as publications print it; empty where it was not measured."""
+    return f"{cell['mean'] / scale:.3f}" if cell and is_number(cell.get("mean")) else ""

@@ -1,85 +1,112 @@
-"""Markdown tables."""
+"""Tables of a study as rows, for the report, and as Markdown, for readers who cannot open the report."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scoredistill.studies.harness.claims import FAILS, HOLDS, Cell, verdict
-from scoredistill.studies.harness.statistics import Metrics, Row, plus_minus
+from scoredistill.studies.harness.claims import FAILS, HOLDS, verdict
+from scoredistill.studies.harness.statistics import Cell, Metrics, digits, is_number, plus_minus
+
+Row = dict[str, object]
+"""One line of a table: the head of each column -> its cell."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table of a report.
+    """A table with its heading.
 
     Attributes:
-        title: of it; empty where it belongs to the one before.
-        says: what a reader must know to read it.
-        rows: its lines.
+        title: the heading; empty if the table belongs to the section before.
+        caption: what a reader must know to read the table.
+        rows: the lines, which may differ in their columns.
     """
 
     title: str
-    says: str
-    rows: Sequence[Mapping[str, str]]
+    caption: str
+    rows: Sequence[Mapping[str, object]]
 
 
 def head(metric: str, metrics: Metrics) -> str:
-    """A figure's title with an arrow to where it is better."""
+    """A metric's title with an arrow to where it is better."""
     return f"{metrics[metric].title}{ {1: ' ↑', 0: '', -1: ' ↓'}[metrics[metric].better] }"
 
 
-def figure_rows(found: Mapping[str, Mapping[str, Cell]], names: Iterable[str], metrics: Metrics, of: str) -> list[Row]:
-    """One line per method; a figure that nobody has is left out. `of` is the head of the first column."""
-    shown = [name for name in names if any(name in figures for figures in found.values())]
-    return [
-        {of: method, **{head(name, metrics): plus_minus(figures.get(name)) for name in shown}}
-        for method, figures in found.items()
-        if figures
-    ]
+def metric_rows(
+    found: Mapping[str, Mapping[str, Cell]], names: Iterable[str], metrics: Metrics, of: str = "method"
+) -> list[Row]:
+    """One line per method that has any of the metrics; a metric that no method has is left out.
+
+    Args:
+        found: method -> metric -> mean and deviation.
+        names: the metrics to show.
+        of: the head of the first column.
+    """
+    shown = [name for name in names if any(name in measured for measured in found.values())]
+    rows = {
+        method: {head(name, metrics): plus_minus(measured.get(name)) for name in shown}
+        for method, measured in found.items()
+    }
+    return [{of: method, **cells} for method, cells in rows.items() if any(cells.values())]
 
 
-def difference_rows(paired: Mapping[str, Mapping[str, Cell]], names: Iterable[str], metrics: Metrics) -> list[Row]:
-    """One line per pair of methods: the difference, and "better" or "worse" beyond two standard errors."""
-    shown = [name for name in names if any(name in figures for figures in paired.values())]
+def difference_rows(
+    paired: Mapping[str, Mapping[str, Cell]], names: Iterable[str], metrics: Metrics, of: str = "difference"
+) -> list[Row]:
+    """One line per pair of methods: the difference, and "better" or "worse" where it is significant."""
+    shown = [name for name in names if any(name in measured for measured in paired.values())]
     return [
         {
-            "difference": pair,
-            **{head(name, metrics): _judged(figures.get(name), metrics[name].better) for name in shown},
-            "n": str(max(cell["n"] for cell in figures.values())),
+            of: pair,
+            **{head(name, metrics): _compared(measured.get(name), metrics[name].better) for name in shown},
+            "n": str(max(cell.get("n", 0) for cell in measured.values())),
         }
-        for pair, figures in paired.items()
-        if figures
+        for pair, measured in paired.items()
+        if measured
     ]
 
 
-def _judged(cell: Cell | None, better: int) -> str:
+def _compared(cell: Cell | None, better: int) -> str:
     word = {HOLDS: " better", FAILS: " worse"}.get(verdict(cell, better), "") if better else ""
     return plus_minus(cell, sign=True) + word
 
 
+def failure_rows(results: Mapping[str, Any]) -> list[Row]:
+    """The errors of the jobs that failed, by name."""
+    return [{"job": job, "error": error} for job, error in results.get("failed", {}).items()]
+
+
 def markdown(title: str, results: Mapping[str, Any], extent: str, sections: Sequence[Section]) -> str:
-    """The tables of a study where a page cannot be opened."""
+    """All tables of a study, headed by its command, date and version and by what was measured."""
     said = [f"`{results['command']}`"] if results.get("command") else []
     said += [f"{key} {results[key]}" for key in ("date", "version") if results.get(key)]
     parts = [f"# {title}", ", ".join(said), extent]
-    for section in sections:
-        parts += [f"## {section.title}" if section.title else "", section.says, _table(section.rows)]
+    for section in [*sections, Section("Failed jobs", "", failure_rows(results))]:
+        if section.rows:
+            parts += [f"## {section.title}" if section.title else "", section.caption, table(section.rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def line_of(points: Iterable[Mapping[str, Any]], x: str, metric: str) -> tuple[list[float], list[float]]:
-    """Places and means of the points that have both, for a curve."""
-    pairs = [(float(p[x]), float(p[metric]["mean"])) for p in points if metric in p]
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-
-
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Columns in the order of first appearance; a missing cell stays empty."""
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """A Markdown table: columns in the order of first appearance; a missing cell stays empty."""
     names = list(dict.fromkeys(key for row in rows for key in row))
     lines = [names, ["---"] * len(names), *[[_cell(row.get(key, "")) for key in names] for row in rows]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) if names else ""
 
 
-def _cell(text: str) -> str:
-    """A cell's text, which must hold neither a bar nor the end of a line."""
+def _cell(value: object) -> str:
+    """The text of a cell, without bars and line breaks; a number has three digits."""
+    text = digits(value) if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def points_of(points: Iterable[Mapping[str, Any]], x: str, y: str) -> tuple[list[float], list[float]]:
+    """The values (xs, ys) of two quantities at the points that have both, for a curve; of a mean and deviation the
+    mean."""
+    found = [[_mean(point[key]) for key in (x, y)] for point in points if x in point and y in point]
+    pairs = [(a, b) for a, b in found if a is not None and b is not None]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _mean(value: object) -> float | None:
+    number = value["mean"] if isinstance(value, Mapping) else value
+    return float(number) if is_number(number) else None

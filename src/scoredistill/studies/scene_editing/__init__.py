@@ -1,1 +1,1 @@
-"""The study of edited scenes: which way of editing their views makes them most like the true edit, at equal cost."""
+"""The scene-editing study: edits of posed scenes whose ground truth is known from all sides."""

@@ -1,1 +1,1 @@
-"""The study of things made from text: which estimator makes them most like their prompts, at equal cost."""
+"""The text-to-3D study: which estimator makes objects most like their prompts, at equal cost."""

@@ -1,7 +1,5 @@
-"""What the study measures, one function a job: a thing made by a method, and ordinary samples of its prompt."""
+"""The jobs of the text-to-3D study: make an object and measure it, and draw ordinary samples of its prompt."""
 
-import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from scoredistill.files import slug
 from scoredistill.media.images import grid, to_tensor
 from scoredistill.metrics import clip_similarity, neighbor_consistency, perceptual_distance
-from scoredistill.studies.harness.setting import loaded, slug
-from scoredistill.studies.harness.turntables import strip, video
+from scoredistill.studies.harness.jobs import fingerprint
+from scoredistill.studies.harness.setting import loaded
+from scoredistill.studies.harness.turntables import save_strip, save_turntable
 from scoredistill.tasks.image_generation.text_to_image import text_to_image
 from scoredistill.tasks.object_generation.request import ObjectRequest
 from scoredistill.tasks.object_generation.run import ELEVATION, FOV, RADIUS
@@ -24,18 +24,18 @@ from scoredistill.three_d.camera import Cameras, orbit
 from scoredistill.three_d.scenes.base import SHADINGS, Scene
 
 SAMPLES, SAMPLES_SEED = 4, 10**6  # ordinary samples of a prompt
-SHOWN_SEED = 0  # whose thing is videoed
+SHOWN_SEED = 0  # the seed whose objects get a turntable
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing.
+    """One object.
 
     Args:
-        prior: name or folder.
+        prior: name or directory.
         method: a name of `OBJECT_RECIPES`.
-        prompt: what it is.
-        seed: of the run.
+        prompt: describes the object.
+        seed: seed of the run.
         settings: other fields of `ObjectRequest`, as pairs.
     """
 
@@ -47,7 +47,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Of its images."""
+        """The name of its images."""
         extra = [f"{k}{v}" for k, v in self.settings]
         return "-".join([slug(self.method), slug(self.prompt), *extra, f"s{self.seed}"])
 
@@ -58,24 +58,23 @@ class Case:
 
     @cached_property
     def part(self) -> str:
-        """Of its part: another one as soon as the method's own settings change."""
-        return f"{self.name}-{zlib.crc32(repr(self.request).encode()):08x}"
+        """The name of its job, which changes with the method's own settings."""
+        return f"{self.name}-{fingerprint(self.request)}"
 
 
 def made(case: Case, out: Path) -> dict[str, Any]:
-    """Make a thing and measure it; a strip of its views, and of the first seed a turntable, are left in `out`."""
+    """Make an object and measure it; write a strip of its views and, for the first seed, a turntable."""
     settings = dict(case.settings)
     result = text_to_3d(case.prompt, loaded(case.prior), case.method, seed=case.seed, **settings)
-    strip(result.images).save(draft := out / f".{case.name}.{os.getpid()}.png")
-    draft.replace(out / f"{case.name}.png")
+    save_strip(result.images, out / f"{case.name}.png")
     if case.seed == SHOWN_SEED and not settings:
-        video(result.scene, out / f"{case.name}.gif")
-    found = {**judged(result.scene, result.images, case.prompt), **result.counts, "seconds": result.seconds}
+        save_turntable(result.scene, out / f"{case.name}.gif")
+    found = {**evaluate(result.scene, result.images, case.prompt), **result.counts, "seconds": result.seconds}
     return {**found, "steps": len(result.history), "views": case.request.views}
 
 
 def sampled(prior: str, prompt: str, out: Path) -> dict[str, Any]:
-    """What ordinary samples of a prompt, which no view has to agree with, come to, and what one costs."""
+    """Draw ordinary samples of a prompt, each an image without other views, and measure their quality and cost."""
     result = text_to_image(prompt, loaded(prior), "ddim", particles=SAMPLES, seed=SAMPLES_SEED)
     grid(result.images, columns=SAMPLES).save(out / f"ddim-{slug(prompt)}.png")
     similarity = float(clip_similarity(to_tensor(result.images), prompt).mean())
@@ -83,8 +82,12 @@ def sampled(prior: str, prompt: str, out: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def judged(scene: Scene, images: Sequence[Image.Image], prompt: str) -> dict[str, float]:
-    """Figures of a thing seen from as many sides as there are images of it, at equal steps around the circle."""
+def evaluate(scene: Scene, images: Sequence[Image.Image], prompt: str) -> dict[str, float]:
+    """Metrics of an object.
+
+    Args:
+        images: views at equal steps around the circle, the front first.
+    """
     views = to_tensor(images)
     around = torch.cat([views, views[:1]])
     geometry, opacity = _textureless(scene, len(views))
@@ -101,7 +104,7 @@ def judged(scene: Scene, images: Sequence[Image.Image], prompt: str) -> dict[str
 
 
 def _textureless(scene: Scene, n: int) -> tuple[Tensor, Tensor]:
-    """Gray images of a thing lit from the camera, and how much of each pixel it covers."""
+    """Gray images of an object lit from the camera, and the fraction of each pixel that it covers."""
     device = next(scene.parameters()).device
     cameras: Cameras = orbit(n, ELEVATION, RADIUS, FOV, scene.size).to(device)
     shading = torch.full((n,), float(SHADINGS.index("textureless")), device=device)

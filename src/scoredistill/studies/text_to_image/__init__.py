@@ -1,1 +1,1 @@
-"""The study of text to image: every method on a bundled or given prior, judged against the prior's own samples."""
+"""The text-to-image study: every method on a prior, compared with the prior's own samples."""

@@ -1,13 +1,11 @@
-"""What is compared with what: prompts, methods and settings of the study."""
-
-from __future__ import annotations
+"""Prompts, methods and blocks of the text-to-image study; a block is a setting in which methods are compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scoredistill.estimators import MSD
-from scoredistill.studies.harness.setting import slug
+from scoredistill.files import slug
 from scoredistill.tasks.image_generation.recipes import KERNEL_TERM, RECIPES, Recipe, every, shrinking
 
 PROMPTS = (
@@ -22,11 +20,11 @@ PROMPTS = (
     "a moai",
     "a doughnut",
 )
-"""Those of the mean-shift paper's appendix B, or what is nearest among the things the bundled prior knows."""
+"""The prompts of Score Distillation via Mean Shift, appendix B, or the nearest objects that the bundled prior knows."""
 
 QUICK_PROMPTS, QUICK_METHODS = PROMPTS[:3] + PROMPTS[5:6], ("ddim", "sds", "msd")
 METHODS: Mapping[str, Recipe | None] = {"ddim": None, **RECIPES}
-ROWS = 48  # network rows for an image where they are equal
+ROWS = 48  # network evaluations for an image where they are equal
 
 
 @dataclass(frozen=True)
@@ -34,20 +32,20 @@ class Block:
     """A setting in which methods are compared.
 
     Args:
-        name: of its files.
-        says: what it is, for readers.
+        name: the name of its files.
+        description: what it compares, for readers.
         image: what is optimized, see `Request`.
-        rows: network rows for an image, the same for all; each method's own number of steps by default.
-        images: of each prompt; the study's number of seeds by default.
-        ideal: ask the ideal denoiser of the references instead of the network, without guidance.
-        methods: what is run, by name; all of `METHODS` by default. Of them, those the study asks for.
+        rows: network evaluations for an image, equal for all methods; each method's own steps by default.
+        images: images of each prompt; the study's number of seeds by default.
+        ideal: evaluate the ideal denoiser of the references instead of the network, without guidance.
+        methods: name -> recipe; `METHODS` by default. The study runs those of them that it is asked for.
         without: methods that are left out.
-        settings: of `Request`, by method, where they are not the recipe's.
-        base, shared: methods whose runs are those of another block, where they are the same.
+        settings: method -> fields of `Request` that differ from the recipe's.
+        base, shared: another block, and the methods whose runs are the same there and are taken from it.
     """
 
     name: str
-    says: str
+    description: str
     image: str
     rows: int | None = None
     images: int | None = None
@@ -59,11 +57,11 @@ class Block:
     shared: tuple[str, ...] = ()
 
     def stem(self, method: str, n: int) -> str:
-        """What the files of a method's runs begin with, n images of each prompt."""
+        """The beginning of the file names of a method's runs with n images of each prompt."""
         return f"{self.base if method in self.shared else self.name}-{slug(method)}-{n}"
 
     def cost(self, method: str) -> float:
-        """About how many network rows an image takes in time, encoders and networks that render included."""
+        """Expected time for an image in network evaluations, including encoders and coordinate networks."""
         recipe = self.methods[method]
         if recipe is None:
             return 60.0
@@ -76,12 +74,12 @@ class Block:
 
 
 def _short(**settings: Any) -> dict[str, dict[str, Any]]:
-    """Learning rates at which a residual method gets somewhere in so few steps."""
+    """Settings of the residual methods, for example the learning rate at which they converge in so few steps."""
     return dict.fromkeys(("sds", "annealed_sds", "vsd", "csd"), settings)
 
 
 def _draws(calls: int, gradients: int, start: float = 12.0, end: float = 0.45, **mean_shift: Any) -> Recipe:
-    """The default with other draws and bandwidths."""
+    """The default method with other draws and bandwidths."""
     estimator = lambda scale: MSD(**{"sampler": "product", "steps": calls, **mean_shift})
     times = shrinking(start, end)
     return replace(
@@ -90,7 +88,7 @@ def _draws(calls: int, gradients: int, start: float = 12.0, end: float = 0.45, *
 
 
 def _anchored(interval: tuple[float, float] | None = None) -> Recipe:
-    """The paper's recipe at the usual number of calls, half of which its anchor takes."""
+    """The published recipe at the usual number of calls, half of which its anchor takes."""
     estimator = lambda scale: MSD(sampler="paper", steps=6, anchor="inverted", interval=interval)
     return replace(RECIPES["msd_paper_anchor"], estimator=estimator)
 
@@ -104,7 +102,7 @@ ABLATIONS: Mapping[str, Recipe | None] = {
     "start 6": _draws(12, 2, 6.0),
     "start 2": _draws(12, 2, 2.0),
     "end 1": _draws(12, 2, end=1.0),
-    "end .2": _draws(12, 2, end=0.2),
+    "end 0.2": _draws(12, 2, end=0.2),
     "prior's levels, 40 to .3": _draws(12, 2, 40.0, 0.3, levels="prior"),
     "prior's levels, 40, one draw": _draws(24, 1, 40.0, 40.0, levels="prior"),
     "8 calls x 3": _draws(8, 3),
@@ -117,7 +115,7 @@ ABLATIONS: Mapping[str, Recipe | None] = {
     "guidance 7.5, t in [.2, .9]": replace(_MSD, guidance=7.5, interval=(0.2, 0.9)),
     "guidance 5, t in [.2, .9]": replace(_MSD, interval=(0.2, 0.9)),
     "mean, guidance 5": replace(_MEAN, guidance=5.0),
-    "mean, end .2": replace(_MEAN, times=shrinking(12.0, 0.2)),
+    "mean, end 0.2": replace(_MEAN, times=shrinking(12.0, 0.2)),
     "mean, end 2": replace(_MEAN, times=shrinking(12.0, 2.0)),
     "mean, 10 calls": replace(_MEAN, steps=every(10)),
     "mean, 96 calls": replace(_MEAN, steps=every(96)),
@@ -136,18 +134,18 @@ BLOCKS: Mapping[str, Block] = {
         Block("mlp", "Coordinate networks, each method at its own number of steps", "mlp"),
         Block("latents", "Latents, each method at its own number of steps", "latents"),
         Block(
-            "mlp_equal", f"Coordinate networks, {ROWS} network rows an image", "mlp", ROWS,
+            "mlp_equal", f"Coordinate networks, {ROWS} network evaluations per image", "mlp", ROWS,
             methods=EQUAL, settings=_short(lr=2e-2), base="mlp", shared=MSD_48,
         ),
         Block(
-            "latents_equal", f"Latents, {ROWS} network rows an image", "latents", ROWS, 8,
+            "latents_equal", f"Latents, {ROWS} network evaluations per image", "latents", ROWS, 8,
             methods=EQUAL, settings=_short(lr=0.3),
         ),
         Block(
             "ideal", "Latents, the ideal denoiser of the DDIM samples, without guidance", "latents", images=8,
             ideal=True, without=("vsd",),
         ),
-        Block("ablation", "What the default is made of, latents", "latents", images=4, methods=ABLATIONS),
-        Block("mlp_ablation", "What the default is made of, coordinate networks", "mlp", methods=MLP_ABLATIONS),
+        Block("ablation", "Ablations of the default method, latents", "latents", images=4, methods=ABLATIONS),
+        Block("mlp_ablation", "Ablations of the default method, coordinate networks", "mlp", methods=MLP_ABLATIONS),
     )
 }  # fmt: skip

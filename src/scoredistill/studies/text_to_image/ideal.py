@@ -1,6 +1,6 @@
-"""The ideal denoiser of a pipeline's own samples: text and images of the pipeline, scores that are exact.
+"""The ideal denoiser of a pipeline's own samples: text and images of the pipeline, with exact scores.
 
-Its law is the uniform one over the given latents, so that where a method should end is known: at one of them.
+Its distribution is uniform over the given latents, so it is known where a method should converge: at one of them.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ class Ideal(TextPrior):
     """A prior for `text_to_image` whose samples of a prompt are known.
 
     Args:
-        prior: whose autoencoder and schedule are used.
+        prior: the model whose autoencoder and noise schedule are used.
         latents: all samples of all prompts.
-        prompts: what each of them shows; only these can be asked for.
+        prompts: the prompt of each sample; only these can be requested.
     """
 
     name = "ideal"

@@ -1,9 +1,7 @@
-"""What the study measures, one function a job: references, images of every method, gradients, bandwidths.
+"""The jobs of the text-to-image study: draw the references, and make images of every prompt by every method.
 
-Arrays go to a file beside the images, numbers are returned. All images of a prompt are the particles of one run.
+Images and features are written as arrays, numbers are returned. All images of a prompt are the particles of one run.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,71 +13,73 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoredistill.files import atomic, slug
 from scoredistill.loop import Step
 from scoredistill.media.images import to_tensor
 from scoredistill.metrics import Clip, bundled_clip, efficientnet, inception
+from scoredistill.optional import MissingExtra
 from scoredistill.priors.guidance import Guided
 from scoredistill.sampling import ddim
-from scoredistill.studies.harness.setting import loaded, slug
+from scoredistill.studies.harness.setting import loaded
 from scoredistill.studies.text_to_image.blocks import BLOCKS
 from scoredistill.studies.text_to_image.ideal import Ideal
 from scoredistill.tasks.image_generation.request import DDIM_GUIDANCE, DDIM_STEPS
 from scoredistill.tasks.image_generation.text_to_image import text_to_image
 
 SNAPSHOTS = 16  # at most, of a run
-REFERENCE_SEED = 10**6  # far from those of any run
+REFERENCE_SEED = 10**6  # no run has seeds near it
 
 
 @dataclass(frozen=True)
-class World:
+class Setup:
     """What all jobs of a study share.
 
     Args:
-        prior: name, hub name or folder for `load_prior`.
-        judge: folder or hub name of the CLIP that judges; the bundled one by default.
-        prompts: all of them.
-        references: DDIM samples of each prompt.
+        prior: name, hub name or directory for `load_prior`.
+        clip: directory or hub name of the CLIP model that evaluates the images; the bundled one by default.
+        prompts: all prompts.
+        references: number of DDIM samples of each prompt.
         inception: compute FIDs in Inception's features too.
     """
 
     prior: str
-    judge: str | None
+    clip: str | None
     prompts: tuple[str, ...]
     references: int
     inception: bool = False
 
 
-def reference(world: World, prompt: str, out: Path) -> dict[str, Any]:
-    """DDIM samples of a prompt: the truth that images are compared with."""
-    prior = loaded(world.prior)
-    rng = torch.Generator().manual_seed(REFERENCE_SEED + world.prompts.index(prompt))
-    noise = torch.randn(world.references, *prior.latent_shape, generator=rng).to(prior.device)
+def reference(setup: Setup, prompt: str, out: Path) -> dict[str, Any]:
+    """Draw DDIM samples of a prompt: the ground truth that images are compared with."""
+    prior = loaded(setup.prior)
+    rng = torch.Generator().manual_seed(REFERENCE_SEED + setup.prompts.index(prompt))
+    noise = torch.randn(setup.references, *prior.latent_shape, generator=rng).to(prior.device)
     with torch.no_grad():
         guided, cond = Guided(prior, DDIM_GUIDANCE), prior.encode_text([prompt])
         latents = torch.cat([ddim(guided, part, DDIM_STEPS, cond) for part in noise.split(32)])
         images = torch.cat([prior.decode(part).clamp(0, 1) for part in latents.split(8)]).cpu()
-    _save(out / f"reference-{slug(prompt)}.npz", images, world, latents=latents.float().cpu().numpy())
+    _save(out / f"reference-{slug(prompt)}.npz", images, setup, latents=latents.float().cpu().numpy())
     return {"images": len(images), "rows": 2 * DDIM_STEPS}
 
 
 @cache
-def ideal(world: World, out: Path) -> Ideal:
-    """The ideal denoiser of all references in a folder, once per process."""
-    files = [np.load(out / f"reference-{slug(prompt)}.npz") for prompt in world.prompts]
-    prior, latents = loaded(world.prior), [torch.from_numpy(file["latents"]) for file in files]
-    shown = [prompt for prompt, part in zip(world.prompts, latents, strict=True) for _ in part]
+def ideal(setup: Setup, out: Path) -> Ideal:
+    """The ideal denoiser of all references in a directory, loaded once per process."""
+    files = [np.load(out / f"reference-{slug(prompt)}.npz") for prompt in setup.prompts]
+    prior, latents = loaded(setup.prior), [torch.from_numpy(file["latents"]) for file in files]
+    shown = [prompt for prompt, part in zip(setup.prompts, latents, strict=True) for _ in part]
     return Ideal(prior, torch.cat(latents).to(prior.device), shown)
 
 
-def drawn(world: World, name: str, method: str, prompt: str, n: int, out: Path) -> dict[str, Any]:
-    """n images of a prompt by a method of the named block, and how they came about.
+def drawn(setup: Setup, name: str, method: str, prompt: str, n: int, out: Path) -> dict[str, Any]:
+    """Make n images of a prompt by a method of the named block.
 
     Returns:
-        "nfe" (network rows of the prior for an image), "calls", "encoded", "decoded", "seconds", "steps", "at" (the
-        network rows at each snapshot) and, in an ideal block, "distance" (to the nearest sample, of each image).
+        "nfe" (network evaluations for an image), "calls", "encoded", "decoded", "seconds", "steps", "at" (the network
+        evaluations at each snapshot) and, in an ideal block, "distance" (of each image to the nearest sample).
     """
     block = BLOCKS[name]
-    prior = ideal(world, out) if block.ideal else loaded(world.prior)
+    prior = ideal(setup, out) if block.ideal else loaded(setup.prior)
     settings = {"image": block.image, "particles": n, "recipe": block.methods[method], **block.settings.get(method, {})}
     if block.ideal:
         settings["guidance"] = 1.0
@@ -93,8 +93,8 @@ def drawn(world: World, name: str, method: str, prompt: str, n: int, out: Path) 
 
     result = text_to_image(prompt, prior, method, callback=keep, **settings)
     steps, nfe = result.request.steps or 1, result.counts["rows"] / n
-    seen = {f"seen_{k}": judge(world.judge).image_features(images).cpu().numpy() for k, images in kept.items()}
-    _save(out / f"{block.stem(method, n)}-{slug(prompt)}.npz", to_tensor(result.images), world, **seen)
+    seen = {f"seen_{k}": evaluator(setup.clip).image_features(images).cpu().numpy() for k, images in kept.items()}
+    _save(out / f"{block.stem(method, n)}-{slug(prompt)}.npz", to_tensor(result.images), setup, **seen)
     found: dict[str, Any] = {"nfe": nfe, **{k: v / n for k, v in result.counts.items() if k != "rows"}, "steps": steps}
     found |= {"seconds": result.seconds / n, "at": {str(k): nfe * k / steps for k in kept}}
     found["guidance"], found["lr"] = result.request.guidance, result.request.lr
@@ -104,41 +104,39 @@ def drawn(world: World, name: str, method: str, prompt: str, n: int, out: Path) 
 
 
 def steps_for(prior: Any, method: str, prompt: str, settings: Mapping[str, Any], rows: int) -> int:
-    """How many steps of a method spend about so many network rows on an image; at least 1."""
+    """The number of steps at which a method spends about `rows` network evaluations on an image; at least 1."""
     one = text_to_image(prompt, prior, method, **{**settings, "steps": 1, "follow": 1})
     return max(1, round(rows / (one.counts["rows"] / len(one.images))))
 
 
 def snapshots(steps: int, most: int = SNAPSHOTS) -> list[int]:
-    """Numbers of finished steps at which images are looked at: closer at first, and the last."""
+    """Numbers of finished steps at which images are kept: denser at first, and the last one."""
     return sorted({max(1, round(steps ** (k / (most - 1)))) for k in range(most)} | {steps})
 
 
-def _save(path: Path, images: Tensor, world: World, **arrays: np.ndarray) -> None:
-    """Images as bytes and what the judges see in them."""
-    features = {"clip": judge(world.judge).image_features(images).cpu().numpy()}
+def _save(path: Path, images: Tensor, setup: Setup, **arrays: np.ndarray) -> None:
+    """Write images as bytes, with their features by every evaluator."""
+    features = {"clip": evaluator(setup.clip).image_features(images).cpu().numpy()}
     if (other := imagenet()) is not None:
         features["efficientnet"] = other.image_features(images).cpu().numpy()
-    if world.inception:
+    if setup.inception:
         features["inception"] = inception().image_features(images).cpu().numpy()
     pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     kept: Any = {"pixels": pixels, **features, **arrays}
-    draft = path.with_name(f".{path.name}.part")
-    with draft.open("wb") as file:
-        np.savez_compressed(file, **kept)
-    draft.replace(path)
+    with atomic(path) as draft:
+        np.savez_compressed(draft, **kept)
 
 
 @cache
-def judge(name: str | None) -> Clip:
-    """The CLIP that judges, once per process."""
+def evaluator(name: str | None) -> Clip:
+    """The CLIP model that evaluates images, loaded once per process."""
     return bundled_clip() if name is None else Clip(name)
 
 
 @cache
 def imagenet() -> Any | None:
-    """EfficientNet, where it is installed."""
+    """EfficientNet, or None where it is not installed."""
     try:
         return efficientnet()
-    except ValueError:
+    except MissingExtra:
         return None

@@ -1,12 +1,11 @@
-"""Two looks inside mean shift: what a gradient is made of at each bandwidth, and how noisy each estimator's is.
+"""Two analyses of mean shift: the samples behind a gradient at each bandwidth, and the noise of each estimator.
 
-Bandwidths, as in the paper's Fig. 6: y drawn from p(y) N(x; y, s I) for one x and several seeds. With a large bandwidth
-y is any sample of the prior, varied and independent of x; with a small one y is x.
+Bandwidths, as in Score Distillation via Mean Shift (2025), https://arxiv.org/abs/2502.15989, Fig. 6: y drawn from
+p(y) N(x; y, s I) for one x and several seeds. With a large bandwidth y is any sample of the prior, varied and
+independent of x; with a small one y is x.
 
 Gradients: draws at one x and one noise level, all scaled to a step in clean coordinates, where mean shift's is x - y.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +17,14 @@ from torch import Tensor
 
 from scoredistill.estimators import MSD, SDI, SDS, Batch, Estimator
 from scoredistill.estimators.methods import ratio
+from scoredistill.files import slug
 from scoredistill.media.images import grid, to_pil
 from scoredistill.priors.base import Prior
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.guidance import Guided
 from scoredistill.sampling import product_sample
-from scoredistill.studies.harness.setting import loaded, slug
-from scoredistill.studies.text_to_image.jobs import World
+from scoredistill.studies.harness.setting import loaded
+from scoredistill.studies.text_to_image.jobs import Setup
 from scoredistill.tasks.image_generation.recipes import RECIPES
 from scoredistill.tasks.image_generation.text_to_image import text_to_image
 
@@ -40,8 +40,8 @@ GRADIENTS: dict[str, Callable[[], Estimator]] = {
 }
 
 
-def bandwidths(world: World, prompt: str, out: Path) -> dict[str, Any]:
-    """y for several bandwidths (rows of the image) at states of a run (columns), four seeds of each.
+def bandwidths(setup: Setup, prompt: str, out: Path) -> dict[str, Any]:
+    """Draw y for several bandwidths (rows of the image) at states of a run (columns), four seeds of each.
 
     Returns:
         For each bandwidth and state, root mean squares over latents, relative to that between two DDIM samples of the
@@ -49,7 +49,7 @@ def bandwidths(world: World, prompt: str, out: Path) -> dict[str, Any]:
         moves from the first state to the last with the same noise, over how far x does: 1 where y is x, 0 where it
         does not depend on x.
     """
-    prior = loaded(world.prior)
+    prior = loaded(setup.prior)
     cond, guided = prior.encode_text([prompt]), Guided(prior, RECIPES["msd"].guidance)
     latents = torch.from_numpy(np.load(out / f"reference-{slug(prompt)}.npz")["latents"]).to(prior.device)
     unit = _apart(latents)
@@ -74,14 +74,14 @@ def bandwidths(world: World, prompt: str, out: Path) -> dict[str, Any]:
     return {**found, "image": name}
 
 
-def gradients(world: World, prompt: str, out: Path) -> dict[str, Any]:
-    """Spread and histogram of each estimator's gradient at a half finished image.
+def gradients(setup: Setup, prompt: str, out: Path) -> dict[str, Any]:
+    """Measure spread and histogram of each estimator's gradient at an unfinished image.
 
     Returns:
         Per estimator and level r: "spread", sqrt(E |g - m|^2) / |m| with m the mean of the draws; "cosine" of m with
         the one-call mean shift; the histogram of the entries of g / rms(m) in "bins".
     """
-    prior = loaded(world.prior)
+    prior = loaded(setup.prior)
     cond, guided = prior.encode_text([prompt]), Guided(prior, RECIPES["msd"].guidance)
     x = _states(prior, prompt)[0].expand(DRAWS, *prior.latent_shape)
     edges = np.linspace(-4, 4, BINS)
@@ -94,19 +94,19 @@ def gradients(world: World, prompt: str, out: Path) -> dict[str, Any]:
             draws = make()(guided, Batch(x, cond), t, rng).grad
             mean = draws.mean(0)
             entries = (draws / mean.square().mean().sqrt()).flatten().cpu().numpy()
-            share = np.histogram(entries, edges)[0] / len(entries)
+            fraction = np.histogram(entries, edges)[0] / len(entries)
             found[name].append(
                 {
                     "spread": float((draws - mean).flatten(1).square().sum(1).mean().sqrt() / mean.norm()),
                     "cosine": float(torch.cosine_similarity(mean.flatten(), shift.flatten(), 0)),
-                    "histogram": share.tolist(),
+                    "histogram": fraction.tolist(),
                 }
             )
     return {"levels": list(LEVELS), "bins": edges.tolist(), "methods": found}
 
 
 def _states(prior: Prior, prompt: str) -> list[Tensor]:
-    """Latents of one coordinate network at parts of a mean-shift run, [1, *d] each."""
+    """Latents of one coordinate network at fractions STATES of a mean-shift run, [1, *d] each."""
     images: list[Tensor] = []
     text_to_image(prompt, prior, "msd_mean", callback=lambda step: images.append(step.images()))
     return [prior.encode_image(images[round(part * (len(images) - 1))]) for part in STATES]

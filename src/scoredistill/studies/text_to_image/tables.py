@@ -1,58 +1,59 @@
-"""The tables of the study of images, for both reports: as rows, and as Markdown where a page cannot be opened."""
+"""Tables of the text-to-image study, for the report and for tables.md."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from scoredistill.studies.harness.statistics import digits
+from scoredistill.studies.harness.tables import Row, Section, markdown
 from scoredistill.studies.text_to_image.claims import TABLE3, claims, plus_minus
 
-Row = dict[str, object]
-SAYS = {True: "holds", False: "does not hold", None: "not measured"}
+RULE = (
+    "By the means alone. Standard deviations overlap where two means differ by no more than the sum of their standard "
+    "deviations."
+)
+
+Results = Mapping[str, Any]
+Block = Mapping[str, Any]
 
 
-def markdown(results: Mapping[str, Any]) -> str:
-    """The claims, then figures and rows to SDS's distance of each block, bandwidths, gradients and failures."""
+def tables(results: Results) -> str:
+    """tables.md: the claims, then metrics and NFE to SDS's distance of each block, bandwidths and gradients."""
     setting = results["setting"]
-    parts = [
-        "# Tables of the study of images",
-        f"`{results['command']}`, {results['date']}, version {results['version']}, prior {setting['prior']}, "
-        f"{len(setting['prompts'])} prompts, {setting['seeds']} seeds, {setting['references']} DDIM samples of each "
-        "prompt. ± is the standard deviation over sets of one image of each prompt; of precision, recall, coverage "
-        "and diversity it is over prompts, of the distance over images. FID is in the judge's features, the "
-        "paper's in Inception's: only the order can be compared.",
-    ]
-    parts += ["## Claims", _table(claim_rows(results))]
+    extent = (
+        f"Prior {setting['prior']}, {len(setting['prompts'])} prompts, {setting['seeds']} seeds, "
+        f"{setting['references']} DDIM samples of each prompt. ± is the standard deviation over sets of one image of "
+        "each prompt; of precision, recall, coverage and diversity it is over prompts, of the distance over images. "
+        "FID is in the features of CLIP, the published one in those of Inception: only the order can be compared."
+    )
+    sections = [claims_section(results)]
     for name, block in results.get("blocks", {}).items():
-        parts += [f"## {name}: {block['setting']['says']}", _table(block_rows(block, not block["setting"]["ideal"]))]
-        if rows := sds_rows(block):
-            parts += ["Network rows until the FID is at or below SDS's final one:", _table(rows)]
-    for prompt, found in results.get("bandwidths", {}).items():
-        parts += [f"## Bandwidths: {prompt}", _table(bandwidth_rows(found))]
-    for prompt, found in results.get("gradients", {}).items():
-        parts += [f"## Gradients: {prompt}", _table(gradient_rows(found))]
-    if results.get("failed"):
-        parts += ["## What broke down", _table(failure_rows(results))]
-    return "\n\n".join(parts) + "\n"
+        title = f"{name}: {block['setting']['description']}"
+        sections.append(Section(title, "", block_rows(block, published=not block["setting"]["ideal"])))
+        sections.append(Section("", "NFE until the FID is at or below SDS's final one:", sds_rows(block)))
+    probes = {"Bandwidths": bandwidth_rows, "Gradients": gradient_rows}
+    for title, rows_of in probes.items():
+        found = results.get(title.lower(), {})
+        sections += [Section(f"{title}: {prompt}", "", rows_of(each)) for prompt, each in found.items()]
+    return markdown("Tables of the text-to-image study", results, extent, sections)
 
 
-def claim_rows(results: Mapping[str, Any]) -> list[Row]:
-    """All claims with our numbers and verdicts."""
-    return [{"claim": c["claim"], "ours": c["ours"], "verdict": SAYS[c["holds"]]} for c in claims(results)]
+def claims_section(results: Results) -> Section:
+    """The claims with our numbers and verdicts."""
+    return Section("Claims", RULE, claims(results))
 
 
-def block_rows(block: Mapping[str, Any], paper: bool) -> list[Row]:
-    """All figures of each method, beside the paper's if asked for."""
+def block_rows(block: Block, published: bool) -> list[Row]:
+    """All metrics of each method, beside the published ones if `published`."""
     made = []
     for method, found in block["methods"].items():
         row = {"method": method, **quality(found), **variety(found), **cost(found)}
-        made.append(row | printed(method) if paper else row)
+        made.append(row | published_cells(method) if published else row)
     return made
 
 
-def printed(method: str) -> Row:
-    """The paper's figures of a method as it prints them, empty where it has none."""
+def published_cells(method: str) -> Row:
+    """The published metrics of a method, with their decimals; empty where there are none."""
     line = TABLE3.get(method, {})
-    forms = {"fid": ("paper FID", ".2f"), "clip_sim": ("paper CLIP-SIM", ".1f")}
+    forms = {"fid": ("published FID", ".2f"), "clip_sim": ("published CLIP-SIM", ".1f")}
     return {title: format(line[key], form) if key in line else "" for key, (title, form) in forms.items()}
 
 
@@ -67,28 +68,28 @@ def quality(found: Mapping[str, Any]) -> Row:
 
 
 def variety(found: Mapping[str, Any]) -> Row:
-    """Shares and distances; a dash where one image of a prompt cannot tell."""
+    """Fractions and distances; a dash where one image of a prompt is not enough."""
     row: Row = {}
     for name in ("precision", "recall", "coverage", "diversity"):
-        alone = name in ("recall", "diversity") and found["images"] < 2
-        row[name] = "–" if alone else plus_minus(found, name)
+        single = name in ("recall", "diversity") and found["images"] < 2
+        row[name] = "–" if single else plus_minus(found, name)
     return row | ({"distance": plus_minus(found, "distance")} if "distance" in found else {})
 
 
 def cost(found: Mapping[str, Any]) -> Row:
-    """What an image cost."""
+    """The cost of an image."""
     return {"NFE": round(found["nfe"]), "calls": round(found["calls"]), "seconds": found["seconds"]}
 
 
-def sds_rows(block: Mapping[str, Any]) -> list[Row]:
-    """Network rows after which each method is at SDS's final FID, and the share of SDS's own that this is."""
+def sds_rows(block: Block) -> list[Row]:
+    """The NFE after which each method is at SDS's final FID, and the fraction of SDS's own NFE that this is."""
     reached = block.get("rows_to_sds", {})
     whole = block["methods"]["sds"]["nfe"] if reached else 0
     return [
         {
             "method": method,
-            "rows to SDS's FID": "never" if rows is None else f"{rows:.0f}",
-            "of SDS's rows": "" if rows is None else f"{rows / whole:.3f}",
+            "NFE to SDS's FID": "never" if rows is None else f"{rows:.0f}",
+            "of SDS's NFE": "" if rows is None else f"{rows / whole:.3f}",
         }
         for method, rows in reached.items()
     ]
@@ -108,31 +109,13 @@ def bandwidth_rows(found: Mapping[str, Any]) -> list[Row]:
 
 
 def gradient_rows(found: Mapping[str, Any]) -> list[Row]:
-    """One line per method: relative spread of a gradient, cosine of its mean with mean shift, rows of a draw."""
+    """One line per method: relative spread of a gradient, and cosine of its mean with mean shift."""
     made = []
     for method, levels in found["methods"].items():
         row: Row = {"method": method}
         for level, cell in zip(found["levels"], levels, strict=True):
             row |= {f"{name}, r {level:g}": f"{cell[name]:.3f}" for name in ("spread", "cosine")}
         if "rows" in levels[0]:
-            row["rows"] = f"{levels[0]['rows']:g}"
+            row["batch rows"] = f"{levels[0]['rows']:g}"
         made.append(row)
     return made
-
-
-def failure_rows(results: Mapping[str, Any]) -> list[Row]:
-    """What went wrong, by job."""
-    return [{"job": job, "error": said} for job, said in results["failed"].items()]
-
-
-def _table(rows: Sequence[Row]) -> str:
-    """Columns in the order of first appearance; a missing cell stays empty."""
-    head = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [head, ["---"] * len(head), *[[_cell(row.get(key, "")) for key in head] for row in rows]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    """A cell's text, which must hold neither a bar nor the end of a line."""
-    text = digits(value) if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,1 +1,1 @@
-"""Two-dimensional toys with exact densities, on which estimators and samplers are measured."""
+"""The two-dimensional study: estimators and samplers on distributions whose scores are known exactly."""

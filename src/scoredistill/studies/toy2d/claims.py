@@ -1,7 +1,8 @@
-"""What the mean-shift paper prints for its toys (https://arxiv.org/abs/2502.15989, Tables 1 and 2), and our verdicts.
+"""The published numbers for distributions in the plane, and how ours compare with them.
 
-Its ideal denoiser is that of the data, ours is that of 10,000 samples; its sets are not published, ours have the same
-names and, for spiral and pinwheel, the same entropies (see `data`).
+The numbers are those of Score Distillation via Mean Shift (2025), https://arxiv.org/abs/2502.15989, Tables 1 and 2. Its
+ideal denoiser is that of the data, ours is that of 10,000 samples; its sets are not published, ours have the same names
+and, for spiral and pinwheel, the same entropies (see `datasets.toy2d`).
 """
 
 from collections.abc import Mapping
@@ -28,20 +29,20 @@ TABLE1: Mapping[str, Mapping[str, float]] = {
     "spiral": {"sds": -7.57, "msd": 6.32},
     "pinwheel": {"sds": -6.99, "msd": 7.08},
 }
-ALIKE = (0.3, 0.05, 0.1)  # differences of NLL, precision and recall that count as the same
-COLLAPSED = 0.25  # recall: a noisy blob far from the modes still has .2, by the size of its own balls
+SAME = (0.3, 0.05, 0.1)  # differences of NLL, precision and recall up to which two results count as the same
+COLLAPSED = 0.25  # recall; a noisy cluster far from the modes still has .2, because its own balls are large
 
 
-def verdict(method: str, printed: tuple[float, float, float], ours: Mapping[str, Any]) -> str:
-    """A few words on a cell of Table 2."""
+def verdict(method: str, published: tuple[float, float, float], ours: Mapping[str, Any]) -> str:
+    """Compare our NLL, precision and recall of a method with the published ones, in a few words."""
     nll, precision, recall = (ours[key] for key in ("nll", "precision", "recall"))
     if method == "sds":
-        return "collapses, as printed" if recall < COLLAPSED else "does not collapse"
-    gaps = (nll - printed[0], precision - printed[1], recall - printed[2])
-    if all(abs(gap) <= limit for gap, limit in zip(gaps, ALIKE, strict=True)):
-        return "as printed"
+        return "collapses, as published" if recall < COLLAPSED else "does not collapse"
+    gaps = (nll - published[0], precision - published[1], recall - published[2])
+    if all(abs(gap) <= limit for gap, limit in zip(gaps, SAME, strict=True)):
+        return "as published"
     said = []
-    for name, gap, limit, better in zip(("NLL", "precision", "recall"), gaps, ALIKE, (-1, 1, 1), strict=True):
+    for name, gap, limit, better in zip(("NLL", "precision", "recall"), gaps, SAME, (-1, 1, 1), strict=True):
         if abs(gap) > limit:
             said.append(f"{name} {'better' if gap * better > 0 else 'worse'}")
     return ", ".join(said)

@@ -1,4 +1,4 @@
-"""Three denoisers of a toy set: exact, ideal on samples of it, and a trained network."""
+"""Three denoisers of a distribution: the exact one, the ideal one of its samples, and a trained network."""
 
 from collections.abc import Callable
 
@@ -11,22 +11,22 @@ from scoredistill.studies.toy2d.methods import EXPLODING
 from scoredistill.training.denoiser import cached_denoiser
 
 DENOISERS = ("exact", "ideal", "learned")
-SAMPLES, SAMPLES_SEED = 10_000, 77  # of the ideal denoiser's data
+SAMPLES, SAMPLES_SEED = 10_000, 77  # the data of the ideal denoiser
 
 
 def exact(name: str, classes: int = 1) -> GaussianMixture:
-    """The mixture itself."""
+    """The distribution as a Gaussian mixture, with exact scores."""
     return toy_set(name, classes, EXPLODING)
 
 
 def denoiser(
     kind: str, name: str, quick: bool = False, after: Callable[[int, int, float], None] | None = None
 ) -> Prior:
-    """A denoiser of a set.
+    """A denoiser of one of the distributions.
 
     Args:
         kind: "exact", "ideal" (of 10,000 samples) or "learned" (trained once, then cached).
-        quick: a learned denoiser of a seventh of the training.
+        quick: train the learned denoiser for a seventh of the steps.
         after: called with (step, steps, loss) during training.
     """
     if kind == "exact":

@@ -1,7 +1,7 @@
 """Images of distributions, particles and landscapes in the plane: x to the right, y upwards, [-extent, extent]^2.
 
 The point (x, y) lies at size (x + extent) / (2 extent) pixels from the left and size (extent - y) / (2 extent) from the
-top. Heights and densities are evaluated, or interpolated, at the middles of the pixels.
+top. Heights and densities are evaluated, or interpolated, at the pixel centers.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ HEAT = ("#2e0069", "#232f81", "#00528f", "#007297", "#008f99", "#2cab97", "#66c5
 EMBER = ("#fffaf2", "#fddfb8", "#f6c287", "#eaa55c", "#da8a3c", "#c46f28")
 INK, PEAK, STRAY = "#1d1d24", "#ffffff", "#d3102f"
 REACH = 5.0  # standard deviations at which a component's density counts as zero
-DECADES = 2.5  # how far below the ridge a density fades into the paper, in powers of ten
+DECADES = 2.5  # how far below its maximum a density fades into the background, in powers of ten
 RINGS = 24  # contour lines from the bottom of a landscape to its top
-FINE = 4  # drawings are made this much larger and shrunk: smooth edges
+FINE = 4  # drawings are made this much larger and reduced, for smooth edges
 
-Pixels = Sequence[tuple[float, float]]  # places in pixels from the left and from the top
+Pixels = Sequence[tuple[float, float]]  # positions in pixels from the left and from the top
 Mark = Callable[[ImageDraw.ImageDraw, tuple[float, float], float, float], None]
 
 
@@ -50,11 +50,11 @@ def color(values: Float[Tensor, "h w"], anchors: Sequence[str] = HEAT) -> Image.
 def density_image(
     mixture: GaussianMixture, size: int = 480, extent: float = 1.5, cond: Cond | None = None
 ) -> Image.Image:
-    """The density as ink on paper, on a logarithmic scale: thin branches stay visible.
+    """The density on a logarithmic scale, dark on light, so that thin branches stay visible.
 
     Args:
         size: pixels per side.
-        cond: the classes to show, as in `GaussianMixture.log_prob`; all by default.
+        cond: the class to show, as in `GaussianMixture.log_prob`; all by default.
     """
     return color(_shade(mixture, size, extent, cond), EMBER)
 
@@ -70,8 +70,8 @@ def scatter(
     """Points as small round dots on a square image.
 
     Args:
-        radius: of a dot, in pixels.
-        opacity: of the dots together, in [0, 1]; where dots overlap they do not get darker.
+        radius: radius of a dot in pixels.
+        opacity: opacity of the dots together, in [0, 1]; overlapping dots do not get darker.
 
     Raises:
         ValueError: points are not finite, the background is not square, or a number is out of range.
@@ -85,7 +85,7 @@ def scatter(
 
 
 def landscape_image(landscape: Landscape, mixture: GaussianMixture, size: int = 480) -> Image.Image:
-    """Heights as heat with contour lines, the distribution as a faint shadow, and the peaks.
+    """Heights as a heat map with contour lines, the distribution as a faint shadow, and the peaks.
 
     Rings mark peaks on the distribution, red crosses those off it. Colors and contour lines are even steps of
     sqrt(highest - phi), which is the distance from the top where phi is a quadratic bowl, so its rings are evenly
@@ -116,11 +116,11 @@ def animation(
     color: str = INK,
     colors: int = 48,
 ) -> Path:
-    """A GIF of moving particles in the size of the background, see `scoredistill.images.save_gif`.
+    """A GIF of moving particles in the size of the background, see `scoredistill.media.images.save_gif`.
 
     Args:
         frames_points: the particles of each frame.
-        colors: of all frames together, 2 to 256: few keep the file small.
+        colors: number of colors of all frames together, 2 to 256; few keep the file small.
     """
     if not frames_points:
         raise ValueError("an animation needs at least one frame")
@@ -139,7 +139,7 @@ def panel(images: Sequence[Image.Image], titles: Sequence[str], columns: int) ->
 
 
 def _to_pixels(points: Tensor, size: int, extent: float) -> Pixels:
-    """Where points (x, y) lie; those an image's size outside are left out, they would not show."""
+    """Positions of points (x, y) in pixels; points further than an image's size outside are left out."""
     if not bool(torch.isfinite(points).all()):
         raise ValueError("nan or infinite points cannot be drawn: leave them out")
     up = torch.tensor([1.0, -1.0], dtype=torch.float64)
@@ -148,15 +148,15 @@ def _to_pixels(points: Tensor, size: int, extent: float) -> Pixels:
 
 
 def _middles(size: int, extent: float) -> Tensor:
-    """Coordinates of the middles of the pixels, increasing, [size]."""
+    """Coordinates of the pixel centers, increasing, [size]."""
     return extent * ((torch.arange(size, dtype=torch.float64) * 2 + 1) / size - 1)
 
 
 def _shade(mixture: GaussianMixture, size: int, extent: float, cond: Cond | None = None) -> Tensor:
-    """Ink of each pixel in [0, 1], row 0 at the top: log density from DECADES below its highest to its highest.
+    """Shade of each pixel in [0, 1], row 0 at the top: log density from DECADES below its maximum to its maximum.
 
     The density is that of the mixture blurred by half a pixel, so that thin branches do not fall between pixels. Each
-    component is added where it counts, up to REACH standard deviations from its mean.
+    component is evaluated up to REACH standard deviations from its mean.
     """
     pixel = 2 * extent / size
     middles = _middles(size, extent)
@@ -178,7 +178,7 @@ def _shade(mixture: GaussianMixture, size: int, extent: float, cond: Cond | None
 
 
 def _weights(mixture: GaussianMixture, cond: Cond | None) -> Tensor:
-    """Weights of the components, zero outside of the wanted class, [k]."""
+    """Weights of the components, zero outside the class of the condition, [k]."""
     weights = mixture.weights.detach().cpu().double()
     if cond is None or int(cond["label"][0]) < 0:
         return weights
@@ -201,7 +201,7 @@ def _mask(coverage: Tensor) -> Image.Image:
 def _stamped(
     background: Image.Image, mark: Mark, at: Pixels, radius: float, stroke: float, tone: str, opacity: float = 1.0
 ) -> Image.Image:
-    """The background with a mark at each place, all drawn on a canvas FINE times as large; lengths are in pixels."""
+    """The background with a mark at each position, drawn on a canvas FINE times as large; lengths are in pixels."""
     width, height = background.size
     canvas = Image.new("L", (width * FINE, height * FINE))
     draw = ImageDraw.Draw(canvas)

@@ -1,7 +1,7 @@
-"""The laboratory's measurements: each job makes one block of numbers, and images where they are wanted.
+"""The measurements in the plane: each job returns numbers, and some write images.
 
-Truth is known: densities are exact whatever denoiser was used, and the true mean shift of a point is the exact
-denoiser's, D(x; sqrt s) - x.
+The ground truth is known: densities are exact whatever denoiser was used, and the true mean shift of a point is that of
+the exact denoiser, D(x; sqrt s) - x.
 """
 
 import math
@@ -29,13 +29,22 @@ from scoredistill.studies.toy2d.run import Run, run, seen_through
 TRUTH, TRUTH_SEED = 4096, 123
 MMD_BANDWIDTH = 0.1
 MODE_RADIUS = 0.1
-CLASS, SCALE = {"label": torch.zeros(1, dtype=torch.long)}, 4.0  # of the guided experiments
+CLASS, SCALE = {"label": torch.zeros(1, dtype=torch.long)}, 4.0  # condition and guidance of the guided experiments
 LAMBDAS = (0.316, 0.1, 0.0316)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the experiments are."""
+    """How large the experiments are.
+
+    Attributes:
+        particles: per run.
+        draws: gradient samples of a stochastic estimator at each point.
+        points: at which gradients are measured.
+        side: nodes of a landscape's grid along an axis.
+        rows: network evaluations per particle in the ranking.
+        image: pixels per side of an image.
+    """
 
     particles: int = 1024
     draws: int = 64
@@ -50,7 +59,7 @@ QUICK = Scale(particles=256, draws=16, points=36, side=40, rows=100, image=220)
 
 
 def table2(name: str, kind: str, method: str, seed: int, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
-    """Table 2: the quality of a method's samples, and what they cost."""
+    """Table 2: the quality of a method's samples, and their cost."""
     truth = exact(name)
     done = run(TABLE[method], denoiser(kind, name, quick), scale.particles, seed)
     if seed == 0:
@@ -77,16 +86,13 @@ def quality(done: Run, name: str, seed: int, cond: Cond | None = None) -> dict[s
 
 
 def image(mixture: Any, points: Tensor, scale: Scale, cond: Cond | None = None) -> Image.Image:
-    """Particles over the density; those outside of the frame are not seen."""
+    """Particles over the density; those outside the frame are not drawn."""
     inside = points[(points.abs() < 1.5).all(1)]
     return scatter(density_image(mixture, scale.image, cond=cond), inside)
 
 
-# Gradients: Table 1 and the bias table
-
-
 def gradient_methods(lam: float) -> dict[str, tuple[Estimator, Any]]:
-    """Estimators of the mean shift at one lambda, with the schedule they are run on."""
+    """name -> an estimator of the mean shift at one lambda, and the noise schedule it is run on."""
     mean_shift: Callable[..., Estimator] = lambda **how: MSD(lambda_=lam, **how)
     return {
         "sds": (SDS(), VARIANCE_PRESERVING),
@@ -105,7 +111,7 @@ def gradient_methods(lam: float) -> dict[str, tuple[Estimator, Any]]:
 
 
 def gradients(name: str, kind: str, lam: float, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
-    """Bias, variance and efficiency of every estimator of the mean shift, on a grid of points."""
+    """Table 1 and the biases: bias, standard deviation and efficiency of every estimator, on a grid of points."""
     prior, x = denoiser(kind, name, quick), grid_start(scale.points)
     s = torch.full((len(x),), lam / math.sqrt(2), dtype=x.dtype)
     target = x - exact(name).denoise_at(x, s)
@@ -131,7 +137,7 @@ def gradients(name: str, kind: str, lam: float, scale: Scale, quick: bool, out: 
 
 
 def heights(name: str, method: str, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
-    """Figure 3: the landscape that a method climbs, and which of its peaks lie off the distribution."""
+    """Figure 3: the landscape that a method climbs, and how many of its peaks lie off the distribution."""
     mixture = exact(name)
     kind, _, lam = method.partition("_")
 
@@ -153,7 +159,11 @@ def heights(name: str, method: str, scale: Scale, quick: bool, out: Path) -> dic
 
 
 def mean_sds(prior: Prior, x: Tensor, times: int) -> Tensor:
-    """The expected SDS gradient, w = 1, over stratified t and antithetic noise that all points share."""
+    """The expected SDS gradient (w = 1), over stratified t and antithetic noise that all points share.
+
+    Args:
+        times: number of strata of t.
+    """
     rng, total = torch.Generator().manual_seed(0), torch.zeros_like(x)
     for k in range(times):
         t = torch.full((len(x),), 0.02 + 0.96 * (k + 0.5) / times, dtype=x.dtype)
@@ -164,12 +174,9 @@ def mean_sds(prior: Prior, x: Tensor, times: int) -> Tensor:
 
 
 def residual(prior: Prior, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """eps(x_t) - n for given noise."""
+    """eps(x_t) - n for given noise n."""
     alpha, sigma = (c[:, None] for c in prior.schedule(t))
     return prior.eps(alpha * x + sigma * noise, t) - noise
-
-
-# Figures
 
 
 def guided(method: str, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
@@ -204,7 +211,7 @@ def product_density(name: str, lam: float, scale: Scale, quick: bool, out: Path)
 
 
 def ranked(method: str, seed: int, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
-    """The zoo at equal network rows: one class of the two-class fractal, guidance 4; with an animation."""
+    """The ranking at equal NFE: one class of the two-class fractal, guidance 4; the first seed with an animation."""
     mixture, how = exact("fractal", 2), ZOO[method]
     done = run(how, mixture, scale.particles // 2, seed, CLASS, SCALE, scale.rows, decay=True)
     if seed == 0:
@@ -214,13 +221,14 @@ def ranked(method: str, seed: int, scale: Scale, quick: bool, out: Path) -> dict
             animation(frames, background, out / f"zoo-{method}.gif")
         else:
             image(mixture, done.points, scale).save(out / f"zoo-{method}.png")
-    return {**quality(done, "fractal", seed), **({"gradient": spread(how, scale)} if seed == 0 else {})}
+    return {**quality(done, "fractal", seed), **({"gradient": gradient_error(how, scale)} if seed == 0 else {})}
 
 
-def spread(method: Method, scale: Scale) -> dict[str, float]:
+def gradient_error(method: Method, scale: Scale) -> dict[str, float]:
     """Bias and standard deviation of a method's gradient, relative to the guided mean shift at lambda .316.
 
-    Averaged over the method's own time schedule; both are scaled to the best fit of the mean gradient.
+    Averaged over the method's own time schedule, and scaled by the step size that fits the mean gradient best. Empty
+    for a sampler, which has no gradient.
     """
     if method.make is None:
         return {}

@@ -9,7 +9,7 @@ equations are Poisson's equation with Neumann borders, div grad phi = div f; its
 cosine transform (the Fourier transform of the mirrored grid), so the minimum is found exactly. Where f is a gradient,
 phi is its potential up to O(h^2) and a constant. For the mean shift it is s log p_s, s the variance of the kernel.
 
-Where phi has its peaks, particles end. A ridge that crosses the grid at an angle looks like a string of peaks, up to
+Particles end at the peaks of phi. A ridge that crosses the grid at an angle looks like a string of peaks, up to
 c h^2 / 8 high for a curvature c across it, so phi is interpolated before its peaks are counted, and low ones are left
 out. A peak is off the distribution if the density stays below a level all around it.
 
@@ -30,8 +30,8 @@ from scoredistill.priors import GaussianMixture
 
 PROMINENCE = 1e-4
 FINER = 4  # interpolated nodes per node of the grid, along an axis
-DISC = 512  # points of a disc: a fifth of a per cent of its area each
-CHUNK = 2048  # points at a time: memory is points times components
+DISC = 512  # points per disc, each a fifth of a percent of its area
+CHUNK = 2048  # points evaluated at a time; memory grows with points times components
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Landscape:
         phi: heights, mean zero; the field is their gradient in the least-squares sense.
         peaks: points (x, y), the highest first.
         off: which peaks are off the distribution.
-        extent: the grid covers [-extent, extent]^2.
+        extent: half the side of the square [-extent, extent]^2 that the grid covers.
     """
 
     field: Float[Tensor, "side side 2"]
@@ -154,8 +154,8 @@ def interpolated(phi: Float[Tensor, "side side"], at: Float[Tensor, " m"]) -> Fl
 def peaks(phi: Float[Tensor, "side side"], extent: float = 1.5, prominence: float = PROMINENCE) -> Float[Tensor, "k 2"]:
     """Local maxima among the eight neighbors, as points (x, y), the highest first.
 
-    A plateau (nodes of exactly one height) counts once. What touches the border is no peak, for what lies behind is
-    not known. Positions are refined by a quadratic through the 3 x 3 nodes around.
+    A plateau (nodes of exactly one height) counts once. A maximum at the border is no peak, because heights beyond are
+    unknown. Positions are refined by a quadratic through the 3 x 3 nodes around.
 
     Args:
         prominence: smallest height above the saddle towards higher ground, relative to the range of phi, >= 0.
@@ -202,8 +202,8 @@ def off_distribution(
 def _summits(phi: Tensor, floor: float) -> list[int]:
     """Flat indices of the maxima more than `floor` above their saddles, from high to low.
 
-    A flood that sinks from the highest node: each node joins the islands it touches, and where islands meet, the lower
-    summits end, their prominence being the height they had above the water.
+    Nodes are visited from high to low, as by a sinking water level: each node joins the islands it touches, and where
+    islands meet, the lower summits end, their prominence being their height above the water level.
     """
     columns = phi.shape[1]
     heights = phi.detach().flatten().tolist()

@@ -1,8 +1,8 @@
-"""How each method is run on the toys: its estimator, its published noise and time schedules, and its optimizer.
+"""How each method is run in the plane: its estimator, its published noise and time schedules, and its optimizer.
 
-Residual methods see the mixture through a variance-preserving schedule, as they were published; sampling and mean shift
-through a variance-exploding one from .002 to 5. It is the same distribution: with exact scores a schedule is a choice
-of which noise levels a method looks at, and how often.
+Residual methods use a variance-preserving noise schedule, as published; sampling and mean shift use a
+variance-exploding one from .002 to 5. The distribution is the same: with exact scores, the noise schedule only chooses
+which noise levels a method evaluates, and how often.
 """
 
 import math
@@ -33,8 +33,8 @@ from scoredistill.estimators.methods import ratio
 from scoredistill.schedule import VE, VP, Flow, Schedule
 from scoredistill.times import Bandwidth, Linear, Times, Uniform, Window
 
-LAMBDA = 0.316  # of the mean-shift paper's toys; their bandwidth is lambda / sqrt(2)
-SHARP = 0.005  # bandwidth at which annealing ends, below every stroke's width but the finest twigs'
+LAMBDA = 0.316  # as published for mean shift in the plane; the bandwidth is lambda / sqrt(2)
+SHARP = 0.005  # bandwidth at which annealing ends: narrower than all branches but the finest
 CLEAN, NOISY = 0.002, 5.0
 STRAIGHT, VARIANCE_PRESERVING, EXPLODING = Flow(), VP(), VE(CLEAN, NOISY)
 
@@ -44,16 +44,16 @@ class Method:
     """One way to move particles.
 
     Attributes:
-        says: what it is, in a few words.
+        description: what it is, in a few words.
         make: the estimator; None samples with DDIM.
-        schedule: through which the prior is seen.
-        times: the time schedule; None lets mean shift anneal by the rule that measures the prior (`annealing`).
-        steps: how many, at the method's own setting.
+        schedule: the noise schedule through which the prior is seen.
+        times: the time schedule; None for the annealing that `annealing` derives from the prior.
+        steps: the method's own number of steps.
         lr: learning rate of Adam; 0 for plain steps x <- x - grad.
-        own_scale: whether the estimator guides by itself, from make(scale).
+        own_scale: whether the estimator applies guidance itself, made by make(scale).
     """
 
-    says: str
+    description: str
     make: Callable[..., Estimator] | None
     schedule: Schedule
     times: Times | None
@@ -66,9 +66,9 @@ def _anneal() -> Times:
     return Bandwidth(EXPLODING, LAMBDA / math.sqrt(2), SHARP, "linear")
 
 
-def _residual(says: str, make: Callable[..., Estimator], times: Times, **how: object) -> Method:
+def _residual(description: str, make: Callable[..., Estimator], times: Times, **how: object) -> Method:
     settings = {"schedule": VARIANCE_PRESERVING, "steps": 150, **how}
-    return Method(says, make, times=times, **settings)  # type: ignore[arg-type]
+    return Method(description, make, times=times, **settings)  # type: ignore[arg-type]
 
 
 UNIFORM, DOWN = Uniform(0.02, 0.98), Linear(0.98, 0.02)
@@ -78,12 +78,12 @@ TABLE: Mapping[str, Method] = {
     "sds": _residual("score distillation sampling, random t", SDS, UNIFORM),
     "annealed_sds": _residual("SDS with descending t", SDS, DOWN),
     "sdi": _residual("score distillation via inversion", SDI, DOWN, own_scale=True, steps=100),
-    "vsd": _residual("variational, a student that learns along", lambda: VSD(lr=3e-3, updates=2), UNIFORM),
+    "vsd": _residual("variational, with a student trained along", lambda: VSD(lr=3e-3, updates=2), UNIFORM),
     "csd": _residual("collaborative score distillation", CSD, DOWN),
     "msd": Method("mean shift, fixed point", MSD, EXPLODING, _anneal(), 20, 0.0),
-    "msd_adam": Method("mean shift with Adam, the paper's optimizer", MSD, EXPLODING, _anneal(), 150),
+    "msd_adam": Method("mean shift with Adam, the published optimizer", MSD, EXPLODING, _anneal(), 150),
     "msd_paper": Method(
-        "the mean-shift paper's sampler and optimizer",
+        "mean shift with the published sampler and optimizer",
         lambda: MSD(sampler="paper", steps=16),
         EXPLODING,
         _anneal(),

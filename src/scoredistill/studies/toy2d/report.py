@@ -1,177 +1,122 @@
-"""The report of the toy study: the paper's numbers, ours, and the verdict side by side, with images to look at."""
+"""The report of the two-dimensional study: published numbers, ours and the verdict side by side, with images."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scoredistill.reports.page import Page
-from scoredistill.studies.toy2d.claims import TABLE1, TABLE2, verdict
-from scoredistill.studies.toy2d.methods import TABLE, ZOO
-from scoredistill.studies.toy2d.tables import number, spread
+from scoredistill.studies.harness.report import add_table, closing, opening
+from scoredistill.studies.toy2d.methods import TABLE
+from scoredistill.studies.toy2d.tables import (
+    extent,
+    gradient_sections,
+    in_short,
+    landscape_section,
+    ranked,
+    ranking_section,
+    sample_sections,
+)
 
-FIGURES = ("nll", "precision", "recall")
-WIDE = 4  # images in a row
+COLUMNS = 4  # images in a row
+EFFICIENCY = (
+    "Log efficiency is ln(|g|^2 / (MSE x batch rows)). As published, the MSE is taken about the estimator's own mean, "
+    "so a wrong gradient without noise is infinitely efficient; against the true mean shift it is not. Bias is "
+    "relative to the true mean shift; that of SDS after the best step size. The published SDS values are ours minus "
+    "about ln 1000."
+)
+LANDSCAPES = (
+    "The height whose gradient the method climbs: its field on a grid, integrated by a Poisson equation. Rings are "
+    "peaks on the distribution, red crosses peaks off it (within half a spacing of the grid no point has a density "
+    "above the level that 1 % of samples fall below)."
+)
+PRODUCT = (
+    "Around the black point x: samples of p(y) N(x; y, s I), by the ancestral sampler (blue) and the product sampler "
+    "(green). Red: the target of the exact mean shift. Violet: the published recipe, which is one point."
+)
+
+Results = Mapping[str, Any]
 
 
-def report(results: Mapping[str, Any], out: Path) -> Path:
-    """Write report.html from the results and the images beside them."""
-    setting = results["setting"]
-    seeds, size = setting["seeds"], setting["scale"]["particles"]
+def report(results: Results, out: Path) -> Path:
+    """Write report.html from the results and the images in `out`/images."""
     page = Page("Score distillation in the plane", "Every estimator on distributions whose scores are known exactly")
-    page.command(results["command"])
-    page.text(
-        f"{size} particles, {seeds} seed(s), {results['seconds']:.0f} seconds of work. Densities are exact whatever "
-        "denoiser moved the particles. NLL: mean negative log density in nats, lower is likelier. Precision and "
-        f"recall: k = 3, against 4,096 true samples. MMD: squared, RBF of bandwidth {results['mmd_bandwidth']}. "
-        "NFE: network rows per particle."
-    )
     images = out / "images"
-    _summary(page, results)
-    _table2(page, results, images)
-    _efficiency(page, results)
+    opening(page, results, extent(results), in_short(results))
+    _samples(page, results, images)
+    _gradients(page, results)
     _landscapes(page, results, images)
-    _figures(page, results, images)
+    _guided(page, results, images)
+    _product(page, results, images)
     _ranking(page, results, images)
-    if results["failed"]:
-        page.heading("What broke down").table([{"job": job, "error": said} for job, said in results["failed"].items()])
-    page.heading("Setting").key_values({**{k: str(v) for k, v in setting.items()}, "date": results["date"]})
-    return page.save(out / "report.html")
+    return closing(page, results, out)
 
 
-def _summary(page: Page, results: Mapping[str, Any]) -> None:
-    """The first table: what a reader should take home."""
-    rows = []
-    for name, kinds in results["table2"].items():
-        for kind, methods in kinds.items():
-            row = {"set": name, "denoiser": kind}
-            for method in ("ddim", "sds", "msd", "collaborative"):
-                if method in methods:
-                    row[method] = "\u00a0/\u00a0".join(f"{methods[method][key]:.2f}" for key in FIGURES)
-            rows.append(row)
-    if rows:
-        page.heading("In short").table(rows, "NLL / precision / recall. NFE: DDIM 32, SDS 150, both mean shifts 20.")
-
-
-def _table2(page: Page, results: Mapping[str, Any], images: Path) -> None:
-    if not results["table2"]:
+def _samples(page: Page, results: Results, images: Path) -> None:
+    sections = sample_sections(results)
+    if not sections:
         return
-    page.heading("Samples (Table 2)")
-    shown_methods = {m: TABLE[m].says for kinds in results["table2"].values() for ms in kinds.values() for m in ms}
-    page.key_values(shown_methods)
-    for name, kinds in results["table2"].items():
-        for kind, methods in kinds.items():
-            shown = {m: p for m in methods if (p := images / f"{name}-{kind}-{m}.png").is_file()}
-            _image_grid(page, f"{name}, {kind}", shown)
-            page.table([_row(name, kind, m, ours) for m, ours in methods.items()], f"{name}, {kind} denoiser")
+    methods = dict.fromkeys(m for kinds in results["table2"].values() for found in kinds.values() for m in found)
+    page.heading("Samples (Table 2)").key_values({method: TABLE[method].description for method in methods})
+    for (name, kind), section in sections.items():
+        shown = {m: images / f"{name}-{kind}-{m}.png" for m in results["table2"][name][kind]}
+        _image_grid(page, f"{name}, {kind}", shown)
+        add_table(page, section.rows, f"{name}, {kind} denoiser")
 
 
-def _row(name: str, kind: str, method: str, ours: Mapping[str, Any]) -> dict[str, object]:
-    """One line of Table 2: ours, the paper's, the verdict."""
-    printed = TABLE2[name].get(kind, {}).get("msd" if method.startswith("msd") else method)
-    row: dict[str, object] = {"method": method, "NLL": spread(ours, "nll")}
-    row |= {key: spread(ours, key) for key in ("precision", "recall", "mmd", "modes")}
-    row["NFE"] = round(ours["nfe"])
-    row["paper: NLL, P, R"] = "\u00a0/\u00a0".join(f"{v:g}" for v in printed) if printed else ""
-    row["verdict"] = verdict(method, printed, ours) if printed else ""
-    return row
+def _gradients(page: Page, results: Results) -> None:
+    sections = gradient_sections(results)
+    if sections:
+        page.heading("Gradients (Table 1, and the bias that it hides)").text(EFFICIENCY)
+    for (name, kind, lam), section in sections.items():
+        add_table(page, section.rows, f"{name}, {kind} denoiser, lambda {lam}")
 
 
-def _image_grid(page: Page, title: str, shown: Mapping[str, Path]) -> None:
-    """Images in rows of four, each under its name."""
-    names, paths = list(shown), list(shown.values())
-    for i in range(0, len(paths), WIDE):
-        page.image_grid({"": paths[i : i + WIDE]}, names[i : i + WIDE], title if i + WIDE >= len(paths) else "")
-
-
-def _efficiency(page: Page, results: Mapping[str, Any]) -> None:
-    if not results["table1"]:
-        return
-    page.heading("Gradients (Table 1, and the bias that it hides)")
-    page.text(
-        "Log efficiency is ln(|g|^2 / (MSE x rows)). With the paper's definition the MSE is taken about the "
-        "estimator's own mean, so a wrong gradient without noise is infinitely efficient; against the true mean shift "
-        "it is not. Bias is relative to the true mean shift; that of SDS after the best step size. The paper's SDS "
-        "values are ours minus about ln 1000."
-    )
-    for name, kinds in results["table1"].items():
-        for kind, lambdas in kinds.items():
-            for lam, methods in lambdas.items():
-                rows = []
-                for method, found in methods.items():
-                    printed = TABLE1[name].get(method) if lam == "0.316" else None
-                    rows.append(
-                        {
-                            "method": method,
-                            "rows": found["rows"],
-                            "bias": found["bias"],
-                            "std": found["std"],
-                            "efficiency, own mean": number(found["efficiency_paper"]),
-                            "efficiency, true": number(found["efficiency_true"]),
-                            "paper": "" if printed is None else printed,
-                        }
-                    )
-                page.table(rows, f"{name}, {kind} denoiser, lambda {lam}")
-
-
-def _landscapes(page: Page, results: Mapping[str, Any], images: Path) -> None:
+def _landscapes(page: Page, results: Results, images: Path) -> None:
     if not results["landscape"]:
         return
-    page.heading("Landscapes (Figure 3)")
-    page.text(
-        "The height whose gradient the method climbs: its field on a grid, integrated by a Poisson equation. Rings are "
-        "peaks on the distribution, red crosses peaks off it (within half a spacing of the grid no point has a "
-        "density above the level that 1 % of samples fall below)."
-    )
-    rows = []
+    page.heading("Landscapes (Figure 3)").text(LANDSCAPES)
     for name, methods in results["landscape"].items():
-        shown = {m: p for m in methods if (p := images / f"landscape-{name}-{m}.png").is_file()}
-        _image_grid(page, name, shown)
-        rows += [
-            {"set": name, "method": m, "peaks": f["peaks"], "off": f["off_distribution"]}
-            for m, f in methods.items()
-            if m != "msd"
-        ]
-    page.table(rows)
+        _image_grid(page, name, {m: images / f"landscape-{name}-{m}.png" for m in methods})
+    add_table(page, landscape_section(results).rows, "")
 
 
-def _figures(page: Page, results: Mapping[str, Any], images: Path) -> None:
-    if results["guided"]:
-        page.heading("One class of two, guidance 4 (Figure 1)")
-        shown = {m: p for m in results["guided"] if (p := images / f"guided-{m}.png").is_file()}
-        _image_grid(page, "two-class fractal", shown)
-        page.table([{"method": m, **{k: f[k] for k in FIGURES}} for m, f in results["guided"].items()])
-    if results["product"]:
-        page.heading("The product density (Figure 2, bottom row)")
-        page.text(
-            "Around the black point x: samples of p(y) N(x; y, s I), by the ancestral sampler (blue) and the product "
-            "sampler (green). Red: the exact mean shift's target. Violet: the paper's recipe, which is one point."
-        )
-        for name in results["setting"]["sets"]:
-            shown = {
-                f"lambda {lam}": p for lam in (1.0, 0.316, 0.1) if (p := images / f"product-{name}-{lam}.png").is_file()
-            }
-            if shown:
-                _image_grid(page, name, shown)
+def _guided(page: Page, results: Results, images: Path) -> None:
+    if not results["guided"]:
+        return
+    page.heading("One class of two, guidance 4 (Figure 1)")
+    _image_grid(page, "two-class fractal", {m: images / f"guided-{m}.png" for m in results["guided"]})
+    names = ("nll", "precision", "recall")
+    page.table([{"method": m, **{name: found[name] for name in names}} for m, found in results["guided"].items()])
 
 
-def _ranking(page: Page, results: Mapping[str, Any], images: Path) -> None:
+def _product(page: Page, results: Results, images: Path) -> None:
+    if not results["product"]:
+        return
+    page.heading("The product density (Figure 2, bottom row)").text(PRODUCT)
+    for name in results["setting"]["sets"]:
+        _image_grid(page, name, {f"lambda {lam}": images / f"product-{name}-{lam}.png" for lam in (1.0, 0.316, 0.1)})
+
+
+def _ranking(page: Page, results: Results, images: Path) -> None:
     if not results["ranking"]:
         return
-    page.heading("The whole zoo at equal network rows")
-    page.text(
-        f"One class of the two-class fractal at guidance 4, about {results['setting']['scale']['rows']} rows per "
-        "particle for every method (a mean shift that needs 20 takes smaller steps), learning rates decaying to 0. "
-        "Sorted by NLL. Bias and standard deviation of the gradient are relative to the guided mean shift at lambda "
-        ".316, after the best step size."
+    rows = results["setting"]["scale"]["rows"]
+    page.heading("All methods at equal NFE").text(
+        f"One class of the two-class fractal at guidance 4, about {rows} network evaluations per particle for every "
+        "method (a mean shift that needs 20 takes smaller steps), learning rates decaying to 0. Sorted by NLL. Bias "
+        "and standard deviation of the gradient are relative to the guided mean shift at lambda .316, after the best "
+        "step size."
     )
-    order = sorted(results["ranking"], key=lambda m: results["ranking"][m]["nll"])
-    rows = []
-    for method in order:
-        found = results["ranking"][method]
-        row = {"method": method, "what": ZOO[method].says, **{k: spread(found, k) for k in FIGURES}}
-        row |= {"modes": spread(found, "modes"), "NFE": round(found["nfe"])}
-        gradient = found.get("gradient", {})
-        rows.append(row | {"bias": gradient.get("bias", ""), "std": gradient.get("std", "")})
-    page.table(rows)
-    shown = {m: p for m in order for p in (images / f"zoo-{m}.gif", images / f"zoo-{m}.png") if p.is_file()}
+    add_table(page, ranking_section(results).rows, "")
+    files = {m: images / f"zoo-{m}.gif" for m in ranked(results)}
+    shown = {m: path if path.is_file() else path.with_suffix(".png") for m, path in files.items()}
     _image_grid(page, "best NLL first; seed 0", shown)
+
+
+def _image_grid(page: Page, caption: str, files: Mapping[str, Path]) -> None:
+    """The images that exist, in rows of COLUMNS, each below its name."""
+    found = [(name, path) for name, path in files.items() if path.is_file()]
+    for i in range(0, len(found), COLUMNS):
+        part = found[i : i + COLUMNS]
+        last = i + COLUMNS >= len(found)
+        page.image_grid({"": [path for _, path in part]}, [name for name, _ in part], caption if last else "")

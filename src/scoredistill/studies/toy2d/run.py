@@ -1,4 +1,4 @@
-"""One run: particles of the plane, moved by a method on a prior, with what it cost."""
+"""Runs of a method in the plane: particles, moved on a prior, and the network evaluations they took."""
 
 import copy
 import math
@@ -18,17 +18,17 @@ from scoredistill.schedule import Schedule
 from scoredistill.studies.toy2d.methods import NOISY, Method
 from scoredistill.times import Uniform, Window
 
-FRAMES = 36  # of an animation
+FRAMES = 36  # at most, of an animation
 
 
 @dataclass(frozen=True)
 class Run:
-    """What became of the particles.
+    """The result of a run.
 
     Attributes:
-        points: at the end, [n, 2].
-        frames: on the way, from the start to the end.
-        rows: network rows per particle.
+        points: the final particles, [n, 2].
+        frames: particles along the run, from the start to the end.
+        rows: network evaluations (batch rows) per particle.
     """
 
     points: Float[Tensor, "n 2"]
@@ -56,11 +56,14 @@ def run(
     """Run a method from particles on a jittered grid (DDIM from noise).
 
     Args:
-        n: particles.
-        seed: of the jitter and of all noise.
-        cond, scale: condition and its guidance.
-        rows: network rows per particle to spend; the method's own number of steps by default.
-        decay: let Adam's learning rate go to zero linearly, so that noisy gradients come to rest.
+        n: number of particles.
+        seed: seed of the jitter and of all noise.
+        cond, scale: the condition, and the guidance scale.
+        rows: network evaluations per particle to spend; the method's own number of steps by default.
+        decay: decay Adam's learning rate linearly to zero, so that noisy gradients converge.
+
+    Raises:
+        FloatingPointError: if particles become infinite or nan.
     """
     rng = torch.Generator().manual_seed(seed)
     counted = Counted(seen_through(prior, method.schedule))
@@ -92,6 +95,6 @@ def run(
 
 
 def steps_for(method: Method, prior: Prior, cond: Cond | None, scale: float, rows: int) -> int:
-    """How many steps of a method spend about `rows` network rows per particle; at least 1."""
+    """The number of steps at which a method spends about `rows` network evaluations per particle; at least 1."""
     cost = [run(replace(method, steps=steps), prior, 2, 0, cond, scale).rows for steps in (1, 2)]
     return max(1, round(rows / (cost[1] - cost[0])))

@@ -1,28 +1,31 @@
-"""The laboratory: all jobs of the toy study, run side by side, kept one by one, and gathered into results.json.
+"""The two-dimensional study: what is measured, the jobs, and how their results are gathered.
 
-A job is a function of `jobs` with its arguments, which are its name: a setting that changes is measured anew.
+A job is a function of `jobs` with its arguments, which make its name: what is measured with other arguments is measured
+again.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import date
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from scoredistill import __version__
 from scoredistill.datasets.toy2d import NAMES
-from scoredistill.studies.harness.jobs import Job, Parts, averaged, write_json
+from scoredistill.studies.harness.jobs import Job, StudyDirectory
+from scoredistill.studies.harness.setting import check_names, check_seeds
+from scoredistill.studies.harness.statistics import flat_mean_and_std
+from scoredistill.studies.harness.study import Study
 from scoredistill.studies.toy2d import jobs
 from scoredistill.studies.toy2d.denoisers import DENOISERS, denoiser
 from scoredistill.studies.toy2d.methods import TABLE, ZOO
-from scoredistill.studies.toy2d.tables import markdown
+from scoredistill.studies.toy2d.report import report
+from scoredistill.studies.toy2d.tables import tables
 
 LANDSCAPES = ("sds", "msd_0.316", "msd_0.1", "paper_0.316", "paper_0.1")
 GUIDED = ("ddim", "sds", "annealed_sds", "msd", "collaborative")
-SLOW = {"sdi", "vsd", "csd", "annealed_sds", "msd_paper"}  # of Table 2: not on the ideal denoiser, which costs 5 times
+SLOW = {"sdi", "vsd", "csd", "annealed_sds", "msd_paper"}  # not run on the ideal denoiser, which takes 5 times as long
+PRODUCT_LAMBDAS = (1.0, 0.316, 0.1)
 
 
 @dataclass(frozen=True)
@@ -30,157 +33,173 @@ class Setting:
     """What to measure.
 
     Args:
-        sets: of fractal, spiral, pinwheel.
-        methods: of Table 2 (and, if all are asked for, of the ranking).
-        denoisers: of exact, ideal, learned.
+        sets: of fractal, spiral, pinwheel; all by default.
+        methods: of `ZOO`; those of Table 2 by default, and then with the ranking, landscapes and gradients.
+        denoisers: of exact, ideal, learned; all by default.
         seeds: repetitions.
-        quick: a smaller version of everything, to look at.
+        quick: measure a smaller version of everything.
     """
 
-    sets: tuple[str, ...] = NAMES
-    methods: tuple[str, ...] = tuple(TABLE)
-    denoisers: tuple[str, ...] = DENOISERS
+    sets: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    denoisers: tuple[str, ...] = ()
     seeds: int = 4
     quick: bool = False
 
-    def __post_init__(self) -> None:
-        for what, given, known in (
-            ("set", self.sets, NAMES),
-            ("method", self.methods, tuple(ZOO)),
-            ("denoiser", self.denoisers, DENOISERS),
-        ):
-            unknown = [name for name in given if name not in known]
-            if unknown or not given:
-                raise ValueError(f"unknown {what} {', '.join(unknown) or '(none)'}: use any of {', '.join(known)}")
-        if self.seeds < 1:
-            raise ValueError(f"seeds must be at least 1, not {self.seeds}")
+    def complete(self) -> "Setting":
+        """The same setting with every default filled in.
+
+        Raises:
+            ValueError: for what does not exist.
+        """
+        full = replace(
+            self,
+            sets=self.sets or NAMES,
+            methods=self.methods or tuple(TABLE),
+            denoisers=self.denoisers or DENOISERS,
+        )
+        check_names("set", full.sets, NAMES)
+        check_names("method", full.methods, ZOO)
+        check_names("denoiser", full.denoisers, DENOISERS)
+        check_seeds(full.seeds)
+        return full
 
     @property
     def whole(self) -> bool:
-        """Whether all methods are asked for: then the figures, the gradients and the ranking are made as well."""
+        """Whether all methods are compared: then landscapes, gradients and the ranking are measured as well."""
         return set(self.methods) >= set(TABLE)
+
+    @property
+    def scale(self) -> jobs.Scale:
+        """How large the experiments are."""
+        return jobs.QUICK if self.quick else jobs.FULL
 
 
 def plan(setting: Setting) -> list[Job]:
     """All jobs by name, the slowest kinds first."""
-    scale = jobs.QUICK if setting.quick else jobs.FULL
-    common = {"scale": scale, "quick": setting.quick}
-    made: list[Job] = []
+    return [
+        Job(
+            "-".join([function.__name__, *map(str, arguments)]),
+            partial(function, *arguments, scale=setting.scale, quick=setting.quick),
+        )
+        for function, arguments in [*_samples(setting), *_ranking(setting), *_figures(setting)]
+    ]
 
-    def add(function: Callable[..., dict[str, Any]], *arguments: Any) -> None:
-        name = "-".join([function.__name__, *map(str, arguments)])
-        made.append(Job(name, partial(function, *arguments, **common)))
 
+Call = tuple[Callable[..., dict[str, Any]], tuple[Any, ...]]  # a function of `jobs` and its arguments
+
+
+def _samples(setting: Setting) -> list[Call]:
+    """Table 2."""
     table = [method for method in setting.methods if method in TABLE]
-    for kind in sorted(setting.denoisers, key=DENOISERS.index, reverse=True):
-        for name in setting.sets:
-            for method in table:
-                if (kind == "ideal" or setting.quick) and method in SLOW and setting.whole:
-                    continue
-                for seed in range(setting.seeds):
-                    add(jobs.table2, name, kind, method, seed)
-    zoo = list(ZOO) if setting.whole else [method for method in setting.methods if method not in TABLE]
-    for method in zoo:
-        for seed in range(1 if setting.quick else setting.seeds):
-            add(jobs.ranked, method, seed)
-    if setting.whole:
-        for name in setting.sets:
-            for kind in setting.denoisers:
-                for lam in jobs.LAMBDAS[:1] if setting.quick or kind == "ideal" else jobs.LAMBDAS:
-                    add(jobs.gradients, name, kind, lam)
-            for method in LANDSCAPES[:3] if setting.quick else LANDSCAPES:
-                add(jobs.heights, name, method)
-            for lam in (1.0, 0.316, 0.1):
-                add(jobs.product_density, name, lam)
-        for method in GUIDED:
-            add(jobs.guided, method)
+    return [
+        (jobs.table2, (name, kind, method, seed))
+        for kind in sorted(setting.denoisers, key=DENOISERS.index, reverse=True)
+        for name in setting.sets
+        for method in table
+        if not (setting.whole and method in SLOW and (kind == "ideal" or setting.quick))
+        for seed in range(setting.seeds)
+    ]
+
+
+def _ranking(setting: Setting) -> list[Call]:
+    """All methods at an equal number of network evaluations."""
+    methods = list(ZOO) if setting.whole else [method for method in setting.methods if method not in TABLE]
+    seeds = range(1 if setting.quick else setting.seeds)
+    return [(jobs.ranked, (method, seed)) for method in methods for seed in seeds]
+
+
+def _figures(setting: Setting) -> list[Call]:
+    """Gradients, landscapes and the product density of each set, then guided samples."""
+    if not setting.whole:
+        return []
+    made: list[Call] = []
+    for name in setting.sets:
+        for kind in setting.denoisers:
+            few = setting.quick or kind == "ideal"
+            made += [(jobs.gradients, (name, kind, lam)) for lam in jobs.LAMBDAS[: 1 if few else None]]
+        made += [(jobs.heights, (name, method)) for method in LANDSCAPES[: 3 if setting.quick else None]]
+        made += [(jobs.product_density, (name, lam)) for lam in PRODUCT_LAMBDAS]
+    return made + [(jobs.guided, (method,)) for method in GUIDED]
+
+
+def train(setting: Setting, unfinished: Sequence[Job], progress: bool) -> None:
+    """Train and cache the learned denoisers that unfinished jobs use."""
+    if not any("learned" in job.name for job in unfinished):
+        return
+    for name in setting.sets:
+        with tqdm(total=100, desc=f"training on {name}", disable=not progress, leave=False) as bar:
+            denoiser("learned", name, setting.quick, partial(_show, bar))
+
+
+def _show(bar: Any, step: int, steps: int, loss: float) -> None:
+    bar.update(100 * step // steps - bar.n)
+
+
+def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
+    """All results as one dictionary; numbers of several seeds as their mean, with standard deviations beside."""
+    found = directory.results()
+    table1 = _by_set(setting, lambda name, kind: _gradients(found, name, kind))
+    return {
+        "setting": asdict(setting) | {"scale": asdict(setting.scale)},
+        "mmd_bandwidth": jobs.MMD_BANDWIDTH,
+        "table2": _by_set(setting, lambda name, kind: _methods(found, TABLE, "table2", name, kind)),
+        "table1": table1,
+        "bias": {
+            name: {kind: {lam: {m: cell["bias"] for m, cell in each.items()} for lam, each in lambdas.items()}
+                   for kind, lambdas in kinds.items()}
+            for name, kinds in table1.items()
+        },
+        "landscape": {name: each for name in setting.sets if (each := _landscapes(found, name))},
+        "ranking": _methods(found, ZOO, "ranked"),
+        "guided": _starting(found, "guided"),
+        "product": _starting(found, "product_density"),
+    }  # fmt: skip
+
+
+Found = Mapping[str, Mapping[str, Any]]  # name of a job -> what it measured
+
+
+def _by_set(setting: Setting, cells: Callable[[str, str], dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """set -> denoiser -> cells, without what is empty."""
+    by_set = {name: {kind: c for kind in setting.denoisers if (c := cells(name, kind))} for name in setting.sets}
+    return {name: kinds for name, kinds in by_set.items() if kinds}
+
+
+def _methods(found: Found, methods: Mapping[str, Any], *start: str) -> dict[str, Any]:
+    """method -> its metrics over the seeds that are finished."""
+    made = {}
+    for method in methods:
+        name = "-".join((*start, method))
+        seeds = [each for key, each in found.items() if key.rpartition("-")[0] == name]
+        if seeds:
+            gradients = [each["gradient"] for each in seeds if each.get("gradient")]
+            made[method] = flat_mean_and_std(seeds) | ({"gradient": gradients[-1]} if gradients else {})
     return made
 
 
-def study(setting: Setting, out: Path, workers: int = 2, progress: bool = True) -> Path:
-    """Run the study and write results.json, tables.md, report.html and the images.
-
-    Args:
-        out: folder; what is finished there already, with the same setting, is kept.
-        workers: processes; each computes with one thread.
-
-    Returns:
-        The report.
-
-    Raises:
-        ValueError: if `out` cannot be used.
-    """
-    from scoredistill.studies.toy2d.report import report
-
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
-    parts = Parts(out, {"quick": setting.quick})
-    todo = plan(setting)
-    if any("learned" in job.name for job in parts.missing(todo)):
-        for name in setting.sets:
-            _train(name, setting.quick, progress)
-    failed = parts.measure(todo, workers, progress)
-    results = gather(setting, parts, failed)
-    write_json(out / "results.json", results)
-    (out / "tables.md").write_text(markdown(results))
-    return report(results, out)
+def _gradients(found: Found, name: str, kind: str) -> dict[str, Any]:
+    """lambda -> method -> metrics of its gradient."""
+    return {str(lam): found[job] for lam in jobs.LAMBDAS if (job := f"gradients-{name}-{kind}-{lam}") in found}
 
 
-def _train(name: str, quick: bool, progress: bool) -> None:
-    with _bar(progress, 100, f"training on {name}") as bar:
-
-        def after(step: int, steps: int, loss: float) -> None:
-            bar.update(100 * step // steps - bar.n)
-
-        denoiser("learned", name, quick, after)
+def _landscapes(found: Found, name: str) -> dict[str, Any]:
+    """method -> peaks; "msd" stands for the smaller bandwidth."""
+    made = {method: found[job] for method in LANDSCAPES if (job := f"heights-{name}-{method}") in found}
+    return made | ({"msd": made["msd_0.1"]} if "msd_0.1" in made else {})
 
 
-def gather(setting: Setting, parts: Parts, failed: dict[str, str]) -> dict[str, Any]:
-    """All parts as one dictionary; numbers of several seeds as their mean, with their standard deviations beside."""
-    from scoredistill.tasks.run_directory import command_line
-
-    read = parts.read()
-
-    def seeds(*start: str) -> list[dict[str, Any]]:
-        return [value for key, value in read.items() if key.rpartition("-")[0] == "-".join(start)]
-
-    results: dict[str, Any] = {
-        "setting": asdict(setting) | {"scale": asdict(jobs.QUICK if setting.quick else jobs.FULL)},
-        "command": command_line(),
-        "date": str(date.today()),
-        "version": __version__,
-        "seconds": round(parts.seconds, 1),
-        "mmd_bandwidth": jobs.MMD_BANDWIDTH,
-        "failed": failed,
-        "table2": {},
-        "table1": {},
-        "bias": {},
-        "landscape": {},
-        "ranking": {},
-        "guided": {k.removeprefix("guided-"): v for k, v in read.items() if k.startswith("guided-")},
-        "product": {k.removeprefix("product_density-"): v for k, v in read.items() if k.startswith("product_density-")},
-    }
-    for name in setting.sets:
-        for kind in setting.denoisers:
-            cells = {m: averaged(s) for m in TABLE if (s := seeds("table2", name, kind, m))}
-            if cells:
-                results["table2"].setdefault(name, {})[kind] = cells
-            for lam in jobs.LAMBDAS:
-                if found := read.get(f"gradients-{name}-{kind}-{lam}"):
-                    results["table1"].setdefault(name, {}).setdefault(kind, {})[str(lam)] = found
-                    biases = {m: v["bias"] for m, v in found.items()}
-                    results["bias"].setdefault(name, {}).setdefault(kind, {})[str(lam)] = biases
-        for method in LANDSCAPES:
-            if found := read.get(f"heights-{name}-{method}"):
-                results["landscape"].setdefault(name, {})[method] = found
-        if name in results["landscape"] and "msd_0.1" in results["landscape"][name]:
-            results["landscape"][name]["msd"] = results["landscape"][name]["msd_0.1"]
-    for method in ZOO:
-        if found_seeds := seeds("ranked", method):
-            gradient = {k: v for f in found_seeds for k, v in f.items() if k == "gradient" and v}
-            results["ranking"][method] = averaged(found_seeds) | gradient
-    return results
+def _starting(found: Found, kind: str) -> dict[str, Any]:
+    """The jobs of a kind, without it in their names."""
+    return {key.removeprefix(f"{kind}-"): each for key, each in found.items() if key.startswith(f"{kind}-")}
 
 
-def _bar(progress: bool, total: int, says: str) -> Any:
-    return tqdm(total=total, desc=says, disable=not progress, leave=False)
+study = Study(
+    check=lambda setting: None,
+    key=lambda setting: {"quick": setting.quick},
+    plan=plan,
+    gather=gather,
+    tables=tables,
+    report=report,
+    prepare=train,
+)

@@ -47,7 +47,7 @@ def make_scene(settings: ObjectSettings, image: tuple[int, int]) -> Scene:
     common: dict[str, Any] = {
         "size": (settings.size, settings.size),
         "image": image,
-        "law": RandomViews(settings.elevation, radius=(RADIUS - 0.1, RADIUS + 0.1), fov=(FOV, FOV)),
+        "cameras": RandomViews(settings.elevation, radius=(RADIUS - 0.1, RADIUS + 0.1), fov=(FOV, FOV)),
         "background": background,
         "shading": MIXED if settings.shading == "mixed" else None,
         "penalties": Penalties(settings.sparsity, settings.entropy, settings.orientation),

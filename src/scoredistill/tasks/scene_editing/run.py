@@ -35,7 +35,7 @@ from scoredistill.tasks.scene_editing.request import SceneRequest, SceneSettings
 from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 from scoredistill.tasks.video_editing.request import VideoRequest
 from scoredistill.three_d.capture import Capture
-from scoredistill.three_d.fitting import FitStep, Photographs, adam, fit, scene_of
+from scoredistill.three_d.fitting import FitStep, PosedImages, adam, fit, scene_of
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.scenes.nerf import NeRF
 
@@ -72,7 +72,7 @@ class SceneEditing:
 
     request: SceneSettings
     scene: Scene
-    photographs: Photographs
+    photographs: PosedImages
     canvas: Canvas
     prior: Prior
     text: Cond
@@ -207,7 +207,7 @@ def fit_scene(
     from tqdm.auto import tqdm
 
     settings = settings or SceneRequest("fit").complete()
-    photographs = Photographs.of(capture).to(device)
+    photographs = PosedImages.of(capture).to(device)
     scene = scene_of(photographs, samples=settings.samples, seed=settings.seed, background=None).to(device)
     if state is not None:
         scene.load_state_dict(state)
@@ -233,7 +233,7 @@ def prepared(
     """
     views = tuple(capture.training[k] for k in spread_over(len(capture.training), settings.use))
     alpha = None if capture.alpha is None else capture.alpha[list(views)]
-    photographs = Photographs(capture.images[list(views)].clone(), capture.cameras[list(views)], alpha)
+    photographs = PosedImages(capture.images[list(views)].clone(), capture.cameras[list(views)], alpha)
     photographs = photographs.to(prior.device)
     canvas = Canvas(prior, photographs.images)
     text = prior.encode_text([settings.instruction])

@@ -1,8 +1,8 @@
-"""Posed images of real or made scenes: read, written, and put upright.
+"""Captures: posed images of real or synthetic scenes, read, written and aligned with the axes of the library.
 
     capture, similarity = normalized(read_capture("folder", size=96))
 
-Folders of nerfstudio (transforms.json), of the original NeRF (transforms_train.json) and of COLMAP (text) are read.
+The formats of nerfstudio (transforms.json), the original NeRF (transforms_train.json) and COLMAP (text) are read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def is_capture(path: str | Path) -> bool:
-    """Whether a folder is a posed scene, not just a folder of images; it may still be broken."""
+    """Whether a folder holds a posed scene and not just images; its files may still be invalid."""
     folder = Path(path)
     if not folder.is_dir():
         return False
@@ -39,24 +39,24 @@ def read_capture(
     held_out: int | None = None,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Capture:
-    """Read a posed scene; of several forms in one folder, transforms.json counts first and COLMAP last.
+    """Read a posed scene; if a folder has several formats, transforms.json is preferred to COLMAP.
 
-    The world stays that of the file (see `normalized`). EXIF rotation is ignored, as COLMAP ignores it.
+    World coordinates are those of the file (see `normalized`). EXIF rotation is ignored, as in COLMAP.
 
     Args:
-        folder: with transforms.json, transforms_train.json, or COLMAP's cameras.txt and images.txt, which may lie in
+        folder: with transforms.json, transforms_train.json, or COLMAP's cameras.txt and images.txt, which may be in
             sparse/0, sparse or colmap/sparse/0.
-        size: shorter side in pixels to which larger images are averaged down; the intrinsics follow.
-        held_out: keep every k-th image for testing, from the first on; 0 keeps none. By default the split of the
-            file counts, and without one every 8th is kept, as is usual for LLFF's scenes.
-        background: RGB in [0, 1] under transparent images.
+        size: shorter side in pixels to which larger images are reduced by area averaging; intrinsics are scaled too.
+        held_out: hold out every k-th image for testing, starting with the first; 0 holds out none. By default the split
+            of the file, or every 8th image if it has none, as is usual for the LLFF scenes.
+        background: RGB in [0, 1] behind transparent images.
 
     Raises:
-        ValueError: there is no scene, or it cannot be read; one sentence says why.
+        ValueError: if the folder has no scene, or it cannot be read; the message says why in one sentence.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: name one with transforms.json or a model of COLMAP")
+        raise ValueError(f"{folder} is not a folder: give one with transforms.json or a COLMAP model")
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
     if held_out is not None and (held_out < 0 or held_out == 1):
@@ -66,7 +66,9 @@ def read_capture(
     elif find_model(folder) is not None:
         frames, split = read_colmap(folder), None
     else:
-        raise ValueError(f"{folder} is no posed scene: it has neither transforms.json nor COLMAP's sparse/0/images.txt")
+        raise ValueError(
+            f"{folder} is not a posed scene: it has neither transforms.json nor COLMAP's sparse/0/images.txt"
+        )
     if held_out is not None or split is None:
         step = 8 if held_out is None else held_out
         split = tuple(range(0, len(frames), step)) if step else ()

@@ -1,4 +1,4 @@
-"""Frames as files name them, before their images are read; and the reading, at one size."""
+"""Frames of a capture as described by its files, and reading their images at one size."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor
 from scoredistill.three_d.camera import Cameras
 from scoredistill.three_d.capture.scene import Capture
 
-Pixels = np.ndarray | None  # of one quantity, which a file may lack
-DEPTH_UNITS = 1000  # of a depth image of 16 bits, per unit of the world: nerfstudio's millimetres
+Pixels = np.ndarray | None  # of a quantity that a capture may lack
+DEPTH_UNITS = 1000  # steps of a 16-bit depth image per world unit: millimeters in nerfstudio
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Frame:
     """One image of a posed scene.
 
     Args:
-        name: of the image, for people and exports.
+        name: of the image, for messages and exports.
         path: of the image.
-        pose: camera to world in the convention of `camera`, [4, 4], float64.
+        pose: camera-to-world transform in the convention of `camera`, [4, 4], float64.
         lens: fx, fy, cx, cy in pixels, or the horizontal field of view in radians.
-        size: (width, height) for which the lens holds; None for that of the image.
-        alpha: a gray image of the covered parts.
-        depth: an image of 16 bits, in 1/1000 of the world's unit.
+        size: (width, height) to which the lens refers; None for that of the image.
+        alpha: path of a grayscale image of the opacity.
+        depth: path of a 16-bit image of depth, in 1/1000 world units.
     """
 
     name: str
@@ -51,12 +51,12 @@ def load(
 
     Args:
         frames: at least two.
-        held_out: indices, in increasing order.
-        size: shorter side to which larger images are averaged down, by area; None for no change.
-        background: RGB in [0, 1] under transparent images.
+        held_out: indices of held-out frames, in increasing order.
+        size: shorter side in pixels to which larger images are reduced by area averaging; None keeps their size.
+        background: RGB in [0, 1] behind transparent images.
 
     Raises:
-        ValueError: images are missing, unreadable or of several sizes, poses are no rigid motions, or there are
+        ValueError: if images are missing, unreadable or of several sizes, poses are not rigid transforms, or there are
             fewer than two frames.
     """
     if len(frames) < 2:
@@ -70,7 +70,7 @@ def load(
     sizes = sorted({(image.shape[1], image.shape[0]) for image, *_ in read})
     if len(sizes) > 1:
         named = ", ".join(f"{w}x{h}" for w, h in sizes[:3])
-        raise ValueError(f"all images must come to one size, not {named}: crop or resize them first")
+        raise ValueError(f"images must have one size, not {named}: crop or resize them first")
     images, lenses, alphas, depths = zip(*read, strict=True)
     lens = torch.tensor(np.stack(lenses), dtype=torch.float32)
     poses = torch.tensor(np.stack([frame.pose for frame in frames]), dtype=torch.float32)
@@ -89,15 +89,17 @@ def _check_poses(frames: Sequence[Frame]) -> None:
     for frame in frames:
         turn = frame.pose[:3, :3]
         if not np.isfinite(frame.pose).all():
-            raise ValueError(f"the pose of {frame.name} has numbers that are not finite")
+            raise ValueError(f"the pose of {frame.name} has numbers that are not finite: check the file of the scene")
         if np.linalg.det(turn) < 0:
             raise ValueError(f"the pose of {frame.name} is left-handed (determinant < 0): flip one axis of its cameras")
         if np.abs(turn.T @ turn - np.eye(3)).max() > 1e-3:
-            raise ValueError(f"the pose of {frame.name} is no rotation and shift: take scales out of its matrix")
+            raise ValueError(
+                f"the pose of {frame.name} is no rotation and translation: remove the scale from its matrix"
+            )
 
 
 def _read(frame: Frame, size: int | None, background: Sequence[float]) -> tuple[np.ndarray, np.ndarray, Pixels, Pixels]:
-    """RGB [h, w, 3], lens [4], and alpha and depth [h, w, 1] or None, at the size wanted."""
+    """RGB [h, w, 3], lens [4], and alpha and depth [h, w, 1] or None, at the requested size."""
     rgb, alpha = _image(frame.path, background)
     height, width = rgb.shape[:2]
     lens = _lens(frame, width, height)
@@ -117,7 +119,7 @@ def _read(frame: Frame, size: int | None, background: Sequence[float]) -> tuple[
 
 
 def _image(path: Path, background: Sequence[float]) -> tuple[np.ndarray, Pixels]:
-    """RGB [h, w, 3] in [0, 1] over the background, and alpha [h, w, 1] of a transparent image."""
+    """RGB [h, w, 3] in [0, 1] over the background, and alpha [h, w, 1] if the image has transparency."""
     with _opened(path) as image:
         if not image.has_transparency_data:
             return np.asarray(image.convert("RGB"), np.float32) / 255, None
@@ -127,13 +129,13 @@ def _image(path: Path, background: Sequence[float]) -> tuple[np.ndarray, Pixels]
 
 
 def _gray(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Numbers of a gray image as they are, [h, w, 1]."""
+    """Unscaled values of a grayscale image, [h, w, 1]."""
     if not path.is_file():
-        raise ValueError(f"there is no image {path}: check the name in the file of the scene")
+        raise ValueError(f"there is no image {path}: check its name in the file of the scene")
     with _opened(path) as image:
         values = np.asarray(image if image.mode.startswith("I") else image.convert("L"), np.float32)
     if values.shape != size:
-        raise ValueError(f"{path.name} must have the size of its image, {size[1]}x{size[0]}")
+        raise ValueError(f"{path.name} must have the size of its color image, {size[1]}x{size[0]}")
     return values[..., None]
 
 
@@ -144,28 +146,30 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             image.load()
             yield image
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path.name} is not an image that can be read: save it again as PNG or JPEG") from error
+        raise ValueError(f"{path.name} cannot be read as an image: save it again as PNG or JPEG") from error
 
 
 def _lens(frame: Frame, width: int, height: int) -> np.ndarray:
-    """fx, fy, cx, cy for the image as it is on disk."""
+    """fx, fy, cx, cy for the size of the image on disk."""
     if isinstance(frame.lens, float):
         focal = width / 2 / math.tan(frame.lens / 2)
         return np.array([focal, focal, width / 2, height / 2])
     across, down = (width, height) if frame.size is None else frame.size
     if abs(width * down - height * across) > max(width, height, across, down):  # a pixel of rounding
-        raise ValueError(f"{frame.path.name} is {width}x{height}, but its camera takes {across}x{down}")
+        raise ValueError(
+            f"{frame.path.name} is {width}x{height}, but its camera is for {across}x{down}: keep the aspect ratio"
+        )
     return np.array(frame.lens) * np.tile([width / across, height / down], 2)
 
 
 def shrunk(values: Float[np.ndarray, "h w c"], size: tuple[int, int]) -> Float[np.ndarray, "a b c"]:
-    """A smaller image [a, b, c] whose pixels are exact means over the area that they cover."""
-    rows, columns = _shares(values.shape[0], size[0]), _shares(values.shape[1], size[1])
+    """Reduce an image to [a, b, c] by area averaging: pixels are exact means over the area that they cover."""
+    rows, columns = _overlaps(values.shape[0], size[0]), _overlaps(values.shape[1], size[1])
     return np.einsum("ah,hbc->abc", rows, np.einsum("bw,hwc->hbc", columns, values, optimize=True), optimize=True)
 
 
-def _shares(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """Part of each new pixel that lies on each old one; rows sum to 1."""
+def _overlaps(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """Fraction of each new pixel that each old pixel covers; rows sum to 1."""
     edges = np.arange(new + 1) * (old / new)
     left, right = np.maximum(edges[:-1, None], np.arange(old)), np.minimum(edges[1:, None], np.arange(1, old + 1))
     return (np.maximum(right - left, 0) * (new / old)).astype(np.float32)

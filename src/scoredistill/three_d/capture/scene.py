@@ -1,6 +1,6 @@
-r"""Posed images as one value, and the similarity that puts their world upright.
+r"""Captures, and the similarity transform that aligns their world with the axes of the library.
 
-The point nearest to all optical axes, with eyes o_i and directions d_i, solves
+The point nearest to all optical axes, with camera centers o_i and viewing directions d_i, solves
 
     sum_i (I - d_i d_i^T) (x - o_i) = 0
 """
@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.three_d.camera import Cameras
+from scoredistill.three_d.rotations import rotation_to_z
 
-NEAR_ORIGIN, DISTANCES, TILT = 0.5, (2.0, 5.0), 45.0  # what `normalized` takes for upright; TILT in degrees
+NEAR_ORIGIN, DISTANCES, TILT = 0.5, (2.0, 5.0), 45.0  # a world within these limits is left as it is; TILT in degrees
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,14 @@ class Capture:
 
     Args:
         images: RGB in [0, 1], [n, 3, h, w].
-        cameras: one for each image.
+        cameras: one per image.
         names: file names, with / between folders and without "images/".
-        held_out: indices kept for testing, in increasing order; the others are for training.
-        alpha: covered part of each pixel, in [0, 1].
-        depth: along the axis of the camera, in units of the world; 0 where it is not known.
+        held_out: indices of the images held out for testing, in increasing order; the others are for training.
+        alpha: opacity of each pixel, in [0, 1], [n, 1, h, w]; None if it is not known.
+        depth: along the optical axis, in world units, [n, 1, h, w], 0 where it is not known; None if there is none.
 
     Raises:
-        ValueError: the parts do not fit together, or no image is left for training.
+        ValueError: if shapes do not match, or no image is left for training.
     """
 
     images: Float[Tensor, "n 3 h w"]
@@ -58,58 +59,58 @@ class Capture:
 
     @property
     def training(self) -> tuple[int, ...]:
-        """Indices that are not held out."""
+        """Indices of the images that are not held out."""
         return tuple(i for i in range(len(self)) if i not in set(self.held_out))
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """x -> scale rotation (x - center)."""
+    """The similarity transform x -> scale rotation (x - center), from an old world to a new one."""
 
     scale: float
     rotation: Float[Tensor, "3 3"]
-    center: Float[Tensor, 3]
+    center: Float[Tensor, " 3"]
 
     def __call__(self, points: Float[Tensor, "m 3"]) -> Float[Tensor, "m 3"]:
-        """Points of the old world in the new one."""
+        """Points in the coordinates of the new world."""
         return self.scale * (points - self.center.to(points)) @ self.rotation.to(points).T
 
     def inverse(self) -> Similarity:
-        """From the new world to the old one."""
+        """The transform from the new world to the old one."""
         return Similarity(1 / self.scale, self.rotation.T, -self.scale * self.rotation @ self.center)
 
     def cameras(self, cameras: Cameras) -> Cameras:
-        """The same cameras in the new world; their images do not change."""
+        """Cameras in the coordinates of the new world; their images do not change."""
         poses = cameras.poses.clone()
         poses[:, :3, :3] = self.rotation.to(poses) @ cameras.poses[:, :3, :3]
         poses[:, :3, 3] = self(cameras.eyes)
         return replace(cameras, poses=poses)
 
     def capture(self, capture: Capture) -> Capture:
-        """The same images in the new world; depths are scaled."""
+        """A capture in the coordinates of the new world; depths are scaled."""
         depth = None if capture.depth is None else capture.depth * self.scale
         return replace(capture, cameras=self.cameras(capture.cameras), depth=depth)
 
 
 def normalized(capture: Capture, distance: float = 3.0, always: bool = False) -> tuple[Capture, Similarity]:
-    """Move the world so that its thing is at the origin, upright and of the size that the library expects.
+    """Transform the world so that its object is at the origin, upright, and of the size that the library expects.
 
-    The point nearest to all optical axes becomes the origin, the mean of the cameras' up directions +z (by the
-    smallest rotation), and the mean distance of the cameras `distance`.
+    The point nearest to all optical axes becomes the origin, the mean up direction of the cameras becomes +z (by the
+    smallest rotation), and the mean distance of the cameras becomes `distance`.
 
-    A world that stands so already is left as it is, bit by bit: the point is within 1/2 of the origin, the mean
+    A world that is aligned already is left unchanged, bit by bit: if the point is within 1/2 of the origin, the mean
     distance between 2 and 5, and up within 45 degrees of +z (views of the front from above tilt the mean).
 
     Args:
         capture: in any world.
-        distance: mean distance of the cameras from the origin, in the new world.
-        always: move even a world that stands right.
+        distance: mean distance of the cameras from the origin in the new world.
+        always: transform even a world that is aligned already.
 
     Returns:
-        The capture in its new world, and the similarity from the old world to the new; its `inverse` leads back.
+        The capture in its new world, and the transform from the old world to the new; its `inverse` leads back.
 
     Raises:
-        ValueError: all cameras look along one direction or stand in one place, or their up directions cancel.
+        ValueError: if all cameras look in one direction or stand in one place, or their up directions cancel.
     """
     if not distance > 0:
         raise ValueError(f"distance must be positive, not {distance}")
@@ -117,30 +118,25 @@ def normalized(capture: Capture, distance: float = 3.0, always: bool = False) ->
     eyes, axes, ups = poses[:, :3, 3], -poses[:, :3, 2], poses[:, :3, 1].mean(0)
     across = torch.eye(3, dtype=poses.dtype) - axes[:, :, None] * axes[:, None, :]
     if float(torch.linalg.eigvalsh(across.mean(0))[0]) < 1e-6:
-        raise ValueError("all cameras look along one direction: there is no point that they look at")
+        raise ValueError(
+            "all cameras look in one direction, so there is no point that they look at: add views from other sides"
+        )
     center = torch.linalg.solve(across.sum(0), torch.einsum("nij,nj->i", across, eyes))
     mean = float((eyes - center).norm(dim=-1).mean())
     if mean < 1e-9:
-        raise ValueError("all cameras stand in one place: there is nothing to tell the size of the scene by")
+        raise ValueError(
+            "all cameras stand in one place, so the size of the scene is unknown: add views from other places"
+        )
     if float(ups.norm()) < 1e-3:
-        raise ValueError("the cameras' up directions cancel: turn the world upright by hand")
+        raise ValueError("the up directions of the cameras cancel: rotate the world upright by hand")
     up = ups / ups.norm()
     upright = float(up[2]) > math.cos(math.radians(TILT))
     if not always and upright and float(center.norm()) < NEAR_ORIGIN and DISTANCES[0] <= mean <= DISTANCES[1]:
         same = Similarity(1.0, torch.eye(3, dtype=poses.dtype), poses.new_zeros(3))
         return capture, same
-    similarity = Similarity(distance / mean, _rotation(up), center)
+    similarity = Similarity(distance / mean, rotation_to_z(up), center)
     moved = replace(capture.cameras, poses=poses)
     moved = similarity.cameras(moved)
     depth = None if capture.depth is None else capture.depth * similarity.scale
     cameras = replace(moved, poses=moved.poses.to(capture.cameras.poses))
     return replace(capture, cameras=cameras, depth=depth), similarity
-
-
-def _rotation(up: Float[Tensor, 3]) -> Float[Tensor, "3 3"]:
-    """The smallest rotation that takes a unit vector to +z (Rodrigues); half a turn about x for -z."""
-    x, y, z = up.tolist()
-    if z < -1 + 1e-9:
-        return torch.diag(up.new_tensor([1.0, -1.0, -1.0]))
-    cross = up.new_tensor([[0, 0, -x], [0, 0, -y], [x, y, 0]])  # of the axis up x z = (y, -x, 0)
-    return torch.eye(3, dtype=up.dtype) + cross + cross @ cross / (1 + z)

@@ -1,11 +1,11 @@
-"""transforms.json: the form of nerfstudio, and that of the original NeRF (Blender).
+"""Captures in transforms.json: the format of nerfstudio, and that of the original NeRF (Blender).
 
-Poses take camera coordinates to the world, x right, y up, looking along -z: the convention of `camera`. In the
-original form one angle stands for the lens, and there is one file for each part of the split.
+Poses map camera coordinates to the world, with x right, y up and looking along -z: the convention of `camera`. The
+original format describes the lens by one angle and has one file per part of the split.
 
-Two keys of a frame are our own choice. `alpha_path` is a gray image of the covered part of each pixel (nerfstudio's
-`mask_path` says which pixels to train on and is not read). `depth_file_path` is nerfstudio's; depths are 16 bits in
-1/1000 of the world's unit, along the axis of the camera.
+`alpha_path` of a frame is our own key: a grayscale image of the opacity (`mask_path` of nerfstudio selects the pixels
+to train on and is not read). `depth_file_path` is that of nerfstudio: 16-bit depths along the optical axis, in 1/1000
+world units.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from scoredistill.files import atomic, write_json
 from scoredistill.media.images import to_pil
 from scoredistill.three_d.capture.frames import DEPTH_UNITS, Frame
 from scoredistill.three_d.capture.scene import Capture
@@ -27,16 +28,17 @@ from scoredistill.three_d.capture.scene import Capture
 NERFSTUDIO = "transforms.json"
 BLENDER = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")  # straight lines if undistorted
+PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
+"""Camera models that are pinhole cameras if their distortion is 0."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".webp")
-LARGEST = 65535 / DEPTH_UNITS
+LARGEST = 65535 / DEPTH_UNITS  # depth in world units
 
 
 def read_transforms(folder: Path) -> tuple[list[Frame], tuple[int, ...] | None]:
-    """Frames of a folder, and the indices of those that its files keep for testing (None: they do not say).
+    """Frames of a folder, and the indices of those that its files hold out (None if they have no split).
 
     Raises:
-        ValueError: a file cannot be read, lacks what it needs, or its images are distorted.
+        ValueError: if a file cannot be read, lacks a required key, or describes distorted images.
     """
     if (folder / NERFSTUDIO).is_file():
         content = _json(folder / NERFSTUDIO)
@@ -61,12 +63,12 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path.name} is not JSON that can be read: {error}") from error
+        raise ValueError(f"{path.name} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
-        raise ValueError(f"{path.name} has no list of frames")
+        raise ValueError(f"{path.name} has no list frames: give one entry per image")
     for entry in content["frames"]:
         if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
-            raise ValueError(f"{path.name} has a frame without file_path")
+            raise ValueError(f"{path.name} has a frame without file_path: name the image of every frame")
     return content
 
 
@@ -81,7 +83,7 @@ def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: 
         pose = np.array(entry.get("transform_matrix"), np.float64)
         lens, size = _intrinsics(both)
     except (TypeError, ValueError, KeyError) as error:
-        raise ValueError(f"{where} needs transform_matrix, and fl_x or camera_angle_x, as numbers") from error
+        raise ValueError(f"{where} needs numbers in transform_matrix, and in fl_x or camera_angle_x") from error
     if pose.shape not in ((3, 4), (4, 4)):
         raise ValueError(f"{where} needs a transform_matrix of 4x4 numbers")
     pose = np.concatenate([pose[:3], [[0.0, 0.0, 0.0, 1.0]]])
@@ -95,7 +97,7 @@ def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: 
 
 
 def _intrinsics(both: dict[str, Any]) -> tuple[tuple[float, float, float, float] | float, tuple[int, int] | None]:
-    """The lens of a frame, and the (width, height) for which it holds."""
+    """The lens of a frame, and the (width, height) to which it refers."""
     size = (int(both["w"]), int(both["h"])) if "w" in both and "h" in both else None
     if "fl_x" not in both and "fl_y" not in both:
         angle = float(both["camera_angle_x"])
@@ -114,7 +116,7 @@ def _intrinsics(both: dict[str, Any]) -> tuple[tuple[float, float, float, float]
 
 
 def _image(folder: Path, name: str) -> Path:
-    """The image of a frame; names of the original form have no suffix."""
+    """The path of the image of a frame; names in the original format have no suffix."""
     path = folder / name
     if path.is_file():
         return path
@@ -125,7 +127,7 @@ def _image(folder: Path, name: str) -> Path:
 
 
 def _name(written: str, path: Path) -> str:
-    """The written name without leading "./" and "images/", with the suffix of the image."""
+    """The name in the file without leading "./" and "images/", with the suffix of the image."""
     parts = [part for part in PurePosixPath(written.replace("\\", "/")).parts if part not in (".", "..", "/")]
     if len(parts) > 1 and parts[0] == "images":
         parts = parts[1:]
@@ -133,34 +135,34 @@ def _name(written: str, path: Path) -> str:
 
 
 def _split(content: dict[str, Any], paths: Sequence[str]) -> tuple[int, ...] | None:
-    """Indices outside `train_filenames`, or in the lists for validation and testing if only these are there."""
+    """Indices outside `train_filenames`, or those in the lists for validation and testing if there is none."""
     lists = {key: content.get(f"{key}_filenames") for key in ("train", "val", "test")}
     if not any(lists.values()):
         return None
     named = {key: {os.path.normpath(str(name)) for name in names or ()} for key, names in lists.items()}
     unknown = sorted(set.union(*named.values()) - set(paths))
     if unknown:
-        raise ValueError(f"the split of {NERFSTUDIO} names {unknown[0]}, which is none of its frames")
+        raise ValueError(f"the split of {NERFSTUDIO} names {unknown[0]}, which is not one of its frames")
     if named["train"]:
         return tuple(i for i, path in enumerate(paths) if path not in named["train"])
     return tuple(i for i, path in enumerate(paths) if path in named["val"] | named["test"])
 
 
 def write_transforms(capture: Capture, folder: str | Path) -> Path:
-    """Write a scene in nerfstudio's form, with its split; images of 8 bits as PNG.
+    """Write a capture in the format of nerfstudio, with its split.
 
-    Writes transforms.json, images/NAME.png and, where they are known, masks/NAME.png (alpha, 8 bits) and
-    depth/NAME.png (16 bits in 1/1000 of the world's unit, 0 for empty). Files of the same name are replaced.
+    Writes transforms.json, images/NAME.png and, if they are known, masks/NAME.png (alpha, 8 bits) and depth/NAME.png
+    (16 bits in 1/1000 world units, 0 where it is not known). Files of the same name are replaced.
 
     Returns:
         The path of transforms.json.
 
     Raises:
-        ValueError: two images would get one name, or a depth exceeds 65.535.
+        ValueError: if two images would get the same name, or a depth exceeds 65.535.
     """
     folder = Path(folder)
     if capture.depth is not None and float(capture.depth.max()) > LARGEST:
-        raise ValueError(f"depths beyond {LARGEST} do not fit 16 bits: normalize the scene first")
+        raise ValueError(f"depths above {LARGEST} do not fit into 16 bits: normalize the capture first")
     names = write_images(capture, folder, ".png")
     height, width = capture.cameras.size
     frames = []
@@ -181,28 +183,30 @@ def write_transforms(capture: Capture, folder: str | Path) -> Path:
         content["train_filenames"] = [f"images/{names[i]}" for i in capture.training]
         content["val_filenames"], content["test_filenames"] = kept, kept
     path = folder / NERFSTUDIO
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(path, content)
     return path
 
 
 def write_images(capture: Capture, folder: Path, suffix: str) -> list[str]:
-    """Write the images below folder/images; returns their names there.
+    """Write the images to folder/images and return their names there.
 
     Raises:
-        ValueError: two images would get one name, or a name leads out of the folder.
+        ValueError: if two images would get the same name, or a name leads out of the folder.
     """
     names = [PurePosixPath(name).with_suffix(suffix).as_posix() for name in capture.names]
     if len(set(names)) < len(names):
-        raise ValueError(f"two images would be named {max(names, key=names.count)}: rename one")
+        raise ValueError(f"two images would be named {max(names, key=names.count)}: rename one of them")
     if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in names):
-        raise ValueError("names of images must lie within the folder of the scene")
+        raise ValueError("names of images must be relative and stay within the folder of the scene")
     for name, image in zip(names, to_pil(capture.images), strict=True):
         path = folder / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
+        with atomic(path) as draft:
+            image.save(draft)
     return names
 
 
 def _save(values: np.ndarray, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values).save(path)
+    with atomic(path) as draft:
+        Image.fromarray(values).save(draft)

@@ -1,4 +1,4 @@
-"""Encodings: maps from points of the cube to features, with levels that fade in."""
+"""Encodings: maps from points of the cube [-1, 1]^3 to features, with levels of detail that fade in."""
 
 from scoredistill.three_d.encodings.base import Encoding
 from scoredistill.three_d.encodings.grids import DenseGrid, TriPlane

@@ -1,8 +1,8 @@
 """Hash grids computed by other libraries: Dr.Jit (https://github.com/mitsuba-renderer/drjit), on LLVM or CUDA, and
 tiny-cuda-nn (https://github.com/NVlabs/tiny-cuda-nn).
 
-Both are optional and imported only when asked for. Dr.Jit aborts the process when a backend is used that is not there,
-so it is asked first, always.
+Both are optional and imported on first use. Dr.Jit aborts the process if a missing backend is used, so its
+availability is always checked first.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from scoredistill.three_d.encodings.hash_layout import Layout
+from scoredistill.optional import require
+from scoredistill.three_d.encodings.hash_layout import Layout
 
 
 @cache
@@ -26,8 +25,7 @@ def drjit_usable(device: str) -> bool:
     """Whether Dr.Jit is installed and can compile for this type of device ("cpu" or "cuda")."""
     if device not in ("cpu", "cuda") or find_spec("drjit") is None:
         return False
-    import drjit
-
+    drjit = require("drjit", "nerf", "the Dr.Jit backend of hash grids")
     backend = drjit.JitBackend.LLVM if device == "cpu" else drjit.JitBackend.CUDA
     return bool(drjit.has_backend(backend))
 
@@ -35,16 +33,15 @@ def drjit_usable(device: str) -> bool:
 def drjit_values(
     values: Float[Tensor, "rows f"], unit: Float[Tensor, "n 3"], layout: Layout, levels: int
 ) -> Float[Tensor, "n out"]:
-    """Features of the first levels at points of the unit cube, side by side; first derivatives by both arguments."""
+    """Features of the first `levels` levels at points of the unit cube, with first derivatives in both arguments."""
     return _drjit_kernel(layout, levels, values.device.type)(values.flatten(), unit.contiguous()).T
 
 
 @cache
 def _drjit_kernel(layout: Layout, levels: int, device: str) -> Callable[[Tensor, Tensor], Tensor]:
-    import drjit
-
+    drjit = require("drjit", "nerf", "the Dr.Jit backend of hash grids")
     if not drjit_usable(device):
-        raise RuntimeError(f"Dr.Jit cannot compile for {device}")
+        raise RuntimeError(f'Dr.Jit cannot compile for {device}: use backend="torch"')
     types = import_module("drjit.llvm.ad" if device == "cpu" else "drjit.cuda.ad")
     encoding = import_module("drjit.nn").HashGridEncoding(
         types.Float,
@@ -57,7 +54,7 @@ def _drjit_kernel(layout: Layout, levels: int, device: str) -> Callable[[Tensor,
         align_corners=True,
     )
     if [encoding.level_offset(i) for i in range(levels + 1)] != [layout.start(i) for i in range(levels + 1)]:
-        raise RuntimeError('this version of Dr.Jit lays hash grids out otherwise: choose backend="torch"')
+        raise RuntimeError('this version of Dr.Jit has another layout of hash grids: use backend="torch"')
 
     @drjit.wrap(source="torch", target="drjit")
     def kernel(values, unit):  # no annotations: drjit's tensors
@@ -70,12 +67,15 @@ def _drjit_kernel(layout: Layout, levels: int, device: str) -> Callable[[Tensor,
 
 
 def tinycudann_encoding(layout: Layout) -> nn.Module:
-    """tiny-cuda-nn's module for the same sizes: points of the unit cube [n, 3] to features [n, levels * features].
+    """A tiny-cuda-nn module of the same sizes: points of the unit cube [n, 3] to features [n, levels * features].
 
-    The coarsest level comes first. Its parameters are float32, made on the current CUDA device.
+    The coarsest level comes first. The parameters are float32 on the current CUDA device.
+
+    Raises:
+        RuntimeError: if tiny-cuda-nn is not installed.
     """
     if find_spec("tinycudann") is None:
-        raise RuntimeError("tinycudann is not installed")
+        raise RuntimeError('tinycudann is not installed: install tiny-cuda-nn, or use backend="torch"')
     return import_module("tinycudann").Encoding(
         n_input_dims=3,
         encoding_config={

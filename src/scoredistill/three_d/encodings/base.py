@@ -1,12 +1,11 @@
-r"""Encodings take points of the cube [-1, 1]^3 to features, which a small network or a linear map reads.
+r"""Base class of encodings, which map points of the cube [-1, 1]^3 to features for a small network or a linear map.
 
-All have levels, coarse to fine. `detail` in [0, 1] says how many of L levels take part; level l = 0 .. L - 1 is
-multiplied by
+Every encoding has L levels, from coarse to fine. With `detail` in [0, 1], level l = 0 .. L - 1 is multiplied by
 
     w_l = clamp( 1 + detail (L - 1) - l, 0, 1 ),
 
-so that detail 0 shows the coarsest level alone, detail 1 shows all, and in between they fade in one after the other
-(coarse to fine as in BARF, Lin et al. 2021, https://arxiv.org/abs/2104.06405, with a linear window).
+so detail 0 uses the coarsest level alone, detail 1 uses all, and in between the levels fade in one after the other
+(coarse to fine as in BARF, Lin et al. 2021, https://arxiv.org/abs/2104.06405, but with a linear window).
 """
 
 from abc import ABC, abstractmethod
@@ -16,11 +15,14 @@ from torch import Tensor, nn
 
 
 class Encoding(nn.Module, ABC):
-    """A map from points to features, with levels that fade in; a subclass computes one level after the other.
+    """Abstract base of maps from points to features with levels that fade in.
 
     Args:
-        levels: how many.
-        features: width of the output.
+        levels: number of levels.
+        features: channels of the output, over all levels.
+
+    Raises:
+        ValueError: if a number is below 1.
     """
 
     def __init__(self, levels: int, features: int):
@@ -33,7 +35,7 @@ class Encoding(nn.Module, ABC):
 
     @property
     def detail(self) -> float:
-        """How much of the levels takes part, in [0, 1]; a part of a schedule, not saved with the parameters."""
+        """Level of detail in [0, 1]; 1 by default. It belongs to a schedule and is not saved with the parameters."""
         return self._detail
 
     @detail.setter
@@ -49,4 +51,4 @@ class Encoding(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
-        """Features [n, features] of points in [-1, 1]^3; points outside take the nearest point of the cube."""
+        """Features of points in [-1, 1]^3; points outside are clamped to the cube."""

@@ -1,18 +1,20 @@
-r"""Dense encodings: a grid of features per level, or three planes.
+r"""Dense encodings: a grid of features per level, or three planes per level.
 
-DenseGrid: level l keeps one vector per vertex of a grid of R_l^3 vertices that spans the cube, and a point gets the
-trilinear interpolation of the 8 vertices around it. Levels are concatenated.
+`DenseGrid`: level l holds one feature vector per vertex of a grid of R_l^3 vertices that spans the cube; a point gets
+the trilinear interpolation of the 8 vertices around it. Levels are concatenated.
 
-TriPlane: level l keeps three planes of R_l^2 vertices, and a point gets the product of what it finds bilinearly,
+`TriPlane`: level l holds three planes of R_l^2 vertices; a point gets the product of the three bilinear interpolations,
 
-    f(x, y, z) = P_xy(x, y) P_yz(y, z) P_zx(z, x)
+    f(x, y, z) = P_xy(x, y) P_yz(y, z) P_zx(z, x),
 
-as in K-planes (Fridovich-Keil et al. 2023, https://arxiv.org/abs/2301.10241), whose planes start around 1. A product
-can be local in space; a sum cannot. Planes of two axes: EG3D, Chan et al. 2022, https://arxiv.org/abs/2112.07945.
+as in K-Planes (Fridovich-Keil et al. 2023, https://arxiv.org/abs/2301.10241), whose planes are initialized around 1. A
+product can be local in space, a sum cannot. Planes of two axes are those of EG3D (Chan et al. 2022,
+https://arxiv.org/abs/2112.07945).
 
-Both read their grids by torch's grid_sample, whose first derivatives by values and points are exact (the one by points
-jumps at the cells' faces). It has no second derivatives: normals can be taken, but a loss of normals cannot be
-differentiated through them. `HashGrid` on torch can, and is a dense grid where its table holds all vertices.
+Both interpolate with `torch.nn.functional.grid_sample`, whose first derivatives with respect to values and points are
+exact (the one with respect to points jumps at the faces of the cells). It has no second derivatives: normals can be
+computed, but a loss on normals cannot be differentiated. `HashGrid` with the torch backend can, and is a dense grid
+where its table holds all vertices.
 """
 
 from collections.abc import Sequence
@@ -27,13 +29,13 @@ from scoredistill.three_d.encodings.base import Encoding
 
 
 class DenseGrid(Encoding):
-    """Grids of feature vectors, trilinearly interpolated; levels side by side.
+    """Grids of feature vectors with trilinear interpolation; levels are concatenated.
 
     Args:
         resolutions: vertices per axis of each level, coarsest first.
-        features: numbers per vertex; the output has features times levels of them.
+        features: channels per level; the output has features times levels channels.
         std: standard deviation of the initial values.
-        rng: draws them.
+        rng: draws the initial values.
     """
 
     def __init__(
@@ -45,12 +47,12 @@ class DenseGrid(Encoding):
     ):
         super().__init__(len(resolutions), features * len(resolutions))
         self.resolutions = _checked(resolutions)
-        self.values = nn.ParameterList(  # [z, y, x, feature]: the numbers of one vertex lie together, which is faster
+        self.values = nn.ParameterList(  # [z, y, x, feature]: contiguous features of a vertex are faster
             [nn.Parameter(std * draw_noise(torch.empty(r, r, r, features), rng)) for r in self.resolutions]
         )
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
-        """Features of points, levels side by side, coarsest first."""
+        """Features of points, the coarsest level first."""
         where = points[None, None, None]
         levels = []
         for values, fade in zip(self.values, self.fades(), strict=True):
@@ -63,13 +65,13 @@ class DenseGrid(Encoding):
 
 
 class TriPlane(Encoding):
-    """Three planes of feature vectors per level, multiplied; levels side by side.
+    """Three planes of feature vectors per level, interpolated and multiplied; levels are concatenated.
 
     Args:
         resolutions: vertices per axis of each level, coarsest first.
-        features: numbers per vertex; the output has features times levels of them.
+        features: channels per level; the output has features times levels channels.
         std: standard deviation of the initial values around 1.
-        rng: draws them.
+        rng: draws the initial values.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class TriPlane(Encoding):
         )
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
-        """Features of points, levels side by side, coarsest first."""
+        """Features of points, the coarsest level first."""
         x, y, z = points.unbind(1)
         where = torch.stack([torch.stack(pair, 1) for pair in ((x, y), (y, z), (z, x))])[:, None]  # [3, 1, n, 2]
         levels = []
@@ -101,5 +103,5 @@ class TriPlane(Encoding):
 
 def _checked(resolutions: Sequence[int]) -> tuple[int, ...]:
     if any(r < 2 for r in resolutions) or sorted(resolutions) != list(resolutions):
-        raise ValueError(f"resolutions must be at least 2 and rise, not {tuple(resolutions)}")
+        raise ValueError(f"resolutions must be at least 2 and not decrease, not {tuple(resolutions)}")
     return tuple(resolutions)

@@ -1,14 +1,8 @@
-r"""Hash grid encoding: Instant Neural Graphics Primitives, Mueller et al. 2022, https://arxiv.org/abs/2201.05989.
+r"""Hash grid encoding (Mueller et al. 2022, Instant Neural Graphics Primitives, https://arxiv.org/abs/2201.05989).
 
-Level l of L interpolates trilinearly between the vertices of a grid over the cube. With u = (x + 1) / 2 in [0, 1],
-
-    position    u s_l,    s_l = b^l N_0 - 1,    b = (N_(L-1) / N_0)^(1 / (L - 1))
-    vertices    R_l = ceil(s_l) + 1 per axis; level l has T_l = min(R_l^3, T) rows in the table
-    index       i + R j + R^2 k   where R_l^3 <= T,   else   (i  xor  2654435761 j  xor  805459861 k) mod 2^32 mod T
-
-so vertices sit on the cube's faces at the coarsest and the finest level; vertices of a hashed level may share a row.
-The paper shifts positions by half a cell; this layout, without the shift, is that of drjit.nn.HashGridEncoding with
-align_corners. Rows of all levels lie one after the other in one parameter, which both backends read in place.
+Level l of L interpolates trilinearly between the vertices of a grid over the cube. A point x has the position u s_l in
+that grid, with u = (x + 1) / 2 in [0, 1]; `hash_layout` gives the scales s_l and the row of each vertex. The rows of
+all levels lie one after the other in one parameter, which the backends "torch" and "drjit" read in place.
 """
 
 from importlib.util import find_spec
@@ -21,13 +15,13 @@ from scoredistill.three_d.encodings.backends import drjit_usable, drjit_values, 
 from scoredistill.three_d.encodings.base import Encoding
 from scoredistill.three_d.encodings.hash_layout import Layout
 
-INSIDE = 1 - 2.0**-24  # largest u: just inside the last cell, so that no vertex beyond the grid is read
+INSIDE = 1 - 2.0**-24  # largest u, just inside the last cell: no vertex beyond the grid is read
 
 
 def torch_values(values: Float[Tensor, "rows f"], unit: Float[Tensor, "n 3"], layout: Layout) -> list[Tensor]:
-    """Features [n, f] of each level at points of the unit cube, on torch; has derivatives of every order.
+    """Features [n, f] of each level at points of the unit cube, in torch, with derivatives of every order.
 
-    `values` may hold the first levels alone; then those are returned.
+    If `values` holds the first levels only, the features of those are returned.
     """
     step = torch.arange(2, device=unit.device)
     found, level = [], 0
@@ -46,23 +40,24 @@ def torch_values(values: Float[Tensor, "rows f"], unit: Float[Tensor, "n 3"], la
 
 
 class HashGrid(Encoding):
-    """Hashed grids of feature vectors, trilinearly interpolated; levels side by side.
+    """Hashed grids of feature vectors with trilinear interpolation; levels are concatenated.
 
-    Backends: "torch" is the reference, for every dtype and with derivatives of every order. "drjit" gives the same
-    values from the same parameter, compiled to one kernel, in float32 (others are taken by torch) and with first
-    derivatives. "tinycudann" (CUDA) keeps parameters and half-shifted grids of its own: what it learnt cannot be read
-    by the others. "auto" is tinycudann on CUDA where it is installed, else drjit where it works, else torch.
+    Backends: "torch" is the reference, for every dtype and with derivatives of every order. "drjit" computes the same
+    values from the same parameter in one compiled kernel, in float32 (torch computes other dtypes) and with first
+    derivatives only. "tinycudann" (CUDA) has its own parameters and grids shifted by half a cell, so the other backends
+    cannot read what it has learned. "auto" is tinycudann on CUDA if it is installed, else drjit if it is usable, else
+    torch.
 
     Args:
-        levels, features, table, coarsest, finest: see `Layout`; the output has levels times features numbers.
-        backend: see above.
-        bound: initial values are uniform in [-bound, bound], the paper's 1e-4 by default (not for tinycudann).
+        levels, features, table, coarsest, finest: see `Layout`; the output has levels times features channels.
+        backend: "auto", "torch", "drjit" or "tinycudann".
+        bound: initial values are uniform in [-bound, bound]; 1e-4 by default, as in the paper (not for tinycudann).
         device: of the parameter.
         rng: draws the initial values.
 
     Raises:
-        ValueError: for sizes out of range, or an unknown backend.
-        RuntimeError: for a backend that is not there.
+        ValueError: if a size is out of range, or the backend is unknown.
+        RuntimeError: if the backend is not available.
     """
 
     def __init__(
@@ -88,7 +83,7 @@ class HashGrid(Encoding):
             self.values = nn.Parameter((bound * start).to(device))
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n f"]:
-        """Features of points, levels side by side, coarsest first."""
+        """Features of points, the coarsest level first."""
         unit = ((points + 1) / 2).clamp(0, INSIDE)
         fades = [fade for fade in self.fades() if fade > 0]
         width = self.layout.features
@@ -112,7 +107,7 @@ def _chosen(backend: str, device: str, layout: Layout) -> str:
         raise ValueError(f'backend must be "auto", "torch", "drjit" or "tinycudann", not {backend!r}')
     fits = layout.features % 2 == 0 and drjit_usable(device)  # drjit fetches pairs
     if backend == "drjit" and not fits:
-        raise RuntimeError(f'drjit needs even features and a compiler for {device}: choose backend="torch"')
+        raise RuntimeError(f'drjit needs an even number of features and a compiler for {device}: use backend="torch"')
     if backend != "auto":
         return backend
     power = layout.table & (layout.table - 1) == 0 and layout.features in (1, 2, 4, 8)

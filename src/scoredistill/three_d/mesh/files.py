@@ -1,13 +1,12 @@
-"""Meshes in files: GLB for browsers, Blender and game engines, OBJ and PLY for other programs; through trimesh.
+"""Mesh files, written with trimesh: GLB for browsers, Blender and game engines, OBJ and PLY for other programs.
 
-glTF is y up and its front looks along +z, so a point (x, y, z) becomes (x, z, -y): ours is z up, the front along -y.
-OBJ and PLY, which have no convention, keep our axes. Fields give colors as screens show them (sRGB). That is what
-images hold; colors of vertices are linear in glTF, and are converted.
+glTF has y up and the front towards +z, while ours is z up with the front towards -y, so a point (x, y, z) becomes
+(x, z, -y). OBJ and PLY, which have no convention, keep our axes. Fields return sRGB colors, as textures hold them;
+vertex colors are linear in glTF, so they are converted.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoredistill.files import atomic
 from scoredistill.media.images import to_pil
-from scoredistill.three_d.mesh.surface import Field, Mesh, needed
+from scoredistill.optional import require
+from scoredistill.three_d.mesh.surface import Field, Mesh
 from scoredistill.three_d.mesh.texture import bake
 
 
@@ -28,18 +29,23 @@ def write_glb(
     unlit: bool = False,
     device: torch.device | str = "cpu",
 ) -> Path:
-    """Write a .glb with the field's colors in an image; without a field, or texture None, with colored vertices.
+    """Write a .glb file with a texture of the field's colors, or with vertex colors if field or texture is None.
 
     Args:
-        field: what the mesh was extracted from.
-        texture: texels on each side of the image.
-        unlit: viewers show the colors as they are, without lights; for fields whose colors hold their shading.
-        device: where the field wants its points.
+        mesh: the surface.
+        path: of the file; missing directories are created.
+        field: from which the mesh was extracted.
+        texture: side of the texture in texels.
+        unlit: show the colors without lights, for fields whose colors include shading.
+        device: on which the field expects its points.
+
+    Returns:
+        The path.
 
     Raises:
-        ValueError: trimesh, or for a texture xatlas, is missing.
+        MissingExtra: if trimesh, or xatlas for a texture, is not installed.
     """
-    trimesh = needed("trimesh", "trimesh")
+    trimesh = require("trimesh", "nerf", "mesh export")
     if field is None or texture is None:
         rgb = torch.cat([linear(mesh.colors), torch.ones(len(mesh.vertices), 1)], 1)
         scene = _as_trimesh(mesh, y_up(mesh.vertices), y_up(mesh.normals), vertex_colors=_bytes(rgb))
@@ -55,23 +61,23 @@ def write_glb(
 
 
 def write_obj(mesh: Mesh, path: str | Path) -> Path:
-    """Write an .obj with colored vertices (x y z r g b), in our axes."""
+    """Write an .obj file with vertex colors (x y z r g b), in our axes."""
     return _write(path, _plain(mesh).export(file_type="obj", include_normals=True))
 
 
 def write_ply(mesh: Mesh, path: str | Path) -> Path:
-    """Write a binary .ply with colored vertices, in our axes."""
+    """Write a binary .ply file with vertex colors, in our axes."""
     return _write(path, _plain(mesh).export(file_type="ply", vertex_normal=True))
 
 
 def y_up(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-    """Our vectors in the axes of glTF: (x, y, z) -> (x, z, -y), a rotation."""
+    """Vectors in the axes of glTF: the rotation (x, y, z) -> (x, z, -y)."""
     x, y, z = vectors.unbind(-1)
     return torch.stack([x, z, -y], -1)
 
 
 def linear(rgb: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-    """Light from colors of a screen (IEC 61966-2-1)."""
+    """Linear RGB from sRGB (IEC 61966-2-1)."""
     return torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
 
 
@@ -80,7 +86,7 @@ def _plain(mesh: Mesh) -> Any:
 
 
 def _as_trimesh(mesh: Mesh, vertices: Float[Tensor, "v 3"], normals: Float[Tensor, "v 3"], **look: Any) -> Any:
-    trimesh = needed("trimesh", "trimesh")
+    trimesh = require("trimesh", "nerf", "mesh export")
     return trimesh.Trimesh(
         vertices.numpy(), mesh.faces.numpy(), vertex_normals=normals.numpy(), process=False, validate=False, **look
     )
@@ -91,7 +97,7 @@ def _bytes(values: Float[Tensor, "n k"]) -> Any:
 
 
 def _unlit(tree: dict[str, Any]) -> None:
-    """Mark all materials as unlit; colored vertices get a material for that."""
+    """Mark all materials of a glTF tree as unlit; vertex colors get a material for it."""
     extension: dict[str, Any] = {"KHR_materials_unlit": {}}
     tree["extensionsUsed"] = [*tree.get("extensionsUsed", []), *extension]
     materials = tree.setdefault("materials", [{"pbrMetallicRoughness": {"metallicFactor": 0.0}}])
@@ -103,13 +109,8 @@ def _unlit(tree: dict[str, Any]) -> None:
 
 
 def _write(path: str | Path, data: str | bytes) -> Path:
-    """All of it or nothing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with atomic(path) as draft:
         draft.write_bytes(data.encode() if isinstance(data, str) else data)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
     return path

@@ -1,12 +1,12 @@
-r"""Colors of a surface in one image: it is cut into charts that lie flat (xatlas), and each texel asks the field.
+r"""Texture baking: the surface is cut into UV charts (xatlas), and each texel takes its color from the field.
 
-A texel whose center has barycentric coordinates (a, b, c) in a triangle of the atlas stands for the point
-a A + b B + c C of the surface. Its color is that of the field a little under this point, along the normal. Texels just
-outside a chart continue its nearest triangle, and all others copy the nearest texel that has a color, so
-that no interpolation meets an empty one.
+A texel whose center has barycentric coordinates (a, b, c) in a triangle ABC of the UV layout stands for the point
+a A + b B + c C of the surface. Its color is that of the field slightly below this point, along the normal. Texels just
+outside a UV chart extrapolate its nearest triangle, and all others copy the nearest texel that has a color, so that
+interpolation never meets an empty texel.
 
-Positions in the image: u to the right and v upwards, in [0, 1], as in OpenGL; the center of texel (row i, column j)
-of s x s is at ((j + 1/2) / s, 1 - (i + 1/2) / s).
+UV coordinates: u to the right and v upwards, in [0, 1], as in OpenGL; the center of texel (row i, column j) of s x s is
+at ((j + 1/2) / s, 1 - (i + 1/2) / s).
 """
 
 from dataclasses import dataclass
@@ -16,20 +16,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scoredistill.three_d.mesh.surface import Field, Mesh, ask, needed
+from scoredistill.optional import require
+from scoredistill.three_d.mesh.surface import Field, Mesh, query
 
-MARGIN = 1.0  # texels around a chart that continue it
-APART = 4  # texels between charts
-CANDIDATES = 2**20  # pairs of triangle and texel that are looked at together
+MARGIN = 1.0  # texels by which a UV chart is extrapolated
+PADDING = 4  # texels between UV charts
+CANDIDATES = 2**20  # pairs of triangle and texel that are tested at once
 
 
 @dataclass(frozen=True)
 class Baked:
-    """A surface with an image laid over it.
+    """A textured mesh.
 
     Args:
-        mesh: vertices on a cut between two charts are there twice.
-        uv: position of each vertex in the image, in [0, 1], [v, 2].
+        mesh: the surface; vertices on a seam between two UV charts are duplicated.
+        uv: texture coordinates of each vertex, in [0, 1], [v, 2].
         texture: colors in [0, 1], [3, s, s].
     """
 
@@ -39,14 +40,21 @@ class Baked:
 
 
 def bake(mesh: Mesh, field: Field, texture: int = 512, device: torch.device | str = "cpu") -> Baked:
-    """Lay out the surface and fill an image of texture x texture texels with the field's colors.
+    """Unwrap a mesh and bake the colors of a field into a texture.
+
+    Args:
+        mesh: extracted from the field.
+        field: points [n, 3] -> (densities [n], colors [n, 3]).
+        texture: side of the texture in texels, at least 16.
+        device: on which the field expects its points.
 
     Raises:
-        ValueError: fewer than 16 texels, or xatlas or SciPy missing.
+        ValueError: if the texture has fewer than 16 texels on a side.
+        MissingExtra: if xatlas or SciPy is not installed.
     """
     if texture < 16:
-        raise ValueError(f"a texture needs at least 16 texels, not {texture}")
-    mesh, uv = _laid_out(mesh, texture)
+        raise ValueError(f"a texture needs at least 16 texels on a side, not {texture}")
+    mesh, uv = _unwrapped(mesh, texture)
     row, corner = rasterize(torch.stack([uv[:, 0], 1 - uv[:, 1]], -1)[mesh.faces] * texture, texture)
     filled = row >= 0
     points, normals = (
@@ -55,18 +63,18 @@ def bake(mesh: Mesh, field: Field, texture: int = 512, device: torch.device | st
     )
     normals = torch.nn.functional.normalize(normals, dim=-1)
     texels = torch.zeros(texture, texture, 3)
-    texels[filled] = ask(field, points - mesh.inset * normals, device=device)[1].clamp(0, 1)
-    image = needed("scipy.ndimage", "scikit-image")
+    texels[filled] = query(field, points - mesh.inset * normals, device=device)[1].clamp(0, 1)
+    image = require("scipy.ndimage", "nerf", "texture baking")
     nearest = image.distance_transform_edt(~filled.numpy(), return_distances=False, return_indices=True)
     i, j = torch.from_numpy(nearest.astype(np.int64))
     return Baked(mesh, uv, texels[i, j].permute(2, 0, 1).contiguous())
 
 
-def _laid_out(mesh: Mesh, texture: int) -> tuple[Mesh, Float[Tensor, "v 2"]]:
-    """The mesh cut into charts, and where its vertices come to lie."""
-    xatlas = needed("xatlas", "xatlas")
+def _unwrapped(mesh: Mesh, texture: int) -> tuple[Mesh, Float[Tensor, "v 2"]]:
+    """The mesh cut into UV charts, and the texture coordinates of its vertices."""
+    xatlas = require("xatlas", "nerf", "texture baking")
     atlas, packing = xatlas.Atlas(), xatlas.PackOptions()
-    packing.resolution, packing.padding, packing.bilinear = texture, APART, True
+    packing.resolution, packing.padding, packing.bilinear = texture, PADDING, True
     faces = mesh.faces.numpy().astype(np.uint32)
     atlas.add_mesh(mesh.vertices.numpy(), faces, mesh.normals.numpy())
     atlas.generate(xatlas.ChartOptions(), packing)
@@ -86,13 +94,16 @@ def _laid_out(mesh: Mesh, texture: int) -> tuple[Mesh, Float[Tensor, "v 2"]]:
 def rasterize(
     triangles: Float[Tensor, "f 3 2"], size: int
 ) -> tuple[Int[Tensor, "{size} {size}"], Float[Tensor, "{size} {size} 3"]]:
-    """Which triangle covers each texel, -1 for none, and the barycentric coordinates of the texel's center in it.
+    """The triangle that covers each texel, -1 for none, and the barycentric coordinates of the texel's center in it.
 
-    A texel of no triangle takes the one whose three edges it exceeds least, if by at most MARGIN.
+    A texel outside all triangles takes the nearest one, by the distance to its edges, if within MARGIN.
 
     Args:
-        triangles: corners (column, row) in texels.
-        size: texels on each side.
+        triangles: corners (column, row) in texels, [f, 3, 2].
+        size: side of the texture in texels.
+
+    Returns:
+        Indices of triangles [size, size], and coordinates [size, size, 3].
     """
     best = torch.full((size * size,), -torch.inf)
     owner = torch.full((size * size,), -1)
@@ -121,7 +132,7 @@ def rasterize(
 def _inside(
     triangles: Float[Tensor, "n 3 2"], points: Float[Tensor, "n 2"]
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
-    """Barycentric coordinates, and the distance to the nearest edge's line, positive inside; -inf without area."""
+    """Barycentric coordinates, and the signed distance to the nearest edge, positive inside; -inf for zero area."""
     crossed = lambda p, q: p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]
     a, b, c = triangles.double().unbind(1)
     p = points.double()

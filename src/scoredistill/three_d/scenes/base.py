@@ -1,7 +1,7 @@
-"""Three-dimensional generators: what all things have in common that cameras can look at.
+"""Base class of three-dimensional generators: views, shading, backgrounds and penalties; subclasses render cameras.
 
-A view is a row of numbers, a `Viewpoint`: camera, light, shading and background, so that a step of `distill` needs to
-know nothing of cameras. A subclass renders cameras; shading, backgrounds and penalties are done here.
+A view is a row of numbers that encodes a `Viewpoint` (camera, light, shading and background), so a step of `distill`
+needs no knowledge of cameras.
 """
 
 from abc import abstractmethod
@@ -20,18 +20,18 @@ from scoredistill.three_d.camera import PACKED, Cameras, RandomViews
 SHADINGS = ("albedo", "lambertian", "textureless", "normal")
 Color = tuple[float, float, float]
 WHITE: Color = (1.0, 1.0, 1.0)
-AMBIENT = 0.3  # light that comes from everywhere, as a part of all, where there is shading
+AMBIENT = 0.3  # fraction of ambient light in shaded views
 
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """From where, in which light and in front of what n images are taken.
+    """Camera, light, shading and background of n views.
 
     Args:
-        cameras: n of them.
+        cameras: n cameras.
         light: positions of the point lights, [n, 3].
-        shading: index into `SHADINGS`, [n].
-        backdrop: colors behind the thing, [n, 3]; negative for the generator's own background.
+        shading: indices into `SHADINGS`, [n].
+        backdrop: background colors, [n, 3]; negative for the background of the generator itself.
     """
 
     cameras: Cameras
@@ -40,26 +40,26 @@ class Viewpoint:
     backdrop: Float[Tensor, "n 3"]
 
     def rows(self) -> Float[Tensor, "n 23"]:
-        """One row of numbers per view."""
+        """The views as rows of 23 numbers."""
         return torch.cat([self.cameras.packed(), self.light, self.shading[:, None], self.backdrop], 1)
 
     @classmethod
     def of(cls, rows: Float[Tensor, "n 23"], size: tuple[int, int]) -> "Viewpoint":
-        """The views that rows describe, for images of the given size."""
+        """The views encoded in rows, for images of the given (height, width)."""
         camera, light, shading, backdrop = rows.split([PACKED, 3, 1, 3], 1)
         return cls(Cameras.unpacked(camera, size), light, shading[:, 0], backdrop)
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """Images of n cameras.
+    """Images rendered for n cameras.
 
     Attributes:
-        rgb: colors of the thing in front of its background, [n, 3, h, w].
-        opacity: [n, 1, h, w] in [0, 1].
-        depth: along the cameras' axes, the mean over what is seen, [n, 1, h, w]; 0 where nothing is.
-        normal: unit vectors in world coordinates, [n, 3, h, w], zeros where nothing is; None where not asked for.
-        penalties: what the renderer knows only while it renders, by name, scalars.
+        rgb: colors of the object composited over its background, [n, 3, h, w].
+        opacity: in [0, 1], [n, 1, h, w].
+        depth: mean depth along the optical axis, weighted by visibility, [n, 1, h, w]; 0 where the image is empty.
+        normal: unit vectors in world coordinates, [n, 3, h, w], 0 where the image is empty; None unless requested.
+        penalties: scalar penalties that can only be computed while rendering, by name.
     """
 
     rgb: Float[Tensor, "n 3 h w"]
@@ -71,14 +71,17 @@ class Rendering:
 
 @dataclass(frozen=True)
 class Penalties:
-    """What a thing is made to avoid, besides what the prior says; all are means over pixels of a step's views.
+    """Weights of regularizers that are added to the loss; each regularizer is a mean over the pixels of a step's views.
 
     Args:
-        sparsity: of sqrt(o^2 + .01), o the opacity: no fog, little matter (DreamFusion).
-        entropy: of -o log o - (1 - o) log(1 - o): there or not there, nothing between.
-        orientation: of w max(0, n . d)^2 along rays of direction d: surfaces that are seen face the viewer
-            (Ref-NeRF, https://arxiv.org/abs/2112.03907). Needs normals, which cost four more densities a point.
-        smooth: of squared differences between neighbors of the density, where the renderer has them.
+        sparsity: weight of sqrt(o^2 + .01), with o the opacity, against fog (DreamFusion).
+        entropy: weight of -o log o - (1 - o) log(1 - o), against partial opacity.
+        orientation: weight of w max(0, n . d)^2 along rays of direction d, against visible surfaces that face away from
+            the camera (Ref-NeRF, https://arxiv.org/abs/2112.03907). It needs normals: four more densities per point.
+        smooth: weight of the squared differences between neighboring densities, for renderers that provide them.
+
+    Raises:
+        ValueError: if a weight is negative.
     """
 
     sparsity: float = 0.0
@@ -89,10 +92,10 @@ class Penalties:
     def __post_init__(self) -> None:
         for name in ("sparsity", "entropy", "orientation", "smooth"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"the penalty {name} must be at least 0, not {getattr(self, name)}")
+                raise ValueError(f"the weight of the penalty {name} must be at least 0, not {getattr(self, name)}")
 
     def __call__(self, rendering: Rendering) -> Tensor | None:
-        """Their sum, or None if there are none."""
+        """The weighted sum of the penalties, or None if all weights are 0."""
         total: Any = 0.0
         if self.sparsity:
             total = total + self.sparsity * (rendering.opacity.square() + 0.01).sqrt().mean()
@@ -106,22 +109,25 @@ class Penalties:
 
 
 class Scene(Generator):
-    """Abstract base of generators that cameras look at; the thing lies in the unit ball.
+    """Abstract base of generators of an object in the unit ball, seen by cameras.
 
     Args:
-        size: (height, width) that images are rendered at; may be changed between steps.
-        image: (height, width) of the samples, to which renders are scaled; `size` by default.
-        law: how views are chosen: a law of random views, or cameras of which a step takes some.
-        background: a color, "random" for one per view, or None for the generator's own (`behind`).
-        shading: how likely each of `SHADINGS` is; only albedo by default.
-        penalties: added to what comes back with the gradient of a step, as if the loss were theirs.
+        size: (height, width) at which images are rendered; may be changed between steps.
+        image: (height, width) of the samples, to which renders are resized; `size` by default.
+        cameras: distribution of random views, or fixed cameras from which each step takes a subset.
+        background: a color, "random" for one color per view, or None for the background of the generator (`behind`).
+        shading: probability of each of `SHADINGS`; only "albedo" by default.
+        penalties: regularizers whose gradients are added to those of every step.
+
+    Raises:
+        ValueError: if the background or a shading is unknown, or the probabilities are negative or all 0.
     """
 
     def __init__(
         self,
         size: tuple[int, int] = (64, 64),
         image: tuple[int, int] | None = None,
-        law: RandomViews | Cameras | None = None,
+        cameras: RandomViews | Cameras | None = None,
         background: Color | str | None = WHITE,
         shading: Mapping[str, float] | None = None,
         penalties: Penalties | None = None,
@@ -130,7 +136,7 @@ class Scene(Generator):
         if isinstance(background, str) and background != "random":
             raise ValueError(f'background must be three numbers, "random" or None, not {background!r}')
         self.size, self.image = size, image or size
-        self.law = RandomViews() if law is None else law
+        self.cameras = RandomViews() if cameras is None else cameras
         self.background, self.penalties = background, penalties or Penalties()
         self.shading = dict(shading or {"albedo": 1.0})
         if unknown := set(self.shading) - set(SHADINGS):
@@ -152,27 +158,35 @@ class Scene(Generator):
         backdrop: Float[Tensor, "n 3"] | None = None,
         normals: bool = False,
     ) -> Rendering:
-        """Images of the cameras, at the cameras' own size.
+        """Render images at the size of the cameras.
 
         Args:
-            light: of views that are shaded; the cameras' own position by default.
-            shading: index into `SHADINGS` of each view; albedo by default.
-            backdrop: color behind each view, negative for the generator's own; what `background` says by default.
-            normals: whether normals are wanted.
+            cameras: n cameras.
+            light: positions of the point lights of shaded views; at the cameras by default.
+            shading: index into `SHADINGS` of each view; "albedo" by default.
+            backdrop: background color of each view, negative for the background of the generator; by default as given
+                by `background`.
+            normals: also render normals.
         """
 
     def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Float[Tensor, "n 23"]:
-        """Choose n views by the law; of given cameras all by default, of random ones four."""
-        if isinstance(self.law, Cameras):
-            count = len(self.law) if n is None else n
-            if not 1 <= count <= len(self.law):
-                raise ValueError(f"asked for {count} views of {len(self.law)} cameras")
-            some = torch.arange(count) if n is None else torch.randperm(len(self.law), generator=rng)[:count].sort()[0]
-            cameras = self.law[some]
+        """Draw n views, by default four random ones or all of the fixed cameras.
+
+        Raises:
+            ValueError: if there are fewer fixed cameras than n.
+        """
+        if isinstance(self.cameras, Cameras):
+            count = len(self.cameras) if n is None else n
+            if not 1 <= count <= len(self.cameras):
+                raise ValueError(f"cannot draw {count} views from {len(self.cameras)} cameras")
+            some = (
+                torch.arange(count) if n is None else torch.randperm(len(self.cameras), generator=rng)[:count].sort()[0]
+            )
+            cameras = self.cameras[some]
             light = cameras.eyes.clone()
         else:
-            cameras = self.law(4 if n is None else n, rng, self.size)
-            light = self.law.lights(cameras, rng)
+            cameras = self.cameras(4 if n is None else n, rng, self.size)
+            light = self.cameras.lights(cameras, rng)
         count = len(cameras)
         chances = torch.tensor([self.shading.get(name, 0.0) for name in SHADINGS])
         shading = torch.multinomial(chances, count, replacement=True, generator=rng).float()
@@ -180,7 +194,7 @@ class Scene(Generator):
         return Viewpoint(cameras, light, shading, backdrop).rows()
 
     def forward(self, views: Float[Tensor, "n 23"]) -> Float[Tensor, "n 3 h w"]:
-        """Render views, scaled to `image`; penalties come back with their gradient."""
+        """Render views and resize them to `image`; penalties add their gradient in the backward pass."""
         where = Viewpoint.of(views, self.size)
         device = self.device
         light, shading, backdrop = (v.to(device) for v in (where.light, where.shading, where.backdrop))
@@ -196,7 +210,7 @@ class Scene(Generator):
         return self(views)
 
     def behind(self, directions: Float[Tensor, " *r 3"]) -> Float[Tensor, " *r 3"]:
-        """The generator's own background, by the direction of the ray; white unless it has one."""
+        """Color of the generator's own background by ray direction; white unless a subclass says otherwise."""
         return torch.ones_like(directions)
 
     def shaded(
@@ -207,7 +221,7 @@ class Scene(Generator):
         light: Float[Tensor, "m 3"],
         shading: Float[Tensor, " m"],
     ) -> Float[Tensor, "m 3"]:
-        """Colors of points in their light: ambient + (1 - ambient) max(0, n . l), by the shading of each."""
+        """Shaded colors of points, of brightness ambient + (1 - ambient) max(0, n . l); `shading` is per point."""
         towards = functional.normalize(light - points, dim=-1)
         bright = AMBIENT + (1 - AMBIENT) * (normal * towards).sum(-1, keepdim=True).clamp(min=0)
         kinds = [rgb, rgb * bright, bright.expand_as(rgb), (normal + 1) / 2]
@@ -222,7 +236,7 @@ class Scene(Generator):
 
 
 class _Attached(torch.autograd.Function):
-    """Images with a penalty: whatever gradient comes back to the images, the penalty's comes with it."""
+    """Identity on images that adds the gradient of a penalty in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, penalty: Tensor) -> Tensor:

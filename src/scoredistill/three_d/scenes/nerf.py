@@ -1,13 +1,14 @@
-r"""Radiance fields: a network from position to density and color, rendered by volume rendering.
+r"""Radiance fields: a network maps positions to density s and color c, which are rendered by volume rendering.
 
     features = encoding(x),    (a, b) = MLP(features),    s = exp(a + blob(x)),    c = sigmoid(b)
 
-The blob is DreamFusion's density bias, strength (1 - |x| / width) (https://arxiv.org/abs/2209.14988, appendix A.2):
-what is to become a thing starts as a ball in the middle. Behind it is a color, or one by direction: `BackgroundMLP`.
+The blob is DreamFusion's density bias, strength (1 - |x| / width) (https://arxiv.org/abs/2209.14988, appendix A.2), so
+that optimization starts from a ball in the center. The background is one color or depends on the ray direction
+(`BackgroundMLP`).
 
-Empty space costs nothing: a coarse grid remembers the densities it has seen (Mueller et al. 2022, section E,
-https://arxiv.org/abs/2201.05989), and samples that it calls empty, or hidden behind matter, are not asked. Normals are
--grad s / |grad s|, by differences, so that they can be trained through.
+Empty space is skipped: a coarse occupancy grid remembers densities (Mueller et al. 2022, section E,
+https://arxiv.org/abs/2201.05989), and the field is not queried at samples that it marks as empty or occluded. Normals
+are -grad s / |grad s| by finite differences, so that they can be differentiated.
 """
 
 import math
@@ -29,22 +30,25 @@ from scoredistill.three_d.scenes.occupancy import Occupancy
 from scoredistill.three_d.volume_rendering import ball_hits, composite, over, scattered, stratified, weights
 
 LARGEST = 12.0  # log of the largest density
-REFRESH = 4  # renders between looks at all of space
-EMPTY = 1e-2  # optical depth of a whole ray through densities that count as empty
-HIDDEN = 1e-4  # what is behind matter that lets less light through is not looked at
+REFRESH = 4  # renders between updates of the occupancy grid
+EMPTY = 1e-2  # density counts as empty if a whole ray through it has an optical depth below this
+HIDDEN = 1e-4  # transmittance below which samples count as occluded
 
 
 class Field(nn.Module):
-    """Density and color by position in the unit ball.
+    """Density and color as functions of the position in the unit ball.
 
     Args:
         encoding: of positions.
-        hidden: units of each hidden layer.
-        layers: hidden layers; 0 for a linear map, whose features are densities and colors themselves.
-        blob: (strength, width) of the ball that space starts with; strength is the log of the density in its middle
-            over that of the field without it.
-        density: of the field where the network says 0.
+        hidden: units per hidden layer.
+        layers: hidden layers; 0 for a linear map of the features.
+        blob: (strength, width) of the initial ball; the strength is the logarithm of the factor by which it raises the
+            density in the center.
+        density: of the field where the output of the network is 0.
         rng: draws the initial weights.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
     def __init__(
@@ -77,11 +81,11 @@ class Field(nn.Module):
         return self._density(raw[:, 0], points), raw[:, 1:].sigmoid()
 
     def density(self, points: Float[Tensor, "m 3"]) -> Float[Tensor, " m"]:
-        """Density alone, per unit of length."""
+        """Density per unit of length, without the color."""
         return self._density(self._raw(points)[:, 0], points)
 
     def normal(self, points: Float[Tensor, "m 3"], step: float = 0.01) -> Float[Tensor, "m 3"]:
-        """Outward unit normals, by differences along the corners of a tetrahedron: four densities a point."""
+        """Outward unit normals by differences between the corners of a tetrahedron: four density queries per point."""
         corners = points.new_tensor([[1.0, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]])
         around = (points[:, None] + step * corners).reshape(-1, 3)
         log = self._log_density(self._raw(around)[:, 0], around).reshape(-1, 4)
@@ -103,11 +107,14 @@ class Field(nn.Module):
 
 
 class BackgroundMLP(nn.Module):
-    """Color by direction, from a small network on sines of it: it shows no sharp things, by construction.
+    """Background color as a function of the ray direction: a small network on a few octaves of sines and cosines.
+
+    Too few octaves for sharp detail, so that the background cannot depict the object.
 
     Args:
         hidden: units of the hidden layer.
-        octaves: frequencies 1, 2, 4, ... of the sines.
+        octaves: number of frequencies 1, 2, 4, ... of the sines and cosines.
+        rng: draws the initial weights.
     """
 
     def __init__(self, hidden: int = 32, octaves: int = 2, rng: torch.Generator | None = None):
@@ -129,12 +136,15 @@ class NeRF(Scene):
     """A radiance field in the unit ball, seen by cameras.
 
     Args:
-        field: density and color; a dense grid with a small network by default.
-        samples: along each ray through the ball.
-        chunk: points in memory at once; more are rendered in turns, and once more for the gradient.
-        backdrop: network of the background where `background` is None; a `BackgroundMLP` then by default.
-        seed: of the places along rays.
+        field: density and color; a `DenseGrid` with a small network by default.
+        samples: per ray through the ball.
+        chunk: points in memory at once; more are rendered in parts, which are rendered again in the backward pass.
+        backdrop: network of the background if `background` is None; a `BackgroundMLP` by default.
+        seed: of the sample positions along rays and of the default networks.
         **scene: see `Scene`.
+
+    Raises:
+        ValueError: if samples are below 1, or chunk is below samples.
     """
 
     def __init__(
@@ -148,7 +158,7 @@ class NeRF(Scene):
     ):
         super().__init__(**scene)
         if samples < 1 or chunk < samples:
-            raise ValueError("samples must be at least 1, and chunk at least as many")
+            raise ValueError(f"samples must be at least 1 and chunk at least samples, not {samples} and {chunk}")
         rng = torch.Generator().manual_seed(seed)
         self.field = field or Field(DenseGrid(), rng=rng)
         self.backdrop = BackgroundMLP(rng=rng) if backdrop is None and self.background is None else backdrop
@@ -168,7 +178,7 @@ class NeRF(Scene):
         backdrop: Float[Tensor, "n 3"] | None = None,
         normals: bool = False,
     ) -> Rendering:
-        """Images of the cameras, see `Scene.render`: one ray through the center of each pixel."""
+        """Render one ray through the center of each pixel; see `Scene.render`."""
         n, (height, width) = len(cameras), cameras.size
         origins, directions = cameras.rays()
         light = cameras.eyes if light is None else light
@@ -195,11 +205,21 @@ class NeRF(Scene):
         backdrop: Float[Tensor, "r 3"] | None = None,
         normals: bool = False,
     ) -> dict[str, Float[Tensor, "r c"]]:
-        """What rays see: rgb [r, 3] on the background, opacity [r, 1], depth along the ray times opacity [r, 1], and,
-        if asked for, normal [r, 3] times opacity and orientation [r, 1].
+        """Render rays.
 
-        With gradients on, places along rays are random (the same again in a resumed run), and every few calls all of
-        space is looked at again; without, they are the midpoints.
+        If gradients are enabled, sample positions along rays are random (and equal in a resumed run), and the occupancy
+        grid is updated every few calls; otherwise samples are at the midpoints of their segments.
+
+        Args:
+            origins, directions: of the rays; directions are unit vectors.
+            light: position of a point light for each ray; at the origin of the ray by default.
+            shading: index into `SHADINGS` for each ray; "albedo" by default.
+            backdrop: background color of each ray, negative for the background of the generator.
+            normals: also return normals and the orientation penalty.
+
+        Returns:
+            "rgb" [r, 3] over the background, "opacity" [r, 1], "depth" [r, 1] along the ray, times opacity, and, with
+            `normals`, "normal" [r, 3] times opacity and "orientation" [r, 1].
         """
         r, training = len(origins), torch.is_grad_enabled()
         if training or bool(self.occupancy.count == 0):
@@ -212,7 +232,7 @@ class NeRF(Scene):
         shading = origins.new_zeros(r) if shading is None else shading
         backdrop = self._backdrop(r).to(origins) if backdrop is None else backdrop
         rays = (origins, directions, offset, light, shading, backdrop)
-        known = self.occupancy.extremes()  # a copy: chunks are rendered again after space has been looked at again
+        known = self.occupancy.extremes()  # a copy, because chunks are rendered again after the next update
         per = max(1, self.chunk // self.samples)
         if r <= per:
             return self._trace(rays, normals, known)
@@ -226,20 +246,22 @@ class NeRF(Scene):
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _trace(self, rays: Sequence[Tensor], normals: bool, known: Tensor) -> dict[str, Tensor]:
-        """What rays see: origins, directions, offsets, lights, shadings and backdrops; `known` are the `extremes`."""
+        """Render one chunk of origins, directions, offsets, lights, shadings and backdrops.
+
+        `known` are the `Occupancy.extremes`.
+        """
         origins, directions, offset, light, shading, backdrop = rays
         near, far = ball_hits(origins, directions)
         places, length = stratified(near, far, self.samples, offset)
         points = origins[:, None] + places[..., None] * directions[:, None]
-        seen = self._worth_asking(points, length, known)
-        asked = points[seen]
-        density, rgb = self.field(asked)
+        seen = self._visible(points, length, known)
+        queried = points[seen]
+        density, rgb = self.field(queried)
         shaded = bool((shading > 0).any())
-        normal = self.field.normal(asked) if normals or shaded else None
+        normal = self.field.normal(queried) if normals or shaded else torch.zeros_like(queried)
         if shaded:
-            assert normal is not None
             one = lambda v: v[:, None].expand(-1, self.samples, *v.shape[1:])[seen]
-            rgb = self.shaded(rgb, normal, asked, one(light), one(shading))
+            rgb = self.shaded(rgb, normal, queried, one(light), one(shading))
         w = weights(scattered(density, seen), length)
         opacity = w.sum(-1, keepdim=True)
         own = (backdrop < 0).any(-1, keepdim=True)
@@ -250,15 +272,14 @@ class NeRF(Scene):
             "depth": (w * places).sum(-1, keepdim=True),
         }
         if normals:
-            assert normal is not None
             full = scattered(normal, seen)
             away = (full * directions[:, None]).sum(-1).clamp(min=0)
             made["normal"], made["orientation"] = composite(w, full), (w.detach() * away.square()).sum(-1, keepdim=True)
         return made
 
     @torch.no_grad()
-    def _worth_asking(self, points: Tensor, length: Tensor, known: Tensor) -> Bool[Tensor, "r k"]:
-        """Samples that are neither in empty space nor hidden behind matter, as far as is remembered."""
+    def _visible(self, points: Tensor, length: Tensor, known: Tensor) -> Bool[Tensor, "r k"]:
+        """Samples that are neither in empty space nor occluded, according to the occupancy grid."""
         most, least = self.occupancy.at(known, points)
         matter = (most * length * self.samples > EMPTY) & (length > 0)
         depth = least.clamp(max=1e6) * length
@@ -266,6 +287,6 @@ class NeRF(Scene):
 
     def _refresh(self, training: bool) -> None:
         if not training or int(self.count) % REFRESH == 0:
-            self.occupancy.look(self.field.density)
+            self.occupancy.update(self.field.density)
         if training:
             self.count += 1

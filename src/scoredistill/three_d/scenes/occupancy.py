@@ -1,4 +1,7 @@
-"""Carried here by the move."""
+"""Occupancy grid: a coarse record of the density of a field, so that empty space is skipped when rendering.
+
+Reference: Mueller et al. 2022 (Instant Neural Graphics Primitives), section E, https://arxiv.org/abs/2201.05989.
+"""
 
 import math
 from collections.abc import Callable
@@ -10,15 +13,15 @@ from torch.nn import functional
 
 from scoredistill.rng import seed_of
 
-CELLS = 32  # of the grid of occupied space, along each side
+CELLS = 32  # along each side of the grid
 
 
 class Occupancy(nn.Module):
-    """A coarse memory of where matter is, so that empty space is not looked at.
+    """Largest recent and last density in each cell of the cube [-1, 1]^3.
 
     Args:
-        cells: along each side of the cube [-1, 1]^3.
-        seed: of the places in the cells that are looked at.
+        cells: along each side of the cube.
+        seed: of the positions in the cells at which the density is queried.
     """
 
     def __init__(self, cells: int = CELLS, seed: int = 0):
@@ -32,8 +35,8 @@ class Occupancy(nn.Module):
         self.register_buffer("count", torch.tensor(0))
 
     @torch.no_grad()
-    def look(self, density: Callable[[Tensor], Tensor], decay: float = 0.8) -> None:
-        """Ask for the density at one random place of each cell; what was seen before fades by `decay`."""
+    def update(self, density: Callable[[Tensor], Tensor], decay: float = 0.8) -> None:
+        """Query the density at one random position in each cell; earlier values decay by the factor `decay`."""
         rng = torch.Generator().manual_seed(seed_of(self.seed, int(self.count)))
         steps = torch.arange(self.cells)
         corner = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).float()
@@ -45,15 +48,15 @@ class Occupancy(nn.Module):
         self.count += 1
 
     def extremes(self) -> Float[Tensor, "2 c c c"]:
-        """The largest density remembered in each cell and those around it, and the smallest of the last look, copied.
+        """The largest recent density in each cell and its neighbors, and the smallest of the last update; a copy.
 
-        The smallest is not remembered for longer: what has gone must hide nothing, or holes stay open.
+        The smallest is that of the last update alone, so that matter which has vanished occludes nothing.
         """
         both = torch.stack([self.memory, -self.last])
         wide = functional.max_pool3d(both[:, None], 3, 1, 1)[:, 0]
         return torch.stack([wide[0], -wide[1]])
 
     def at(self, values: Float[Tensor, "k c c c"], points: Float[Tensor, " *m 3"]) -> Float[Tensor, " k *m"]:
-        """Values of the cells that points lie in."""
+        """Values of the cells that contain the points."""
         place = ((points + 1) * (self.cells / 2)).long().clamp(0, self.cells - 1)
         return values.flatten(1)[:, (place[..., 0] * self.cells + place[..., 1]) * self.cells + place[..., 2]]

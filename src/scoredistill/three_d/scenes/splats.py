@@ -1,4 +1,4 @@
-"""Gaussian splats as a generator: 3D Gaussian splatting, Kerbl et al. 2023, https://arxiv.org/abs/2308.04079."""
+"""Gaussian splats as a generator: 3D Gaussian Splatting (Kerbl et al. 2023), https://arxiv.org/abs/2308.04079."""
 
 from typing import Any
 
@@ -17,19 +17,19 @@ from scoredistill.three_d.splatting.rasterizer import SEEN, rasterize
 class Splats(Scene):
     """Gaussians in the unit ball, seen by cameras. The parameters are those of `Gaussians`, one row per Gaussian.
 
-    `Densify` (scoredistill.splat) changes their number between steps. Shading is computed per Gaussian, with its
-    shortest axis, turned towards the eye, as normal: it means something once Gaussians have become flat. No Gaussian
-    faces away, so there is no penalty `orientation`.
+    `splatting.Densify` changes their number between steps. Shading is computed per Gaussian; its normal is the shortest
+    axis, turned towards the camera, which is meaningful once Gaussians have become flat. No Gaussian faces away, so
+    there is no penalty `orientation`.
 
     Args:
-        n: number of Gaussians that start at random, uniform in a ball.
+        n: number of initial Gaussians, uniform in a ball.
         radius: of that ball.
-        opacity: all start with, in (0, 1).
-        degree: of the harmonics of color, 0 (the same from all sides) or 1.
-        gaussians: to start from instead; n, radius, opacity and degree are then not used.
+        opacity: initial opacity, in (0, 1).
+        degree: of the spherical harmonics of color, 0 (the same from all directions) or 1.
+        gaussians: initial Gaussians; n, radius, opacity and degree are then not used.
         backend: see `rasterize`.
         chunk: see `rasterize`.
-        rng: draws positions and colors (gray, with a deviation of .1).
+        rng: draws positions and colors (gray, with a standard deviation of 0.1).
         **scene: see `Scene`.
 
     Raises:
@@ -64,7 +64,7 @@ class Splats(Scene):
         self.colors = nn.Parameter(gaussians.colors.detach().clone())
 
     def gaussians(self) -> Gaussians:
-        """The parameters as they are, for `rasterize` and `write_ply`."""
+        """The current parameters, for `rasterize` and `write_ply`."""
         return Gaussians(self.means, self.scales, self.quaternions, self.opacities, self.colors)
 
     def render(
@@ -75,7 +75,7 @@ class Splats(Scene):
         backdrop: Float[Tensor, "n 3"] | None = None,
         normals: bool = False,
     ) -> Rendering:
-        """Images of the cameras, see `Scene.render`."""
+        """Rasterize images; see `Scene.render`."""
         n = len(cameras)
         gaussians = self.gaussians()
         carried = gaussians.rgb(cameras.eyes)
@@ -95,7 +95,7 @@ class Splats(Scene):
         return Rendering(rgb, layers.opacity, layers.depth, normal)
 
     def _behind(self, cameras: Cameras, backdrop: Tensor | None) -> Tensor:
-        """Images of the background, [n, 3, h, w], or [n, 3, 1, 1] where it is the same everywhere."""
+        """Background images, [n, 3, h, w], or [n, 3, 1, 1] if every background is one color."""
         backdrop = self._backdrop(len(cameras)) if backdrop is None else backdrop
         backdrop = backdrop.to(self.means)[:, :, None, None]
         if bool((backdrop >= 0).all()):

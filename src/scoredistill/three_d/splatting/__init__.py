@@ -1,4 +1,4 @@
-"""Gaussian splats: what they are, images of them, files of them."""
+"""Gaussian splats: parameters, rasterization, adaptive density control and PLY files."""
 
 from scoredistill.three_d.splatting.densify import Changes, Densify, Slopes
 from scoredistill.three_d.splatting.gaussians import Gaussians

@@ -1,15 +1,16 @@
-r"""Alpha compositing of sorted Gaussians over an image, with its derivative in closed form.
+r"""Alpha compositing of sorted Gaussians over an image, with closed-form derivatives.
 
 With exponents E_i at a pixel, alpha_i = min(.999, exp E_i), T_i = prod_(j < i) (1 - alpha_j) and w_i = alpha_i T_i,
 
     out = sum_i f_i w_i,     d out / d alpha_i = f_i T_i - sum_(j > i) f_j w_j / (1 - alpha_i),
 
-and d alpha_i / d E_i = alpha_i, 0 where it is held. An exponent is the quadratic form of the offsets x, y to a center,
+and d alpha_i / d E_i = alpha_i, or 0 where alpha_i is clamped. An exponent is a quadratic form of the offsets x, y to a
+center,
 
     E = across(x) + down(y) + tilt(y) x,
 
-of which only the three functions of one variable are kept. The image is made in strips of rows that fit the cache,
-once more in the backward pass. A strip leaves out Gaussians that are so thin there that 1 - alpha rounds to 1.
+of which only the three functions of one variable are stored. The image is computed in strips of rows that fit the
+cache, and computed again in the backward pass. A strip skips Gaussians so faint there that 1 - alpha rounds to 1.
 """
 
 import math
@@ -21,20 +22,20 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-MOST = 0.999  # the largest alpha, as in gsplat
+MAX_ALPHA = 0.999  # as in gsplat
 
 
 class Composite(torch.autograd.Function):
-    """Composite g sorted Gaussians over h x w pixels: [h, w, c]. First derivatives only.
+    """Composite g sorted Gaussians over h x w pixels, giving [h, w, c]; first derivatives only.
 
     Args (of `apply`):
         across: -a x^2 / 2, [w, g].
         down: log opacity - c y^2 / 2, [h, g].
         tilt: -b y, [h, g].
         x: offsets to the centers, [w, g].
-        features: what is composited, [g, c].
+        features: values to composite, [g, c].
         peak: the largest exponent in each row, [h, g]; not differentiated.
-        chunk: most numbers (Gaussians times pixels) at once.
+        chunk: largest number of Gaussians times pixels at once.
     """
 
     @staticmethod
@@ -73,7 +74,7 @@ class Composite(torch.autograd.Function):
             each = weights.mul_(pull)
             behind = each.sum(-1, keepdim=True) - each.cumsum(-1)
             slope = before.mul_(pull).sub_(behind.div_(1 - alpha)).mul_(alpha)
-            slope.masked_fill_(alpha >= MOST, 0)
+            slope.masked_fill_(alpha >= MAX_ALPHA, 0)
             to_across.index_add_(1, some, slope.sum(0))
             to_down[rows] = to_down[rows].index_add_(1, some, slope.sum(1))
             to_tilt[rows] = to_tilt[rows].index_add_(1, some, (slope * off).sum(1))
@@ -82,7 +83,7 @@ class Composite(torch.autograd.Function):
 
 
 def _strips(seen: Bool[Tensor, "h g"], width: int, chunk: int) -> Iterator[tuple[slice, Tensor]]:
-    """Rows, and indices of the Gaussians that are seen in them, where there are any."""
+    """Strips of rows, each with the indices of the Gaussians visible in it, if there are any."""
     height, count = seen.shape
     step = max(1, chunk // (width * max(1, count)))
     for start in range(0, height, step):
@@ -93,8 +94,8 @@ def _strips(seen: Bool[Tensor, "h g"], width: int, chunk: int) -> Iterator[tuple
 
 
 def _blend(across: Tensor, down: Tensor, tilt: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """alpha and T, [h, w, g]."""
+    """alpha and T of each Gaussian at each pixel, [h, w, g]."""
     exponent = torch.addcmul(across + down[:, None], tilt[:, None], x)
-    alpha = exponent.exp_().clamp_(max=MOST)
+    alpha = exponent.exp_().clamp_(max=MAX_ALPHA)
     clear = torch.log1p(-alpha)
     return alpha, clear.cumsum(-1).sub_(clear).exp_()

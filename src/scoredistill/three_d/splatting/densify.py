@@ -1,4 +1,4 @@
-r"""More Gaussians where they are pulled most: adaptive density control, Kerbl et al. 2023, section 5.
+r"""Adaptive density control of Gaussian splats (Kerbl et al. 2023, section 5): clone, split and prune.
 
     slopes = Slopes(splats)
     for step in ...:
@@ -6,12 +6,13 @@ r"""More Gaussians where they are pulled most: adaptive density control, Kerbl e
         if step % 100 == 99:
             Densify()(splats, optimizer, slopes.mean(), rng);  slopes = Slopes(splats)
 
-A Gaussian with a large gradient by its mean is cloned if it is small (too little is there) and split into two of 1/1.6
-of its width, drawn from itself, if it is large (one is too much). Transparent ones are taken away. The paper's
-gradients are those by positions in the image; here they are by positions in the world, over all views of a step.
+A Gaussian with a large gradient with respect to its mean is cloned if it is small (under-reconstruction). If it is
+large (over-reconstruction), it is split into two of 1/1.6 of its width, whose means are drawn from it. Transparent
+Gaussians are pruned. The paper uses gradients with respect to image positions; here they are with respect to world
+positions, over all views of a step.
 
-Two copies in one place would hide more than one. With `revise` both get opacity 1 - sqrt(1 - o), so that they hide the
-same where they coincide (Rota Bulo et al. 2024, https://arxiv.org/abs/2404.06109).
+Two copies in one place are more opaque than one. With `revise`, both get the opacity 1 - sqrt(1 - o), so that together
+they are as opaque as the original (Rota Bulo et al. 2024, https://arxiv.org/abs/2404.06109).
 """
 
 import math
@@ -26,11 +27,11 @@ from scoredistill.rng import draw_noise
 from scoredistill.three_d.splatting.gaussians import Gaussians
 
 NAMES = tuple(Gaussians.__dataclass_fields__)
-SHRINK = 1.6
+SHRINK = 1.6  # factor by which the halves of a split Gaussian are narrower
 
 
 class Slopes:
-    """Collects lengths of the gradients by the means, where they are not 0.
+    """Running mean of the gradient norms of the means, over the steps in which they are not 0.
 
     Args:
         splats: a module with the parameters of `Gaussians`.
@@ -43,7 +44,7 @@ class Slopes:
         self.count = torch.zeros_like(self.total)
 
     def observe(self) -> None:
-        """Take in the gradients of a backward pass."""
+        """Accumulate the gradients of a backward pass."""
         grad = self.splats.get_parameter("means").grad
         if grad is not None:
             length = grad.detach().norm(dim=1)
@@ -51,13 +52,13 @@ class Slopes:
             self.count += length > 0
 
     def mean(self) -> Float[Tensor, " g"]:
-        """Mean length over the passes in which a Gaussian was seen; 0 for one never seen."""
+        """Mean gradient norm over the passes in which a Gaussian was visible; 0 if it never was."""
         return self.total / self.count.clamp(min=1)
 
 
 @dataclass(frozen=True)
 class Changes:
-    """How many Gaussians were cloned, split (into two) and pruned, and how many there are now."""
+    """Numbers of Gaussians that were cloned, split into two and pruned, and their total number afterwards."""
 
     cloned: int
     split: int
@@ -67,24 +68,24 @@ class Changes:
 
 @dataclass(frozen=True)
 class Densify:
-    """Clone, split and prune.
+    """Clone, split and prune Gaussians.
 
     Args:
-        gradient: mean length of the gradient, per unit of length, from which Gaussians grow. It depends on the loss;
-            0 with a small `share` takes those that are pulled most, whatever the loss.
-        share: at most this part of the Gaussians grows at once, those with the largest gradients.
-        width: largest standard deviation of what is cloned; wider ones are split.
-        opacity: Gaussians below it are pruned.
-        widest: Gaussians wider than this are pruned.
-        most: the number is not increased beyond it.
-        revise: correct opacities of copies, see above.
+        gradient: mean gradient norm above which Gaussians are cloned or split. Its scale depends on the loss; 0 with a
+            small `fraction` selects those with the largest gradients, whatever the loss.
+        fraction: largest fraction of the Gaussians that is cloned or split at once: those with the largest gradients.
+        width: largest standard deviation of Gaussians that are cloned; wider ones are split.
+        opacity: Gaussians with a lower opacity are pruned.
+        widest: Gaussians with a larger standard deviation are pruned.
+        most: largest number of Gaussians.
+        revise: correct the opacities of copies, see the module.
 
     Raises:
-        ValueError: for numbers out of range.
+        ValueError: if a number is out of range.
     """
 
     gradient: float = 2e-4
-    share: float = 1.0
+    fraction: float = 1.0
     width: float = 0.03
     opacity: float = 0.005
     widest: float = math.inf
@@ -92,10 +93,10 @@ class Densify:
     revise: bool = True
 
     def __post_init__(self) -> None:
-        if not (self.gradient >= 0 and 0 < self.share <= 1 and 0 < self.width <= self.widest):
-            raise ValueError("densifying needs gradient >= 0, share in (0, 1] and 0 < width <= widest")
+        if not (self.gradient >= 0 and 0 < self.fraction <= 1 and 0 < self.width <= self.widest):
+            raise ValueError("Densify needs gradient >= 0, fraction in (0, 1] and 0 < width <= widest")
         if not (0 <= self.opacity < 1 and self.most >= 1):
-            raise ValueError("densifying needs opacity in [0, 1) and most of at least 1")
+            raise ValueError("Densify needs opacity in [0, 1) and most >= 1")
 
     @torch.no_grad()
     def __call__(
@@ -105,19 +106,27 @@ class Densify:
         slopes: Float[Tensor, " g"],
         rng: torch.Generator | None = None,
     ) -> Changes:
-        """Replace the parameters of `splats`, in the optimizer as well; kept rows keep their moments, new have none.
+        """Replace the parameters of `splats`, also in the optimizer.
 
-        Kept rows come first, in order, then clones, then pairs of halves. Groups of the optimizer may hold several of
-        the parameters. References to the old parameters held elsewhere are stale afterwards.
+        Kept rows come first, in order, then clones, then pairs of halves. Kept rows keep the moments of the optimizer,
+        new rows start with moments of 0. References to the old parameters held elsewhere are stale afterwards.
+
+        Args:
+            splats: a module with the parameters of `Gaussians`.
+            optimizer: that updates these parameters, in one or several groups; None for none.
+            slopes: gradient norm of each Gaussian, see `Slopes`.
+            rng: draws the means of split Gaussians.
 
         Raises:
-            RuntimeError: nothing would be left.
+            RuntimeError: if every Gaussian would be pruned.
         """
         old = Gaussians(*(splats.get_parameter(name).detach() for name in NAMES))
         width = old.scales.exp().amax(1)
         pruned = (old.opacities.sigmoid() < self.opacity) | (width > self.widest)
         if bool(pruned.all()):
-            raise RuntimeError("no Gaussian is opaque enough to stay: lower `opacity`, or look why all have vanished")
+            raise RuntimeError(
+                "all Gaussians would be pruned: lower `opacity`, or find out why they have become transparent"
+            )
         grown = self._growing(slopes, pruned)
         cloned, split = grown & (width <= self.width), grown & (width > self.width)
         rows = {name: getattr(old, name).clone() for name in NAMES}
@@ -136,10 +145,10 @@ class Densify:
         return Changes(count, int(split.sum()), int(pruned.sum()), total)
 
     def _growing(self, slopes: Tensor, pruned: Tensor) -> Tensor:
-        """Which Gaussians grow: the most pulled ones, as many as may."""
+        """The Gaussians to clone or split: those with the largest gradients, up to the limits."""
         slopes = torch.where(pruned, torch.zeros_like(slopes), slopes)
         room = self.most - int((~pruned).sum())
-        count = max(0, min(math.floor(self.share * len(slopes)), room))
+        count = max(0, min(math.floor(self.fraction * len(slopes)), room))
         first = torch.zeros_like(pruned)
         first[slopes.topk(count).indices] = True
         return first & (slopes > self.gradient) & ~pruned

@@ -1,9 +1,9 @@
-r"""A set of colored Gaussians in space: 3D Gaussian splatting, Kerbl et al. 2023, https://arxiv.org/abs/2308.04079.
+r"""Colored Gaussians in space: 3D Gaussian Splatting (Kerbl et al. 2023), https://arxiv.org/abs/2308.04079.
 
     Sigma = R S S^T R^T,    R = rotation(quaternion / |quaternion|),    S = diag(exp(scales))
 
-Opacities are sigmoid(opacities). Colors are spherical harmonics of degree 0 or 1 (the paper goes up to 3) of the unit
-direction d = (x, y, z) from the eye to the mean,
+Opacities are sigmoid(opacities). Colors are spherical harmonics of degree 0 or 1 (up to 3 in the paper) of the unit
+direction d = (x, y, z) from the camera to the mean,
 
     rgb = max(0, 1/2 + c_0 Y_0 + Y_1 (-c_1 y + c_2 z - c_3 x)),    Y_0 = 1 / (2 sqrt(pi)),  Y_1 = sqrt(3 / (4 pi)).
 """
@@ -16,23 +16,25 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from scoredistill.three_d.rotations import quaternion_to_matrix
+
 Y0 = 1 / (2 * math.sqrt(math.pi))
 Y1 = math.sqrt(3 / (4 * math.pi))
 
 
 @dataclass(frozen=True)
 class Gaussians:
-    """g Gaussians, in the numbers that are optimized.
+    """g Gaussians, in the parametrization that is optimized.
 
     Args:
-        means: [g, 3] in world coordinates.
-        scales: logarithms of the standard deviations along the Gaussian's own axes, [g, 3].
-        quaternions: (w, x, y, z), of any length but 0, [g, 4].
+        means: in world coordinates, [g, 3].
+        scales: logarithms of the standard deviations along the axes of each Gaussian, [g, 3].
+        quaternions: rotations (w, x, y, z), of any length but 0, [g, 4].
         opacities: logits, [g].
-        colors: coefficients of spherical harmonics, [g, k, 3], k = 1 (degree 0) or 4 (degree 1).
+        colors: coefficients of spherical harmonics, [g, k, 3], with k = 1 (degree 0) or 4 (degree 1).
 
     Raises:
-        ValueError: for shapes that do not fit together.
+        ValueError: if the number of coefficients is not 1 or 4.
     """
 
     means: Float[Tensor, "g 3"]
@@ -49,21 +51,15 @@ class Gaussians:
         return len(self.means)
 
     def rotations(self) -> Float[Tensor, "g 3 3"]:
-        """R; its columns are the axes of the Gaussians."""
-        w, x, y, z = normalize(self.quaternions, dim=1).unbind(1)
-        rows = [
-            1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-        ]  # fmt: skip
-        return torch.stack(rows, 1).reshape(-1, 3, 3)
+        """Rotation matrices R, whose columns are the axes of the Gaussians."""
+        return quaternion_to_matrix(self.quaternions)
 
     def roots(self) -> Float[Tensor, "g 3 3"]:
-        """R S, so that Sigma = (R S) (R S)^T."""
+        """Square roots R S of the covariances: Sigma = (R S) (R S)^T."""
         return self.rotations() * self.scales.exp()[:, None]
 
     def rgb(self, eyes: Float[Tensor, "n 3"]) -> Float[Tensor, "n g 3"]:
-        """Colors as seen from each eye, at least 0."""
+        """Colors seen from each camera center, at least 0."""
         flat = 0.5 + Y0 * self.colors[:, 0].expand(len(eyes), -1, -1)
         if self.colors.shape[1] > 1:
             x, y, z = normalize(self.means - eyes[:, None], dim=-1).unsqueeze(-1).unbind(-2)
@@ -71,7 +67,7 @@ class Gaussians:
         return flat.clamp(min=0)
 
     def normals(self, eyes: Float[Tensor, "n 3"]) -> Float[Tensor, "n g 3"]:
-        """The shortest axis of each Gaussian, turned towards each eye; unit vectors."""
+        """Unit normals: the shortest axis of each Gaussian, turned towards each camera center."""
         shortest = self.scales.detach().argmin(1)
         axes = self.rotations().gather(2, shortest[:, None, None].expand(-1, 3, 1))[..., 0]
         away = ((self.means - eyes[:, None]) * axes).sum(-1, keepdim=True) > 0
@@ -86,13 +82,20 @@ class Gaussians:
         degree: int = 0,
         neighbors: int = 3,
     ) -> "Gaussians":
-        """Round Gaussians at points, as wide as the mean distance (squared mean's root) to the nearest neighbors.
+        """Isotropic Gaussians at points, as wide as the root mean square distance to the nearest neighbors.
+
+        Args:
+            points: the means.
+            rgb: colors in [0, 1].
+            opacity: of all Gaussians, between 0 and 1.
+            degree: of the spherical harmonics, 0 or 1.
+            neighbors: number of nearest neighbors that set the width.
 
         Raises:
-            ValueError: fewer points than neighbors and one; opacity not between 0 and 1; degree not 0 or 1.
+            ValueError: if there are not more points than neighbors, or opacity or degree is out of range.
         """
         if len(points) <= neighbors:
-            raise ValueError(f"at least {neighbors + 1} points are needed, not {len(points)}")
+            raise ValueError(f"expected at least {neighbors + 1} points, got {len(points)}")
         if not 0 < opacity < 1 or degree not in (0, 1):
             raise ValueError(f"opacity must lie between 0 and 1 and degree be 0 or 1, not {opacity} and {degree}")
         near = [torch.cdist(part, points).topk(neighbors + 1, largest=False).values for part in points.split(1024)]

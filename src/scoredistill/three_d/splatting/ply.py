@@ -1,4 +1,4 @@
-"""Gaussians as files, in the layout of the reference implementation, which viewers of splats open.
+"""PLY files of Gaussians, in the layout of the reference implementation, which splat viewers open.
 
 Binary little-endian PLY, one float32 property each: x y z, nx ny nz (zeros), f_dc_0..2, f_rest_* (higher harmonics, all
 of red, then of green, then of blue; none for degree 0), opacity (logit), scale_0..2 (logarithms), rot_0..3 (w x y z).
@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoredistill.files import atomic
 from scoredistill.three_d.splatting.gaussians import Gaussians
 
 
 def write_ply(path: str | PathLike[str], gaussians: Gaussians) -> None:
-    """Write Gaussians to a file; parameters are cut to float32."""
+    """Write Gaussians to a file atomically; parameters are converted to float32."""
     with torch.no_grad():
         rest = gaussians.colors[:, 1:].transpose(1, 2).flatten(1)
         columns = [gaussians.means, torch.zeros_like(gaussians.means), gaussians.colors[:, 0], rest]
@@ -28,14 +29,15 @@ def write_ply(path: str | PathLike[str], gaussians: Gaussians) -> None:
         *(f"property float {name}" for name in _names(rest.shape[1])),
         "end_header",
     ]
-    Path(path).write_bytes("\n".join([*header, ""]).encode("ascii") + table.tobytes())
+    with atomic(Path(path)) as draft:
+        draft.write_bytes("\n".join([*header, ""]).encode("ascii") + table.tobytes())
 
 
 def read_ply(path: str | PathLike[str]) -> Gaussians:
-    """Read Gaussians from a file of this layout, in any order of properties; harmonics above degree 1 are left out.
+    """Read Gaussians from a file of this layout, with properties in any order; harmonics above degree 1 are dropped.
 
     Raises:
-        ValueError: the file is none of this kind, or is cut short.
+        ValueError: if the file has another layout or is truncated.
     """
     raw = Path(path).read_bytes()
     head, found, body = raw.partition(b"end_header\n")
@@ -45,16 +47,16 @@ def read_ply(path: str | PathLike[str]) -> Gaussians:
     elements = [line.split() for line in lines if line.startswith("element ")]
     names = [line.split() for line in lines if line.startswith("property ")]
     if [e[1] for e in elements] != ["vertex"] or any(len(n) != 3 or n[1] not in ("float", "float32") for n in names):
-        raise ValueError(f"{path} must have vertices alone, with float properties")
+        raise ValueError(f"{path} must have the element vertex alone, with float properties")
     order = [name for _, _, name in names]
     rest = sum(name.startswith("f_rest_") for name in order)
     if missing := set(_names(rest)) - {"nx", "ny", "nz"} - set(order):
-        raise ValueError(f"{path} has no Gaussians: {', '.join(sorted(missing))} missing")
+        raise ValueError(f"{path} has no Gaussians: the properties {', '.join(sorted(missing))} are missing")
     if rest % 3 or int((rest // 3 + 1) ** 0.5) ** 2 != rest // 3 + 1:
-        raise ValueError(f"{path} has {rest} numbers of higher harmonics, which is no whole degree")
+        raise ValueError(f"{path} has {rest} coefficients of higher harmonics, which do not make a whole degree")
     count = int(elements[0][2])
     if len(body) < 4 * count * len(order):
-        raise ValueError(f"{path} is cut short")
+        raise ValueError(f"{path} is truncated: save or download it again")
     table = np.frombuffer(body, "<f4", count * len(order)).reshape(count, len(order))
     values = torch.from_numpy(table.astype(np.float32))
 

@@ -1,16 +1,16 @@
-r"""Images of Gaussians: EWA splatting (Zwicker et al. 2001), as in Kerbl et al. 2023, section 4.
+r"""Rasterization of Gaussians: EWA splatting (Zwicker et al. 2001), as in Kerbl et al. 2023, section 4.
 
-In coordinates of a camera that looks along +z with y down, a Gaussian at (x, y, z) with covariance Sigma is seen as
+In coordinates of a camera that looks along +z with y down, a Gaussian at (x, y, z) with covariance Sigma projects to
 
     center   (fx x/z + cx, fy y/z + cy),      Sigma' = J W Sigma W^T J^T + blur I,
-    J        [fx/z, 0, -fx x/z^2;  0, fy/z, -fy y/z^2]     (x/z held within 1.3 times the image, as there)
+    J        [fx/z, 0, -fx x/z^2;  0, fy/z, -fy y/z^2]     (x/z clamped to 1.3 times the image, as there)
     alpha(p) = min(.999, opacity exp(-(p - center)^T Sigma'^-1 (p - center) / 2))
 
-and sorted by z, nearest first, they are composited:  sum_i f_i w_i,  w_i = alpha_i prod_(j < i) (1 - alpha_j).
+and Gaussians are composited in order of z, nearest first:  sum_i f_i w_i,  w_i = alpha_i prod_(j < i) (1 - alpha_j).
 
-The torch rasterizer has no tiles, and no cut at alpha < 1/255 as those on CUDA have: it is exact to rounding and slow,
-O(g h w), and the oracle of the others. Its memory is bounded (`composite`). The order of the Gaussians is held fixed in
-derivatives, of which there are first ones only.
+The torch rasterizer has no tiles and no cutoff at alpha < 1/255, unlike those on CUDA. It is exact up to rounding and
+slow, O(g h w), and serves as the reference for the others. Its memory is bounded (`composite`). There are first
+derivatives only, with the order of the Gaussians held fixed.
 """
 
 from dataclasses import dataclass
@@ -26,17 +26,17 @@ from scoredistill.three_d.camera import Cameras
 from scoredistill.three_d.splatting.composite import Composite
 from scoredistill.three_d.splatting.gaussians import Gaussians
 
-SEEN = 1e-3  # opacity below which nothing is there that could have a depth
+SEEN = 1e-3  # opacity below which a pixel counts as empty and has depth 0
 
 
 @dataclass(frozen=True)
 class Layers:
-    """What n cameras see of Gaussians, in front of nothing.
+    """Rasterized Gaussians for n cameras, without a background.
 
     Attributes:
-        features: composited features, multiplied by their opacity, [n, c, h, w].
-        opacity: [n, 1, h, w] in [0, 1].
-        depth: along the cameras' axes, the mean over what is seen, [n, 1, h, w]; 0 where nothing is.
+        features: composited features, premultiplied by opacity, [n, c, h, w].
+        opacity: in [0, 1], [n, 1, h, w].
+        depth: mean depth along the optical axis, weighted by visibility, [n, 1, h, w]; 0 where the image is empty.
     """
 
     features: Float[Tensor, "n c h w"]
@@ -53,27 +53,29 @@ def rasterize(
     blur: float = 0.3,
     chunk: int | None = None,
 ) -> Layers:
-    """Composite Gaussians as each camera sees them, differentiably.
+    """Rasterize Gaussians for each camera, differentiably.
 
     Args:
-        features: what is composited, per camera; by default the colors that the camera sees.
+        gaussians: to rasterize.
+        cameras: n cameras.
+        features: values to composite, per camera; by default the colors seen by the camera.
         backend: "torch", "gsplat" (https://github.com/nerfstudio-project/gsplat, CUDA) or "auto": gsplat for Gaussians
-            on CUDA where it is installed, else torch.
-        near: Gaussians whose mean is nearer than this along the camera's axis are left out.
-        blur: variance added in the image, in square pixels: nothing is smaller than a pixel.
-        chunk: most numbers (Gaussians times pixels) that torch holds at once; by default 2^18 on a CPU, which fits its
-            cache, and 2^24 elsewhere.
+            on CUDA if it is installed, else torch.
+        near: Gaussians whose depth is at most this are skipped.
+        blur: variance added to the projected Gaussians, in square pixels, so that none is smaller than a pixel.
+        chunk: largest number of Gaussians times pixels that torch holds at once; by default 2^18 on a CPU, which fits
+            its cache, and 2^24 elsewhere.
 
     Raises:
-        ValueError: for an unknown backend.
-        RuntimeError: gsplat is asked for and not installed.
+        ValueError: if the backend is unknown.
+        RuntimeError: if backend is "gsplat" and gsplat is not installed.
     """
     features = gaussians.rgb(cameras.eyes) if features is None else features
     if backend not in ("auto", "torch", "gsplat"):
         raise ValueError(f'backend must be "auto", "torch" or "gsplat", not {backend!r}')
     there = find_spec("gsplat") is not None
     if backend == "gsplat" and not there:
-        raise RuntimeError("gsplat is not installed")
+        raise RuntimeError('gsplat is not installed: install it, or use backend="torch"')
     if backend == "gsplat" or (backend == "auto" and there and gaussians.means.is_cuda):
         return _gsplat(gaussians, cameras, features, near, blur)
     chunk = chunk or (2**24 if gaussians.means.is_cuda else 2**18)
@@ -84,9 +86,9 @@ def rasterize(
 def project(
     gaussians: Gaussians, camera: Cameras, blur: float = 0.3
 ) -> tuple[Float[Tensor, "g 2"], Float[Tensor, "g 2 2"], Float[Tensor, " g"]]:
-    """Centers in pixels (column, row), covariances in square pixels, and depths, for one camera.
+    """Project Gaussians: centers in pixels (column, row), covariances in square pixels, and depths, for one camera.
 
-    Depths must not be 0: leave out what is too near before.
+    Depths must not be 0: remove Gaussians that are too near first.
     """
     turn = camera.poses[0, :3, :3] * camera.poses.new_tensor([1.0, -1.0, -1.0])  # columns: right, down, forward
     seen = (gaussians.means - camera.eyes) @ turn
@@ -102,7 +104,7 @@ def project(
 
 
 def _image(gaussians: Gaussians, camera: Cameras, features: Tensor, near: float, blur: float, chunk: int) -> Tensor:
-    """[c + 2, h, w]: features, opacity, and depth times opacity, of one camera."""
+    """Features, opacity, and depth times opacity of one camera, [c + 2, h, w]."""
     height, width = camera.size
     with torch.no_grad():
         depth = (gaussians.means - camera.eyes) @ camera.forward[0]
@@ -125,13 +127,13 @@ def _image(gaussians: Gaussians, camera: Cameras, features: Tensor, near: float,
 
 
 def _layers(features: Tensor, opacity: Tensor, depth: Tensor) -> Layers:
-    """`depth` comes multiplied by the opacity."""
+    """Layers from a depth that is multiplied by the opacity."""
     there = opacity > SEEN
     return Layers(features, opacity, torch.where(there, depth / torch.where(there, opacity, 1), 0))
 
 
 def _gsplat(gaussians: Gaussians, cameras: Cameras, features: Tensor, near: float, blur: float) -> Layers:
-    """The same by gsplat, whose cameras look along +z with y down."""
+    """Rasterize with gsplat, whose cameras look along +z with y down."""
     height, width = cameras.size
     views = torch.linalg.inv(cameras.poses) * cameras.poses.new_tensor([1.0, -1.0, -1.0, 1.0])[:, None]
     inner = torch.zeros_like(cameras.poses[:, :3, :3])

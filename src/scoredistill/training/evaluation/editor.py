@@ -1,12 +1,12 @@
-r"""Figures of an instruction editor, on held-out images whose true edits are known.
+r"""Evaluation of an instruction editor on held-out images with known ground truth.
 
-    gain   PSNR(edited, truth) - PSNR(source, truth),  how much nearer to the truth than doing nothing
+    gain   PSNR(edited, truth) - PSNR(source, truth),  the improvement over the unchanged source
 
-The ceiling of PSNR(edited, truth) is the autoencoder's own error on the truth, which stands beside it. Where several
-results are true (other colors), where none is computed (another style) or an object is named, the judge is CLIP:
+The upper bound of PSNR(edited, truth) is about the reconstruction PSNR of the autoencoder on the ground truth, which is
+reported beside it. Edits with an ambiguous ground truth (other colors) or a named object are evaluated by CLIP:
 
     direction    cos(CLIP(edited) - CLIP(source), CLIP(caption of the edit) - CLIP(caption)),
-                 Gal et al. 2021, https://arxiv.org/abs/2108.00946
+                 StyleGAN-NADA (Gal et al. 2021), https://arxiv.org/abs/2108.00946
 """
 
 from __future__ import annotations
@@ -28,31 +28,34 @@ from scoredistill.sampling import ddim
 from scoredistill.training import captions, compose
 from scoredistill.training import clip as towers
 from scoredistill.training.editor import IMAGE_SCALE, INSTRUCTIONS, TEXT_SCALE
-from scoredistill.training.evaluation.judge import Judge, again, on_white, psnr
+from scoredistill.training.evaluation.evaluator import Evaluator, on_white, psnr, reconstruction
 
 STEPS = 20
 """DDIM steps of all samples."""
 BACKGROUNDS = ("blue", "yellow", "black", "pink")
 
 
-def evaluate_editor(prior: PipelinePrior, judge: Judge, emoji: Emoji, images: int = 32) -> dict[str, float]:
+def evaluate_editor(prior: PipelinePrior, evaluator: Evaluator, emoji: Emoji, images: int = 32) -> dict[str, float]:
     """Figures by name; PSNR in dB.
 
     Args:
-        images: held-out emoji, and as many crops of held-out photographs.
+        prior: the editor.
+        evaluator: a CLIP and the names among which it chooses.
+        emoji: the data set.
+        images: number of held-out emoji, and of crops of held-out photographs.
     """
     alone, photos = held_out(emoji, images)
     return {
-        **procedural(prior, judge, alone, "emoji"),
-        **procedural(prior, judge, photos, "photographs"),
+        **procedural(prior, evaluator, alone, "emoji"),
+        **procedural(prior, evaluator, photos, "photographs"),
         **unchanged(prior, torch.cat([alone, photos])),
         **backgrounds(prior, emoji, images),
-        **objects(prior, judge, emoji, images),
+        **objects(prior, evaluator, emoji, images),
     }
 
 
 def held_out(emoji: Emoji, n: int) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]]:
-    """`n` emoji of the held-out styles on white, and `n` crops of held-out photographs."""
+    """n held-out emoji on white, and n crops of held-out photographs."""
     held = emoji.select(emoji.held_out)
     chosen = torch.linspace(0, len(held) - 1, n).long()
     return on_white(held)[chosen], photographs.as_images(photographs.crops(photographs.HELD_OUT, n, seed=1))
@@ -66,7 +69,7 @@ def edited(
     image_scale: float = IMAGE_SCALE,
     seed: int = 0,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Images in [0, 1], each by its own instruction: DDIM with guidance of text and image."""
+    """Edit images in [0, 1], each by its own instruction, by DDIM with text and image guidance."""
     rng, guided, results = torch.Generator().manual_seed(seed), ImageGuided(prior, text_scale, image_scale), []
     for part in torch.arange(len(images)).split(32):
         cond = prior.encode_text([instructions[i] for i in part.tolist()]) | prior.encode_source(images[part])
@@ -75,20 +78,22 @@ def edited(
     return torch.cat(results)
 
 
-def procedural(prior: PipelinePrior, judge: Judge, images: Float[Tensor, "n 3 h w"], kind: str) -> dict[str, float]:
-    """Means over the exact edits, the least gain, and the direction over all edits."""
+def procedural(
+    prior: PipelinePrior, evaluator: Evaluator, images: Float[Tensor, "n 3 h w"], kind: str
+) -> dict[str, float]:
+    """PSNR and gain averaged over the exact edits, the gain of each, and the direction averaged over all edits."""
     figures, gains, directions = {}, {}, []
     totals = {"edited": 0.0, "source": 0.0, "ceiling": 0.0}
     for edit in EDITS.values():
         results = edited(prior, images, [edit.instructions[0]] * len(images))
-        directions.append(direction(judge, images, results, edit.caption))
+        directions.append(direction(evaluator, images, results, edit.caption))
         if not edit.exact:
             continue
         truth = edit(images)
         found = {
             "edited": psnr(results, truth),
             "source": psnr(images, truth),
-            "ceiling": psnr(again(prior, truth), truth),
+            "ceiling": psnr(reconstruction(prior, truth), truth),
         }
         totals = {name: totals[name] + value for name, value in found.items()}
         gains[edit.name] = found["edited"] - found["source"]
@@ -99,26 +104,26 @@ def procedural(prior: PipelinePrior, judge: Judge, images: Float[Tensor, "n 3 h 
     return figures | {f"{kind}_direction": sum(directions) / len(directions)}
 
 
-def direction(judge: Judge, before: Tensor, after: Tensor, caption: str) -> float:
-    """The module's formula, averaged over images."""
-    texts = towers.tokens(judge.tokenizer, ["a picture", f"a picture, {caption}"])
+def direction(evaluator: Evaluator, before: Tensor, after: Tensor, caption: str) -> float:
+    """CLIP direction of an edit, averaged over images."""
+    texts = towers.tokens(evaluator.tokenizer, ["a picture", f"a picture, {caption}"])
     with torch.no_grad():
-        plain, changed = towers.text_features(judge.model, texts)
-    moved = judge.see(after) - judge.see(before)
+        plain, changed = towers.text_features(evaluator.model, texts)
+    moved = evaluator.features(after) - evaluator.features(before)
     return float(torch.cosine_similarity(moved, (changed - plain)[None], dim=-1).mean())
 
 
 def unchanged(prior: PipelinePrior, images: Float[Tensor, "n 3 h w"]) -> dict[str, float]:
-    """What an empty instruction does, against the source and against the source through the autoencoder."""
+    """PSNR of edits by an empty instruction, to the source and to its reconstruction by the autoencoder."""
     results = edited(prior, images, [""] * len(images))
     return {
-        "empty_psnr_to_reconstruction": psnr(results, again(prior, images)),
+        "empty_psnr_to_reconstruction": psnr(results, reconstruction(prior, images)),
         "empty_psnr_to_source": psnr(results, images),
     }
 
 
 def backgrounds(prior: PipelinePrior, emoji: Emoji, n: int) -> dict[str, float]:
-    """Gain of "on a blue background" and the like, for held-out emoji on white."""
+    """PSNR and gain of edits such as "on a blue background", for held-out emoji on white."""
     held = emoji.select(emoji.held_out)
     rgba = compose.premultiplied(held.rgba[torch.linspace(0, len(held) - 1, n).long().numpy()])
     source = compose.over(rgba, torch.ones(1, 3, 1, 1))
@@ -131,17 +136,17 @@ def backgrounds(prior: PipelinePrior, emoji: Emoji, n: int) -> dict[str, float]:
     }
 
 
-def objects(prior: PipelinePrior, judge: Judge, emoji: Emoji, n: int) -> dict[str, float]:
-    """How often "turn it into a pizza" gives what CLIP calls a pizza, for common names."""
+def objects(prior: PipelinePrior, evaluator: Evaluator, emoji: Emoji, n: int) -> dict[str, float]:
+    """Fraction of edits such as "turn it into a pizza" in which CLIP recognizes the named object."""
     names = [name for name in common_names() if name in emoji.names]
     wanted = [names[i * 7 % len(names)] for i in range(n)]
     source, _ = held_out(emoji, n)
     results = edited(prior, source, [f"turn it into {captions.with_article(name)}" for name in wanted])
-    return {"object_name_in_top_5": judge.names_in_top(results, wanted)}
+    return {"object_name_in_top_5": evaluator.names_in_top(results, wanted)}
 
 
-def edit_sheet(prior: PipelinePrior, emoji: Emoji, path: Path, seed: int = 0) -> Image.Image:
-    """Eight held-out images: the source, then for each of eight instructions what came and the truth."""
+def edit_grid(prior: PipelinePrior, emoji: Emoji, path: Path, seed: int = 0) -> Image.Image:
+    """Save a grid of eight held-out images: the source, and for each of eight instructions the edit and the truth."""
     alone, photos = held_out(emoji, 4)
     images = torch.cat([alone, photos])
     by_instruction = {text: edit for edit in EDITS.values() for text in edit.instructions}
@@ -150,6 +155,6 @@ def edit_sheet(prior: PipelinePrior, emoji: Emoji, path: Path, seed: int = 0) ->
         columns += [edited(prior, images, [text] * len(images), seed=seed), by_instruction[text](images)]
         labels += [text, "truth"]
     image_grid = torch.stack(columns, 1).flatten(0, 1)
-    image = compose.sheet(image_grid, len(columns), labels=labels * len(images))
+    image = compose.image_grid(image_grid, len(columns), labels=labels * len(images))
     image.save(path)
     return image

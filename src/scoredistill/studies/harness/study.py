@@ -1,0 +1,94 @@
+"""How every study runs: settings, jobs, results, and the files that show them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from scoredistill import __version__
+from scoredistill.files import write_json, write_text
+from scoredistill.studies.harness.jobs import Job, StudyDirectory
+from scoredistill.tasks.run_directory import command_line
+
+Self = TypeVar("Self")
+
+
+@runtime_checkable
+class StudySetting(Protocol):
+    """What to measure."""
+
+    def complete(self: Self) -> Self:
+        """Fill in the defaults; raises ValueError for what does not exist."""
+
+
+S = TypeVar("S", bound=StudySetting)
+Results = Mapping[str, Any]
+"""results.json: at least "setting", "command", "date", "version", "seconds" and "failed"."""
+
+
+@dataclass(frozen=True)
+class Study(Generic[S]):
+    """A comparison of methods: calling it with a setting measures and writes the report.
+
+    Attributes:
+        check: raises ValueError (or ImportError) if the setting cannot be measured here, before any work.
+        key: what all jobs depend on; with another key everything is measured again.
+        first: the jobs whose results all others use.
+        plan: the other jobs, in the order they are started.
+        gather: the results of all jobs as one dictionary, with the complete setting under "setting".
+        tables: tables.md from the results.
+        report: writes report.html from the results and the images in the directory given, and returns its path.
+        prepare: called before each group of jobs with the setting, the unfinished jobs and whether to show progress.
+        preview: writes preview.png from what is finished; called after every job.
+    """
+
+    check: Callable[[S], None]
+    key: Callable[[S], Mapping[str, Any]]
+    plan: Callable[[S], Sequence[Job]]
+    gather: Callable[[S, StudyDirectory], dict[str, Any]]
+    tables: Callable[[Results], str]
+    report: Callable[[Results, Path], Path]
+    first: Callable[[S], Sequence[Job]] = lambda setting: ()
+    prepare: Callable[[S, Sequence[Job], bool], None] = lambda setting, jobs, progress: None
+    preview: Callable[[S, StudyDirectory], None] = lambda setting, directory: None
+
+    def __call__(self, setting: S, out: Path, workers: int = 2, progress: bool = True) -> Path:
+        """Run the study and write results.json, tables.md, report.html and the images.
+
+        Args:
+            setting: what to measure; defaults are filled in.
+            out: output directory; finished jobs of an earlier run with the same key are kept.
+            workers: processes, each with one thread.
+            progress: show progress bars.
+
+        Returns:
+            The path of the report.
+
+        Raises:
+            ValueError: if the setting is impossible or `out` cannot be used, before any work; or if a job fails that
+                all others need.
+            ImportError: if a package is missing, before any work.
+        """
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, not {workers}")
+        setting = setting.complete()
+        self.check(setting)
+        directory = StudyDirectory(out, self.key(setting))
+        failed: dict[str, str] = {}
+        for jobs in (self.first(setting), self.plan(setting)):
+            self.prepare(setting, directory.missing(jobs), progress)
+            failed |= directory.run(jobs, workers, progress, after=lambda: self.preview(setting, directory))
+        own = self.gather(setting, directory)
+        results = {
+            "setting": own["setting"],
+            "command": command_line(),
+            "date": str(date.today()),
+            "version": __version__,
+            "seconds": round(directory.seconds, 1),
+            "failed": failed,
+            **own,
+        }
+        write_json(out / "results.json", results)
+        write_text(out / "tables.md", self.tables(results))
+        return self.report(results, out)

@@ -1,0 +1,152 @@
+"""Command line of training: `python -m scoredistill.training STAGE... --preset cpu --data DIR --work DIR --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPModel, CLIPTokenizer
+
+from scoredistill.datasets.emoji import Emoji, common_names, load_emoji
+from scoredistill.optional import MissingExtra
+from scoredistill.training.autoencoder import train_autoencoder
+from scoredistill.training.clip import text_encoder_of, train_clip
+from scoredistill.training.editor import train_editor
+from scoredistill.training.export import export_clip, export_pipeline
+from scoredistill.training.loop import Plan
+from scoredistill.training.presets import PRESETS, Preset
+from scoredistill.training.unet import TextToImage, exported, train_unet
+
+STAGES = ("data", "autoencoder", "clip", "unet", "editor", "export")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scoredistill.training", description="Train the bundled networks on emoji."
+    )
+    add = parser.add_argument
+    add("stages", nargs="+", choices=(*STAGES, "all"), help="stages to run, in this order")
+    add("--preset", choices=sorted(PRESETS), default="cpu", help="training plans (default: cpu)")
+    add("--data", type=Path, required=True, help="folder of the npm packages and the rasterized emoji")
+    add("--work", type=Path, required=True, help="folder of checkpoints and sample grids")
+    add("--out", type=Path, help="export: folder for emoji/, emoji-edit/ and clip/")
+    add("--start", type=Path, help="folder of exported networks to start from (default: random weights)")
+    add("--minutes", type=float, help="training time per stage in minutes (default: that of the preset)")
+    add("--parts", type=int, help="threads among which the images of a step are divided (default: that of the preset)")
+    add("--threads", type=int, help="CPU threads (default: chosen by torch)")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device (default: cuda or cpu)")
+    options = parser.parse_args(arguments)
+    if options.out is None and {"export", "all"} & set(options.stages):
+        parser.error("the stage export needs --out: name the folder to export to")
+    return options
+
+
+class Training:
+    """The training stages on one data set. Each stage resumes from its checkpoint and does nothing if it is complete.
+
+    A stage that needs an earlier network takes its last checkpoint, complete or not, or that of `start`.
+
+    Args:
+        emoji: the data set.
+        preset: plans of all stages.
+        work: folder of checkpoints, one subfolder per stage.
+        device: to train on.
+        start: a folder written by `export`, from whose networks training starts; random weights by default.
+    """
+
+    def __init__(self, emoji: Emoji, preset: Preset, work: Path, device: str, start: Path | None = None) -> None:
+        self.emoji, self.preset, self.work, self.device, self.start = emoji, preset, work, device, start
+
+    def last(self, stage: str) -> Plan:
+        """A plan of no further training, which loads the checkpoint of a stage.
+
+        Raises:
+            SystemExit: if the stage has no checkpoint.
+        """
+        if self.start is None and not (self.work / stage / "checkpoint.pt").exists():
+            raise SystemExit(f"there is no checkpoint of the stage {stage} in {self.work}: run that stage first")
+        return dataclasses.replace(getattr(self.preset, stage), minutes=0.0)
+
+    def autoencoder(self, plan: Plan) -> AutoencoderKL:
+        """Train the autoencoder."""
+        start = self.start and AutoencoderKL.from_pretrained(self.start / "emoji" / "vae", torch_dtype=torch.float32)
+        return train_autoencoder(self.emoji, plan, self.work / "autoencoder", self.device, start)
+
+    def clip(self, plan: Plan) -> tuple[CLIPModel, CLIPTokenizer]:
+        """Train the CLIP and its tokenizer."""
+        start = None
+        if self.start is not None:
+            folder = self.start / "clip"
+            start = CLIPModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32), folder
+        return train_clip(self.emoji, plan, self.work / "clip", self.device, start)
+
+    def unet(self, plan: Plan) -> TextToImage:
+        """Train the text-to-image model."""
+        autoencoder = self.autoencoder(self.last("autoencoder"))
+        clip, tokenizer = self.clip(self.last("clip"))
+        often = common_names() if self.preset.common else {}
+        emoji = self.emoji.only(often) if self.preset.common else self.emoji
+        folder, variants, encoder = self.work / "unet", self.preset.variants, text_encoder_of(clip)
+        start = None if self.start is None else exported(self.start / "emoji")
+        return train_unet(emoji, autoencoder, encoder, tokenizer, plan, folder, variants, often, self.device, start)
+
+    def editor(self, plan: Plan) -> TextToImage:
+        """Train the instruction editor."""
+        autoencoder = self.autoencoder(self.last("autoencoder"))
+        _, tokenizer = self.clip(self.last("clip"))
+        known = None if self.start is None else self.start / "emoji-edit"
+        start = exported(known) if known is not None and known.exists() else self.unet(self.last("unet"))
+        return train_editor(
+            self.emoji, autoencoder, tokenizer, plan, self.work / "editor", self.preset.pairs, start, self.device
+        )
+
+    def export(self, out: Path) -> None:
+        """Export the trained networks to a folder; the editor only if it has been trained."""
+        clip, tokenizer = self.clip(self.last("clip"))
+        words = self.work / "clip" / "tokenizer"
+        export_clip(out / "clip", clip, words)
+        autoencoder = self.autoencoder(self.last("autoencoder"))
+        export_pipeline(out / "emoji", self.unet(self.last("unet")), autoencoder, tokenizer, words)
+        if (self.work / "editor" / "checkpoint.pt").exists():
+            editor = self.editor(self.last("editor"))
+            export_pipeline(out / "emoji-edit", editor, autoencoder, tokenizer, words, editor=True)
+
+
+def adjusted(plan: Plan, options: argparse.Namespace) -> Plan:
+    """The plan with the overrides of the command line; `--parts` keeps the number of images per step."""
+    if options.minutes is not None:
+        plan = dataclasses.replace(plan, minutes=options.minutes)
+    if options.parts is not None:
+        plan = dataclasses.replace(plan, parts=options.parts, batch=plan.batch * plan.parts // options.parts)
+    return plan
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the stages named on the command line.
+
+    Raises:
+        SystemExit: if an optional package or an earlier stage is missing, or the arguments are invalid.
+    """
+    options = parse(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        _run(options)
+    except MissingExtra as error:
+        raise SystemExit(str(error)) from error
+
+
+def _run(options: argparse.Namespace) -> None:
+    preset = PRESETS[options.preset]
+    training = Training(load_emoji(options.data), preset, options.work, options.device, options.start)
+    run: dict[str, Callable[[Plan], object]] = {stage: getattr(training, stage) for stage in STAGES[1:5]}
+    for stage in STAGES if "all" in options.stages else options.stages:
+        if stage == "export":
+            training.export(options.out)
+        elif stage != "data":
+            run[stage](adjusted(getattr(preset, stage), options))
