@@ -529,7 +529,7 @@ def test_sdi_vanishes_nowhere_but_at_the_fixed_point_of_a_gaussian():
 # Students
 
 
-def test_vsd_vanishes_in_the_mean_iff_the_laws_agree(rng):
+def test_vsd_vanishes_in_the_mean_iff_the_distributions_agree(rng):
     """With the particles' exact score: zero for particles drawn from the prior, not for others."""
     prior = mixture(VP())
     x = prior.sample(N, rng)
