@@ -1,4 +1,4 @@
-"""Edits with a known result: against their formulas, and the same in a window as in the whole image."""
+"""Procedural edits: against their formulas, and equal in a window and in the whole image."""
 
 import pytest
 import torch
@@ -71,7 +71,7 @@ def test_a_blurred_dot_has_the_width_asked_for():
         assert spread == pytest.approx(sigma, rel=0.03)
 
 
-def test_turning_hues_keeps_brightness_and_three_thirds_are_a_whole():
+def test_rotating_hues_keeps_brightness_and_three_thirds_are_a_full_turn():
     images = image()
     third = torch.full((2,), 2 * torch.pi / 3)
     assert (hue_turned(images, third) - images.roll(1, 1)).abs().max() < 1e-5
@@ -86,7 +86,7 @@ def test_other_colors_are_many():
     assert (first - second).abs().mean() > 0.01
 
 
-def test_every_instruction_asks_for_one_edit():
+def test_every_instruction_belongs_to_one_edit():
     texts = [text for edit in EDITS.values() for text in edit.instructions]
     assert len(texts) == len(set(texts))
     assert all(len(edit.instructions) >= 3 and edit.caption for edit in EDITS.values())

@@ -10,7 +10,7 @@ import torch
 
 pytest.importorskip("pybullet")
 
-from scoredistill.datasets import synthetic_scenes as studio
+from scoredistill.datasets import synthetic_scenes
 from scoredistill.datasets.synthetic_scenes import AMBIENT, DIFFUSE, LIGHTS, SCENES, Piece, Scene, make, render, spread
 from scoredistill.three_d.camera import Cameras, around, look_at, orbit
 from scoredistill.three_d.capture import is_capture, read_capture
@@ -29,10 +29,10 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def stage(monkeypatch):
-    """Puts up a scene of one's own pieces, in their own units."""
+    """Registers a scene of the given pieces, in their own units."""
 
     def put(*pieces):
-        monkeypatch.setitem(studio.SCENES, "own", Scene(pieces))
+        monkeypatch.setitem(synthetic_scenes.SCENES, "own", Scene(pieces))
         return "own"
 
     return put
@@ -71,7 +71,7 @@ def test_silhouettes_lie_where_the_vertices_project(stage):
         assert (box - torch.cat([seen[i].amin(0), seen[i].amax(0)])).abs().max() < 1.5
 
 
-def test_a_sphere_is_round_centerd_and_as_deep_as_it_is(stage):
+def test_a_sphere_is_round_centered_and_has_its_depth(stage):
     cameras = orbit(3, elevation=20.0, fov=30.0, size=(80, 80))
     name = stage(Piece("sphere_smooth.obj", scale=0.5))
     exact, smooth = render(name, cameras, samples=1), render(name, cameras, samples=3)
@@ -79,8 +79,10 @@ def test_a_sphere_is_round_centerd_and_as_deep_as_it_is(stage):
     assert (on.norm(dim=-1) - 0.5).abs().max() < 0.01 * 0.5  # its facets lie up to 0.6 % inside
     grid = torch.arange(80) + 0.5
     for axis in (1, 2):
-        share = smooth.alpha[:, 0].sum(axis)
-        torch.testing.assert_close((share * grid).sum(1) / share.sum(1), torch.full((3,), 40.0), atol=0.03, rtol=0)
+        coverage = smooth.alpha[:, 0].sum(axis)
+        torch.testing.assert_close(
+            (coverage * grid).sum(1) / coverage.sum(1), torch.full((3,), 40.0), atol=0.03, rtol=0
+        )
 
 
 def test_light_is_fixed_in_the_world(stage):
@@ -113,7 +115,7 @@ def test_scenes_are_colored():
         pixels = shots.rgb.permute(0, 2, 3, 1)[shots.alpha[:, 0] > 0]
         colorful = (pixels.amax(-1) - pixels.amin(-1)) > 0.15
         assert colorful.float().mean() > 0.2, name
-        assert (pixels.amin(-1) < 0.985).all(), name  # white things stand out from white paper
+        assert (pixels.amin(-1) < 0.985).all(), name  # white objects stand out from the white background
 
 
 @pytest.mark.parametrize("name", SMALL)

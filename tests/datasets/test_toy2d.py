@@ -1,4 +1,4 @@
-"""Toy sets have the entropies, spreads and symmetries they promise; the ideal denoiser is exact, lean and a density."""
+"""Toy sets have the documented entropies, spreads and symmetries; the ideal denoiser is exact and memory-efficient."""
 
 import math
 import subprocess
@@ -167,7 +167,7 @@ def test_options_and_their_errors():
 
 
 class TestEmpirical:
-    """What large toys ask of the ideal denoiser."""
+    """Requirements of large toy sets on the ideal denoiser."""
 
     @pytest.mark.parametrize("schedule", [VP(), VE(), Flow()], ids=repr)
     def test_it_equals_the_softmax_over_plain_distances(self, schedule, rng):

@@ -1,4 +1,4 @@
-"""Image files of every kind become upright RGB of 8 bits; what cannot be read is said in one sentence."""
+"""Image files of every kind become upright 8-bit RGB; unreadable files are refused in one sentence."""
 
 import io
 import struct
@@ -95,7 +95,7 @@ def test_floats_in_one_and_in_255(tmp_path):
 
 
 def test_cmyk_with_and_without_a_profile(tmp_path):
-    """As the profile says, else as Pillow does it; a profile of another kind of colors is passed over."""
+    """By the profile, else as Pillow converts; a profile of another color space is ignored."""
     ink = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
     path = saved(ink, tmp_path / "a.tif")
     assert values(read_image(path))[0, 0].tolist() == [255, 0, 0]
@@ -235,7 +235,7 @@ def bad(tmp_path, kind):
         ("inf.tif", "nan or infinite"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, kind, message):
+def test_unreadable_files_are_refused_in_one_sentence(tmp_path, kind, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_image(bad(tmp_path, kind))
     assert type(caught.value) is ValueError

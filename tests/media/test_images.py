@@ -1,4 +1,4 @@
-"""Images: values survive the way to 8 bits and back, image grids put pixels where they belong, videos keep time."""
+"""Images: values survive conversion to 8 bits and back, image grids place pixels correctly, GIFs keep time."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Flow of textures that were moved by a known amount, and cuts of videos that were joined by hand."""
+"""Optical flow of textures with a known shift, and cuts of concatenated videos."""
 
 import sys
 
@@ -86,7 +86,7 @@ def test_visible_is_what_comes_back_and_stays_inside():
     assert not visible(forward, backward, tolerance=0.86).any()
 
 
-def test_frames_that_cannot_be_followed_are_refused(monkeypatch):
+def test_frames_without_a_flow_are_refused(monkeypatch):
     image = texture()
     with pytest.raises(ValueError, match="frames of one size"):
         optical_flow(image, image[:, :64])
@@ -111,7 +111,7 @@ def test_the_motion_of_a_scene_that_is_over_does_not_count():
     assert scene_cuts(pan + [white] * 4 + [gray] * 6) == [24, 28]  # 2.5 times the pan is .7, white to gray is .5
 
 
-def test_what_goes_on_is_no_cut():
+def test_lasting_changes_are_no_cuts():
     still, other, pan = video(0, 20), video(1, 20), video(0, 24, 32.0)  # two thirds of an image in every step
     changes = [step.change for step in _steps(pan)]
     assert np.median(changes) > LEAST  # most steps would be cuts in a still scene

@@ -1,4 +1,4 @@
-"""Videos: frames, colors, times and sound survive the way through a file; what is broken is said in one sentence.
+"""Videos: frames, colors, times and sound round-trip; corrupt files are refused in one sentence.
 
 All material is made here. Frame i of a test video has the flat color COLORS[i % 5] in its upper part and, in the lower
 part, a bar of i + 1 white columns, so that a frame lost, doubled or out of order shows.
@@ -45,7 +45,7 @@ def steady(n, rate=25):
 
 
 def bar(pixels):
-    """Which frame this is, by its bar."""
+    """The index of a frame, read from its bar."""
     return round(float(pixels[pixels.shape[0] * 3 // 4, :, 1].mean() * pixels.shape[1] / 255)) - 1
 
 
@@ -93,7 +93,7 @@ def heard(path):
 
 
 def onset(path):
-    """Seconds on the time schedule of the file until its sound is loud."""
+    """Seconds from the start of the file until its sound is loud."""
     with av.open(str(path)) as source:
         for sound in source.decode(audio=0):
             loud = np.abs(sound.to_ndarray()[0]) > 0.1
@@ -336,7 +336,7 @@ def test_copied_sound_is_the_same_packet_for_packet(tmp_path):
 
 
 @pytest.mark.parametrize(("source", "codec"), [("a.mp4", "aac"), ("a.mkv", "pcm_s16le")])
-def test_a_stretch_takes_its_stretch_of_the_sound(tmp_path, source, codec):
+def test_a_part_takes_its_part_of_the_sound(tmp_path, source, codec):
     """The tone sets in at 1.2 s, which is 0.8 s and 0.2 s into stretches from 0.4 s and 1 s on."""
     video = open_video(with_sound(tmp_path / source, codec=codec, onset=1.2))
     for start, stop in [(10, 35), (25, 50)]:
@@ -433,7 +433,7 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.gif", "folder"])
-def test_a_full_disk_is_said(tmp_path, name):
+def test_a_full_disk_is_reported(tmp_path, name):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     noise = np.random.default_rng(0).integers(0, 255, (40, 192, 256, 3), dtype=np.uint8)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
@@ -455,7 +455,7 @@ def test_a_full_disk_is_said(tmp_path, name):
         ("a.mp4", [0, 1e-6], "less than 1/90000 s apart"),
     ],
 )
-def test_what_cannot_be_written_is_said_at_once(tmp_path, name, times, message):
+def test_invalid_videos_are_refused_before_writing(tmp_path, name, times, message):
     with pytest.raises(ValueError, match=message), VideoWriter(tmp_path / name, 48, 64, times=times):
         pass
     assert_left_nothing(tmp_path)
@@ -514,7 +514,7 @@ def broken(tmp_path, kind):
         ("text.gif", "cannot be read as an image"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, kind, message):
+def test_unreadable_files_are_refused_in_one_sentence(tmp_path, kind, message):
     with pytest.raises(ValueError, match=message) as caught:
         open_video(broken(tmp_path, kind))
     assert type(caught.value) is ValueError
@@ -530,8 +530,8 @@ def test_a_video_that_ends_early_gives_as_many_frames_as_it_says(tmp_path, suffi
         whole = write(tmp_path / "b.mp4", video.times, sound_from=video)
     data = whole.read_bytes()
     cut = tmp_path / f"cut{suffix}"
-    for share in (0.6, 0.8):
-        cut.write_bytes(data[: int(share * len(data))])
+    for fraction in (0.6, 0.8):
+        cut.write_bytes(data[: int(fraction * len(data))])
         video = open_video(cut)
         frames = list(video.frames())
         assert 0 < len(video) == len(frames) < 50
@@ -565,7 +565,7 @@ def test_a_video_that_changes_after_opening_is_noticed(tmp_path):
         list(video.frames())
 
 
-def test_without_pyav_the_remedy_is_named(tmp_path, monkeypatch):
+def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     path = write(tmp_path / "a.mp4", steady(2))
     gif = write(tmp_path / "a.gif", steady(2))
     monkeypatch.setitem(sys.modules, "av", None)

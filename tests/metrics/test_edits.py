@@ -1,4 +1,4 @@
-"""Numbers about edits, against closed forms and against orders that they must keep."""
+"""Metrics of edits, against closed forms and required orderings."""
 
 import math
 
@@ -154,7 +154,7 @@ def test_a_seam_of_the_source_does_not_count():
     torch.testing.assert_close(seam(pair, columns=[5]), torch.tensor([5.0, 10.0]))
 
 
-def test_flat_images_have_no_seam_and_a_lone_step_has_an_endless_one():
+def test_flat_images_have_no_seam_and_a_lone_step_has_an_infinite_one():
     flat = torch.full((1, 3, 6, 6), 0.5)
     step = flat.clone()
     step[..., 3:] = 0.7
@@ -264,7 +264,7 @@ def test_flows_of_the_source_are_found_and_shared():
     assert warp_error(video, video, flows) == warp_error(video, video) < 0.01
 
 
-def test_pairs_across_a_cut_are_left_out():
+def test_pairs_across_a_cut_are_skipped():
     pytest.importorskip("skimage")
     first, second = image(32, 40).expand(2, -1, -1, -1), image(32, 40, seed=1).expand(2, -1, -1, -1)
     video = torch.cat([first, second])
@@ -304,7 +304,7 @@ def test_images_that_do_not_fit_are_refused(number):
             number(*pair)
 
 
-def test_questions_without_an_answer_are_refused():
+def test_undefined_metrics_are_refused():
     images = image(16, 16)
     with pytest.raises(ValueError, match="no border is given"):
         seam(images)

@@ -1,4 +1,4 @@
-"""EfficientNet-lite0 against what is known of it: photographs it must recognize, and TensorFlow's padding by hand."""
+"""EfficientNet-lite0: photographs that it must recognize, and TensorFlow's padding by hand."""
 
 import sys
 
@@ -29,34 +29,34 @@ def photograph(name: str) -> torch.Tensor:
     return (pixels if pixels.ndim == 3 else pixels[..., None].expand(-1, -1, 3)).permute(2, 0, 1)[None]
 
 
-def judged(network: EfficientNet, name: str) -> tuple[torch.Tensor, list[int]]:
+def classified(network: EfficientNet, name: str) -> tuple[torch.Tensor, list[int]]:
     """The probabilities of the classes, and the five likeliest, best first."""
     p = network.logits(photograph(name)).softmax(1)[0]
     return p, p.topk(5).indices.tolist()
 
 
 def test_a_cat_is_an_egyptian_tabby_or_tiger_cat(network):
-    p, best = judged(network, "chelsea")
+    p, best = classified(network, "chelsea")
     assert best[0] == EGYPTIAN_CAT
     assert set(best[:3]) == set(CATS)
     assert p[CATS].sum() > 0.94  # 0.951; 0.938 with symmetric padding
 
 
 def test_a_coffee_is_an_espresso_in_a_cup(network):
-    p, best = judged(network, "coffee")
+    p, best = classified(network, "coffee")
     assert best[:2] == [ESPRESSO, CUP]
     assert p[ESPRESSO] > 0.87  # 0.889; 0.855 with symmetric padding, 0.82 with ImageNet's mean and standard deviation
 
 
 def test_a_cameraman_has_a_tripod_and_a_rocket_flies(network):
-    p, best = judged(network, "camera")
+    p, best = classified(network, "camera")
     assert best[0] == TRIPOD
     assert p[TRIPOD] > 0.9
-    assert len({MISSILE, PROJECTILE, SPACE_SHUTTLE} & set(judged(network, "rocket")[1])) == 3
+    assert len({MISSILE, PROJECTILE, SPACE_SHUTTLE} & set(classified(network, "rocket")[1])) == 3
 
 
-def test_a_blurred_times_is_a_hard_case(network):
-    p, best = judged(network, "clock")
+def test_a_blurred_clock_is_a_hard_case(network):
+    p, best = classified(network, "clock")
     assert IMAGE_GRID_TIMES in best[:3]
     # 0.108; symmetric padding 0.029, ImageNet's normalization 0.009, images left in [0, 1] 0.028, eps = 1e-5 0.074
     assert p[IMAGE_GRID_TIMES] > 0.09

@@ -1,4 +1,4 @@
-"""Distances of sets of images, against laws whose distance is known."""
+"""Distances of sets of images, against distributions with a known distance."""
 
 import pytest
 import torch

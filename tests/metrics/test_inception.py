@@ -1,4 +1,4 @@
-"""Inception's features through torch-fidelity, which is not installed here: a network of its interface stands in."""
+"""Inception features through torch-fidelity, replaced by a network with its interface."""
 
 import sys
 import types
@@ -12,7 +12,7 @@ from scoredistill.optional import MissingExtra
 
 
 def network(pixels):
-    """Like torch-fidelity's: refuses all but bytes, gives a tuple of one [b, 2048]."""
+    """Like that of torch-fidelity: accepts bytes only, and returns a tuple of one tensor [b, 2048]."""
     assert pixels.dtype == torch.uint8
     return (pixels.double().mean((2, 3)).repeat(1, 683)[:, :2048],)
 
@@ -26,7 +26,7 @@ def test_images_enter_as_bytes_and_leave_as_features():
     assert isinstance(Inception(network), ImageFeatures)
 
 
-def test_it_is_made_as_torch_fidelity_wants_it(monkeypatch):
+def test_it_is_constructed_as_torch_fidelity_requires(monkeypatch):
     made = []
     module = types.ModuleType("torch_fidelity.feature_extractor_inceptionv3")
     module.FeatureExtractorInceptionV3 = lambda name, features: made.append((name, features)) or network

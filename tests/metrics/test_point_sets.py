@@ -1,4 +1,4 @@
-"""Numbers about point sets and gradients equal closed forms, brute force, and each other where they must."""
+"""Metrics of point sets and gradients against closed forms, brute force, and each other."""
 
 import math
 import subprocess

@@ -1,4 +1,4 @@
-"""Reports: what is shown is what was given; charts survive any data; a page needs nothing but itself."""
+"""Reports: they show what was given, charts accept any data, and files are self-contained."""
 
 import ast
 import base64
@@ -90,7 +90,7 @@ def test_a_command_can_be_copied_exactly():
     assert "".join(Reader(re.search(r"<code>.*</code>", html, re.S)[0]).texts) == command
 
 
-def test_a_page_loads_nothing_and_is_reproducible():
+def test_a_report_loads_nothing_and_is_reproducible():
     pages = [Page("t").curves({"a": [1, 2]}).figure(Image.new("RGB", (4, 4))).html() for _ in range(2)]
     assert pages[0] == pages[1]
     assert not re.search(r"https?://|<link|@import|src=\"(?!data:)", pages[0])
@@ -109,7 +109,7 @@ def test_report_needs_only_numpy_and_pillow(module):
     }
 
 
-def test_table_columns_are_the_union_and_numbers_stand_right():
+def test_table_columns_are_the_union_and_numbers_are_right_aligned():
     page = Page("t").table([{"name": "a", "loss": 0.5}, {"name": "b", "seed": 3, "loss": np.float32(0.123)}])
     head, first, second = cells_of(page)
     assert head == ["name", "loss", "seed"]
@@ -144,7 +144,7 @@ def test_empty_table_and_empty_image_grid():
     assert "<img" not in html
 
 
-def test_ragged_image_grid_have_rectangular_rows():
+def test_ragged_image_grids_have_rectangular_rows():
     image = Image.new("RGB", (4, 4), "red")
     page = Page("t").image_grid({"long": [image] * 3, "short": [image], "none": []}, ["one", "two"])
     rows = cells_of(page)
@@ -158,7 +158,7 @@ SIZES = [((64, 32), (192, 96)), ((300, 200), (300, 200)), ((1024, 512), (512, 25
 
 
 @pytest.mark.parametrize(("size", "shown"), SIZES)
-def test_image_grid_enlarge_small_images_and_reduce_large_ones(tmp_path, size, shown):
+def test_image_grids_enlarge_small_images_and_reduce_large_ones(tmp_path, size, shown):
     small = Image.new("RGB", size, "red")
     small.save(tmp_path / "a.png")
     for kind, image in images_of(Page("t").image_grid({"": [small, tmp_path / "a.png"]}, [])):
@@ -178,7 +178,7 @@ def test_videos_keep_their_frames(tmp_path):
     assert [(kind, image.n_frames) for kind, image in embedded] == [("image/gif", 7)] * 3
 
 
-def test_a_slider_lays_two_images_over_each_other(tmp_path):
+def test_a_slider_superimposes_two_images(tmp_path):
     before, after = Image.new("RGB", (300, 100), "red"), Image.new("RGB", (300, 100), "blue")
     after.save(tmp_path / "after.png")
     page = Page("t").slider(before, tmp_path / "after.png", "sea", ("source", "edit"))
@@ -202,7 +202,7 @@ def test_images_of_two_sizes_are_not_compared():
         Page("t").slider(Image.new("RGB", (300, 100)), Image.new("RGB", (100, 300)))
 
 
-def test_videos_stand_side_by_side_as_they_are(tmp_path):
+def test_videos_are_embedded_unchanged_side_by_side(tmp_path):
     files = {name: tmp_path / name for name in ("a.mp4", "b.webm", "c.GIF")}
     for name, path in files.items():
         path.write_bytes(f"the video {name}".encode())

@@ -1,4 +1,4 @@
-"""Cameras: rays and projection are inverse, orbits come back as angles, random views follow their law."""
+"""Cameras: rays and projection are inverse, orbits come back as angles, random views follow their distribution."""
 
 import math
 
@@ -122,14 +122,14 @@ def test_random_azimuths_are_stratified():
 
 
 def test_random_views_stay_in_their_ranges(rng):
-    law = RandomViews(elevation=(-20.0, 40.0), azimuth=(30.0, 90.0), radius=(2.0, 2.5), fov=(30.0, 50.0))
-    cameras = law(500, rng, (20, 30))
+    views = RandomViews(elevation=(-20.0, 40.0), azimuth=(30.0, 90.0), radius=(2.0, 2.5), fov=(30.0, 50.0))
+    cameras = views(500, rng, (20, 30))
     angle = 2 * torch.rad2deg(torch.atan(10 / cameras.focal[:, 1]))
     for value, (low, high) in (
-        (cameras.elevation, law.elevation),
-        (cameras.azimuth, law.azimuth),
-        (cameras.eyes.norm(dim=-1), law.radius),
-        (angle, law.fov),
+        (cameras.elevation, views.elevation),
+        (cameras.azimuth, views.azimuth),
+        (cameras.eyes.norm(dim=-1), views.radius),
+        (angle, views.fov),
     ):
         span = high - low
         assert low - 1e-3 <= value.min() < low + 0.02 * span
@@ -140,7 +140,7 @@ def test_random_views_stay_in_their_ranges(rng):
 @pytest.mark.parametrize("by_area", [True, False])
 def test_elevations_follow_the_angle_or_the_area(rng, by_area):
     # Of a uniform u in [0, 1] the largest gap to its own distribution is below 1.95 / sqrt(n) with 99.9 %
-    # (Kolmogorov); of the other law it is 0.067 here.
+    # (Kolmogorov); of the other distribution it is 0.067 here.
     n = 4000
     elevation = RandomViews(elevation=(0.0, 80.0), by_area=by_area)(n, rng).elevation.double()
     high = math.radians(80)
@@ -157,9 +157,9 @@ def test_jitter_moves_the_target(rng):
 
 
 def test_lights_stand_around_the_camera(rng):
-    law = RandomViews()
-    cameras = law(4000, rng)
-    lights = law.lights(cameras, rng)
+    views = RandomViews()
+    cameras = views(4000, rng)
+    lights = views.lights(cameras, rng)
     distance = lights.norm(dim=-1)
     assert 0.8 <= distance.min() < 0.81
     assert 1.49 < distance.max() <= 1.5

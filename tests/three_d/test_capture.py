@@ -1,4 +1,4 @@
-"""Posed images: both forms come back as they were written, a model by hand projects as it should, errors say why."""
+"""Captures: both formats round-trip, a model written by hand projects correctly, and errors say why."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def pose(azimuth=30.0):
 
 
 def scene(folder, change=None, frames=3, **keys):
-    """A folder in nerfstudio's form; `change` edits its first frame."""
+    """A folder in the format of nerfstudio; `change` edits its first frame."""
     entries = [{"file_path": f"images/{i}.png", "transform_matrix": pose(30.0 * i)} for i in range(frames)]
     if entries:
         entries[0].update(change or {})
@@ -126,7 +126,7 @@ def test_quaternions_of_half_turns_come_back(tmp_path):
     assert same_cameras(read_capture(tmp_path).cameras, cameras)
 
 
-def test_the_original_form(tmp_path):
+def test_the_original_format(tmp_path):
     angle = 2 * math.atan(0.5)  # w / 2 / focal = 1/2: the focal length is the width
     for part, count in (("train", 2), ("val", 1), ("test", 2)):
         entries = [{"file_path": f"./{part}/r_{i}", "transform_matrix": pose(10.0 * i)} for i in range(count)]
@@ -210,7 +210,7 @@ def test_normalized_undoes_a_similarity(rng):
     assert close(other.cameras.eyes.norm(dim=-1), torch.full((8,), 1.5), 1e-5)
 
 
-def test_normalized_leaves_a_world_that_stands_right(capture):
+def test_normalized_leaves_an_aligned_world_unchanged(capture):
     found, similarity = normalized(capture)
     assert found is capture
     assert close(similarity(torch.eye(3)), torch.eye(3), 0)
@@ -228,7 +228,7 @@ def test_normalized_turns_an_upside_down_world():
     assert close(torch.linalg.det(found.cameras.poses[:, :3, :3]), torch.ones(4), 1e-5)
 
 
-def test_normalized_refuses_what_says_nothing():
+def test_normalized_refuses_degenerate_captures():
     cameras = around(90.0 * torch.arange(4.0))
     same = replace(cameras, poses=cameras.poses[:1].repeat(4, 1, 1))
     with pytest.raises(ValueError, match="in one direction"):
@@ -239,7 +239,7 @@ def test_normalized_refuses_what_says_nothing():
         normalized(Capture(torch.zeros(4, 3, 64, 64), replace(cameras, poses=inside), tuple("abcd")))
 
 
-def test_posed_scenes_are_told_from_folders_of_images(capture, tmp_path):
+def test_posed_scenes_are_distinguished_from_folders_of_images(capture, tmp_path):
     gray(tmp_path / "video", ["0.png", "1.png"])
     assert not is_capture(tmp_path / "video")
     assert not is_capture(tmp_path / "video" / "0.png")

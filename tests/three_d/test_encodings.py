@@ -1,4 +1,4 @@
-"""Encodings against what they must give exactly: affine functions, table rows, hashes by hand, each other."""
+"""Encodings against exact references: affine functions, rows of the table, hashes by hand, and each other."""
 
 import math
 import sys
@@ -173,7 +173,7 @@ def test_drjit_has_first_derivatives_only_and_leaves_other_types_to_torch(rng):
     assert encoding(points[:0]).shape == (0, 6)
 
 
-def test_backends_that_are_not_there_are_refused(monkeypatch):
+def test_missing_backends_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="backend"):
         HashGrid(backend="numpy")
     monkeypatch.setitem(sys.modules, "tinycudann", None)

@@ -32,7 +32,7 @@ def jump(points, center=(0.0, 0.0, 0.0), radius=0.5):
 
 
 def fog(points):
-    """Denser and denser towards the middle; a soft thing without a border."""
+    """Density that increases towards the center, without a sharp border."""
     return 2 * DENSITY * torch.sigmoid((0.5 - points.norm(dim=-1)) / 0.1), affine(points)
 
 
@@ -105,22 +105,22 @@ def test_floaters_are_dropped_and_cavities_filled():
     assert both.faces.max() == len(both.vertices) - 1
 
 
-def test_the_field_is_asked_part_by_part_and_only_in_the_cube():
-    asked = []
+def test_the_field_is_queried_in_chunks_and_only_in_the_cube():
+    queried = []
 
     def watched(points):
         assert not torch.is_grad_enabled()
-        asked.append(points)
+        queried.append(points)
         return jump(points, radius=0.99)
 
     whole = extract(jump, 20)
     extract(watched, 20, chunk=1000)
-    assert max(map(len, asked)) == 1000
-    assert torch.cat(asked).abs().max() <= 1
+    assert max(map(len, queried)) == 1000
+    assert torch.cat(queried).abs().max() <= 1
     torch.testing.assert_close(extract(jump, 20, chunk=77).vertices, whole.vertices)
 
 
-def test_what_cannot_be_a_surface_is_told_in_a_sentence():
+def test_fields_without_a_surface_are_refused():
     thin = lambda points: (torch.full_like(points[:, 0], 0.1 * DENSITY), affine(points))
     with pytest.raises(ValueError, match=r"at most opacity 0\.067, below the threshold 0\.5; optimize longer or lower"):
         extract(thin, 16)
@@ -196,7 +196,7 @@ def test_a_glb_has_the_field_s_colors_on_its_texture(tmp_path):
 def test_a_glb_is_y_up_and_its_front_looks_along_z(tmp_path):
     pytest.importorskip("xatlas")
     mesh = extract(two_halves, 40)
-    shape = trimesh.load(write_glb(mesh, tmp_path / "thing.glb", two_halves, texture=128), force="mesh", process=False)
+    shape = trimesh.load(write_glb(mesh, tmp_path / "object.glb", two_halves, texture=128), force="mesh", process=False)
     np.testing.assert_allclose(shape.bounds, [[-0.15, -0.25, -0.05], [0.55, 0.45, 0.65]], atol=0.01)
     points, colors = through_texture(shape)
     red = colors[:, 0] > 0.5
@@ -228,7 +228,7 @@ def test_without_a_texture_the_vertices_are_colored(tmp_path):
 
 def test_obj_and_ply_keep_our_axes(tmp_path):
     mesh = extract(two_halves, 24)
-    for write, name in ((write_obj, "thing.obj"), (write_ply, "thing.ply")):
+    for write, name in ((write_obj, "object.obj"), (write_ply, "object.ply")):
         shape = trimesh.load(write(mesh, tmp_path / name), process=False)
         np.testing.assert_allclose(shape.vertices, mesh.vertices.numpy(), atol=1e-6)
         np.testing.assert_array_equal(shape.faces, mesh.faces.numpy())

@@ -50,7 +50,7 @@ def beams(n, rng, out=3.0):
 
 
 @pytest.mark.parametrize("pieces", [1, 7, 64])
-def test_a_slab_in_any_number_of_pieces(pieces):
+def test_a_slab_in_any_number_of_segments(pieces):
     near, far = torch.tensor([0.5], dtype=DOUBLE), torch.tensor([2.0], dtype=DOUBLE)
     _, length = stratified(near, far, pieces)
     w = weights(torch.full((1, pieces), 0.8, dtype=DOUBLE), length)
@@ -61,7 +61,7 @@ def test_a_slab_in_any_number_of_pieces(pieces):
     torch.testing.assert_close(seen[0], rgb * (1 - math.exp(-1.2)) + math.exp(-1.2))
 
 
-def test_weights_are_the_light_that_is_left_times_what_a_piece_takes(rng):
+def test_weights_are_transmittance_times_the_opacity_of_a_segment(rng):
     density, length = torch.rand(3, 6, generator=rng, dtype=DOUBLE), torch.rand(3, 6, generator=rng, dtype=DOUBLE)
     left, w = torch.ones(3, dtype=DOUBLE), weights(density, length)
     for i in range(6):
@@ -114,14 +114,14 @@ def test_rays_from_within_start_where_they_are_and_rays_that_look_away_see_nothi
         assert float(far - near) == 0
 
 
-def test_samples_lie_in_their_pieces():
+def test_samples_lie_in_their_segments():
     near, far = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 2.0])
     places, length = stratified(near, far, 4, torch.tensor([0.25, 0.5]))
     assert places[0].tolist() == [1.125, 1.625, 2.125, 2.625]
     assert length.tolist() == [[0.5] * 4, [0.0] * 4]
 
 
-def test_scattered_values_lie_where_they_were_taken():
+def test_scattered_values_return_to_their_places():
     where = torch.tensor([[True, False], [False, True]])
     assert scattered(torch.tensor([3.0, 4.0]), where).tolist() == [[3.0, 0.0], [0.0, 4.0]]
 
@@ -172,7 +172,7 @@ def test_fog_that_counts_as_empty_is_thinner_than_stated():
     torch.testing.assert_close(float(traced["opacity"]), 1 - math.exp(-1.1 * 0.01), rtol=1e-4, atol=0)
 
 
-def test_memory_of_matter_fades_and_comes_back():
+def test_occupancy_decays_and_comes_back():
     scene = NeRF(Ball(10.0))
     middle = torch.zeros(1, 3)
     remembered = lambda: float(scene.occupancy.at(scene.occupancy.extremes(), middle)[0])
@@ -234,7 +234,7 @@ def test_chunks_change_neither_images_nor_gradients(rng):
             torch.testing.assert_close(other.trace(origins, directions)[name], value)
 
 
-def test_chunks_may_be_rendered_again_after_space_has_been_looked_at_again(rng):
+def test_chunks_may_be_rendered_again_after_an_update_of_the_occupancy_grid(rng):
     scene, rays = smooth(blob=(30.0, 0.5), chunk=24 * 7), beams(30, rng)
     scene.count.fill_(15)  # the second call looks at space, of which the first knows nothing
     first = scene.trace(*rays)["rgb"].sum()
@@ -265,7 +265,7 @@ def test_depth_and_normals_of_an_opaque_sphere():
     torch.testing.assert_close(away, torch.full_like(away, 0.5), atol=2 / 128, rtol=0)  # z-depth, not along the ray
 
 
-def test_depth_of_a_translucent_ball_is_the_mean_over_what_is_seen():
+def test_depth_of_a_translucent_ball_is_the_mean_over_visible_matter():
     scene = NeRF(Ball(1.0, 0.5), samples=256)
     with torch.no_grad():
         rendering = scene.render(around(torch.tensor([0.0]), 0.0, 3.0, 40.0, (15, 15)))
@@ -396,7 +396,9 @@ def test_gradients_of_penalties_come_with_that_of_the_images(name, rng):
 
 
 def test_views_round_trip_through_rows(rng):
-    scene = NeRF(Ball(), background="random", shading={"albedo": 1.0, "lambertian": 1.0}, law=RandomViews(jitter=0.1))
+    scene = NeRF(
+        Ball(), background="random", shading={"albedo": 1.0, "lambertian": 1.0}, cameras=RandomViews(jitter=0.1)
+    )
     rows = scene.views(5, rng)
     where = Viewpoint.of(rows, (64, 64))
     torch.testing.assert_close(where.rows(), rows)
@@ -407,13 +409,13 @@ def test_views_round_trip_through_rows(rng):
 
 
 def test_views_of_given_cameras(rng):
-    law = orbit(6, size=(4, 4))
-    scene = NeRF(Ball(), law=law, size=(4, 4))
+    cameras = orbit(6, size=(4, 4))
+    scene = NeRF(Ball(), cameras=cameras, size=(4, 4))
     every = Viewpoint.of(scene.views(), (4, 4)).cameras
-    torch.testing.assert_close(every.poses, law.poses)
+    torch.testing.assert_close(every.poses, cameras.poses)
     some = Viewpoint.of(scene.views(4, rng), (4, 4)).cameras.azimuth
     assert len(set(some.round().tolist())) == 4
-    assert set(some.round().tolist()) <= set(law.azimuth.round().tolist())
+    assert set(some.round().tolist()) <= set(cameras.azimuth.round().tolist())
     with pytest.raises(ValueError, match="cannot draw 7 views"):
         scene.views(7)
 
@@ -430,7 +432,7 @@ def test_renders_may_be_smaller_than_images_and_grow():
     torch.testing.assert_close(large, direct)
     assert not torch.equal(small, large)
     pooled = functional.avg_pool2d(small, 4) - functional.avg_pool2d(large, 4)
-    assert float(pooled.abs().mean()) < 0.03  # the same thing from the same side
+    assert float(pooled.abs().mean()) < 0.03  # the same object from the same side
 
 
 def test_a_resumed_run_sees_the_same_image(rng):

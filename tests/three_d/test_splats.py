@@ -1,4 +1,4 @@
-"""Splats against closed forms: one Gaussian, two Gaussians, rotations of the world; files; growth; a fit."""
+"""Splats against closed forms: one Gaussian, two Gaussians, rotations of the world; files; densification; a fit."""
 
 import math
 import sys
@@ -49,8 +49,8 @@ def turned(points, quaternions, rng):
 
 def test_one_gaussian_in_the_middle_is_the_closed_form():
     camera = cameras(size=(21, 21))
-    thing = gaussians([[0, 0, 0.0]], [0.2], [0.8], [[0.9, 0.5, 0.1]])
-    layers = rasterize(thing, camera)
+    gaussian = gaussians([[0, 0, 0.0]], [0.2], [0.8], [[0.9, 0.5, 0.1]])
+    layers = rasterize(gaussian, camera)
     variance = (float(camera.focal[0, 0]) * 0.2 / 3) ** 2 + 0.3
     i, j = torch.meshgrid(*(torch.arange(21, dtype=DOUBLE) - 10,) * 2, indexing="ij")
     alpha = 0.8 * (-(i**2 + j**2) / (2 * variance)).exp()
@@ -93,7 +93,7 @@ def test_two_gaussians_composite_in_the_order_of_their_depths(azimuth):
 
 
 @pytest.mark.parametrize("degree", [0, 1])
-def test_turning_world_and_camera_changes_nothing(degree, rng):
+def test_rotating_world_and_camera_changes_nothing(degree, rng):
     some, camera = cloud(20, rng, degree), cameras()
     before = rasterize(some, camera)
     means, quaternions, rotation = turned(some.means, some.quaternions, rng)
@@ -172,7 +172,7 @@ def test_strips_are_the_image(rng):
     torch.testing.assert_close(strips.depth, whole.depth)
 
 
-def test_what_is_too_near_or_behind_is_left_out():
+def test_gaussians_that_are_too_near_or_behind_are_skipped():
     camera = around(torch.zeros(1, dtype=DOUBLE), 0.0, 1.0, 40.0, (5, 5))
     far, near, behind = [0, 0, 0.0], [0, -0.85, 0.0], [0, -2.0, 0.0]
     gray = [[0.5, 0.5, 0.5]]
@@ -262,7 +262,7 @@ def test_files_of_others_are_read(tmp_path):
 
 
 def grown(width, rng):
-    """Five Gaussians: pulled hard, transparent, not pulled, pulled, pulled too; with an optimizer that has stepped."""
+    """Five Gaussians: large gradient, transparent, none, large, large; with an optimizer that has made a step."""
     means = [[0.3, 0, 0], [0, 0, 0.4], [0, 0, -0.4], [-0.3, 0, 0], [0, 0.2, 0.1]]
     five = gaussians(means, [width] * 5, [0.7, 0.001, 0.7, 0.7, 0.7], [[0.9, 0.3, 0.2]] * 5)
     splats = Splats(gaussians=five, size=(24, 24), rng=rng)
@@ -274,7 +274,7 @@ def grown(width, rng):
 
 
 @pytest.mark.parametrize(("limit", "cloned", "split"), [(0.03, 3, 0), (0.001, 0, 3)])
-def test_growth_keeps_the_moments_of_what_stays(limit, cloned, split, rng):
+def test_densification_keeps_the_moments_of_kept_rows(limit, cloned, split, rng):
     splats, optimizer = grown(0.01, rng)
     before = [optimizer.state[p]["exp_avg"].clone() for p in splats.parameters()]
     old_scales = splats.scales.detach().clone()
@@ -297,7 +297,7 @@ def test_growth_keeps_the_moments_of_what_stays(limit, cloned, split, rng):
 
 
 @pytest.mark.parametrize("limit", [0.03, 0.001])
-def test_growth_hardly_changes_the_image_of_small_gaussians(limit, rng):
+def test_densification_hardly_changes_the_image_of_small_gaussians(limit, rng):
     """A thirtieth of a pixel wide: copies and halves fall on the same pixels.
 
     Where g = exp(-r^2 / 2 s^2), two of opacity o' = 1 - sqrt(1 - o) hide 2 o' g - (o' g)^2, and one of o hides o g =
@@ -316,7 +316,7 @@ def test_growth_hardly_changes_the_image_of_small_gaussians(limit, rng):
     assert change[1] > 0.15
 
 
-def test_growth_has_limits(rng):
+def test_densification_has_limits(rng):
     slopes = torch.tensor([5.0, 9.0, 0.0, 1.0, 2.0], dtype=DOUBLE)
     total = lambda **more: Densify(**more)(grown(0.01, rng)[0], None, slopes, rng).total
     assert total(gradient=3.0) == 5  # one more, one pruned
@@ -388,11 +388,11 @@ def test_points_make_round_gaussians_as_wide_as_the_gaps():
 
 def test_a_fit_to_views_of_a_scene(rng):
     """Six views of a textured cloud; 300 splats that start at random reach 30 dB on these, from about 12."""
-    law = orbit(6, size=(24, 24))
+    cameras = orbit(6, size=(24, 24))
     shell = torch.nn.functional.normalize(torch.randn(600, 3, generator=rng), dim=1) * 0.6
     paint = 0.5 + 0.5 * torch.sin(5 * shell)
-    target = Splats(gaussians=Gaussians.of_points(shell, paint, opacity=0.9), law=law, size=(24, 24))
-    splats = Splats(300, 0.6, law=law, size=(24, 24), rng=rng)
+    target = Splats(gaussians=Gaussians.of_points(shell, paint, opacity=0.9), cameras=cameras, size=(24, 24))
+    splats = Splats(300, 0.6, cameras=cameras, size=(24, 24), rng=rng)
     rates = {"means": 0.005, "scales": 0.02, "quaternions": 0.02, "opacities": 0.05, "colors": 0.03}
     optimizer = torch.optim.Adam([{"params": [splats.get_parameter(n)], "lr": lr} for n, lr in rates.items()])
     views = splats.views()

@@ -38,7 +38,7 @@ def ball(cameras):
 
 
 class Counted:
-    """The ball, and how many cameras it was shown to at once; normals only on request."""
+    """The ball, recording the number of cameras per call; normals only on request."""
 
     def __init__(self):
         self.asked = []
@@ -110,7 +110,7 @@ def test_normals_are_colors_in_the_world_or_as_the_camera_sees_them():
     assert torch.equal(world[:, 0, 0], torch.full((3,), 0.5))
 
 
-def test_what_is_missing_or_unknown_is_told():
+def test_unknown_modes_and_missing_normals_are_refused():
     dull = lambda cameras: SimpleNamespace(**{**vars(ball(cameras)), "normal": None})
     with pytest.raises(ValueError, match="gives no normals"):
         next(turntable(dull, orbit(2), modes=("normals",)))
@@ -122,7 +122,7 @@ def test_what_is_missing_or_unknown_is_told():
         write_turntable(ball, "never.mp4", seconds=0)
 
 
-def test_a_video_plays_one_round_whose_ends_do_not_repeat(tmp_path):
+def test_a_video_is_one_revolution_whose_ends_do_not_repeat(tmp_path):
     av = pytest.importorskip("av")
     path = write_turntable(ball, tmp_path / "ball.mp4", seconds=1.5, fps=16, size=(48, 64), elevation=0.0)
     with av.open(str(path)) as video:
@@ -138,7 +138,7 @@ def test_a_video_plays_one_round_whose_ends_do_not_repeat(tmp_path):
     np.testing.assert_allclose(middle, (facing + 1) / 2, atol=0.04)  # H.264 with colors at half the resolution
 
 
-def test_rounds_are_rendered_once_and_repeated(tmp_path):
+def test_loops_are_rendered_once_and_repeated(tmp_path):
     pytest.importorskip("av")
     from scoredistill.media.video import open_video
 

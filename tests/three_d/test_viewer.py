@@ -1,4 +1,4 @@
-"""The live page: cameras of viser against ours, a program that pretends to be a browser, and a browser."""
+"""The live viewer: cameras of viser against ours, a simulated browser, and a real one."""
 
 import base64
 import io
@@ -90,7 +90,7 @@ def test_without_viser_its_package_is_named(monkeypatch):
         Viewer(ball, free_port())
 
 
-def test_a_port_in_use_is_told():
+def test_a_port_in_use_is_refused():
     pytest.importorskip("viser")
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -104,7 +104,7 @@ def test_a_port_in_use_is_told():
         Viewer(ball, port, fraction=0)
 
 
-def test_without_readers_nothing_is_drawn_and_closing_frees_the_port(clock):
+def test_nothing_is_rendered_without_visitors_and_closing_frees_the_port(clock):
     pytest.importorskip("viser")
     render, port = Counted(), free_port()
     for _ in range(2):  # the port can be used again
@@ -122,7 +122,7 @@ def test_without_readers_nothing_is_drawn_and_closing_frees_the_port(clock):
 
 
 class Page:
-    """What a browser says and hears, without a browser."""
+    """A simulated browser: the messages that one sends and receives."""
 
     def __init__(self, port):
         connect = pytest.importorskip("websockets.sync.client").connect
@@ -160,7 +160,7 @@ def wait_for(condition):
 
 
 def moved(viewer, clock, page, cameras):
-    """Move the one page's camera, and let it be the moment at which the viewer hears of it."""
+    """Move the camera of the one visitor, and set the time to the moment at which the viewer receives it."""
     before = [client.camera.update_timestamp for client in viewer.server.get_clients().values()]
     page.move(cameras)
     stamps = lambda: [client.camera.update_timestamp for client in viewer.server.get_clients().values()]
@@ -170,7 +170,7 @@ def moved(viewer, clock, page, cameras):
 
 @contextmanager
 def connected(render, **how):
-    """A viewer and a page that looks from azimuth 70 and elevation 20."""
+    """A viewer and a simulated browser with a camera at azimuth 70 and elevation 20."""
     pytest.importorskip("viser")
     viewer = Viewer(render, free_port(), **how)
     page = Page(viewer.server.get_port())
@@ -183,7 +183,7 @@ def connected(render, **how):
         viewer.close()
 
 
-def test_a_reader_s_camera_reaches_the_renderer_and_its_image_the_reader(clock):
+def test_the_camera_of_a_visitor_reaches_the_renderer_and_its_image_the_visitor(clock):
     seen = []
 
     def render(cameras):
@@ -221,7 +221,7 @@ def ball_of(cameras):
     return ball(cameras)
 
 
-def test_drawing_for_a_camera_at_rest_keeps_to_its_share(clock):
+def test_rendering_for_a_camera_at_rest_keeps_to_its_fraction(clock):
     drawn = []
 
     def slow(cameras):
@@ -245,7 +245,7 @@ def test_drawing_for_a_camera_at_rest_keeps_to_its_share(clock):
         assert len(drawn) == 1  # at once
 
 
-def test_pause_holds_the_loop_and_still_draws():
+def test_pause_stops_the_loop_and_still_renders():
     render = Counted()
     with connected(render, resolution=32) as (viewer, page):
         viewer._pause.value = True
@@ -270,7 +270,7 @@ def test_pause_holds_the_loop_and_still_draws():
 
 
 class Browser:
-    """Chromium without a window, led by its DevTools."""
+    """Headless Chromium, controlled through DevTools."""
 
     def __init__(self, url, folder):
         connect = pytest.importorskip("websockets.sync.client").connect
@@ -315,7 +315,7 @@ class Browser:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_a_browser_shows_the_thing_and_turns_it(tmp_path):
+def test_a_browser_shows_the_object_and_rotates_it(tmp_path):
     pytest.importorskip("viser")
     with Viewer(ball, free_port(), title="a ball", resolution=240) as viewer:
         browser = Browser(viewer.url, tmp_path)
@@ -323,7 +323,7 @@ def test_a_browser_shows_the_thing_and_turns_it(tmp_path):
             shots = []
 
             def side(middle):
-                """Draw and look until the middle of the page has about this color."""
+                """Render until the center of the page has about this color."""
                 viewer.update({"step": len(shots)})
                 viewer.serve(0.5)
                 shots.append(browser.image())
@@ -348,6 +348,6 @@ def test_a_browser_shows_the_thing_and_turns_it(tmp_path):
 
 
 def moved_right(viewer, before):
-    """Whether the camera went round to the side of +x."""
+    """Whether the camera has moved to the side of +x."""
     now = next(iter(viewer.server.get_clients().values())).camera
     return now.position[0] > before[0] + 1 and time.time() - now.update_timestamp > 0.5

@@ -1,4 +1,4 @@
-"""The instruction editor's training: pairs whose edit is known, conditions left out, and what is measured of it."""
+"""Training of the instruction editor: pairs with known edits, and dropped conditions."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Training the bundled prior, on a few synthetic emoji: data, captions, compositing, every stage, exported folders."""
+"""Training of the bundled networks on a few synthetic emoji: data, captions, compositing, every stage, export."""
 
 import io
 import json
@@ -32,7 +32,7 @@ COLORS = {
 
 
 def shape(name: str, size: int) -> np.ndarray:
-    """uint8[64, 64, 4]: a disc or a bar in its color on nothing."""
+    """A disc or a bar of one color on a transparent background, uint8 [64, 64, 4]."""
     y, x = np.mgrid[:64, :64] - 31.5
     color, kind = name.split()
     inside = x**2 + y**2 < size**2 if kind == "disc" else (abs(x) < size / 3) & (abs(y) < size)

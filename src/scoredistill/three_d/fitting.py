@@ -1,8 +1,8 @@
 r"""Fit a scene to posed images.
 
-    photographs = Photographs.of(capture)
-    scene = scene_of(photographs)
-    for step in fit(scene, photographs):
+    views = PosedImages.of(capture)
+    scene = scene_of(views)
+    for step in fit(scene, views):
         if step.index % 50 == 0:
             print(float(step.loss))
 
@@ -27,7 +27,7 @@ from torch import Tensor
 from scoredistill.metrics import psnr
 from scoredistill.three_d.camera import Cameras
 from scoredistill.three_d.capture import Capture
-from scoredistill.three_d.encodings import DenseGrid
+from scoredistill.three_d.encodings import DenseGrid, Encoding
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.scenes.nerf import Field, NeRF
 
@@ -36,7 +36,7 @@ Optimizer = torch.optim.Optimizer | Callable[[Iterable[Tensor]], torch.optim.Opt
 
 
 @dataclass
-class Photographs:
+class PosedImages:
     """Posed images to which a scene is fitted; the images may be modified or replaced at any time.
 
     Args:
@@ -60,7 +60,7 @@ class Photographs:
             raise ValueError(f"alpha must be [{n}, 1, {size[0]}, {size[1]}], not {list(self.alpha.shape)}")
 
     @classmethod
-    def of(cls, capture: Capture, alpha: bool = False) -> "Photographs":
+    def of(cls, capture: Capture, alpha: bool = False) -> "PosedImages":
         """Copies of the training images of a capture.
 
         Args:
@@ -75,10 +75,10 @@ class Photographs:
     def __len__(self) -> int:
         return len(self.images)
 
-    def to(self, device: torch.device | str) -> "Photographs":
+    def to(self, device: torch.device | str) -> "PosedImages":
         """The same images on another device."""
         alpha = None if self.alpha is None else self.alpha.to(device)
-        return Photographs(self.images.to(device), self.cameras.to(device), alpha)
+        return PosedImages(self.images.to(device), self.cameras.to(device), alpha)
 
     def rays(
         self, which: Int[Tensor, " r"], row: Int[Tensor, " r"], column: Int[Tensor, " r"]
@@ -129,7 +129,7 @@ class FitStep:
 
 def fit(
     scene: Scene,
-    photographs: Photographs,
+    views: PosedImages,
     *,
     steps: int = 400,
     rays: int = 1024,
@@ -143,7 +143,7 @@ def fit(
     Args:
         scene: the scene to fit; its background must be that of the images. A `NeRF` renders single rays, other scenes
             render whole images.
-        photographs: the images; changes made between steps take effect at the next step.
+        views: the images; changes made between steps take effect at the next step.
         steps: number of steps.
         rays: rays per step, drawn from all images; scenes without rays render about as many pixels in whole images.
         optimizer: an optimizer, or a function that makes one from parameters; `adam(scene)` by default.
@@ -174,7 +174,7 @@ def fit(
         for index in range(0 if state is None else state["next"], steps):
             for group in made.param_groups:
                 group["lr"] = group["initial_lr"] * decay ** (index / steps)
-            loss = _loss(scene, photographs, rays, rng)
+            loss = _loss(scene, views, rays, rng)
             made.zero_grad(set_to_none=True)
             loss.backward()
             made.step()
@@ -193,11 +193,13 @@ def adam(scene: Scene, rates: tuple[float, float] = RATES) -> torch.optim.Adam:
     )
 
 
-def scene_of(photographs: Photographs, encoding: Any = None, samples: int = 64, seed: int = 0, **given: Any) -> NeRF:
+def scene_of(
+    views: PosedImages, encoding: Encoding | None = None, samples: int = 64, seed: int = 0, **given: Any
+) -> NeRF:
     """An untrained radiance field for posed images, without an initial blob: the images show where the object is.
 
     Args:
-        photographs: the scene takes its views and its render size from their cameras.
+        views: the scene takes its views and its render size from their cameras.
         encoding: of positions; `DenseGrid` by default.
         samples: per ray.
         seed: of the initial weights and of the sample positions along rays.
@@ -205,7 +207,7 @@ def scene_of(photographs: Photographs, encoding: Any = None, samples: int = 64, 
     """
     rng = torch.Generator().manual_seed(seed)
     field = Field(DenseGrid(rng=rng) if encoding is None else encoding, layers=0, blob=(0.0, 1.0), density=1.0, rng=rng)
-    return NeRF(field, samples, size=photographs.cameras.size, law=photographs.cameras, seed=seed, **given)
+    return NeRF(field, samples, size=views.cameras.size, cameras=views.cameras, seed=seed, **given)
 
 
 @torch.no_grad()
@@ -231,28 +233,28 @@ def _made(optimizer: Optimizer | None, scene: Scene) -> torch.optim.Optimizer:
     return optimizer if isinstance(optimizer, torch.optim.Optimizer) else optimizer(scene.parameters())
 
 
-def _loss(scene: Scene, photographs: Photographs, rays: int, rng: torch.Generator) -> Tensor:
+def _loss(scene: Scene, views: PosedImages, rays: int, rng: torch.Generator) -> Tensor:
     if isinstance(scene, NeRF):
-        return _loss_of_rays(scene, photographs, rays, rng)
-    return _loss_of_images(scene, photographs, rays, rng)
+        return _loss_of_rays(scene, views, rays, rng)
+    return _loss_of_images(scene, views, rays, rng)
 
 
-def _loss_of_rays(scene: NeRF, photographs: Photographs, rays: int, rng: torch.Generator) -> Tensor:
-    height, width = photographs.cameras.size
-    pick = torch.randint(len(photographs) * height * width, (rays,), generator=rng)
-    pick = pick.to(photographs.images.device)
+def _loss_of_rays(scene: NeRF, views: PosedImages, rays: int, rng: torch.Generator) -> Tensor:
+    height, width = views.cameras.size
+    pick = torch.randint(len(views) * height * width, (rays,), generator=rng)
+    pick = pick.to(views.images.device)
     which, row, column = pick // (height * width), pick // width % height, pick % width
-    traced = scene.trace(*photographs.rays(which, row, column))
-    loss = (traced["rgb"] - photographs.images[which, :, row, column]).square().mean()
-    if photographs.alpha is None:
+    traced = scene.trace(*views.rays(which, row, column))
+    loss = (traced["rgb"] - views.images[which, :, row, column]).square().mean()
+    if views.alpha is None:
         return loss
-    return loss + (traced["opacity"] - photographs.alpha[which, :, row, column]).square().mean()
+    return loss + (traced["opacity"] - views.alpha[which, :, row, column]).square().mean()
 
 
-def _loss_of_images(scene: Scene, photographs: Photographs, rays: int, rng: torch.Generator) -> Tensor:
-    height, width = photographs.cameras.size
-    count = min(max(1, round(rays / (height * width))), len(photographs))
-    some = torch.randperm(len(photographs), generator=rng)[:count].to(photographs.images.device)
-    rendering = scene.render(photographs.cameras[some])
-    loss = (rendering.rgb - photographs.images[some]).square().mean()
-    return loss if photographs.alpha is None else loss + (rendering.opacity - photographs.alpha[some]).square().mean()
+def _loss_of_images(scene: Scene, views: PosedImages, rays: int, rng: torch.Generator) -> Tensor:
+    height, width = views.cameras.size
+    count = min(max(1, round(rays / (height * width))), len(views))
+    some = torch.randperm(len(views), generator=rng)[:count].to(views.images.device)
+    rendering = scene.render(views.cameras[some])
+    loss = (rendering.rgb - views.images[some]).square().mean()
+    return loss if views.alpha is None else loss + (rendering.opacity - views.alpha[some]).square().mean()

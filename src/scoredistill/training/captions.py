@@ -8,17 +8,17 @@ from collections.abc import Sequence
 import torch
 
 TEMPLATES = (
-    "{thing}",
-    "{thing}",
-    "a picture of {thing}",
-    "a drawing of {thing}",
-    "an emoji of {thing}",
-    "{thing}, emoji",
-    "a photo of {thing}",
-    "a DSLR photo of {thing}",
-    "{thing}, high quality, detailed",
+    "{noun}",
+    "{noun}",
+    "a picture of {noun}",
+    "a drawing of {noun}",
+    "an emoji of {noun}",
+    "{noun}, emoji",
+    "a photo of {noun}",
+    "a DSLR photo of {noun}",
+    "{noun}, high quality, detailed",
 )
-STYLED = ("{article} {style} emoji of {thing}", "{article} {style} emoji of {thing}", "{thing}, {style} style")
+STYLED = ("{article} {style} emoji of {noun}", "{article} {style} emoji of {noun}", "{noun}, {style} style")
 
 
 def article(words: str) -> str:
@@ -60,9 +60,9 @@ def caption(
     if rng.random() < empty:
         return ""
     word = rng.choice(tags) if tags and rng.random() < synonym else name
-    thing = with_article(word) if rng.random() < 0.6 else word
+    noun = with_article(word) if rng.random() < 0.6 else word
     template = rng.choice(STYLED if rng.random() < 0.4 else TEMPLATES)
-    return with_background(template.format(thing=thing, style=style, article=article(style)), color)
+    return with_background(template.format(noun=noun, style=style, article=article(style)), color)
 
 
 def python_rng(rng: torch.Generator) -> random.Random:

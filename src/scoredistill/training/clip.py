@@ -266,8 +266,8 @@ def train_clip(
         scale = model.logit_scale.exp().clamp(max=100)
         keep = KEEP if run.progress < MASKED else 1.0
         drawn = masked_image_features(model, images.to(device), keep, rng)
-        told = functional.cross_entropy(scale * drawn[: len(concepts)] @ names.T, concepts.to(device))
-        return contrastive_loss(drawn, text_features(model, ids), scale, kinds.to(device)) + told
+        classification = functional.cross_entropy(scale * drawn[: len(concepts)] @ names.T, concepts.to(device))
+        return contrastive_loss(drawn, text_features(model, ids), scale, kinds.to(device)) + classification
 
     return train(run, loss, sample_grid(emoji.select(emoji.held_out), tokenizer), "clip").model, tokenizer
 

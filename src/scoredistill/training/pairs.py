@@ -33,7 +33,7 @@ BACKGROUND = (
     "make the background {color}",
     "change the background to {color}",
 )
-OBJECT = ("turn it into {thing}", "make it {thing}", "replace it with {thing}", "change it to {thing}")
+OBJECT = ("turn it into {noun}", "make it {noun}", "replace it with {noun}", "change it to {noun}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def background_instruction(color: str, words: random.Random) -> str:
 
 def object_instruction(name: str, words: random.Random) -> str:
     """A random instruction for another object."""
-    return words.choice(OBJECT).format(thing=captions.with_article(name))
+    return words.choice(OBJECT).format(noun=captions.with_article(name))
 
 
 def make_pairs(emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator) -> Pairs:

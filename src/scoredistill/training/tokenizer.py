@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 from scoredistill.files import write_text
@@ -27,8 +28,6 @@ FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_ma
 
 def learn_merges(texts: Iterable[str], merges: int) -> list[tuple[str, str]]:
     """Learn byte-pair merges from texts, in order of priority."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=SUFFIX))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     split = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
@@ -46,8 +45,6 @@ def learn_merges(texts: Iterable[str], merges: int) -> list[tuple[str, str]]:
 
 def train_tokenizer(texts: Iterable[str], folder: Path, merges: int = 2000) -> CLIPTokenizer:
     """Train a tokenizer on texts and save it in `folder`, for old and new versions of transformers."""
-    from tokenizers import pre_tokenizers
-
     pairs = learn_merges(texts, merges)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *(letter + SUFFIX for letter in alphabet), *("".join(pair) for pair in pairs), START, END]

@@ -21,9 +21,8 @@ from scoredistill.media.video.source import TIMES, Video, increase, pyav, spans
 
 TICKS = 90_000  # time units per second of video files; a GIF has 100
 SHORTEST = 2  # shortest duration of a GIF frame that browsers respect, in hundredths of a second
-Coding = tuple[
-    str, dict[str, str], tuple[str, ...], str
-]  # video codec, its options, audio codecs that are copied, codec for others
+Coding = tuple[str, dict[str, str], tuple[str, ...], str]
+"""Video codec, its options, audio codecs that are copied, and the codec for other audio."""
 VIDEOS: dict[str, Coding] = {
     ".mp4": ("libx264", {"crf": "18"}, ("aac", "mp3", "opus", "flac", "alac", "ac3", "eac3"), "aac"),
     ".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0", "cpu-used": "4", "row-mt": "1"}, ("opus", "vorbis"), "libopus"),

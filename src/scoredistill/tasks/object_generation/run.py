@@ -48,7 +48,7 @@ def make_scene(request: ObjectRequest, size: int, image: tuple[int, int]) -> Sce
     common: dict[str, Any] = {
         "size": (size, size),
         "image": image,
-        "law": RandomViews(request.elevation, radius=(RADIUS - 0.1, RADIUS + 0.1), fov=(FOV, FOV)),
+        "cameras": RandomViews(request.elevation, radius=(RADIUS - 0.1, RADIUS + 0.1), fov=(FOV, FOV)),
         "background": background,
         "shading": MIXED if request.shading == "mixed" else None,
         "penalties": Penalties(request.sparsity, request.entropy, request.orientation),

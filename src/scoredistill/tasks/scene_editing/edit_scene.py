@@ -27,7 +27,7 @@ from scoredistill.tasks.scene_editing.request import SceneRequest
 from scoredistill.tasks.scene_editing.run import SceneEditing, spread_over, started
 from scoredistill.tasks.session import editor
 from scoredistill.three_d.capture import Capture, normalized, read_capture
-from scoredistill.three_d.fitting import FitStep, Photographs, fit, held_out_psnr, scene_of
+from scoredistill.three_d.fitting import FitStep, PosedImages, fit, held_out_psnr, scene_of
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.scenes.nerf import NeRF
 
@@ -121,7 +121,7 @@ def fit_scene(
     from tqdm.auto import tqdm
 
     request = request or SceneRequest("look")
-    photographs = Photographs.of(capture).to(device)
+    photographs = PosedImages.of(capture).to(device)
     scene = scene_of(photographs, samples=request.samples, seed=request.seed, background=None).to(device)
     if state is not None:
         scene.load_state_dict(state)
@@ -149,7 +149,7 @@ def _prepared(
     """The edit, and which views of the capture it is about."""
     views = tuple(world.training[k] for k in spread_over(len(world.training), request.use))
     alpha = None if world.alpha is None else world.alpha[list(views)]
-    photographs = Photographs(world.images[list(views)].clone(), world.cameras[list(views)], alpha).to(model.device)
+    photographs = PosedImages(world.images[list(views)].clone(), world.cameras[list(views)], alpha).to(model.device)
     canvas = Canvas(model, photographs.images)
     text = model.encode_text([request.instruction])
     scene = copy.deepcopy(before)

@@ -27,7 +27,7 @@ from scoredistill.tasks.image_editing.recipes import VIDEO_RECIPES
 from scoredistill.tasks.image_editing.request import EditRequest
 from scoredistill.tasks.image_editing.run import Edit, edited, rows_of, windows_of
 from scoredistill.tasks.scene_editing.request import ONE_VIEW, SceneRequest
-from scoredistill.three_d.fitting import FitStep, Photographs, adam, fit
+from scoredistill.three_d.fitting import FitStep, PosedImages, adam, fit
 from scoredistill.three_d.scenes.base import Scene
 
 RATES, LAST = (0.1, 0.01), 0.1  # learning rates of encoding and network while views change, and the factor at the end
@@ -51,7 +51,7 @@ class SceneEditing:
 
     request: SceneRequest
     scene: Scene
-    photographs: Photographs
+    photographs: PosedImages
     canvas: Canvas
     prior: Prior
     text: Cond
@@ -182,6 +182,6 @@ def spread_over(n: int, k: int | None) -> list[int]:
     return [i * n // k for i in range(k)]
 
 
-def started(request: SceneRequest, photographs: Photographs) -> SceneRequest:
+def started(request: SceneRequest, photographs: PosedImages) -> SceneRequest:
     """The request with as many views together as there are, at most."""
     return replace(request, views=min(request.views, len(photographs)))

@@ -28,13 +28,8 @@ from scoredistill.three_d.capture.scene import Capture
 NERFSTUDIO = "transforms.json"
 BLENDER = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-PINHOLES = (
-    "PINHOLE",
-    "SIMPLE_PINHOLE",
-    "OPENCV",
-    "SIMPLE_RADIAL",
-    "RADIAL",
-)  # pinhole cameras if their distortion is 0
+PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
+"""Camera models that are pinhole cameras if their distortion is 0."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".webp")
 LARGEST = 65535 / DEPTH_UNITS  # depth in world units
 

@@ -114,7 +114,7 @@ class Scene(Generator):
     Args:
         size: (height, width) at which images are rendered; may be changed between steps.
         image: (height, width) of the samples, to which renders are resized; `size` by default.
-        law: distribution of random views, or fixed cameras from which each step takes a subset.
+        cameras: distribution of random views, or fixed cameras from which each step takes a subset.
         background: a color, "random" for one color per view, or None for the background of the generator (`behind`).
         shading: probability of each of `SHADINGS`; only "albedo" by default.
         penalties: regularizers whose gradients are added to those of every step.
@@ -127,7 +127,7 @@ class Scene(Generator):
         self,
         size: tuple[int, int] = (64, 64),
         image: tuple[int, int] | None = None,
-        law: RandomViews | Cameras | None = None,
+        cameras: RandomViews | Cameras | None = None,
         background: Color | str | None = WHITE,
         shading: Mapping[str, float] | None = None,
         penalties: Penalties | None = None,
@@ -136,7 +136,7 @@ class Scene(Generator):
         if isinstance(background, str) and background != "random":
             raise ValueError(f'background must be three numbers, "random" or None, not {background!r}')
         self.size, self.image = size, image or size
-        self.law = RandomViews() if law is None else law
+        self.cameras = RandomViews() if cameras is None else cameras
         self.background, self.penalties = background, penalties or Penalties()
         self.shading = dict(shading or {"albedo": 1.0})
         if unknown := set(self.shading) - set(SHADINGS):
@@ -170,16 +170,18 @@ class Scene(Generator):
         Raises:
             ValueError: if there are fewer fixed cameras than n.
         """
-        if isinstance(self.law, Cameras):
-            count = len(self.law) if n is None else n
-            if not 1 <= count <= len(self.law):
-                raise ValueError(f"cannot draw {count} views from {len(self.law)} cameras")
-            some = torch.arange(count) if n is None else torch.randperm(len(self.law), generator=rng)[:count].sort()[0]
-            cameras = self.law[some]
+        if isinstance(self.cameras, Cameras):
+            count = len(self.cameras) if n is None else n
+            if not 1 <= count <= len(self.cameras):
+                raise ValueError(f"cannot draw {count} views from {len(self.cameras)} cameras")
+            some = (
+                torch.arange(count) if n is None else torch.randperm(len(self.cameras), generator=rng)[:count].sort()[0]
+            )
+            cameras = self.cameras[some]
             light = cameras.eyes.clone()
         else:
-            cameras = self.law(4 if n is None else n, rng, self.size)
-            light = self.law.lights(cameras, rng)
+            cameras = self.cameras(4 if n is None else n, rng, self.size)
+            light = self.cameras.lights(cameras, rng)
         count = len(cameras)
         chances = torch.tensor([self.shading.get(name, 0.0) for name in SHADINGS])
         shading = torch.multinomial(chances, count, replacement=True, generator=rng).float()

@@ -106,8 +106,8 @@ def sample_grid(prior: PipelinePrior, path: Path, styles: Sequence[str] = GRID_S
     """Save an image grid of samples: the ten common prompts, plain and in each style, one row each; and return it."""
     prompts, labels = list(PROMPTS), list(PROMPTS)
     for style in styles:
-        prompts += [f"{captions.article(style)} {style} emoji of {thing}" for thing in PROMPTS]
-        labels += [f"{style}: {thing}" for thing in PROMPTS]
+        prompts += [f"{captions.article(style)} {style} emoji of {prompt}" for prompt in PROMPTS]
+        labels += [f"{style}: {prompt}" for prompt in PROMPTS]
     image = compose.image_grid(samples(prior, prompts, seed), len(PROMPTS), labels=labels)
     image.save(path)
     return image
