@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-import tiny_unets
 from scoredistill import cli, load_prior
 from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.media.images import to_tensor
@@ -25,24 +24,6 @@ from scoredistill.tasks.image_editing.run import canvas_of
 
 METHODS = list(EDIT_RECIPES)
 SAMPLED = [name for name, recipe in EDIT_RECIPES.items() if recipe.estimator is None]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A saved random editor."""
-    base = tmp_path_factory.mktemp("editor")
-    tiny_unets.instruct_pix2pix(base / "tokens").save_pretrained(base / "model")
-    return base / "model"
-
-
-@pytest.fixture(scope="module")
-def prior(folder):
-    return load_prior(folder)
-
-
-@pytest.fixture(scope="module")
-def bundled():
-    return load_prior("emoji-edit")
 
 
 def photo(height, width, seed=0):

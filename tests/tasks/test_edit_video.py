@@ -19,8 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-import tiny_unets
-from scoredistill import cli, load_prior
+from scoredistill import cli
 from scoredistill.media.video import Video, VideoWriter, open_video
 from scoredistill.priors import GaussianMixture
 from scoredistill.tasks import edit_video
@@ -31,24 +30,6 @@ av = pytest.importorskip("av")
 
 MODULE = importlib.import_module("scoredistill.tasks.video_editing.edit_video")
 UNEVEN = (0.0, 0.040, 0.100, 0.333, 0.350, 1.0)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A saved random editor."""
-    base = tmp_path_factory.mktemp("editor")
-    tiny_unets.instruct_pix2pix(base / "tokens").save_pretrained(base / "model")
-    return base / "model"
-
-
-@pytest.fixture(scope="module")
-def prior(folder):
-    return load_prior(folder)
-
-
-@pytest.fixture(scope="module")
-def bundled():
-    return load_prior("emoji-edit")
 
 
 def frame(i, height=20, width=28, tone=90):

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional
 
-import tiny_unets
-from scoredistill import load_prior
 from scoredistill.media.images import resized
 from scoredistill.media.video.reading import is_video
 from scoredistill.metrics.edits import psnr
@@ -26,19 +24,6 @@ from scoredistill.tasks.image_editing.request import EditRequest
 from scoredistill.tasks.image_editing.run import averaging
 from scoredistill.tasks.video_editing.flow import FlowExchange
 from scoredistill.tasks.video_editing.groups import Group, faded, groups_of
-
-
-@pytest.fixture(scope="module")
-def tiny_editor(tmp_path_factory):
-    """A random editor: 8x8 latents, 16x16 images."""
-    base = tmp_path_factory.mktemp("editor")
-    tiny_unets.instruct_pix2pix(base / "tokens").save_pretrained(base / "model")
-    return load_prior(base / "model")
-
-
-@pytest.fixture(scope="module")
-def bundled():
-    return load_prior("emoji-edit")
 
 
 def photograph(height, width):
@@ -57,8 +42,8 @@ def noise(*shape, seed=0):
 
 
 @pytest.mark.parametrize("size", [(37, 91), (16, 16), (5, 7), (1, 1), (2, 40), (33, 1)])
-def test_the_canvas_is_padded_to_whole_windows_and_cropped_again(tiny_editor, size):
-    canvas = Canvas(tiny_editor, noise(1, 3, *size))
+def test_the_canvas_is_padded_to_whole_windows_and_cropped_again(prior, size):
+    canvas = Canvas(prior, noise(1, 3, *size))
     height, width = canvas.source.shape[-2:]
     assert height >= 8
     assert width >= 8
@@ -81,12 +66,12 @@ def test_padding_reflects_and_does_not_stretch():
     assert torch.equal(one, torch.full((1, 3, 7, 10), 0.7))
 
 
-def test_the_crop_is_the_upper_left_part(tiny_editor):
+def test_the_crop_is_the_upper_left_part(prior):
     image = noise(1, 3, 21, 30)
-    canvas = Canvas(tiny_editor, image)
-    latents = tiny_editor.encode_image(functional.pad(image, (0, 0, 0, 1), mode="reflect"))
+    canvas = Canvas(prior, image)
+    latents = prior.encode_image(functional.pad(image, (0, 0, 0, 1), mode="reflect"))
     assert torch.allclose(canvas.source, latents, atol=1e-5)
-    whole = tiny_editor.decode(latents).clamp(0, 1)
+    whole = prior.decode(latents).clamp(0, 1)
     assert torch.allclose(canvas.decode(canvas.source), whole[..., :21, :30], atol=1e-5)
 
 
@@ -114,12 +99,12 @@ def test_tiles_are_close_to_the_whole(bundled, monkeypatch):
         assert float(psnr(made, image)) > 24
 
 
-def test_many_images_are_as_one_by_one(tiny_editor, monkeypatch):
+def test_many_images_are_as_one_by_one(prior, monkeypatch):
     images = noise(5, 3, 19, 23)
     monkeypatch.setattr(canvases, "FRAMES", 2)
-    together = Canvas(tiny_editor, images)
+    together = Canvas(prior, images)
     for k in range(5):
-        alone = Canvas(tiny_editor, images[k : k + 1])
+        alone = Canvas(prior, images[k : k + 1])
         assert torch.allclose(alone.source[0], together.source[k], atol=1e-4)
         assert torch.allclose(alone.decode(alone.source)[0], together.decode(together.source)[k], atol=1e-4)
 
@@ -135,11 +120,11 @@ def test_a_wrapped_canvas_does_not_know_where_it_begins(bundled):
     assert not torch.allclose(plain.source, a.source, atol=1e-2)
 
 
-def test_a_wrapped_canvas_must_hold_a_window_and_divide(tiny_editor):
+def test_a_wrapped_canvas_must_hold_a_window_and_divide(prior):
     with pytest.raises(ValueError, match="at least 16 and a multiple of 2"):
-        Canvas(tiny_editor, noise(1, 3, 16, 14), wrap=True)
+        Canvas(prior, noise(1, 3, 16, 14), wrap=True)
     with pytest.raises(ValueError, match="at least 16 and a multiple of 2"):
-        Canvas(tiny_editor, noise(1, 3, 16, 33), wrap=True)
+        Canvas(prior, noise(1, 3, 16, 33), wrap=True)
 
 
 @given(st.tuples(st.integers(1, 900), st.integers(1, 900)), st.integers(0, 500), st.booleans())
