@@ -22,7 +22,7 @@ def prior(model):
     return load_prior(model)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bundled():
     """The bundled editor."""
     return load_prior("emoji-edit")
