@@ -505,7 +505,7 @@ def test_bad_images_and_paths_are_one_sentence(tmp_path, refused, no_model):
     photo(8, 8).save(tmp_path / "a.png")
     for line, message in (
         (["none.png", "x"], "there is no file none.png"),
-        ([str(tmp_path / "cut.png"), "x"], r"cut\.png is not an image"),
+        ([str(tmp_path / "cut.png"), "x"], r"cut\.png cannot be read as an image"),
         ([str(tmp_path / "empty.jpg"), "x"], r"empty\.jpg is an empty file"),
         ([str(tmp_path / "a.png"), "x", "--out", str(tmp_path / "a.png")], "is a file"),
         ([str(tmp_path / "a.png"), "x", "--out", str(tmp_path / "new"), "--resume"], "no run to resume"),
