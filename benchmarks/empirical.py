@@ -2,7 +2,7 @@
 
     python benchmarks/empirical.py --data FOLDER [--out docs/results/empirical.json]
 
-FOLDER holds the emoji data set (made there if it is missing: see `scoredistill.priors.train.data`). At each
+FOLDER holds the emoji data set (created there if it is missing: see `scoredistill.datasets.emoji`). At each
 noise-to-signal ratio noised images are denoised by products over all data ("dense") and by `Empirical` ("screened"),
 and the bundled prior's UNet is run; the three are timed alternately, and medians reported, so that their ratios depend
 little on what else the machine does. Distances are Euclidean over all 12,288 coordinates, images in [0, 1].

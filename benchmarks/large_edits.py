@@ -49,7 +49,7 @@ def peak(anew: bool = False) -> float:
 
 def image(width: int, height: int, **settings: object) -> dict:
     """A panorama of this size, edited as `settings` say."""
-    prior = editor("emoji-edit", "emoji-edit")
+    prior = editor("emoji-edit")
     edit_image(panorama(256, 64), "make it night", prior, sweeps=1, wrap=True)
     source, before, start = panorama(width, height), peak(anew=True), time.perf_counter()
     result = edit_image(source, "make it night", prior, wrap=True, **settings)
@@ -68,7 +68,7 @@ def video(frames: int, width: int = 96, height: int = 64, **settings: object) ->
         np.ascontiguousarray(np.roll(wide, -i, 1)[64 : 64 + height, :width]) for i in range(start, stop)
     )
     source = Video("pan", height, width, tuple(i / 25 for i in range(frames)), frames / 25, read)
-    prior = editor("emoji-edit", "emoji-edit")
+    prior = editor("emoji-edit")
     edit_image(panorama(96, 64), "make it night", prior, sweeps=1)
     with tempfile.TemporaryDirectory() as folder:
         before, start = peak(anew=True), time.perf_counter()

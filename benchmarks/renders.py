@@ -46,7 +46,7 @@ def measured(device: str, shape: str, prior_name: str) -> dict[str, object]:
     """Renders per second and the parts of a step."""
     prior = load_prior(prior_name, device=device)
     request = ObjectRequest("a hamburger", shape=shape).complete()
-    scene = make_scene(request, 64, prior.image_size).to(device)
+    scene = make_scene(request, prior.image_size).to(device)
     made: dict[str, object] = {}
     for size in SIZES:
         camera = orbit(1, size=(size, size)).to(device)

@@ -22,7 +22,7 @@ from scoredistill.loop import distill
 from scoredistill.priors import Guided
 from scoredistill.tasks import Request
 from scoredistill.tasks.image_generation.recipes import RECIPES
-from scoredistill.tasks.image_generation.text_to_image import make_generator
+from scoredistill.tasks.image_generation.run import make_generator
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,6 +1,6 @@
 """An estimator of your own: SDS with gradient clipping per particle, checked on a Gaussian and used on images.
 
-    python examples/3_custom_estimator.py [STEPS]    # 300 by default; about twenty seconds
+    python examples/3_custom_estimator.py [STEPS]    # 150 by default; about half a minute
 
 An estimator is one class with one call; `grad` is a descent direction on the samples. It works with every prior,
 generator and wrapper: below it runs behind guidance, on latents, and coupled by `Stein`.
@@ -41,14 +41,14 @@ print(f"mean gradient at (3, 3): {[round(g, 2) for g in grad.mean(0).tolist()]}"
 assert (grad.mean(0) > 0).all()
 assert (grad.square().mean(1).sqrt() <= 0.5 + 1e-6).all()
 
-steps = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 150
 prior = load_prior("emoji")
 latents = Latents(4, prior.latent_shape, rng=torch.Generator().manual_seed(0))
 run = distill(
     latents,
     Guided(prior, 7.5),
     Stein(Clipped(SDS())),
-    prior.encode_text("an owl"),
+    prior.encode_text("a hamburger"),
     steps=steps,
     times=Linear(0.98, 0.02),
     optimizer=torch.optim.Adam(latents.parameters(), lr=0.03),
@@ -57,5 +57,5 @@ run = distill(
 for step in run:
     if step.index % 50 == 0:
         print(f"step {step.index}: gradient norm {step.grad_norm:.4f}")
-grid(to_pil(step.images()), columns=4).save("owls.png")
-print("owls.png")
+grid(to_pil(step.images()), columns=4).save("hamburgers.png")
+print("hamburgers.png")

@@ -25,7 +25,7 @@ prompt = "a red apple"
 prior = load_prior("emoji")
 field = Field(DenseGrid((8, 16, 32)), hidden=32, layers=1, rng=torch.Generator().manual_seed(0))
 cameras = RandomViews(elevation=(-5.0, 25.0), radius=(2.9, 3.1), fov=(40.0, 40.0))
-apple = NeRF(field, samples=32, size=(32, 32), image=prior.image_size, law=cameras)
+apple = NeRF(field, samples=32, size=(32, 32), image=prior.image_size, cameras=cameras)
 
 run = distill(
     apple,

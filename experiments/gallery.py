@@ -24,8 +24,8 @@ from scoredistill.media.images import grid, read_image, save_gif, to_tensor
 from scoredistill.media.video import open_video
 from scoredistill.metrics.edits import psnr, wrap_seam
 from scoredistill.tasks import edit_image, edit_video
-from scoredistill.tasks.image_editing.edit_image import WINDOWS as IMAGE_WINDOWS
-from scoredistill.tasks.video_editing.edit_video import WINDOWS as VIDEO_WINDOWS
+from scoredistill.tasks.image_editing.request import EditRequest
+from scoredistill.tasks.video_editing.request import VideoRequest
 
 PANORAMA, VIDEO = "forest", "bikes"
 EDITED = ("make it night", "make it snowy", "turn it into a pencil sketch")
@@ -52,7 +52,10 @@ def panoramas(runs: Path, out: Path) -> dict:
     shown, found = [rolled(source)], {}
     for text in EDITED:
         result = edit_image(path, text, wrap=True, progress=True)
-        made, truth = to_tensor(result.image), edit_of(text)(to_tensor(source), source.height / (IMAGE_WINDOWS * 64))
+        made, truth = (
+            to_tensor(result.image),
+            edit_of(text)(to_tensor(source), source.height / (EditRequest.windows * 64)),
+        )
         found[text] = {
             "wrap seam, against the source's": float(wrap_seam(made, to_tensor(source))),
             "PSNR to the truth": float(psnr(made, truth)),
@@ -82,7 +85,7 @@ def videos(runs: Path, out: Path) -> dict:
             edit_video(path, text, out=folder, resume=folder.exists(), progress=True)
         frames = list(open_video(folder / "edited.mp4").frames())
         assert len(frames) == len(source)
-        truth = [edit_of(text)(image(f), source.height / (VIDEO_WINDOWS * 64)) for f in columns[0][::10]]
+        truth = [edit_of(text)(image(f), source.height / (VideoRequest.windows * 64)) for f in columns[0][::10]]
         values = [float(psnr(image(f), t)) for f, t in zip(frames[::10], truth, strict=True)]
         summary = json.loads((folder / "result.json").read_text())
         found[text] = {"PSNR to the truth": float(np.mean(values)), **summary}

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 ESTIMATORS = sorted((ROOT / "docs" / "estimators").glob("*.md"))
 INDEX = ROOT / "docs" / "estimators" / "README.md"
 THREE_D = ROOT / "docs" / "three_d.md"
+EXTENDING = ROOT / "docs" / "extending.md"  # see test_extending.py
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/*.md"), *ROOT.glob("docs/*/**/*.md")])
 TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
@@ -36,7 +37,7 @@ every_estimator_page = pytest.mark.parametrize("page", ESTIMATORS, ids=lambda pa
 def examples():
     """Code and promised output of every example but two pages', whose images have tests of their own."""
     for page in PAGES:
-        if page not in (ROOT / "README.md", THREE_D):
+        if page not in (ROOT / "README.md", THREE_D, EXTENDING):
             for n, (code, printed) in enumerate(BLOCK.findall(page.read_text())):
                 yield pytest.param(code, printed, id=f"{title(page)}-{n}")
 
@@ -174,12 +175,12 @@ def test_an_estimator_page_has_an_example_and_names_real_identities(page):
 
 
 def test_every_method_has_a_page():
-    """A link in the table of the index, and its name on the page it leads to."""
-    index = INDEX.read_text()
+    """Whose first heading names it; the table of the index leads to every page."""
+    titles = {page: page.read_text().partition("\n")[0] for page in ESTIMATORS if page != INDEX}
     for name in (*methods.__all__, "PerpNeg", "Averaged", "Decoded"):
-        links = re.findall(rf"\[[^\]]*`{name}`[^\]]*\]\((\w+)\.md\)", index)
-        assert links, name
-        assert re.search(rf"\b{name}\b", (INDEX.parent / f"{links[0]}.md").read_text()), name
+        assert any(re.search(rf"\b{name}\b", heading.partition(":")[0]) for heading in titles.values()), name
+    linked = re.findall(r"\]\((\w+\.md)\)", INDEX.read_text())
+    assert {page.name for page in titles} <= set(linked)
 
 
 def test_costs_in_the_index_are_the_counted_ones():

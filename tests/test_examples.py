@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 REDUCED = {  # argument, file written, its size, printed
     "1_text_to_image": ("3", "cactus.png", (64, 64), "48 network evaluations"),
     "2_compare_methods": ("0.01", "methods.png", (266, 84), "msd: CLIP score"),
-    "3_custom_estimator": ("2", "owls.png", (266, 68), "mean gradient at (3, 3): [0.5, 0.5]"),
+    "3_custom_estimator": ("2", "hamburgers.png", (266, 68), "mean gradient at (3, 3): [0.5, 0.5]"),
     "4_edit_panorama": ("1", "panorama.png", (516, 440), "512 x 128 pixels"),
     "5_text_to_3d": ("1", "apple.gif", (256, 256), "CLIP score from 12 sides"),
 }

@@ -84,7 +84,7 @@ def test_flow_starts_where_alpha_is_zero(rng):
     noise = torch.randn(20_000, 2, generator=rng, dtype=F64)
     x = ddim(exact, noise, 100)
     assert (x.mean(0) - MEAN).abs().max() < 0.02
-    with pytest.raises(ValueError, match="says nothing"):
+    with pytest.raises(ValueError, match="does not determine the sample"):
         ddim(Prior.from_callable(lambda x, t, c: exact.eps(x, t), Flow()), noise, 10)
 
 
@@ -272,8 +272,8 @@ def test_the_kernel_of_the_paper_s_sampler_alone_is_its_closed_form(schedule, an
 
 @pytest.mark.parametrize("schedule", [VP(), VE(0.05, 20.0)], ids=repr)
 @pytest.mark.parametrize("anchor", ["x", "inverted"])
-def test_the_paper_s_sampler_goes_on_from_its_anchor(schedule, anchor, rng):
-    """A narrow kernel at one time alone puts z on the anchor; DDIM goes on from there.
+def test_the_paper_s_sampler_continues_from_its_anchor(schedule, anchor, rng):
+    """A narrow kernel at one time alone puts z on the anchor; DDIM continues from there.
 
     On a Gaussian a step from r to r' in either direction multiplies z - mu by (v + r r') / (v + r^2). At time 0 the
     prediction is that of time 1e-4.

@@ -10,8 +10,8 @@ from oracles import gaussian
 from scoredistill.estimators import MSD, SDS
 from scoredistill.generators import Latents
 from scoredistill.loop import distill
-from scoredistill.schedule import VE, VP, Flow, Tabulated
-from scoredistill.times import Bandwidth, Linear, PriorWeighted, Sqrt, Ticks, Uniform, Window, noise_to_signal
+from scoredistill.schedule import VE, VP, Flow, Tabulated, noise_to_signal
+from scoredistill.times import Bandwidth, Linear, PriorWeighted, Sqrt, Ticks, Uniform, Window
 
 F64 = torch.float64
 TABLE = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod.double()

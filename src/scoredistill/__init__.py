@@ -1,7 +1,7 @@
-"""scoredistill: a pre-trained diffusion model, used as a critic, shapes anything that can be rendered into images.
+"""Score distillation: a pretrained diffusion model, used as a critic, shapes anything that can be rendered into images.
 
 Parameters make images, a prior scores them, an estimator turns scores into a gradient, the gradient flows back. The
-names below are imported on first use, so that `import scoredistill` costs nothing.
+names below are imported on first use, so that `import scoredistill` is fast.
 """
 
 from importlib import import_module

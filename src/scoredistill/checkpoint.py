@@ -1,4 +1,4 @@
-"""Checkpoints of nested state as one safetensors file: tensors as tensors, everything else as JSON in its header."""
+"""Checkpoints of nested state in one safetensors file: tensors as tensors, everything else as JSON in its header."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,10 @@ _TENSOR = "__tensor__"
 
 
 def save_state(state: Mapping[str, Any], path: str | Path) -> None:
-    """Write nested dicts and lists of tensors and JSON values; the file appears whole or not at all."""
+    """Write nested dictionaries and lists of tensors and JSON values, atomically.
+
+    Tuples are written as lists, and tensors are stored on the CPU.
+    """
     tensors: dict[str, torch.Tensor] = {}
 
     def outline(value: Any) -> Any:
@@ -35,17 +38,19 @@ def save_state(state: Mapping[str, Any], path: str | Path) -> None:
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
-    """Read what `save_state` wrote.
+    """Read a checkpoint that `save_state` wrote; its tensors are on the CPU.
 
     Raises:
-        ValueError: if the file is not such a checkpoint.
+        ValueError: if the file is not a checkpoint.
     """
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             outline = json.loads(file.metadata()["state"])
     except Exception as error:
-        raise ValueError(f"{path} is not a checkpoint of scoredistill ({error}); delete it to start anew") from error
+        raise ValueError(
+            f"{path} is not a checkpoint of scoredistill ({error}); delete it to start from the beginning"
+        ) from error
 
     def fill(value: Any) -> Any:
         if isinstance(value, list):

@@ -1,6 +1,7 @@
 """The former name of `scoredistill.times`, kept for one release; import from there."""
 
 from scoredistill.rng import seed_of
+from scoredistill.schedule import noise_to_signal
 from scoredistill.times import (
     SHAPES,
     Bandwidth,
@@ -10,7 +11,6 @@ from scoredistill.times import (
     Ticks,
     Uniform,
     Window,
-    noise_to_signal,
 )
 from scoredistill.times import Times as Clock
 

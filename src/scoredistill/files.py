@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a later run, sees the old file or the new one and never half of it."""
+"""Atomic writes, so that readers and later runs see either the old file or the new one; file names from text."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from typing import Any
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """A draft beside `path` to write to; it replaces `path` when the block ends, and is removed if the block fails.
+    """Yield a temporary path beside `path`, which replaces `path` when the block ends and is removed if it fails.
 
-    The draft keeps the suffix of `path`, so that writers which choose the format by it work:
+    The temporary file keeps the suffix of `path`, for writers that choose the format by it:
 
         with atomic("image.png") as draft:
             image.save(draft)
@@ -39,5 +39,10 @@ def write_json(path: str | Path, value: Mapping[str, Any], indent: int = 1) -> N
 
 
 def slug(text: str, longest: int = 60) -> str:
-    """A text as part of a file name: lower-case letters, digits and single underscores; may be empty."""
+    """Turn a text into a part of a file name: lower-case letters, digits and single underscores.
+
+    Args:
+        text: any text.
+        longest: maximum length of the result, which may be empty.
+    """
     return re.sub(r"[\W_]+", "_", text.lower())[:longest].strip("_")

@@ -1,21 +1,22 @@
-r"""Kernels between particles: how much one particle's score counts for another.
+r"""Kernels between particles, which weigh the score of one particle for another.
 
     K_ij = k(u_ij),    u_ij = |f_i - f_j|^2 / (2 h^2),    f = features of the particles
 
     RBF                    k(u) = exp(-u)
     inverse multiquadric   k(u) = (1 + 2 u)^(-1/2) = (1 + |f_i - f_j|^2 / h^2)^(-1/2)
 
-The radial basis function forgets particles beyond a few h; the inverse multiquadric falls as h / |f_i - f_j| and does
-not, which lets a Stein discrepancy notice what is far out (Gorham & Mackey 2017, https://arxiv.org/abs/1703.01717).
-Both are positive definite in every dimension.
+The radial basis function vanishes beyond a few h; the inverse multiquadric falls only as h / |f_i - f_j|, which makes a
+Stein discrepancy sensitive to distant particles (Measuring sample quality with kernels, Gorham & Mackey 2017,
+https://arxiv.org/abs/1703.01717). Both are positive definite in every dimension.
 
-The median rule makes sum_j K_ij about balanced (Liu & Wang 2016, https://arxiv.org/abs/1608.04471): with m the median
+The median rule balances sum_j K_ij (Stein variational gradient descent, Liu & Wang 2016,
+https://arxiv.org/abs/1608.04471): with m the median
 distance of distinct particles, h = scale * m / sqrt(2 log(N + 1)), so that u = log(N + 1) at the median for scale 1:
 there RBF has K = 1 / (N + 1) and the inverse multiquadric K = (1 + 2 log(N + 1))^(-1/2). The zero diagonal is left out
-of the median: N = 2 and equal particles stay finite. "paper" is the rule of CSD's released code, the same with the
-diagonal left in, h^2 = median of all squared distances / (2 log(N + 1)); where that is 0, particles are left alone.
+of the median, so that N = 2 and equal particles stay finite. "paper" is the rule of CSD's released code, which includes
+the diagonal: h^2 = median of all squared distances / (2 log(N + 1)); where that is 0, particles do not interact.
 
-The kernel gradient takes particle i away from the others, sum_j grad_{x_j} K_ij = sum_j J_j^T [-k'(u_ij) (f_i - f_j)]
+The kernel gradient moves particle i away from the others, sum_j grad_{x_j} K_ij = sum_j J_j^T [-k'(u_ij) (f_i - f_j)]
 / h^2, with J_j the derivative of the features of particle j (the identity without features).
 """
 
@@ -33,12 +34,15 @@ FLOOR = 1e-8  # smallest bandwidth: equal particles give K = 1, not 0 / 0
 
 @dataclass(frozen=True)
 class Kernel(ABC):
-    """A kernel of the distance between particles, or between features of them; a subclass says k(u) and k'(u).
+    """Abstract base of kernels of the distance between particles or their features; subclasses define k(u) and k'(u).
 
     Args:
-        bandwidth: h in units of the features' distance, "median" for the rule above, or "paper".
-        scale: multiplies h. Wider means that particles share their scores more: more consistent, less varied.
+        bandwidth: h in units of the features' distance, or "median" or "paper" for the rules of the module.
+        scale: multiplies h. With a wider kernel particles share their scores more: more consistent, less diverse.
         features: maps particles [n, *d] to features [n, *f]; the particles themselves by default.
+
+    Raises:
+        ValueError: for an unknown bandwidth, or a bandwidth or scale that is not positive.
     """
 
     bandwidth: float | str = "median"
@@ -61,15 +65,15 @@ class Kernel(ABC):
         """k'(u), negative."""
 
     def __call__(self, x: Float[Tensor, " n *d"]) -> Float[Tensor, "n n"]:
-        """K with ones on the diagonal. Memory O(n^2 + n d)."""
+        """Return K, with ones on the diagonal. Memory O(n^2 + n d)."""
         flat = self._features(x)
         squared = _pairwise_squared(flat)
         return self.profile(squared / (2 * self._width(squared) ** 2))
 
     def repulsion(self, x: Float[Tensor, " n *d"]) -> tuple[Float[Tensor, "n n"], Float[Tensor, " n *d"]]:
-        """K and the kernel gradient sum_j grad_{x_j} K_ij, the direction that takes particle i away from the others.
+        """Return K and the kernel gradient sum_j grad_{x_j} K_ij, which moves particle i away from the others.
 
-        h is held fixed. Memory O(n^2 + n d). Features are differentiated, in one backward pass per particle.
+        h is held fixed. Memory O(n^2 + n d). Features are differentiated, with one backward pass per particle.
         """
         with torch.enable_grad():
             others = x.detach().requires_grad_(self.features is not None)
@@ -88,10 +92,10 @@ class Kernel(ABC):
 
     @torch.no_grad()
     def average(self, x: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
-        """The mean of the particles as each of them weighs it: sum_j K_ij x_j / sum_j K_ij, itself included.
+        """Return the kernel-weighted mean of the particles for each of them, sum_j K_ij x_j / sum_j K_ij.
 
-        For `RBF(h)` this is the denoiser D_q(x_i; h) of the particles' own density q, so that average(x) - x is h^2
-        times the gradient of log q_h.
+        Each particle itself is included. For `RBF(h)` this is the denoiser D_q(x_i; h) of the particles' own density q,
+        so that average(x) - x is h^2 times the gradient of log q_h.
         """
         kernel = self(x)
         return ((kernel / kernel.sum(1, keepdim=True)) @ x.flatten(1)).reshape_as(x)
@@ -112,7 +116,7 @@ class Kernel(ABC):
 
 @dataclass(frozen=True)
 class RBF(Kernel):
-    """Radial basis function, exp(-|f_i - f_j|^2 / (2 h^2)), on particles or features of them. Arguments: `Kernel`."""
+    """Radial basis function, exp(-|f_i - f_j|^2 / (2 h^2)), on particles or their features. Arguments: `Kernel`."""
 
     def profile(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         return (-u).exp()
@@ -123,7 +127,7 @@ class RBF(Kernel):
 
 @dataclass(frozen=True)
 class InverseMultiquadric(Kernel):
-    """Heavy-tailed kernel, (1 + |f_i - f_j|^2 / h^2)^(-1/2), on particles or features of them. Arguments: `Kernel`."""
+    """Heavy-tailed kernel, (1 + |f_i - f_j|^2 / h^2)^(-1/2), on particles or their features. Arguments: `Kernel`."""
 
     def profile(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         return (1 + 2 * u).rsqrt()

@@ -1,10 +1,10 @@
-r"""The loop: parameters make images, a prior scores them, an estimator makes a gradient, the gradient flows back.
+r"""The optimization loop: parameters make images, a prior scores them, an estimator turns scores into a gradient.
 
     for step in distill(generator, prior, SDS(), cond, steps=400):
         if step.index % 50 == 0:
             show(step.images())
 
-It is a Python generator: progress bars, checkpoints, images and early stopping are the body of the caller's loop.
+`distill` is a Python generator: progress bars, checkpoints, images and early stopping belong in the caller's loop body.
 """
 
 import copy
@@ -29,11 +29,12 @@ class Step:
     """One finished step.
 
     Attributes:
-        index: 0 for the first step.
-        steps: how many there will be.
-        t: the diffusion time it looked at.
+        index: number of the step, from 0.
+        steps: total number of steps.
+        t: the diffusion time of the step, in [0, 1].
         estimate: the gradient on the particles and the estimator's diagnostics.
-        views: what was rendered.
+        views: the views that were rendered.
+        generator, prior, optimizer, rng, estimator: the objects of the run.
     """
 
     index: int
@@ -49,16 +50,16 @@ class Step:
 
     @property
     def grad_norm(self) -> Tensor:
-        """Root mean square of the gradient on the particles; a tensor, so reading it is what waits for the device."""
+        """Root mean square of the gradient on the particles; a tensor, so that only reading it waits for the device."""
         return self.estimate.grad.square().mean().sqrt()
 
     @torch.no_grad()
     def images(self) -> Tensor:
-        """Images of this step's views after its update, in [0, 1], [n, 3, h, w]. Made when asked for."""
+        """Render this step's views after its update, in [0, 1], [n, 3, h, w]."""
         return self.generator.images(self.views, self.prior.decode).clamp(0, 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `distill(..., state=)` needs to go on after this step exactly as if it had not stopped."""
+        """State from which `distill(..., state=)` continues after this step exactly as an uninterrupted run."""
         return {
             "next": self.index + 1,
             "generator": copy.deepcopy(self.generator.state_dict()),
@@ -88,27 +89,30 @@ def distill(
     """Optimize a generator so that its views are likely under a prior.
 
     Args:
+        generator: the parameters and how they are rendered.
+        prior: the diffusion model.
+        estimator: turns the prior's scores into a gradient on the rendered samples.
         cond: the prior's condition, with one row or one per particle; or a function of the views, for conditions that
             depend on what is rendered.
-        steps: how many.
-        particles: views rendered per step; all of the generator's by default.
-        times: a time schedule (index, steps) -> t, or one time per step; uniform in [.02, .98] by default.
-        optimizer: made, or a function that makes one from parameters; Adam with lr .01 by default.
-        source: samples an edit starts from, in the prior's space; or a function of the views.
-        source_cond: the prior's condition that the source belongs to; like `cond` by default.
-        groups: number of the group of each view, as a function of the views; see `Batch.group`.
-        follow: optimizer steps per gradient. The first uses the gradient, the others head for the same point x - grad
-            from wherever the generator has come, without asking the prior: for generators that are slow to move, such
-            as networks, and estimators whose x - grad is where x should be, such as mean shift.
-        rng: a generator, or one per particle; one seeded with 0 by default. With one per particle, times and views
-            are chosen the same in every split of the particles.
-        state: `Step.state_dict()` of the step to go on from.
+        steps: number of steps, at least 1.
+        particles: number of views rendered per step; all views of the generator by default.
+        times: a time schedule (index, steps) -> t, or a list with one time per step; uniform in [.02, .98] by default.
+        optimizer: an optimizer, or a function that makes one from parameters; Adam with lr .01 by default.
+        source: samples that an edit starts from, in the prior's space; or a function of the views.
+        source_cond: condition that describes the source; `cond` by default.
+        groups: function of the views that returns the group number of each; see `Batch.group`.
+        follow: inner optimizer steps per gradient, at least 1. The first uses the gradient; the others move on towards
+            the same point x - grad without evaluating the prior. For generators that respond slowly, such as networks,
+            and estimators whose x - grad is an estimate of the result, such as mean shift.
+        rng: a generator, or a list with one per particle; one seeded with 0 by default. With one per particle, times
+            and views do not depend on how the particles are split over processes.
+        state: `Step.state_dict()` of the step to continue from.
 
     Yields:
         A `Step` after each update.
 
     Raises:
-        ValueError: for impossible arguments, before any work.
+        ValueError: for invalid arguments, before any work.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")

@@ -1,4 +1,4 @@
-"""Optional dependencies: imported where they are needed, with one error that says what to install."""
+"""Optional dependencies, imported where they are used, with one error that names what to install."""
 
 from importlib import import_module
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""The networks that come with the package."""
+"""The networks that come with the package, and a quiet context to load networks in."""
 
 import warnings
 from collections.abc import Iterator
@@ -10,15 +10,16 @@ BUNDLED = ("emoji", "emoji-edit")
 
 
 def bundled_folder(name: str) -> Path:
-    """Where the package keeps a bundled model."""
+    """The directory of a bundled model, by its name."""
     return Path(str(files("scoredistill"))) / "priors" / "bundled" / name
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Load models without the libraries' progress bars, and their advice that does not concern our users.
+    """Silence the progress bars, log messages and `FutureWarning`s of diffusers and transformers within a block.
 
-    (torchvision is left out on purpose, and `torch_dtype` is the one spelling that all admitted versions take.)
+    Their messages on loading concern this package, not its users: torchvision is deliberately not a dependency, and
+    `torch_dtype` is the one spelling that all supported versions accept.
     """
     import diffusers
     import transformers

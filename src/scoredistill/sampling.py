@@ -1,13 +1,14 @@
-r"""Sampling from a prior.
+r"""Deterministic and stochastic samplers of a prior.
 
 With z = x_t / alpha_t and r = sigma_t / alpha_t, a DDIM step from t to s < t keeps the predicted clean sample D and
-shrinks the rest:
+rescales the noise:
 
     x_s = alpha_s [ D + sqrt(r_s^2 - c^2) eps + c n ],    c^2 = eta^2 r_s^2 (r_t^2 - r_s^2) / r_t^2
 
 eta = 0 is deterministic (the probability flow's first-order exponential integrator), eta = 1 is ancestral sampling.
-References: Song et al. 2021, https://arxiv.org/abs/2010.02502; ancestral sampling: Ho et al. 2020,
-https://arxiv.org/abs/2006.11239.
+
+References: Denoising diffusion implicit models (Song et al. 2021), https://arxiv.org/abs/2010.02502; ancestral
+sampling: Denoising diffusion probabilistic models (Ho et al. 2020), https://arxiv.org/abs/2006.11239.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from scoredistill.priors.conditions import Cond
 from scoredistill.rng import Rng, draw_noise
 from scoredistill.schedule import per_sample
 
-LARGEST = 1e4  # noise-to-signal ratio at which the whole distribution is one point
+LARGEST = 1e4  # noise-to-signal ratio at which the distribution is effectively one point
 FIRST = 1e-4  # a time at which samples are clean and predictions of the noise still finite
 LEVELS = ("kernel", "prior")
 STEP_VARIABLES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -41,21 +42,22 @@ def ddim(
     rng: Rng = None,
     start: float | None = None,
 ) -> Float[Tensor, " b *d"]:
-    """Sample by DDIM from the noise x_T, at the prior's own times (a diffusers prior's are its scheduler's).
+    """Sample by DDIM from the noise x_T, at the prior's own times (for a diffusers prior, those of its scheduler).
 
     Args:
+        prior: the diffusion model.
         x_T: noised samples at the first of `prior.times`; for almost all priors N(0, sigma^2 I).
-        steps: network calls, at least 1.
-        eta: 0 deterministic, 1 ancestral.
-        rng: source of the noise when eta > 0.
-        start: time in (0, 1] that x_T is noised to, if it is a noised sample to go on from; then in equal steps of t
-            to 0.
+        steps: network evaluations per sample, at least 1.
+        cond: condition with 1 or b rows.
+        eta: 0 for deterministic sampling, 1 for ancestral sampling.
+        rng: source of the noise if eta > 0.
+        start: time in (0, 1] to which x_T is noised, to denoise a partly noised sample in equal steps of t.
 
     Returns:
         Clean samples x_0.
 
     Raises:
-        ValueError: for fewer than 1 step, a start out of range, or a prior of noise predictions at alpha = 0.
+        ValueError: for fewer than 1 step, a start out of range, or a prior that predicts noise at alpha = 0.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
@@ -71,8 +73,8 @@ def ddim(
         (alpha, alpha_next), (sigma, sigma_next) = alphas[i], sigmas[i]
         if i == 0 and alpha == 0 and not bool(x0.isfinite().all()):
             raise ValueError(
-                "this prior predicts the noise, which says nothing of the sample at alpha = 0: give it as 'flow', 'v' "
-                "or 'x0', or start below t = 1"
+                "this prior predicts the noise, which does not determine the sample at alpha = 0: use a prior with the "
+                "prediction 'flow', 'v' or 'x0', or start below t = 1"
             )
         noise = (x - alpha * x0) / sigma
         if eta > 0:
@@ -94,17 +96,23 @@ def ddim_invert(
     eta: float = 0.0,
     rng: Rng = None,
 ) -> Float[Tensor, " b *d"]:
-    """The noised sample from which DDIM leads back to x_0, to first order in the step: the flow run upwards.
+    """Invert DDIM: find the noised sample from which DDIM leads back to x_0, to first order in the step.
 
     Args:
+        prior: the diffusion model.
         x_0: clean samples.
-        steps: network calls, at least 1.
-        to: time to invert to, in equal steps of t from 0. By default the prior's own first time, over its own times
+        steps: network evaluations per sample, at least 1.
+        cond: condition with 1 or b rows.
+        to: time to invert to, in equal steps of t from 0. By default the prior's first time, through its own times
             backwards, so that `ddim` with as many steps retraces them.
-        eta: share of fresh noise per step, as in `ddim`.
+        eta: amount of fresh noise per step, as in `ddim`.
+        rng: source of the noise if eta > 0.
 
     Returns:
         x_t at that time.
+
+    Raises:
+        ValueError: for fewer than 1 step.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
@@ -126,11 +134,16 @@ def ddim_step(
     eta: float = 0.0,
     rng: Rng = None,
 ) -> Float[Tensor, " b *d"]:
-    """One step of the probability flow from t up (or down) to another time, with the prediction at t.
+    """Take one step of the probability flow from t up (or down) to another time, with the prediction at t.
 
     Args:
-        t: where x_t is; the prior is asked no lower than at FIRST, where clean samples are taken to be.
-        eta: of a step upwards: mixes in as much fresh noise as DDIM's step back would.
+        prior: the diffusion model.
+        x_t: noised samples.
+        t: their time; the prior is evaluated at max(t, FIRST), the time assigned to clean samples.
+        to: the time to go to.
+        cond: condition with 1 or b rows.
+        eta: of a step upwards, mixes in as much fresh noise as DDIM's step back would.
+        rng: source of the noise if eta > 0.
     """
     (alpha, sigma), (alpha_to, sigma_to) = prior.schedule(t), prior.schedule(to)
     eps = prior.eps(x_t, t.clamp(min=FIRST), cond)
@@ -146,7 +159,10 @@ def ddim_step(
 def ode_sample(
     prior: Prior, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], steps: int, cond: Cond | None = None
 ) -> Float[Tensor, " b *d"]:
-    """The clean sample that the probability flow reaches from x_t, in DDIM steps of equal time; one is E[x | x_t]."""
+    """Follow the probability flow from x_t to a clean sample, in DDIM steps of equal length in t.
+
+    One step gives E[x | x_t].
+    """
     for k in range(steps - 1):
         x_t = ddim_step(prior, x_t, t * (1 - k / steps), t * (1 - (k + 1) / steps), cond)
     return prior.denoise(x_t, t / steps, cond)
@@ -181,14 +197,20 @@ def product_sample(
     draw: Callable[[Tensor], Tensor] = torch.randn_like,
     levels: str = "kernel",
 ) -> Float[Tensor, " b *d"]:
-    """A sample of p(y) N(x; y, s I) by its probability flow, from x + 8 sqrt(s) n down, in Euler steps.
+    """Sample p(y) N(x; y, s I) by its probability flow, from x + 8 sqrt(s) n downwards, in Euler steps.
 
-    Few steps keep the mean and lose spread: the variance of y is .5, .74, .84 of the true one at 4, 8, 16 steps.
+    Few steps preserve the mean and lose variance: the variance of y is .5, .74, .84 of the true one at 4, 8, 16 steps.
 
     Args:
+        prior: the diffusion model.
+        x: clean samples.
+        bandwidth: sqrt(s) of each sample.
+        steps: network evaluations per sample.
+        cond: condition with 1 or b rows.
+        draw: makes standard normal noise like its argument; called once.
         levels: the noise levels r in between. "kernel": down to .05 sqrt(s), with rho = 5 (Karras et al. 2022,
-            https://arxiv.org/abs/2206.00364), for bandwidths below the data's size: of a larger one that much noise
-            would stay in y. "prior": such that the prior is asked at evenly spaced times of its own, down to none.
+            https://arxiv.org/abs/2206.00364), for bandwidths below the scale of the data; with larger ones that much
+            noise would remain in y. "prior": such that the prior is evaluated at evenly spaced times, down to r = 0.
     """
     ratios = product_levels(prior, bandwidth.to(x.dtype), steps, levels)
     z = x + per_sample(ratios[0], x) * draw(x)
@@ -201,10 +223,13 @@ def product_sample(
 def product_levels(
     prior: Prior, bandwidth: Float[Tensor, " b"], steps: int, levels: str = "kernel"
 ) -> Float[Tensor, "{steps}+1 b"]:
-    """Noise levels of `product_sample`.
+    """Noise levels of `product_sample`, decreasing along the first axis.
 
-    The prior is asked at tau^2 = s r^2 / (s + r^2). "prior" spaces tau's times evenly, from r = 8 sqrt(s), and ends at
+    The prior is evaluated at tau^2 = s r^2 / (s + r^2). "prior" spaces the times of tau evenly, from r = 8 sqrt(s) to
     r = 0.
+
+    Raises:
+        ValueError: for unknown levels.
     """
     if levels not in LEVELS:
         raise ValueError(f"unknown levels {levels!r}: use one of {', '.join(LEVELS)}")
@@ -227,15 +252,18 @@ def posterior_sample(
     cond: Cond | None = None,
     draw: Callable[[Tensor], Tensor] = torch.randn_like,
 ) -> Float[Tensor, " b *d"]:
-    r"""A sample of p(y) N(z; y, r^2 I), that is of y given its noised version z, by ancestral sampling from z itself.
+    r"""Sample p(y) N(z; y, r^2 I), that is y given its noised version z, by ancestral sampling from z itself.
 
     The reverse SDE in clean coordinates from variance v = r^2 to 0: with d = D(z; sqrt v) and v' < v,
-    z <- d + (v'/v)(z - d) + sqrt(v'(v - v')/v) n. Levels r (1 - k/steps)^3.
+    z <- d + (v'/v)(z - d) + sqrt(v'(v - v')/v) n. The noise levels are r (1 - k/steps)^3.
 
     Args:
+        prior: the diffusion model.
+        z: noised samples in clean coordinates.
         ratio: noise level r of z, per sample.
-        steps: network calls.
-        draw: makes standard normal noise for z; called once per step but the last.
+        steps: network evaluations per sample.
+        cond: condition with 1 or b rows.
+        draw: makes standard normal noise like its argument; called once per step but the last.
     """
     levels = (1 - torch.arange(steps + 1, device=z.device, dtype=z.dtype) / steps) ** 3
     for k in range(steps):
@@ -259,7 +287,7 @@ def paper_sample(
     anchor: str = "x",
     interval: tuple[float, float] | None = None,
 ) -> Float[Tensor, " b *d"]:
-    r"""A sample near x as the mean-shift paper draws it: DDIM, with the flow of the un-noised kernel after each step,
+    r"""Sample near x as the mean-shift paper does: DDIM, with the flow of the un-noised kernel after each step,
 
         z <- a_t + (z - a_t) exp(dv / lambda^2),    lambda^2 = 2 s,    z = x_t / alpha_t.
 
@@ -267,11 +295,18 @@ def paper_sample(
     https://arxiv.org/abs/2502.15989, Eqs. 12 to 15. Kept for comparison; `product_sample` has the noised kernel.
 
     Args:
-        steps: DDIM steps at the prior's own times; with anchor "inverted" as many calls again.
+        prior: the diffusion model.
+        x: clean samples.
+        bandwidth: sqrt(s) of each sample.
+        steps: DDIM steps at the prior's own times; the anchor "inverted" takes as many evaluations again.
+        cond: condition with 1 or b rows.
         draw: makes standard normal noise; called once, for the start a_T + (r_T n - a_T) exp(dv / lambda^2).
-        dt: what v is: "sigma2" ((sigma / alpha)^2), "sigma", or "index" (1 at the start, 0 at the end).
+        dt: the variable v: "sigma2" ((sigma / alpha)^2), "sigma", or "index" (1 at the start, 0 at the end).
         anchor: a_t: "x", or "inverted", the DDIM inversion of x at t.
-        interval: times [lo, hi] in which the kernel acts; everywhere by default.
+        interval: times [lo, hi] in which the kernel acts; all times by default.
+
+    Raises:
+        ValueError: for an unknown dt.
     """
     if dt not in STEP_VARIABLES:
         raise ValueError(f"unknown dt {dt!r}: use one of {', '.join(STEP_VARIABLES)}")

@@ -1,13 +1,14 @@
-r"""Noise schedules: how much signal and how much noise there is at time t.
+r"""Noise schedules: the amounts of signal and noise at time t.
 
     x_t = alpha_t x + sigma_t n,    n ~ N(0, I),    t in [0, 1]
 
 t = 0 is (nearly) clean, t = 1 is (nearly) pure noise. The noise-to-signal ratio r_t = sigma_t / alpha_t is increasing,
-so time and ratio are two names of one thing; `Schedule.time_of` goes back from the ratio. In the coordinates
+so time and ratio determine each other; `Schedule.time_of` is the inverse of `Schedule.ratio`. In the coordinates
 z = x_t / alpha_t every schedule is the variance-exploding one with noise level r_t.
 
-References: VP and VE: Song et al. 2021, https://arxiv.org/abs/2011.13456; Flow: Liu et al. 2023,
-https://arxiv.org/abs/2209.03003; tables: Ho et al. 2020, https://arxiv.org/abs/2006.11239.
+References: VP and VE: Score-based generative modeling through SDEs (Song et al. 2021),
+https://arxiv.org/abs/2011.13456; Flow: Flow straight and fast (Liu et al. 2023), https://arxiv.org/abs/2209.03003;
+tables: Denoising diffusion probabilistic models (Ho et al. 2020), https://arxiv.org/abs/2006.11239.
 """
 
 import math
@@ -23,15 +24,15 @@ Weight = str | Callable[[Tensor, Tensor], Tensor]
 
 
 class Schedule(ABC):
-    """Maps a time t in [0, 1] to (alpha_t, sigma_t)."""
+    """Abstract base of noise schedules, which map a time t in [0, 1] to (alpha_t, sigma_t)."""
 
     @abstractmethod
     def __call__(self, t: Float[Tensor, " *b"]) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
-        """(alpha_t, sigma_t), each in the shape and dtype of t."""
+        """Return (alpha_t, sigma_t), each in the shape and dtype of t."""
 
     @abstractmethod
     def time_of(self, ratio: Float[Tensor, " *b"] | float) -> Float[Tensor, " *b"]:
-        """The time t with sigma_t / alpha_t = ratio; ratios outside of the schedule's range give its nearest end."""
+        """Return the time t with sigma_t / alpha_t = ratio, clamped to the schedule's range."""
 
     def ratio(self, t: Float[Tensor, " *b"]) -> Float[Tensor, " *b"]:
         """Noise-to-signal ratio r_t = sigma_t / alpha_t (infinite where alpha_t = 0)."""
@@ -41,7 +42,7 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class VP(Schedule):
-    """Variance preserving with a linear beta: alpha_t = exp(-(beta_max - beta_min) t^2 / 4 - beta_min t / 2)."""
+    """Variance preserving, with a linear beta: alpha_t = exp(-(beta_max - beta_min) t^2 / 4 - beta_min t / 2)."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -74,7 +75,7 @@ class VE(Schedule):
 
 @dataclass(frozen=True)
 class Flow(Schedule):
-    """Straight paths of flow matching: alpha_t = 1 - t, sigma_t = t."""
+    """Flow matching on straight paths: alpha_t = 1 - t, sigma_t = t."""
 
     def __call__(self, t: Float[Tensor, " *b"]) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
         return 1 - t, t.clone()
@@ -85,14 +86,17 @@ class Flow(Schedule):
 
 
 class Tabulated(Schedule):
-    """The table of a discrete variance-preserving scheduler: alpha_t^2 = alphas_cumprod[t (T - 1)].
+    """Schedule of a discrete variance-preserving scheduler: alpha_t^2 = alphas_cumprod[t (T - 1)].
 
     Entry i of the table is the time t = i / (T - 1). Between entries log(sigma / alpha) is interpolated linearly, so
-    the schedule is continuous and invertible, and exact at the entries. Times below 0 mean clean data, the state before
-    the table's first entry: (alpha, sigma) = (1, 0). Schedulers that end there (`set_alpha_to_one`) need it.
+    the schedule is continuous and invertible, and exact at the entries. Times below 0 stand for clean data, the state
+    before the table's first entry: (alpha, sigma) = (1, 0). Schedulers that end there (`set_alpha_to_one`) need it.
 
     Args:
         alphas_cumprod: decreasing products of (1 - beta), each in (0, 1), shape [T], T >= 2.
+
+    Raises:
+        ValueError: if the table does not decrease, has fewer than two entries, or an entry outside (0, 1).
     """
 
     def __init__(self, alphas_cumprod: Float[Tensor, " T"]):
@@ -141,24 +145,27 @@ class Tabulated(Schedule):
 
 
 def per_sample(value: Shaped[Tensor, " b"], x: Shaped[Tensor, " b *d"]) -> Tensor:
-    """Shape a value per sample so that it multiplies x: [b] -> [b, 1, ..., 1], in the dtype of x."""
+    """Reshape one value per sample to multiply x: [b] -> [b, 1, ..., 1], in the dtype of x."""
     return value.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def perturb(
     schedule: Schedule, x: Float[Tensor, " b *d"], t: Float[Tensor, " b"], noise: Float[Tensor, " b *d"]
 ) -> Float[Tensor, " b *d"]:
-    """x_t = alpha_t x + sigma_t noise."""
+    """Noise samples to time t: x_t = alpha_t x + sigma_t noise."""
     alpha, sigma = schedule(t)
     return per_sample(alpha, x) * x + per_sample(sigma, x) * noise
 
 
 def weight_at(weight: Weight, schedule: Schedule, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """The weight w(t) of a residual.
+    """Evaluate the weight w(t) of a residual.
 
     Args:
-        weight: "sigma2" (sigma_t^2, which is 1 - alphas_cumprod; the choice of DreamFusion), "uniform" (1), or a
-            callable of (alpha, sigma).
+        weight: "sigma2" (sigma_t^2 = 1 - alphas_cumprod, the choice of DreamFusion), "uniform" (1), or a callable of
+            (alpha, sigma).
+
+    Raises:
+        ValueError: for an unknown weight.
     """
     alpha, sigma = schedule(t)
     if callable(weight):
@@ -168,6 +175,16 @@ def weight_at(weight: Weight, schedule: Schedule, t: Float[Tensor, " b"]) -> Flo
     if weight == "uniform":
         return torch.ones_like(sigma)
     raise ValueError(f'unknown weight {weight!r}: use "sigma2", "uniform" or a callable of (alpha, sigma)')
+
+
+def noise_to_signal(alpha: Float[Tensor, " *b"], sigma: Float[Tensor, " *b"]) -> Float[Tensor, " *b"]:
+    """The weight sigma / alpha, with which x - grad of a residual is a clean sample; W_d of DreamTime."""
+    return sigma / alpha
+
+
+def inverse_alpha(alpha: Float[Tensor, " *b"], sigma: Float[Tensor, " *b"]) -> Float[Tensor, " *b"]:
+    """The weight 1 / alpha, with which a residual is a difference of velocities on straight paths."""
+    return 1 / alpha
 
 
 def _as_tensor(ratio: Tensor | float) -> Tensor:

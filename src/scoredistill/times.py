@@ -1,19 +1,19 @@
-r"""Time schedules: which diffusion time a step of a run looks at.
+r"""Time schedules: the diffusion time t of each step of a run.
 
 A time schedule is a callable (index, steps) -> t in [0, 1], a pure function of the step, so that a resumed run or one
 split over processes sees the same times. All particles of a step share one time. With f = index / (steps - 1), the
 fraction of the run that is over,
 
     Uniform         t ~ U[lo, hi]
-    Window          t ~ U[lo(f), hi(f)],  a window that moves or jumps from one range to another
+    Window          t ~ U[lo(f), hi(f)], a window that moves or jumps from one range to another
     Linear          t = start - (start - end) f
     Sqrt            t = start - (start - end) sqrt f
     PriorWeighted   t with the mass f of a weight W above it
     Bandwidth       t with sigma_t / alpha_t = h(f),  h geometric or linear
     Ticks           another time schedule's time, rounded to the entries of a scheduler's table
 
-so f = 0 is the first step and f = 1 the last, and time schedules that descend reach their end. Papers that write k / K
-for the k-th of K steps end one step short of it.
+so f = 0 is the first step and f = 1 the last, and descending schedules reach their end. Papers that write k / K for the
+k-th of K steps end one step before it.
 
 References: Uniform: DreamFusion, https://arxiv.org/abs/2209.14988; Window: classifier score distillation,
 https://arxiv.org/abs/2310.19415, interval score matching, https://arxiv.org/abs/2311.11284, asynchronous score
@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from scoredistill.rng import seed_of
-from scoredistill.schedule import Schedule, Weight, weight_at
+from scoredistill.schedule import Schedule, Weight, noise_to_signal, weight_at
 
 Times = Callable[[int, int], float]
 SHAPES = ("geometric", "linear")
@@ -38,7 +38,7 @@ SHAPES = ("geometric", "linear")
 
 @dataclass(frozen=True)
 class Uniform:
-    """A random time per step, uniform in [lo, hi]: the time schedule of DreamFusion's SDS.
+    """Random times, uniform in [lo, hi]: the time schedule of SDS in DreamFusion.
 
     Args:
         lo, hi: range of t.
@@ -59,16 +59,16 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Window:
-    """A random time per step, uniform in a window that goes from `start` to `end`: the annealed time schedules.
+    """Random times, uniform in a window that moves from `start` to `end`.
 
     With the defaults the upper end drops from .98 to .5 half way through, as in classifier score distillation. Interval
-    score matching has `warmup=0.3`; `start=(0.5, 0.98), end=(0.02, 0.5)` are the windows of asynchronous distillation.
+    score matching uses `warmup=0.3`; asynchronous distillation uses `start=(0.5, 0.98), end=(0.02, 0.5)`.
 
     Args:
-        start: (lo, hi) of t at first.
-        end: (lo, hi) of t at last.
-        warmup: part of the run before the window leaves `start`, in [0, 1].
-        move: part of the run that it then takes to reach `end`, linearly; 0 is a jump. warmup + move <= 1.
+        start: (lo, hi) of t at the beginning.
+        end: (lo, hi) of t at the end.
+        warmup: fraction of the run before the window leaves `start`, in [0, 1].
+        move: fraction of the run in which it then moves linearly to `end`; 0 is a jump. warmup + move <= 1.
         seed: chooses the sequence of times.
     """
 
@@ -84,12 +84,12 @@ class Window:
             raise ValueError(f"windows must be (lo, hi) with lo <= hi, not {self.start} and {self.end}")
         if not (self.warmup >= 0 and self.move >= 0 and self.warmup + self.move <= 1 + 1e-9):
             raise ValueError(
-                f"warmup and move are parts of the run: at least 0 and together at most 1, not {self.warmup} and "
+                f"warmup and move are fractions of the run: at least 0 and together at most 1, not {self.warmup} and "
                 f"{self.move}"
             )
 
     def bounds(self, index: int, steps: int) -> tuple[float, float]:
-        """(lo, hi) of the window at a step."""
+        """Return (lo, hi) of the window at a step."""
         late = _fraction(index, steps) - self.warmup
         moved = float(late >= 0) if self.move == 0 else min(max(late / self.move, 0.0), 1.0)
         lo, hi = ((1 - moved) * a + moved * b for a, b in zip(self.start, self.end, strict=True))
@@ -101,7 +101,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Linear:
-    """A time that moves linearly from `start` at the first step to `end` at the last, as annealed methods use."""
+    """Times that move linearly from `start` at the first step to `end` at the last."""
 
     start: float = 0.98
     end: float = 0.02
@@ -115,7 +115,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Sqrt:
-    """A time that falls with the square root of the step, from `start` to `end`: quick at first, then slow (HiFA)."""
+    """Times that fall with the square root of the step, from `start` to `end`: fast at first, then slowly (HiFA)."""
 
     start: float = 0.98
     end: float = 0.02
@@ -127,14 +127,9 @@ class Sqrt:
         return self.start + (self.end - self.start) * math.sqrt(_fraction(index, steps))
 
 
-def noise_to_signal(alpha: Tensor, sigma: Tensor) -> Tensor:
-    """sigma / alpha, which is sqrt((1 - alphas_cumprod) / alphas_cumprod): DreamTime's W_d."""
-    return sigma / alpha
-
-
 @dataclass(frozen=True)
 class PriorWeighted:
-    r"""Times that descend from `hi` to `lo` and stay longer where a weight is large (DreamTime).
+    r"""Times that descend from `hi` to `lo`, with more steps where a weight is large (DreamTime).
 
         t(f) = argmin_t' | sum_{t >= t'} W(t) - f |,    W(t) = W_d(t) W_p(t) / Z,    sum_t W(t) = 1
 
@@ -142,16 +137,16 @@ class PriorWeighted:
 
     over `count` times evenly spread in [lo, hi]. The constants are the published ones, 800, 500, 300 and 100 of 1000.
     Public reimplementations leave W_d out: `weight="uniform"`. With the table of Stable Diffusion half of the steps
-    then look at t > .67; with W_d, at t > .83. The first step is at `hi` and the last at `lo`; as little mass is below
-    m2, short runs get there in one leap.
+    then lie at t > .67; with W_d, at t > .83. The first step is at `hi` and the last at `lo`; as little mass is below
+    m2, short runs reach it in one jump.
 
     Args:
-        schedule: of the prior.
+        schedule: noise schedule of the prior.
         lo, hi: range of t.
-        m1, m2: the weight W_p is 1 between them; 0 <= m2 <= m1 <= 1.
-        s1, s2: how fast W_p falls above m1 and below m2, in units of t; positive.
+        m1, m2: bounds of the interval where W_p is 1; 0 <= m2 <= m1 <= 1.
+        s1, s2: standard deviations of W_p above m1 and below m2, in units of t; positive.
         weight: W_d, a callable of (alpha, sigma), or "sigma2" or "uniform"; sigma / alpha by default.
-        count: of times to choose from; at least 2.
+        count: number of times to choose from, at least 2.
     """
 
     schedule: Schedule
@@ -194,20 +189,20 @@ class PriorWeighted:
 class Bandwidth:
     """Times at which sigma_t / alpha_t, the bandwidth of mean-shift distillation, shrinks from `start` to `end`.
 
-    The run ends when the bandwidth reaches `end`; that is its termination criterion. A run that is to end earlier has
-    a `bandwidth_min`, and the loop's body asks whether it was passed:
+    Reaching `end` is the termination criterion of mean-shift distillation. To end a run earlier, set `bandwidth_min`
+    and check `done` in the loop:
 
         for step in distill(..., times=bandwidth):
             if bandwidth.done(step.index, step.steps):
                 break
 
     Args:
-        schedule: of the prior.
-        start, end: bandwidths in the units of x, start >= end > 0; a linear one may end at 0. The times are clamped to
-            what the schedule has. The paper's lambda is sqrt 2 times a bandwidth; its toys anneal lambda linearly from
+        schedule: noise schedule of the prior.
+        start, end: bandwidths in the units of x, start >= end > 0; a linear one may end at 0. Times are clamped to the
+            range of the schedule. The paper's lambda is sqrt 2 times a bandwidth; its toys anneal lambda linearly from
             .316 to 0, `Bandwidth(schedule, 0.316 / 2**0.5, 0.0, shape="linear")`.
         shape: "geometric", the same factor per step, or "linear", the same difference.
-        bandwidth_min: where the run is done, in the units of x and positive; `end` by default.
+        bandwidth_min: bandwidth at which the run is done, in the units of x, positive; `end` by default.
     """
 
     schedule: Schedule
@@ -231,7 +226,7 @@ class Bandwidth:
         return float(self.schedule.time_of(self.bandwidth_at(index, steps)))
 
     def bandwidth_at(self, index: int, steps: int) -> float:
-        """The bandwidth of a step in the units of x, before the schedule clamps it: `end` at the last."""
+        """Return the bandwidth of a step in the units of x, before the schedule clamps it: `end` at the last."""
         if index >= steps - 1:
             return self.end
         fraction = index / (steps - 1)
@@ -246,16 +241,16 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class Ticks:
-    """Another time schedule's times, each rounded to the nearest time a discrete scheduler has.
+    """The times of another time schedule, each rounded to the nearest time of a discrete scheduler.
 
-    Entry i of a table of `count` is the time i / (count - 1), as in `schedule.Tabulated`; the entries offset,
-    offset + stride, ... of it are used. A scheduler of 1000 entries that is set to 500 steps with an offset of one, as
-    posterior distillation has it, is `Ticks(times, 1000, stride=2, offset=1)`. Rounding moves a time by half a stride
-    at most (more only before the first and after the last tick), so it may leave the time schedule's range by that.
+    Entry i of a table of `count` entries is the time i / (count - 1), as in `schedule.Tabulated`; the entries offset,
+    offset + stride, ... are used. The scheduler of posterior distillation, which has 1000 entries and is set to 500
+    steps with an offset of one, is `Ticks(times, 1000, stride=2, offset=1)`. Rounding moves a time by at most half a
+    stride (more only before the first and after the last tick), so it may leave the range of the base by as much.
 
     Args:
-        base: the time schedule.
-        count: entries of the table; at least 2.
+        base: the time schedule to round.
+        count: entries of the table, at least 2.
         stride, offset: the entries used; stride >= 1 and 0 <= offset < count.
     """
 
@@ -284,5 +279,5 @@ def _check_times(*times: float) -> None:
 
 
 def _fraction(index: int, steps: int) -> float:
-    """The part of the run that is over: 0 at the first step, 1 at the last."""
+    """The completed fraction of the run: 0 at the first step, 1 at the last."""
     return index / max(steps - 1, 1)

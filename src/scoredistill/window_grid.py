@@ -1,14 +1,15 @@
-r"""Where windows lie on a canvas, and what their overlap means.
+r"""Grids of overlapping windows on a canvas, and weighted means over them.
 
-A window of h x w pixels starts at (top, left); windows stand `stride` apart, the last one is pushed back inside, and on
-a canvas that wraps around (a 360-degree panorama) they go on across the seam. `offset` moves the whole grid, which
-`offsets` draws at random, so that borders of windows lie somewhere else each time.
+A window of h x w pixels starts at (top, left). Windows are `stride` apart, and the last one is moved back inside the
+canvas. On a canvas that wraps around (a 360-degree panorama), windows continue across the seam. `offset` moves the
+whole grid; a random one (`offsets`) puts the borders of windows elsewhere each time.
 
-The mean over covering windows, of values v_i under a profile p (1, or a tent that trusts a window's middle),
+The mean over the windows that cover a pixel q, of values v_i with a profile p (1, or a tent that favors the middle of a
+window), is
 
     mean(q) = sum_i p(q - s_i) v_i(q - s_i) / sum_i p(q - s_i),
 
-is of each pixel's own windows: a constant stays constant wherever there is a window.
+so that a constant stays constant wherever there is a window.
 """
 
 import math
@@ -29,9 +30,12 @@ class Layout:
     Args:
         size: (height, width) of the canvas, at least those of a window.
         window: (height, width) of a window.
-        stride: (down, across) between windows, at most the window's sides.
-        wrap: whether the right border meets the left one.
+        stride: (down, across) between windows, from 1 to the window's sides.
+        wrap: whether the right border continues at the left one.
         profile: "flat" or "tent".
+
+    Raises:
+        ValueError: for an unknown profile, a stride out of range, or a window larger than the canvas.
     """
 
     size: tuple[int, int]
@@ -50,14 +54,14 @@ class Layout:
                 raise ValueError(f"a window of {window} pixels does not fit into {side}: pad the canvas")
 
     def offsets(self, rng: torch.Generator) -> tuple[int, int]:
-        """A random offset: uniform over one stride, or over the whole width where the canvas wraps."""
+        """Draw a random offset: uniform over one stride, or over the whole width where the canvas wraps."""
         down, across = self.stride
         reach = (down, self.size[1] if self.wrap else across)
         drawn = [int(torch.randint(n, (1,), generator=rng)) for n in reach]
         return drawn[0], drawn[1]
 
     def boxes(self, offset: tuple[int, int] | None = None) -> Int[Tensor, "n 2"]:
-        """(top, left) of the windows, row by row, each once; the grid is moved up and left by the offset."""
+        """Return (top, left) of each window, row by row; the grid is moved up and left by the offset."""
         tops = _starts(self.size[0], self.window[0], self.stride[0], None if offset is None else offset[0])
         if self.wrap:
             n = math.ceil(self.size[1] / self.stride[1])
@@ -77,7 +81,7 @@ class Layout:
     def take(
         self, canvas: Float[Tensor, "f c H W"], boxes: Int[Tensor, "n 2"], frames: Int[Tensor, " n"] | None = None
     ):
-        """The windows of a canvas, [n, c, h, w]; of its first frame, or of the frame named for each."""
+        """Cut windows from a canvas, [n, c, h, w]: from its first frame, or from the given frame of each window."""
         where = self._where(boxes.to(canvas.device), frames)
         return canvas.movedim(1, -1)[where].movedim(-1, 1)
 
@@ -88,7 +92,7 @@ class Layout:
         frames: Int[Tensor, " n"] | None = None,
         count: int = 1,
     ) -> Float[Tensor, "f c H W"]:
-        """The sum of windows on an empty canvas of `count` frames."""
+        """Sum windows on an empty canvas of `count` frames."""
         canvas = values.new_zeros(count, *self.size, values.shape[1]).movedim(-1, 1)
         return self.add(canvas, values, boxes, frames)
 
@@ -99,7 +103,7 @@ class Layout:
         boxes: Int[Tensor, "n 2"],
         frames: Int[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "f c H W"]:
-        """Windows added to a canvas, in place."""
+        """Add windows to a canvas in place, and return it."""
         where = self._where(boxes.to(values.device), frames)
         canvas.movedim(1, -1).index_put_(where, values.movedim(1, -1), accumulate=True)
         return canvas
@@ -117,10 +121,16 @@ class Layout:
 
 
 def padding(size: Sequence[int], multiple: int, least: Sequence[int], wrap: bool = False) -> tuple[int, int]:
-    """How many pixels to add below and to the right, so that sides divide by `multiple` and hold a window.
+    """Number of pixels to add below and to the right, so that sides are multiples and hold a window.
+
+    Args:
+        size: (height, width) of the canvas.
+        multiple: number that divides the padded sides.
+        least: (height, width) of a window.
+        wrap: whether the canvas wraps around.
 
     Raises:
-        ValueError: the canvas wraps, and its width does not divide, so that padding would open the seam.
+        ValueError: if the canvas wraps and its width would need padding, which would open the seam.
     """
     made = [max(-(-side // multiple) * multiple, low) for side, low in zip(size, least, strict=True)]
     if wrap and made[1] != size[1]:

@@ -211,12 +211,12 @@ def test_impossible_arguments_are_refused(mixture):
     for arguments in ({"beta": 1.1}, {"beta": -0.1}):
         with pytest.raises(ValueError, match="beta must lie"):
             CollaborativeMSD(**arguments)
-    with pytest.raises(ValueError, match="features themselves"):
+    with pytest.raises(ValueError, match="does not work with a kernel on features"):
         CollaborativeMSD(kernel=RBF(features=lambda x: x), denoised=True)
-    with pytest.raises(ValueError, match="unknown law 'normal': use one of kernel, gaussian"):
+    with pytest.raises(ValueError, match="unknown density 'normal': use one of kernel, gaussian"):
         CollaborativeMSD(density="normal")
     for arguments in ({"kernel": RBF()}, {"denoised": True}):
-        with pytest.raises(ValueError, match="belong to the law 'kernel'"):
+        with pytest.raises(ValueError, match="apply to density='kernel'"):
             CollaborativeMSD(density="gaussian", **arguments)
     with pytest.raises(ValueError, match="rounds"):
         spread(mixture, torch.zeros(1, 2, dtype=F64), rounds=0)

@@ -364,7 +364,7 @@ class TestLowPass:
 
 def test_the_kernel_of_noised_particles_needs_them():
     x, t = normal(3, 1, 2, 2), torch.full((3,), 0.5, dtype=F64)
-    with pytest.raises(ValueError, match="noised=True needs an estimator that noises"):
+    with pytest.raises(ValueError, match="noised=True needs a base that returns its noised particles"):
         Stein(Given(x), noised=True)(Editor(), Batch(x), t)
 
 

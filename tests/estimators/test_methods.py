@@ -28,11 +28,10 @@ from scoredistill.estimators import (
     methods,
 )
 from scoredistill.estimators.methods import *
-from scoredistill.estimators.methods import inverse_alpha, ratio
 from scoredistill.kernels import RBF
 from scoredistill.priors import Counted, GaussianMixture, Guided, Prior
 from scoredistill.sampling import ddim, ddim_invert, ddim_step, paper_sample
-from scoredistill.schedule import VE, VP, Flow, Tabulated, per_sample
+from scoredistill.schedule import VE, VP, Flow, Tabulated, inverse_alpha, noise_to_signal, per_sample
 from scoredistill.studies.toy2d.claims import verdict
 from scoredistill.studies.toy2d.jobs import mean_sds
 
@@ -111,7 +110,7 @@ IDENTITIES = {
     ),
     "SDI is SDS with inverted noise and w = sigma / alpha": (
         SDI(7.5, -7.5, eta=0.0),
-        Residual(ratio, guided(7.5), Inverted(10, -7.5)),
+        Residual(noise_to_signal, guided(7.5), Inverted(10, -7.5)),
     ),
     "x - SDI is the denoised sample": (
         lambda p: batch().x - grad(SDI(7.5, -7.5, eta=0.0), p),
@@ -169,7 +168,7 @@ IDENTITIES = {
         lambda p: grad(SDS(), Guided(p, 4.0)),
         lambda p: grad(SDS(), Guided(p, 0.0)) + 4 * grad(ClassifierScore(), p),
     ),
-    "one ODE step is the residual with w = sigma / alpha": (OdeTarget(Random(), 1), Residual(ratio)),
+    "one ODE step is the residual with w = sigma / alpha": (OdeTarget(Random(), 1), Residual(noise_to_signal)),
     "averaging one draw changes nothing": (Averaged(SDS(), 1), SDS()),
     "averaging draws of nothing is nothing": (
         lambda p: grad(Averaged(DDS(), 3), p, Batch(batch().x, LABEL, batch().x)),
@@ -263,7 +262,9 @@ def test_mean_shift_of_the_paper_is_its_sampler(options):
 
 def test_every_method_has_an_identity_or_a_limit():
     """In this module; those of CSDEdit are in test_csd_edit.py."""
-    used = {node.id for node in ast.walk(ast.parse(Path(__file__).read_text())) if isinstance(node, ast.Name)}
+    nodes = list(ast.walk(ast.parse(Path(__file__).read_text())))
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}  # methods.NAME
     assert set(methods.__all__) - used == {"CSDEdit"}
 
 
@@ -528,7 +529,7 @@ def test_sdi_vanishes_nowhere_but_at_the_fixed_point_of_a_gaussian():
 # Students
 
 
-def test_vsd_vanishes_in_the_mean_iff_the_laws_agree(rng):
+def test_vsd_vanishes_in_the_mean_iff_the_distributions_agree(rng):
     """With the particles' exact score: zero for particles drawn from the prior, not for others."""
     prior = mixture(VP())
     x = prior.sample(N, rng)

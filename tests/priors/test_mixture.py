@@ -169,7 +169,7 @@ class TestGuidance:
 def test_conditions_stack_and_expand():
     a, b = {"text": torch.zeros(1, 3)}, {"text": torch.ones(2, 3)}
     assert cat_conds(expand_cond(a, 2), b)["text"].sum(1).tolist() == [0, 0, 3, 3]
-    with pytest.raises(ValueError, match="different things"):
+    with pytest.raises(ValueError, match="different entries"):
         cat_conds(a, {"image": torch.zeros(1)})
 
 

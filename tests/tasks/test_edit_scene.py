@@ -1,4 +1,4 @@
-"""Edited scenes: the request, the schedule of rounds, what an edit costs and leaves alone, the folder, and canvases."""
+"""Editing of scenes: the request, the schedule of rounds, cost, what stays unchanged, output directory, canvases."""
 
 import importlib
 import json
@@ -6,26 +6,22 @@ import math
 
 import pytest
 import torch
-from PIL import Image
 
-import tiny_unets
-from scoredistill import load_prior
 from scoredistill.checkpoint import load_state
-from scoredistill.cli import main
 from scoredistill.metrics import psnr
-from scoredistill.priors.base import TextPrior
+from scoredistill.priors.base import Editor
 from scoredistill.priors.counted import Counted
-from scoredistill.priors.pipelines.codec import PixelCodec
 from scoredistill.sampling import ddim
 from scoredistill.schedule import VP
 from scoredistill.tasks import edit_scene
+from scoredistill.tasks import three_d_output as exports
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.image_editing.request import BUNDLED_SCALES, USUAL_SCALES
-from scoredistill.tasks.scene_editing import output as scenes
 from scoredistill.tasks.scene_editing import run as running
-from scoredistill.tasks.scene_editing.output import SceneFolder
-from scoredistill.tasks.scene_editing.request import SCENE_METHODS, SceneRequest
-from scoredistill.tasks.scene_editing.run import SceneEditing, spread_over
+from scoredistill.tasks.scene_editing.output import SceneDirectory
+from scoredistill.tasks.scene_editing.recipes import DDIM_STEPS, NOISED, SCENE_METHODS
+from scoredistill.tasks.scene_editing.request import SceneRequest
+from scoredistill.tasks.scene_editing.run import SceneEditing, prepared, spread_over
 from scoredistill.three_d.camera import around
 from scoredistill.three_d.capture import Capture, normalized, read_capture, write_colmap, write_transforms
 from scoredistill.three_d.encodings import DenseGrid
@@ -35,11 +31,6 @@ from scoredistill.three_d.scenes.nerf import Field, NeRF
 module = importlib.import_module("scoredistill.tasks.scene_editing.edit_scene")  # `tasks` has a function of that name
 METHODS = list(SCENE_METHODS)
 QUICK = {"fit_steps": 3, "edit_steps": 6, "rays": 64, "samples": 8, "sweeps": 2, "rounds": 2}
-
-
-@pytest.fixture(scope="module")
-def prior(tmp_path_factory):
-    return load_prior(tiny_unets.instruct_pix2pix(tmp_path_factory.mktemp("editor")))
 
 
 def ball():
@@ -77,8 +68,10 @@ def test_what_is_not_given_is_usual():
     assert (full.text_scale, full.image_scale) == BUNDLED_SCALES
     other = SceneRequest("make it night", prior="owner/model", text_scale=3.0).complete()
     assert (other.text_scale, other.image_scale) == (3.0, USUAL_SCALES[1])
-    assert (full.method, full.views, full.use, full.rounds, full.size) == ("csd", 16, None, 3, None)
+    assert (full.method, full.views, full.use, full.rounds, full.size) == ("csd", 16, 40, 3, 64)
+    assert (full.sweeps, full.kernel) == (6, 1.0)
     assert json.loads(json.dumps(full.__dict__)) == full.__dict__
+    assert None not in full.__dict__.values()
     assert full.complete() == full
 
 
@@ -89,9 +82,9 @@ WRONG = [
         "views", "rounds", "sweeps", "fit_steps", "edit_steps", "rays", "samples")),
     ({"use": 1}, "use must be a whole number of at least 2, not 1"),
     ({"size": 7}, "size must be a whole number of at least 8, not 7"),
-    ({"text_scale": -1.0}, "text_scale must be at least 0 and finite"),
-    ({"image_scale": math.inf}, "image_scale must be at least 0 and finite, not inf"),
-    ({"kernel": 0.0}, "kernel must be at least 1e-06 and finite"),
+    ({"text_scale": -1.0}, "text_scale must be a finite number of at least 0, not -1.0"),
+    ({"image_scale": math.inf}, "image_scale must be a finite number of at least 0, not inf"),
+    ({"kernel": 0.0}, "kernel must be a finite number of at least 1e-06"),
     ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
     ({"seed": 2**62}, "seed must be below 2"),
 ]  # fmt: skip
@@ -111,7 +104,7 @@ def test_numbers_that_are_not_whole_are_refused(name):
     full = SceneRequest("make it night").complete()
     object.__setattr__(full, name, 2.5)  # as Python lets users give what annotations forbid
     with pytest.raises(ValueError, match=f"{name} must be a whole number of at least"):
-        full._check()
+        full.check_values()
 
 
 def test_what_cannot_be_edited_is_refused_before_any_work(prior, tmp_path, monkeypatch):
@@ -138,8 +131,8 @@ def test_what_cannot_be_edited_is_refused_before_any_work(prior, tmp_path, monke
 def editing_of(prior, n=7, size=(16, 16), **settings):
     """An edit of n views that has not begun."""
     capture = capture_of(n, size=size)
-    request = SceneRequest("make it night", prior="tiny", **{**QUICK, **settings}).complete()
-    return module._prepared(capture, request, ball(), prior, Counted(prior))[0]
+    request = SceneRequest("make it night", prior="tiny", **{**QUICK, **settings}).complete(16, n)
+    return prepared(capture, request, ball(), prior, Counted(prior))[0]
 
 
 def test_views_to_use_are_spread_over_all():
@@ -207,7 +200,7 @@ def test_rows_are_those_that_csd_asks_for_and_one_view_gets_as_many(prior, size)
     editing = editing_of(prior, 4, size=size, **settings)
     assert editing.rows == together
     alone = small(capture, prior, "one_view", **settings).counts["rows"]
-    assert abs(alone - together) <= running.DDIM_STEPS * 3  # one update
+    assert abs(alone - together) <= DDIM_STEPS * 3  # one update
     if size == (16, 16):
         assert together == 5 * 4 * (2 + 1)
 
@@ -274,7 +267,7 @@ def test_worlds_of_other_sizes_and_larger_images_are_brought_to_ours(prior, tmp_
     assert small(capture, prior, rounds=1, size=8).capture.cameras.size == (8, 10)
 
 
-def test_a_folder_of_colmap_is_edited(prior, tmp_path):
+def test_a_directory_of_colmap_is_edited(prior, tmp_path):
     write_colmap(capture_of(9), tmp_path)
     result = small(tmp_path, prior, rounds=1)
     assert len(result.capture) == 9
@@ -284,10 +277,10 @@ def test_a_folder_of_colmap_is_edited(prior, tmp_path):
     torch.testing.assert_close(result.capture.cameras.poses, turned.cameras.poses)
 
 
-class Silent(TextPrior):
+class Silent(Editor):
     """An editor of pixels whose prediction knows neither text nor sample: no instruction changes anything."""
 
-    name, editor, latent_shape, codec, schedule = "silent", True, (3, 16, 16), PixelCodec(), VP()
+    name, latent_shape, factor, schedule = "silent", (3, 16, 16), 1, VP()
     image_size, device, max_rows = (16, 16), torch.device("cpu"), 64
 
     def encode_text(self, prompts):
@@ -341,27 +334,27 @@ def test_one_view_is_sampled_from_its_noised_render(monkeypatch):
     small(capture_of(2), Silent(), "one_view", text_scale=2.0, image_scale=1.5, rounds=6, sweeps=4)
     assert len(asked) == 2  # 100 rows of 60
     for (prior, noised, steps, cond), more in asked:
-        assert steps == running.DDIM_STEPS
+        assert steps == DDIM_STEPS
         assert noised.shape == cond["image"].shape == (1, 3, 16, 16)
-        assert running.NOISED[0] <= more["start"] <= running.NOISED[1]
+        assert NOISED[0] <= more["start"] <= NOISED[1]
         assert (prior.text_scale, prior.image_scale) == (2.0, 1.5)
     assert asked[0][1]["start"] != asked[1][1]["start"]
 
 
-# The folder
+# The output directory
 
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "VIDEO_SECONDS", 0.25)
-    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "VIDEO_SIZE", 16)
-    write = scenes.write_glb
+    monkeypatch.setattr(exports, "VIDEO_SECONDS", 0.25)
+    monkeypatch.setattr(exports, "VIDEO_SIZE", 16)
+    write = exports.write_glb
     monkeypatch.setattr(
-        scenes, "write_glb", lambda mesh, path, field, *_, **more: write(mesh, path, field, None, **more)
+        exports, "write_glb", lambda mesh, path, field, *_, **more: write(mesh, path, field, None, **more)
     )
 
 
-def test_the_folder_holds_all_of_it(prior, tmp_path, short):
+def test_the_output_directory_is_complete(prior, tmp_path, short):
     pytest.importorskip("trimesh")
     pytest.importorskip("skimage")
     capture = capture_of(4, held_out=(1,))
@@ -393,9 +386,9 @@ def test_the_folder_holds_all_of_it(prior, tmp_path, short):
 
 
 def test_resuming_keeps_the_fit_and_ends_at_the_same_scene(prior, tmp_path, monkeypatch):
-    monkeypatch.setattr(SceneFolder, "finish", lambda self, result: None)
-    capture, fits, fit = capture_of(3), [], module.fit
-    monkeypatch.setattr(module, "fit", lambda *given, **more: fits.append(1) or fit(*given, **more))
+    monkeypatch.setattr(SceneDirectory, "finish", lambda self, result: None)
+    capture, fits, fit = capture_of(3), [], running.fit
+    monkeypatch.setattr(running, "fit", lambda *given, **more: fits.append(more["steps"]) or fit(*given, **more))
     whole = small(capture, prior)
 
     def stop(step, scene):
@@ -404,13 +397,13 @@ def test_resuming_keeps_the_fit_and_ends_at_the_same_scene(prior, tmp_path, monk
 
     with pytest.raises(KeyboardInterrupt):
         small(capture, prior, out=tmp_path, callback=stop)
-    assert len(fits) == 2
+    assert fits.count(QUICK["fit_steps"]) == 2
     with pytest.raises(ValueError, match="has another kernel: give the same settings"):
         small(capture, prior, out=tmp_path, resume=True, kernel=2.0)
     with pytest.raises(ValueError, match="edits other photographs"):
         small(capture_of(4), prior, out=tmp_path, resume=True)
     resumed = small(capture, prior, out=tmp_path, resume=True)
-    assert len(fits) == 2  # no third fit
+    assert fits.count(QUICK["fit_steps"]) == 2  # no third fit
     assert same(resumed.before, whole.before)
     assert same(resumed.scene, whole.scene)
     with pytest.raises(ValueError, match="holds no run to resume"):
@@ -450,17 +443,6 @@ def test_other_images_are_encoded_as_a_canvas_of_theirs(prior):
         (["--region", "0-0.5: make it night", "--flow", "2"], "a scene has no --region, --flow"),
     ],
 )
-def test_options_of_images_are_refused_for_scenes(options, said, tmp_path, capsys):
+def test_options_of_images_are_refused_for_scenes(options, said, tmp_path, refused):
     (tmp_path / "transforms.json").write_text('{"frames": []}')
-    with pytest.raises(SystemExit) as stopped:
-        main(["edit", str(tmp_path), "make it night", *options])
-    assert stopped.value.code == 2
-    assert said in capsys.readouterr().err
-
-
-def test_options_of_scenes_are_refused_for_images(tmp_path, capsys):
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    with pytest.raises(SystemExit) as stopped:
-        main(["edit", str(tmp_path / "a.png"), "make it night", "--use", "3", "--view"])
-    assert stopped.value.code == 2
-    assert "have --view, --use: leave it out" in capsys.readouterr().err
+    assert said in refused("edit", tmp_path, "make it night", *options)

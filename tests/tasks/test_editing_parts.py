@@ -1,4 +1,4 @@
-"""What edits of images and videos are made of: canvas, detail, regions, groups, exchange along the flow, request."""
+"""Parts of edits of images and videos: canvas, detail, regions, groups, exchange along the flow, request."""
 
 import dataclasses
 import math
@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional
 
-import tiny_unets
-from scoredistill import load_prior
 from scoredistill.media.images import resized
 from scoredistill.media.video.reading import is_video
 from scoredistill.metrics.edits import psnr
@@ -26,19 +24,7 @@ from scoredistill.tasks.image_editing.request import EditRequest
 from scoredistill.tasks.image_editing.run import averaging
 from scoredistill.tasks.video_editing.flow import FlowExchange
 from scoredistill.tasks.video_editing.groups import Group, faded, groups_of
-
-
-@pytest.fixture(scope="module")
-def tiny_editor(tmp_path_factory):
-    """A random editor: 8x8 latents, 16x16 images."""
-    base = tmp_path_factory.mktemp("editor")
-    tiny_unets.instruct_pix2pix(base / "tokens").save_pretrained(base / "model")
-    return load_prior(base / "model")
-
-
-@pytest.fixture(scope="module")
-def bundled():
-    return load_prior("emoji-edit")
+from scoredistill.tasks.video_editing.request import VideoRequest
 
 
 def photograph(height, width):
@@ -57,8 +43,8 @@ def noise(*shape, seed=0):
 
 
 @pytest.mark.parametrize("size", [(37, 91), (16, 16), (5, 7), (1, 1), (2, 40), (33, 1)])
-def test_the_canvas_is_padded_to_whole_windows_and_cropped_again(tiny_editor, size):
-    canvas = Canvas(tiny_editor, noise(1, 3, *size))
+def test_the_canvas_is_padded_to_whole_windows_and_cropped_again(prior, size):
+    canvas = Canvas(prior, noise(1, 3, *size))
     height, width = canvas.source.shape[-2:]
     assert height >= 8
     assert width >= 8
@@ -81,12 +67,12 @@ def test_padding_reflects_and_does_not_stretch():
     assert torch.equal(one, torch.full((1, 3, 7, 10), 0.7))
 
 
-def test_the_crop_is_the_upper_left_part(tiny_editor):
+def test_the_crop_is_the_upper_left_part(prior):
     image = noise(1, 3, 21, 30)
-    canvas = Canvas(tiny_editor, image)
-    latents = tiny_editor.encode_image(functional.pad(image, (0, 0, 0, 1), mode="reflect"))
+    canvas = Canvas(prior, image)
+    latents = prior.encode_image(functional.pad(image, (0, 0, 0, 1), mode="reflect"))
     assert torch.allclose(canvas.source, latents, atol=1e-5)
-    whole = tiny_editor.decode(latents).clamp(0, 1)
+    whole = prior.decode(latents).clamp(0, 1)
     assert torch.allclose(canvas.decode(canvas.source), whole[..., :21, :30], atol=1e-5)
 
 
@@ -114,12 +100,12 @@ def test_tiles_are_close_to_the_whole(bundled, monkeypatch):
         assert float(psnr(made, image)) > 24
 
 
-def test_many_images_are_as_one_by_one(tiny_editor, monkeypatch):
+def test_many_images_are_as_one_by_one(prior, monkeypatch):
     images = noise(5, 3, 19, 23)
     monkeypatch.setattr(canvases, "FRAMES", 2)
-    together = Canvas(tiny_editor, images)
+    together = Canvas(prior, images)
     for k in range(5):
-        alone = Canvas(tiny_editor, images[k : k + 1])
+        alone = Canvas(prior, images[k : k + 1])
         assert torch.allclose(alone.source[0], together.source[k], atol=1e-4)
         assert torch.allclose(alone.decode(alone.source)[0], together.decode(together.source)[k], atol=1e-4)
 
@@ -135,11 +121,11 @@ def test_a_wrapped_canvas_does_not_know_where_it_begins(bundled):
     assert not torch.allclose(plain.source, a.source, atol=1e-2)
 
 
-def test_a_wrapped_canvas_must_hold_a_window_and_divide(tiny_editor):
+def test_a_wrapped_canvas_must_hold_a_window_and_divide(prior):
     with pytest.raises(ValueError, match="at least 16 and a multiple of 2"):
-        Canvas(tiny_editor, noise(1, 3, 16, 14), wrap=True)
+        Canvas(prior, noise(1, 3, 16, 14), wrap=True)
     with pytest.raises(ValueError, match="at least 16 and a multiple of 2"):
-        Canvas(tiny_editor, noise(1, 3, 16, 33), wrap=True)
+        Canvas(prior, noise(1, 3, 16, 33), wrap=True)
 
 
 @given(st.tuples(st.integers(1, 900), st.integers(1, 900)), st.integers(0, 500), st.booleans())
@@ -296,8 +282,8 @@ BAD_REGIONS = [
     ("0-0.5:", "cannot read the region"),
     ("0-0.5:   ", "cannot read the region"),
     (": make it night", "cannot read the region"),
-    ("0-1.5: x", "must be start-end in parts"),
-    ("0.5-0.5: x", "must be start-end in parts"),
+    ("0-1.5: x", "must be start-end in fractions"),
+    ("0.5-0.5: x", "must be start-end in fractions"),
     ("0.5,0,0.2,1: x", "must be left,top,right,bottom"),
     ("0,0,2,1: x", "must be left,top,right,bottom"),
     ("0,0,1: x", "no span"),
@@ -434,8 +420,9 @@ def test_the_recipe_fills_in_what_is_not_given():
     assert (bundled.text_scale, bundled.image_scale) == (1.0, 1.0)
     assert (other.text_scale, other.image_scale) == (7.5, 1.5)
     assert full.complete() == full
-    left = {f.name for f in dataclasses.fields(full) if getattr(full, f.name) is None}
-    assert left <= {"size"}
+    assert (full.size, EditRequest("x").complete(128).size) == (4 * 64, 4 * 128)
+    for one in (full, VideoRequest("x").complete()):
+        assert None not in dataclasses.asdict(one).values()
 
 
 NAN = float("nan")
@@ -451,10 +438,6 @@ BAD_SETTINGS = [
     {"lr": -1.0},
     {"lr": NAN},
     {"particles": -1},
-    {"group": 1},
-    {"overlap": -1},
-    {"overlap": 24},
-    {"flow": -1},
     {"seed": -1},
     {"seed": 2**64},
     {"feather": -0.1},
@@ -475,11 +458,18 @@ BAD_SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("wrong", BAD_SETTINGS, ids=str)
-def test_impossible_settings_are_one_sentence(wrong):
+BAD_VIDEO_SETTINGS = [{"group": 1}, {"overlap": -1}, {"overlap": 24}, {"flow": -1}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [*((EditRequest, w) for w in BAD_SETTINGS), *((VideoRequest, w) for w in [*BAD_SETTINGS, *BAD_VIDEO_SETTINGS])],
+    ids=str,
+)
+def test_impossible_settings_are_one_sentence(kind, wrong):
     name = next(iter(wrong))
     with pytest.raises(ValueError, match=name) as error:
-        EditRequest(**{"instruction": "x", **wrong}).complete()
+        kind(**{"instruction": "x", **wrong}).complete()
     assert "\n" not in str(error.value)
 
 
@@ -487,7 +477,7 @@ def test_regions_stand_in_for_the_instruction():
     assert EditRequest("", regions=("0-0.5: x",)).complete().instruction == ""
 
 
-def test_what_is_a_video_and_what_a_image(tmp_path):
+def test_what_is_a_video_and_what_an_image(tmp_path):
     image = Image.new("RGB", (8, 8))
     for name in ("a.png", "a.jpg", "a.gif", "a.webp", "a.tif"):
         image.save(tmp_path / name)
@@ -503,7 +493,7 @@ def test_what_is_a_video_and_what_a_image(tmp_path):
         is_video(tmp_path / "none.png")
 
 
-def test_a_photograph_with_a_second_image_inside_is_a_image(tmp_path):
+def test_a_photograph_with_a_second_image_inside_is_an_image(tmp_path):
     first, second = Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8), "red")
     first.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[second])
     pages = [

@@ -1,6 +1,5 @@
-"""Things from text: the request, the recipes' cost, texts of views, what a run does, its folder, and the command."""
+"""Text to 3D: the request, the cost of the recipes, texts of views, runs, output directory, and the command."""
 
-import importlib
 import json
 import math
 from itertools import pairwise
@@ -18,13 +17,13 @@ from scoredistill.priors.base import PriorWrapper
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.guidance import plain
 from scoredistill.sampling import ddim, ddim_step
-from scoredistill.tasks import text_to_3d
-from scoredistill.tasks.object_generation import output as folders
+from scoredistill.tasks import session, text_to_3d, three_d_output
+from scoredistill.tasks.object_generation import output
 from scoredistill.tasks.object_generation import run as running
-from scoredistill.tasks.object_generation.output import ObjectFolder, ObjectResult
+from scoredistill.tasks.object_generation.output import ObjectDirectory, ObjectResult, four_sides
 from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES
 from scoredistill.tasks.object_generation.request import BUNDLED_ELEVATION, USUAL_ELEVATION, ObjectRequest
-from scoredistill.tasks.object_generation.run import ViewTexts, Watched, guided, make_scene, size_of, views_of
+from scoredistill.tasks.object_generation.run import ViewTexts, Watched, guided, make_scene, views_of
 from scoredistill.three_d.camera import around, orbit
 from scoredistill.three_d.encodings import DenseGrid
 from scoredistill.three_d.scenes.base import Viewpoint
@@ -32,9 +31,6 @@ from scoredistill.three_d.scenes.nerf import Field, NeRF
 from scoredistill.three_d.scenes.splats import Splats
 from scoredistill.three_d.splatting import read_ply
 
-module = importlib.import_module(
-    "scoredistill.tasks.object_generation.text_to_3d"
-)  # `tasks` has a function of that name
 METHODS = list(OBJECT_RECIPES)
 
 
@@ -49,13 +45,12 @@ def fewer_samples(monkeypatch):
 
 
 @pytest.fixture
-def short(monkeypatch):
+def short(monkeypatch, every_step):
     """Small videos and sheets, and a checkpoint after every step."""
-    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "VIDEO_SECONDS", 0.5)
-    monkeypatch.setattr(importlib.import_module("scoredistill.tasks.three_d_output"), "VIDEO_SIZE", 32)
-    sheet = folders.contact_sheet
-    monkeypatch.setattr(folders, "contact_sheet", lambda render, n, size, **given: sheet(render, 2, 16, **given))
-    monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(three_d_output, "VIDEO_SECONDS", 0.5)
+    monkeypatch.setattr(three_d_output, "VIDEO_SIZE", 32)
+    sheet = output.contact_sheet
+    monkeypatch.setattr(output, "contact_sheet", lambda render, n, size, **given: sheet(render, 2, 16, **given))
 
 
 def small(prior, method="sds", **settings):
@@ -80,7 +75,7 @@ def test_what_is_not_given_is_the_recipes_or_the_priors():
         full = ObjectRequest("a cup", method).complete()
         for name in ("steps", "views", "guidance", "lr", "follow"):
             assert getattr(full, name) == getattr(recipe, name)
-        assert (full.elevation, full.view_prompts, full.size) == (BUNDLED_ELEVATION, False, None)
+        assert (full.elevation, full.view_prompts, full.size) == (BUNDLED_ELEVATION, False, 64)
     other = ObjectRequest("a cup", prior="owner/model").complete()
     assert (other.elevation, other.view_prompts) == (USUAL_ELEVATION, True)
     assert ObjectRequest("a cup", perp_neg=True).complete().view_prompts is True
@@ -90,11 +85,10 @@ def test_what_is_not_given_is_the_recipes_or_the_priors():
     assert kept.complete() == kept
 
 
-def test_renders_have_the_priors_size_but_at_most_64(prior, monkeypatch):
-    assert size_of(ObjectRequest("a"), prior) == 16
-    assert size_of(ObjectRequest("a", size=96), prior) == 96
-    monkeypatch.setattr(type(prior), "image_size", (512, 768))
-    assert size_of(ObjectRequest("a"), prior) == 64
+def test_renders_have_the_priors_size_but_at_most_64():
+    assert ObjectRequest("a").complete(16).size == 16
+    assert ObjectRequest("a", size=96).complete(16).size == 96
+    assert ObjectRequest("a").complete(512).size == 64
 
 
 WRONG = [
@@ -104,23 +98,23 @@ WRONG = [
     ({"encoding": "octree"}, "unknown encoding 'octree': use one of dense, triplane, hash"),
     ({"shading": "phong"}, "unknown shading 'phong'"),
     ({"background": "blue"}, "unknown background 'blue'"),
-    ({"steps": 0}, "steps must be at least 1"),
-    ({"views": 0}, "views must be at least 1"),
-    ({"follow": 0}, "follow must be at least 1"),
-    ({"lr": -1.0}, "lr must be at least 0"),
-    ({"guidance": math.nan}, "guidance must be at least 0 and finite, not nan"),
-    ({"sparsity": -0.1}, "sparsity must be at least 0"),
-    ({"entropy": math.inf}, "entropy must be at least 0 and finite, not inf"),
-    ({"orientation": -1.0}, "orientation must be at least 0"),
-    ({"size": 7}, "size must be a whole number of at least 8 pixels, not 7"),
+    ({"steps": 0}, "steps must be a whole number of at least 1"),
+    ({"views": 0}, "views must be a whole number of at least 1"),
+    ({"follow": 0}, "follow must be a whole number of at least 1"),
+    ({"lr": -1.0}, "lr must be a finite number of at least 0"),
+    ({"guidance": math.nan}, "guidance must be a finite number of at least 0, not nan"),
+    ({"sparsity": -0.1}, "sparsity must be a finite number of at least 0"),
+    ({"entropy": math.inf}, "entropy must be a finite number of at least 0, not inf"),
+    ({"orientation": -1.0}, "orientation must be a finite number of at least 0"),
+    ({"size": 7}, "size must be a whole number of at least 8, not 7"),
     ({"elevation": (30.0, 10.0)}, "elevation must be two rising numbers in"),
     ({"elevation": (0.0, 91.0)}, "elevation must be two rising numbers in"),
-    ({"perp_neg": True, "view_prompts": False}, "it needs view prompts, leave them on"),
+    ({"perp_neg": True, "view_prompts": False}, "needs view prompts: leave them on"),
     ({"perp_neg": True, "method": "sdi"}, "sdi guides by itself: leave out Perp-Neg"),
     ({"negative_prompt": "fog", "method": "sdi"}, "sdi guides by itself: leave out the negative prompt"),
     ({"shape": "splats", "background": "learned"}, "splats learn no background"),
-    ({"shape": "splats", "orientation": 0.1}, "no splat faces away"),
-    ({"seed": -1}, "seed must be at least 0"),
+    ({"shape": "splats", "orientation": 0.1}, "splats have no orientation"),
+    ({"seed": -1}, "seed must be a whole number of at least 0"),
     ({"seed": 2**62}, "seed must be below 2"),
 ]
 
@@ -138,12 +132,12 @@ def test_impossible_settings_are_one_sentence(wrong, sentence, tmp_path):
 def test_numbers_that_are_not_whole_are_refused(name):
     full = ObjectRequest("a").complete()
     object.__setattr__(full, name, 2.5)  # as Python lets users give what annotations forbid
-    with pytest.raises(ValueError, match=f"{name} must be a whole number, not 2.5"):
-        full._check()
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least [01], not 2.5"):
+        full.check_values()
 
 
 def test_editors_and_unknown_priors_are_refused():
-    with pytest.raises(ValueError, match="cannot make images from text: use a text-to-image model"):
+    with pytest.raises(ValueError, match="cannot generate them from text: use a text-to-image model"):
         text_to_3d("a", "emoji-edit")
     with pytest.raises(ValueError, match="no-such-model"):
         text_to_3d("a", "./no-such-model")
@@ -162,7 +156,7 @@ def test_every_method_runs_and_at_its_own_settings_asks_for_the_rows_of_sds(prio
         assert any(float(p.grad.abs().max()) > 0 for p in scene.field.parameters() if p.grad is not None)
 
     result = small(prior, method, callback=note)
-    before = make_scene(result.request, 16, (16, 16)).state_dict()
+    before = make_scene(result.request, (16, 16)).state_dict()
     moved = [n for n, v in result.scene.state_dict().items() if n.startswith("field") and not torch.equal(v, before[n])]
     assert len(moved) > 2
     assert [step.index for step in made] == [0, 1]
@@ -221,7 +215,7 @@ def test_nothing_is_rendered_encoded_or_decoded_twice(prior, monkeypatch, method
 
 
 def test_features_are_of_the_views_rendered_last(prior):
-    scene = make_scene(ObjectRequest("a", views=2).complete(), 16, (16, 16))
+    scene = make_scene(ObjectRequest("a", views=2, size=16).complete(), (16, 16))
     watched = Watched(scene)
     with pytest.raises(ValueError, match="render as many first"):
         watched.features(torch.zeros(2, 4, 8, 8))
@@ -249,7 +243,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: " ".join(map(str, kind.values())))
-def test_every_kind_of_thing_is_shaped_with_finite_gradients(prior, monkeypatch, kind):
+def test_every_kind_of_object_is_shaped_with_finite_gradients(prior, monkeypatch, kind):
     monkeypatch.setattr(running, "SPLATS", 60)
     if kind.get("encoding") == "hash":  # the other backends compile for seconds
         grid = running.HashGrid
@@ -389,7 +383,7 @@ def interrupted(prior, out, at, **settings):
 )
 def test_a_resumed_run_ends_as_if_it_had_not_stopped(prior, tmp_path, short, monkeypatch, settings):
     monkeypatch.setattr(running, "SPLATS", 60)
-    monkeypatch.setattr(ObjectFolder, "finish", lambda self, result: None)
+    monkeypatch.setattr(ObjectDirectory, "finish", lambda self, result: None)
     whole = small(prior, steps=3, **settings)
     interrupted(prior, tmp_path, 1, **settings)
     assert (tmp_path / "checkpoint.safetensors").is_file()
@@ -418,7 +412,7 @@ def test_resuming_needs_the_same_settings_and_an_unfinished_run(prior, tmp_path,
         small(prior, out=tmp_path / "run", resume=True, steps=3)
 
 
-# The folder
+# The output directory
 
 
 def ball(density=22.18, strength=40.0, size=(16, 16)):
@@ -442,15 +436,15 @@ class Done(Step):
 
 
 def finished(scene, path, prompt="a <red> ball", **settings):
-    """A folder of a run that made the scene in two steps."""
+    """result.json of a run that made the scene in two steps."""
     request = ObjectRequest(prompt, "sds", size=16, **settings).complete()
-    folder, history = ObjectFolder(path, request), []
-    assert folder.open() == (None, [], 0.0)
+    directory, history = ObjectDirectory(path, request), []
+    assert directory.open(request) == (None, [])
     for index in range(2):
         history.append({"t": 0.5, "grad_norm": 1.0 + index})
-        folder.after(Done(index, 2), scene, history, {"rows": 4}, 0.1)
+        directory.record(Done(index, 2), history[-1], {"rows": 4}, 0.1, lambda step: four_sides(scene))
     counts = {"rows": 8, "calls": 2, "encoded": 0, "decoded": 0}
-    folder.finish(ObjectResult(scene, views_of(scene), request, counts, 0.25, history))
+    directory.finish(ObjectResult(scene, views_of(scene), request, counts, 0.25, history))
     return json.loads((path / "result.json").read_text())
 
 
@@ -462,7 +456,7 @@ def frames_of(path):
         return sum(1 for _ in video.decode(video=0))
 
 
-def test_the_folder_of_a_radiance_field_holds_all_of_it(tmp_path, short):
+def test_the_output_directory_of_a_radiance_field_is_complete(tmp_path, short):
     trimesh = pytest.importorskip("trimesh")
     pytest.importorskip("xatlas")
     pytest.importorskip("skimage")
@@ -508,7 +502,7 @@ def test_splats_come_back_from_their_file(tmp_path, short):
     torch.testing.assert_close(back.colors, scene.colors.detach(), rtol=1e-5, atol=1e-5)
 
 
-def test_a_thing_without_a_surface_says_so_instead_of_failing(tmp_path, short):
+def test_an_object_without_a_surface_says_so_instead_of_failing(tmp_path, short):
     pytest.importorskip("skimage")
     result = finished(ball(1e-3, 0.0), tmp_path)
     assert result["missing"].startswith("no mesh: nothing is solid")
@@ -516,8 +510,8 @@ def test_a_thing_without_a_surface_says_so_instead_of_failing(tmp_path, short):
     assert (tmp_path / "report.html").is_file()
 
 
-def test_a_run_writes_its_folder_and_a_new_one_replaces_it(prior, tmp_path, short, monkeypatch):
-    monkeypatch.setattr(ObjectFolder, "_export", lambda self, scene, device: "")
+def test_a_new_run_replaces_the_files_of_the_old_one(prior, tmp_path, short, monkeypatch):
+    monkeypatch.setattr(output, "export_scene", lambda scene, path: "")
     small(prior, out=tmp_path, steps=3)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [set(row) for row in rows] == [{"t", "grad_norm"}] * 3
@@ -528,11 +522,11 @@ def test_a_run_writes_its_folder_and_a_new_one_replaces_it(prior, tmp_path, shor
     assert not (tmp_path / "mesh.glb").exists()
 
 
-def test_folders_of_others_are_left_alone(prior, tmp_path):
+def test_directories_of_others_are_not_touched(prior, tmp_path):
     (tmp_path / "diary.txt").write_text("mine")
-    with pytest.raises(ValueError, match="holds other files: give a new folder"):
+    with pytest.raises(ValueError, match="holds other files: give a new directory"):
         small(prior, out=tmp_path)
-    with pytest.raises(ValueError, match="is a file: give a folder"):
+    with pytest.raises(ValueError, match="is a file: give a directory"):
         small(prior, out=tmp_path / "diary.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
 
@@ -567,12 +561,6 @@ def test_ddim_cannot_start_where_nothing_is(mixture, start):
 # The command
 
 
-def run(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(arguments)
-    return stopped.value.code, capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -583,41 +571,34 @@ def run(arguments, capsys):
         (["a cup", "--prior", "./nowhere"], "nowhere"),
     ],
 )
-def test_wrong_commands_are_one_sentence(arguments, sentence, tmp_path, capsys):
-    code, said = run(["object", *arguments, "--out", str(tmp_path / "new")], capsys)
-    assert code == 2
-    assert said.startswith("scoredistill: ")
-    assert sentence in said
-    assert said.count("\n") == 1
+def test_wrong_commands_are_one_sentence(arguments, sentence, tmp_path, refused):
+    assert sentence in refused("object", *arguments, "--out", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
-def test_the_command_makes_a_thing(prior, tmp_path, monkeypatch, capsys, short):
-    monkeypatch.setattr(module, "load_prior", lambda *_, **__: prior)
-    monkeypatch.setattr(ObjectFolder, "_export", lambda self, scene, device: "")
+def test_the_command_generates_an_object(prior, tmp_path, monkeypatch, capsys, short):
+    monkeypatch.setattr(session, "load_prior", lambda *_, **__: prior)
+    monkeypatch.setattr(output, "export_scene", lambda scene, path: "")
     out = tmp_path / "cup"
     cli.main(["object", "a", "--method", "sds", "--steps", "1", "--views", "2", "--size", "16", "--out", str(out)])
-    assert "4 network rows, " in capsys.readouterr().out
+    assert "4 network evaluations (NFE), " in capsys.readouterr().out
     config = json.loads((out / "config.json").read_text())["request"]
     assert (config["steps"], config["views"], config["size"], config["prompt"]) == (1, 2, 16, "a")
 
 
-def test_scenes_are_listed_and_made(tmp_path, capsys):
+def test_scenes_are_listed_and_made(tmp_path, capsys, refused):
     cli.main(["scene", "list"])
     listed = capsys.readouterr().out.split()
     assert "duck" in listed
-    code, said = run(["scene", "make"], capsys)
-    assert (code, said.startswith("scoredistill: say which scene to make: one of ")) == (2, True)
-    code, said = run(["scene", "make", "teapot", "--out", str(tmp_path / "new")], capsys)
-    assert (code, "there is no scene 'teapot'" in said) == (2, True)
+    assert refused("scene", "make").startswith("scoredistill: say which scene to make: one of ")
+    assert "there is no scene 'teapot'" in refused("scene", "make", "teapot", "--out", tmp_path / "new")
     pytest.importorskip("pybullet")
     cli.main(["scene", "make", "duck", "--views", "6", "--held-out", "2", "--size", "16", "--out", str(tmp_path / "d")])
     from scoredistill.three_d.capture import read_capture
 
     capture = read_capture(tmp_path / "d")
     assert (len(capture), len(capture.held_out), capture.cameras.size) == (8, 2, (16, 16))
-    code, said = run(["scene", "make", "duck", "--out", str(tmp_path / "d")], capsys)
-    assert (code, "not an empty folder" in said) == (2, True)
+    assert "not an empty folder" in refused("scene", "make", "duck", "--out", tmp_path / "d")
 
 
 def test_views_are_from_all_sides():

@@ -1,9 +1,11 @@
-"""A prompt becomes an image: the task, its folder, the command, and every wrong input."""
+"""Text to image: every method, the output directory, resuming, the command, and every wrong input."""
 
+import inspect
 import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -16,16 +18,16 @@ from scoredistill.tasks import METHODS, Request, text_to_image
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A saved tiny random pipeline."""
+def model(tmp_path_factory):
+    """Directory of a saved random text-to-image pipeline."""
     base = tmp_path_factory.mktemp("prior")
     tiny.stable_diffusion(base / "tokens", "v", "trailing").save_pretrained(base / "model")
     return base / "model"
 
 
 @pytest.fixture(scope="module")
-def prior(folder):
-    return load_prior(folder)
+def prior(model):
+    return load_prior(model)
 
 
 CALLS = {
@@ -64,7 +66,7 @@ def test_the_seed_decides(prior):
     assert make(1) == make(1) != make(2)
 
 
-def test_the_folder_holds_everything(prior, tmp_path):
+def test_the_output_directory_is_complete(prior, tmp_path):
     result = text_to_image("an owl", prior, "msd", steps=8, follow=2, particles=2, out=tmp_path / "run")
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert names == {
@@ -83,24 +85,17 @@ def test_the_folder_holds_everything(prior, tmp_path):
     assert config["request"]["steps"] == 8
     summary = json.loads((tmp_path / "run" / "result.json").read_text())
     assert summary["rows"] == 8 * 2 * 2 * CALLS["msd"]
-    assert summary["clip_sim"] == []  # the bundled judge knows only what the bundled model draws
+    assert summary["clip_sim"] == []  # the bundled CLIP knows only what the bundled model draws
 
 
 @pytest.mark.parametrize("method", ["sds", "csd"])
-def test_a_killed_run_resumes_to_the_same_images(prior, tmp_path, monkeypatch, method):
-    monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", 0.0)
+def test_a_killed_run_resumes_to_the_same_images(prior, tmp_path, every_step, killed, method):
+    stopped, after = killed
     settings = {"steps": 9, "particles": 2, "seed": 3}
     whole = text_to_image("an owl", prior, method, **settings)
 
-    class Killed(Exception):
-        pass
-
-    def kill(step):
-        if step.index == 5:
-            raise Killed
-
-    with pytest.raises(Killed):
-        text_to_image("an owl", prior, method, out=tmp_path, callback=kill, **settings)
+    with pytest.raises(stopped):
+        text_to_image("an owl", prior, method, out=tmp_path, callback=after(5), **settings)
     assert (tmp_path / "checkpoint.safetensors").is_file()
     with pytest.raises(ValueError, match="another seed"):
         text_to_image("an owl", prior, method, out=tmp_path, resume=True, **{**settings, "seed": 4})
@@ -113,17 +108,15 @@ def test_a_killed_run_resumes_to_the_same_images(prior, tmp_path, monkeypatch, m
         text_to_image("an owl", prior, method, out=tmp_path, resume=True, **settings)
 
 
-def test_resuming_before_the_first_checkpoint_starts_anew(prior, tmp_path):
-    def kill(step):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        text_to_image("an owl", prior, "sds", steps=4, out=tmp_path, callback=kill)
+def test_resuming_before_the_first_checkpoint_starts_anew(prior, tmp_path, killed):
+    stopped, after = killed
+    with pytest.raises(stopped):
+        text_to_image("an owl", prior, "sds", steps=4, out=tmp_path, callback=after(0))
     text_to_image("an owl", prior, "sds", steps=4, out=tmp_path, resume=True)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
 
 
-def test_folders_of_others_are_not_touched(prior, tmp_path):
+def test_directories_of_others_are_not_touched(prior, tmp_path):
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "0001.png").write_text("mine")
     with pytest.raises(ValueError, match="holds other files"):
@@ -171,54 +164,44 @@ BAD = [
     ({"method": "ssd"}, "unknown method 'ssd': use one of sds, annealed_sds, sdi, vsd, csd, msd, "),
     ({"image": "voxels"}, "unknown image"),
     ({"through": "voxels"}, "unknown through"),
-    ({"steps": 0}, "steps must be at least 1"),
-    ({"particles": 0}, "particles must be at least 1"),
-    ({"follow": 0}, "follow must be at least 1"),
-    ({"guidance": -1.0}, "guidance must be at least 0"),
-    ({"guidance": float("nan")}, "guidance must be at least 0"),
-    ({"seed": -1}, "seed must be at least 0"),
+    ({"steps": 0}, "steps must be a whole number of at least 1"),
+    ({"particles": 0}, "particles must be a whole number of at least 1"),
+    ({"follow": 0}, "follow must be a whole number of at least 1"),
+    ({"guidance": -1.0}, "guidance must be a finite number of at least 0, not -1.0"),
+    ({"guidance": float("nan")}, "guidance must be a finite number of at least 0, not nan"),
+    ({"seed": -1}, "seed must be a whole number of at least 0"),
     ({"seed": 2**64}, "seed must be below"),
     ({"prior": "nope"}, "no prior 'nope'"),
 ]
 
 
 @pytest.mark.parametrize(("wrong", "message"), BAD, ids=[str(w) for w, _ in BAD])
-def test_bad_input_is_one_sentence_before_any_work(wrong, message, tmp_path, capsys):
+def test_bad_input_is_one_sentence_before_any_work(wrong, message, tmp_path, refused):
     options = {"prompt": "an owl", **wrong}
-    line = ["image", options.pop("prompt"), "--out", str(tmp_path / "out")]
-    line += [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    with pytest.raises(SystemExit) as stop:
-        cli.main(line)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert message in error
-    assert len(error.strip().splitlines()) == 1
+    line = ["image", options.pop("prompt"), "--out", tmp_path / "out"]
+    line += [part for name, value in options.items() for part in (f"--{name}", value)]
+    assert message in refused(*line)
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_paths_are_one_sentence(tmp_path, capsys, folder):
+def test_bad_paths_are_one_sentence(tmp_path, refused, model):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     for line, message in (
-        (["--out", str(tmp_path / "file"), "--prior", str(folder)], "is a file"),
+        (["--out", str(tmp_path / "file"), "--prior", str(model)], "is a file"),
         (["--prior", str(tmp_path / "empty")], r"no model_index\.json"),
         (["--out", str(tmp_path / "new"), "--resume"], "no run to resume"),
-        (["--prior", str(folder), "--dtype", "int8", "--out", str(tmp_path / "new")], "unknown dtype 'int8'"),
-        (["--prior", str(folder), "--device", "gpu", "--out", str(tmp_path / "new")], "unknown device"),
+        (["--prior", str(model), "--dtype", "int8", "--out", str(tmp_path / "new")], "unknown dtype 'int8'"),
+        (["--prior", str(model), "--device", "gpu", "--out", str(tmp_path / "new")], "unknown device"),
     ):
-        with pytest.raises(SystemExit) as stop:
-            cli.main(["image", "an owl", *line])
-        error = capsys.readouterr().err
-        assert stop.value.code == 2
-        assert re.search(message, error)
-        assert len(error.strip().splitlines()) == 1
+        assert re.search(message, refused("image", "an owl", *line))
 
 
-def test_the_command_makes_a_image(folder, tmp_path, capsys):
+def test_the_command_generates_images(model, tmp_path, capsys):
     cli.main(
-        ["image", "an owl", "--prior", str(folder), "--steps", "3", "--out", str(tmp_path / "run"), "--method", "csd"]
+        ["image", "an owl", "--prior", str(model), "--steps", "3", "--out", str(tmp_path / "run"), "--method", "csd"]
     )
-    assert "4 image(s), 24 network rows" in capsys.readouterr().out
+    assert "4 image(s), 24 network evaluations (NFE)" in capsys.readouterr().out
     assert (tmp_path / "run" / "image_03.png").is_file()
 
 
@@ -227,6 +210,23 @@ def test_request_is_completed_from_the_recipe():
     assert full.particles == 4
     assert full.steps is not None
     assert Request("an owl", "csd", particles=7).complete().particles == 7
+
+
+def test_the_signature_is_that_of_the_options(prior):
+    parameters = inspect.signature(text_to_image).parameters
+    assert list(parameters)[:5] == ["prompt", "prior", "method", "recipe", "callback"]
+    assert {"image", "steps", "seed", "out", "resume", "progress", "dtype"} < set(parameters)
+    assert "Seed for all random number generators." in text_to_image.__doc__
+    with pytest.raises(
+        TypeError, match=r"text_to_image\(\) got an unexpected keyword argument 'stepz'; its parameters"
+    ):
+        text_to_image("an owl", prior, stepz=3)
+
+
+def test_settings_are_complete():
+    settings = Request("an owl", "sds").complete()
+    assert None not in asdict(settings).values()
+    assert settings.complete() == settings
 
 
 def test_importing_is_light():

@@ -1,6 +1,6 @@
-"""The command line. Each command is a function; what it says in its docstring is its --help.
+"""The command line. Each command is a function in a file of its own; its --help is made of docstrings.
 
-Wrong input ends with one sentence and exit code 2, before any work; an interrupted run can be resumed.
+Invalid input ends with one sentence and exit code 2, before any work; interrupted runs can be resumed.
 """
 
 import os
@@ -15,6 +15,7 @@ from scoredistill.cli.demo import demo
 from scoredistill.cli.edit import edit
 from scoredistill.cli.image import image
 from scoredistill.cli.object import object_
+from scoredistill.cli.options import registry
 from scoredistill.cli.prior import prior
 from scoredistill.cli.scene import scene
 from scoredistill.cli.study import bench, toy
@@ -22,7 +23,7 @@ from scoredistill.cli.study import bench, toy
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `scoredistill`."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice on torchvision is not for our users
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice on torchvision does not concern users
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
         print(f"scoredistill {__version__}")
@@ -30,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _dispatch(arguments)
     except KeyboardInterrupt:
-        on, resumed = "the same command goes on", "the same command with --resume goes on"
-        again = {"image": resumed, "object": resumed, "edit": resumed, "toy": on, "bench": on}.get(arguments[0])
-        hint = f"; what is finished is kept, and {again}" if again else ""
+        same, resumed = "the same command continues", "the same command with --resume continues"
+        again = {"image": resumed, "object": resumed, "edit": resumed, "toy": same, "bench": same}.get(arguments[0])
+        hint = f"; finished work is kept, and {again}" if again else ""
         _stop(f"interrupted{hint}", 130)
     except BrokenPipeError:
         sys.exit(1)
@@ -57,12 +58,13 @@ def _dispatch(arguments: list[str]) -> None:
         return
     commands: dict[str, Any] = {"image": image, "object": object_, "edit": edit, "scene": scene}
     commands |= {"demo": demo, "toy": toy, "bench": bench, "prior": prior}
-    tyro.extras.subcommand_cli_from_dict(
-        commands,
-        prog="scoredistill",
-        description="Score distillation: a diffusion model, used as a critic, shapes anything that can be rendered.",
-        args=arguments or ["--help"],
-    )
+    with registry():
+        tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="scoredistill",
+            description="Score distillation: a pre-trained diffusion model optimizes anything that renders to images.",
+            args=arguments or ["--help"],
+        )
 
 
 def _stop(sentence: str, code: int) -> None:

@@ -1,14 +1,14 @@
-"""Scoredistill demo."""
+"""The command `demo`."""
 
 from pathlib import Path
 
 
 def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
-    """Two prompts by every method, with DDIM samples beside them, on one page; a few minutes on two cores.
+    """Compare the methods and DDIM samples on two prompts, in one report; a few minutes on two cores.
 
     Args:
-        out: Folder for the page and the single runs.
-        seed: Of all randomness.
+        out: Output directory of the report and of the single runs.
+        seed: Seed for all random number generators.
     """
     from scoredistill.tasks.demo import demo as run
 

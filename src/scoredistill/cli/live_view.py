@@ -1,49 +1,49 @@
-"""A thing in a browser while it is made."""
+"""A 3-D scene in a browser during its optimization."""
 
 from types import TracebackType
-from typing import Any
 
 from scoredistill.loop import Step
+from scoredistill.three_d.fitting import FitStep
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.viewer import Viewer
 
 
 class Watch:
-    """A callback of `text_to_3d` and `edit_scene` that shows the scene at a local address; nothing without a port.
+    """A callback of `text_to_3d` and `edit_scene` that shows the scene at a local address.
 
-    The page opens with the first step. Use it in a `with` statement, which closes it.
+    The page opens with the first step. Use the object in a `with` statement, which closes the page.
+
+    Args:
+        port: port of the page; None to show nothing.
+        title: title of the page.
     """
 
     def __init__(self, port: int | None, title: str = "scoredistill"):
         self.port, self.title = port, title
         self.viewer: Viewer | None = None
 
-    def __call__(self, step: Step | Any, scene: Scene) -> None:
-        """Tell the page of a finished step."""
-        if self.port is None:
-            return
-        if self.viewer is None:
-            self._open(scene)
-        assert self.viewer is not None
-        self.viewer.update({"step": f"{step.index + 1} of {step.steps}"})
+    def __call__(self, step: Step | FitStep, scene: Scene) -> None:
+        """Show the scene after a finished step."""
+        if self.port is not None:
+            self._opened(scene, self.port).update({"step": f"{step.index + 1} of {step.steps}"})
 
     def stay(self, scene: Scene) -> None:
-        """Show the finished thing until the reader interrupts."""
+        """Show the finished scene until the user interrupts."""
         if self.port is None:
             return
-        if self.viewer is None:
-            self._open(scene)
-        assert self.viewer is not None
-        print(f"Turn it at {self.viewer.url}; Ctrl-C ends")
+        viewer = self._opened(scene, self.port)
+        print(f"Turn it at {viewer.url}; Ctrl-C ends")
         try:
-            self.viewer.serve()
+            viewer.serve()
         except KeyboardInterrupt:
             return
 
-    def _open(self, scene: Scene) -> None:
-        device = next(scene.parameters()).device
-        self.viewer = Viewer(scene.render, self.port or 0, title=self.title, device=device)
-        print(f"Watch it at {self.viewer.url}")
+    def _opened(self, scene: Scene, port: int) -> Viewer:
+        """The page, opened at first use."""
+        if self.viewer is None:
+            self.viewer = Viewer(scene.render, port, title=self.title, device=scene.device)
+            print(f"Watch it at {self.viewer.url}")
+        return self.viewer
 
     def __enter__(self) -> "Watch":
         return self

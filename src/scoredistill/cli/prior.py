@@ -8,6 +8,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from scoredistill import __version__
+from scoredistill.files import write_text
 
 
 def prior(
@@ -18,15 +19,15 @@ def prior(
     sheet: Path | None = None,
     seeds: int = 8,
 ) -> None:
-    """Know the diffusion models: list the bundled ones, show or evaluate one, or train them anew.
+    """List the bundled diffusion models, show or evaluate one, or train them again.
 
     Args:
-        action: list, show, evaluate (figures as JSON), or train (see: scoredistill prior train --help).
-        name: The model: a bundled name, or a folder; to show, also clip.
-        data: Folder of the emoji data, fetched when it is empty.
-        out: File for the figures; they are printed as well.
-        sheet: Image file for what the model makes of the common prompts, or of held-out images.
-        seeds: Samples of each prompt.
+        action: list, show (the model card), evaluate (metrics as JSON) or train (see: scoredistill prior train --help).
+        name: The model: a bundled name or a directory; to show, also clip.
+        data: Directory of the emoji data; they are downloaded if it is empty.
+        out: File for the metrics, which are printed as well.
+        sheet: Image file for samples of the common prompts, or for edits of held-out images.
+        seeds: Number of samples of each prompt.
     """
     from scoredistill.priors import pipelines
 
@@ -41,7 +42,7 @@ def prior(
             raise ValueError(f"seeds must be at least 1, not {seeds}")
         for option, given in (("out", out), ("sheet", sheet)):
             if given is not None and given.is_dir():
-                raise ValueError(f"{given} is a folder: give a file for --{option}")
+                raise ValueError(f"{given} is a directory: give a file for --{option}")
         from scoredistill.training.evaluation import evaluate
         from scoredistill.training.evaluation import sheet as draw
 
@@ -53,7 +54,7 @@ def prior(
         text = json.dumps({**made, "version": __version__, "figures": figures}, indent=2)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(text + "\n")
+            write_text(out, text + "\n")
         print(text)
 
 

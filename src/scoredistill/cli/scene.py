@@ -1,9 +1,11 @@
-"""Scoredistill scene."""
+"""The command `scene`."""
 
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
+
+from scoredistill.tasks.run_directory import RUNS
 
 
 def scene(
@@ -16,25 +18,25 @@ def scene(
     elevation: tuple[float, float] = (-5.0, 60.0),
     seed: int = 0,
 ) -> None:
-    """Photographs of small scenes with known cameras, in the form of transforms.json, to edit or to try things on.
+    """Render photographs of small synthetic scenes with known cameras, as transforms.json, to edit or experiment with.
 
     Args:
-        action: list (the names), or make.
-        name: Of the scene to make, for example toys.
-        out: Folder for images, masks, depths and transforms.json, runs/scene-NAME by default.
-        views: Images to fit to.
-        held_out: Further images, to judge by.
+        action: list (print the names of the scenes) or make.
+        name: Name of the scene to make, for example toys.
+        out: Output directory for images, masks, depths and transforms.json; runs/scene-NAME by default.
+        views: Number of images to fit to.
+        held_out: Number of further images, for evaluation.
         size: Height and width of the images in pixels.
-        elevation: Lowest and highest elevation of the cameras, degrees.
-        seed: Of the places of the cameras.
+        elevation: Lowest and highest elevation of the cameras in degrees.
+        seed: Seed of the camera positions.
     """
-    from scoredistill.datasets import synthetic_scenes as studio
+    from scoredistill.datasets import synthetic_scenes
 
     if action == "list":
-        print("\n".join(studio.SCENES))
+        print("\n".join(synthetic_scenes.SCENES))
         return
     if not name:
-        raise ValueError(f"say which scene to make: one of {', '.join(studio.SCENES)}")
-    out = out or Path("runs") / f"scene-{name}"
-    studio.make(name, out, views, held_out, size, elevation, seed)
+        raise ValueError(f"say which scene to make: one of {', '.join(synthetic_scenes.SCENES)}")
+    out = out or RUNS / f"scene-{name}"
+    synthetic_scenes.make(name, out, views, held_out, size, elevation, seed)
     print(f"{views + held_out} views of {name}: {out / 'transforms.json'}")

@@ -1,13 +1,15 @@
-"""Commands that compare: `toy` and `bench`."""
+"""The commands `toy` and `bench`, which run studies."""
 
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
 
+from scoredistill.tasks.run_directory import RUNS
+
 
 def toy(
-    out: Path = Path("runs/toy"),
+    out: Path = RUNS / "toy",
     set: tuple[str, ...] = (),
     method: tuple[str, ...] = (),
     denoiser: tuple[str, ...] = (),
@@ -15,18 +17,18 @@ def toy(
     quick: bool = False,
     workers: int = 2,
 ) -> None:
-    """Which estimator, and why: all methods on distributions in the plane whose scores are known exactly.
-
-    The same command goes on with an interrupted study. Writes results.json, report.html and images.
+    """Compare the estimators on distributions in the plane whose scores are known exactly.
 
     Args:
-        out: Folder for all that is written.
-        set: Of fractal, spiral, pinwheel; all by default.
-        method: For example ddim sds msd collaborative; all by default, and then with landscapes, gradients and ranking.
-        denoiser: exact (closed form), ideal (of samples), learned (a small network, trained when first needed).
-        seeds: Repetitions of everything that is random; 1 with --quick.
-        quick: A small version of the whole, under three minutes.
-        workers: Processes, of one thread each.
+        out: Output directory of results.json, report.html and images. The same command continues an interrupted study.
+        set: Distributions: fractal, spiral, pinwheel; all by default.
+        method: Methods, for example ddim sds msd collaborative; by default all, and landscapes, gradients and the
+            ranking as well.
+        denoiser: Denoisers: exact (closed form), ideal (of samples), learned (a small network, trained when first
+            needed).
+        seeds: Number of repetitions with different random seeds; 1 with --quick.
+        quick: A small version of the whole study, under three minutes.
+        workers: Number of processes, of one thread each.
     """
     from scoredistill.studies.toy2d.study import Setting, study
 
@@ -48,31 +50,28 @@ def bench(
     quick: bool = False,
     workers: int = 2,
 ) -> None:
-    """Compare all methods, with error bars, at their own settings and at equal cost, where the truth is known.
-
-    The same command goes on with an interrupted study. Writes results.json, report.html, tables.md and images;
-    preview.png shows what is there so far.
+    """Compare all methods with error bars, at their own settings and at equal cost, against a known ground truth.
 
     Args:
-        what: images: text to 2-D, the study of the mean-shift paper (truth: DDIM samples). edits: images and videos
-            edited by CSD-Edit and its alternatives (truth: the procedural edit); needs scoredistill[bench]. objects:
-            text to 3-D. scenes: posed scenes edited by instruction (truth: the procedural edit of true views); needs
-            scoredistill[scenes].
-        out: Folder for all that is written, runs/bench-WHAT by default.
-        prior: "emoji" or "emoji-edit" (bundled), a folder with a diffusers pipeline, or a hub name.
-        prompts: File with one prompt a line; some that the bundled prior knows by default. For images
-            and objects.
-        methods: For example ddim sds msd, or csd windows; all (objects: sds sdi msd csd) by default, and then with all
-            that belongs to no method.
+        what: The study. images: text to 2-D, as in the mean-shift paper (ground truth: DDIM samples). edits: images and
+            videos edited by CSD-Edit and its alternatives (ground truth: the procedural edit); needs
+            scoredistill[bench]. objects: text to 3-D. scenes: scenes edited by instruction (ground truth: the
+            procedural edit of true views); needs scoredistill[scenes].
+        out: Output directory of results.json, report.html, tables.md and images, with the results so far in
+            preview.png; runs/bench-WHAT by default. The same command continues an interrupted study.
+        prior: emoji or emoji-edit (bundled), a directory with a diffusers pipeline, or a hub name.
+        prompts: File with one prompt per line, for images and objects; by default some that the bundled prior knows.
+        methods: For example ddim sds msd, or csd windows; by default all (objects: sds sdi msd csd), and everything
+            that belongs to no method as well.
         blocks: Settings of images: mlp, latents, mlp_equal, latents_equal, ideal, ablation; all by default.
-        seeds: Images or things of each prompt, 3 by default; or runs of each edit, 1 by default. 1 with --quick.
-        clip: The CLIP that judges: a folder or hub name; the bundled one by default.
-        inception: Also the FID of the literature; needs torch-fidelity, which fetches the weights of Inception.
-        quick: Four prompts, ddim, sds and msd; or two images, two instructions and one clip; or two things by sds and
-            msd; or one scene by csd and one_view. Some minutes.
-        workers: Processes, of one thread each.
+        seeds: Number of images or objects per prompt, 3 by default; or of runs per edit, 1 by default. 1 with --quick.
+        clip: CLIP model of the evaluation: a directory or hub name; the bundled one by default.
+        inception: Compute the FID of the literature as well; needs torch-fidelity, which downloads Inception's weights.
+        quick: Four prompts with ddim, sds and msd; or two images, two instructions and one clip; or two objects with
+            sds and msd; or one scene with csd and one_view. Some minutes.
+        workers: Number of processes, of one thread each.
     """
-    out = out or Path("runs") / f"bench-{what}"
+    out = out or RUNS / f"bench-{what}"
     if what != "images" and (blocks or clip or inception):
         raise ValueError("--blocks, --clip and --inception belong to bench images: leave them out")
     if what in ("edits", "scenes") and prompts is not None:

@@ -1,4 +1,4 @@
-"""Averages over several draws of an estimator's noise, all in the same network calls."""
+"""Average an estimator over several draws of its noise, all in the same network calls."""
 
 from dataclasses import dataclass, replace
 
@@ -14,13 +14,14 @@ from scoredistill.rng import Rng
 
 @dataclass(frozen=True)
 class Averaged(Estimator):
-    """The mean of `samples` estimates per particle: its variance falls as 1 / samples, its cost grows as samples.
+    """Mean of `samples` estimates per particle; its variance falls as 1 / samples and its cost grows as samples.
 
-    With `Residual(noise=Random(antithetic=True))` inside and an even number, draws come in pairs of opposite noise.
+    With `Residual(noise=Random(antithetic=True))` as the base and an even number of samples, draws come in pairs of
+    opposite noise.
 
     Args:
-        base: estimator without a memory, whose particles do not see each other.
-        samples: draws per particle.
+        base: a stateless estimator whose particles do not interact.
+        samples: draws per particle, at least 1.
     """
 
     base: Estimator

@@ -1,11 +1,11 @@
-r"""An estimator turns a prior's scores into a gradient on samples.
+r"""The contract of estimators, which turn a prior's scores into a gradient on samples.
 
     estimate = estimator(prior, Batch(x, cond), t, rng)
     x.backward(estimate.grad)
 
 `grad` is always a descent direction on x: a small step x - lr * grad makes x more likely under the prior (or, for
-editing, moves it as instructed). An estimator knows nothing of guidance, autoencoders, cameras or text: priors and
-generators take care of those. An estimator wrapped in another (Stein) is an estimator.
+editing, moves it as instructed). Guidance, autoencoders, cameras and text belong to priors and generators; an estimator
+handles none of them. An estimator wrapped in another, such as `Stein`, is an estimator.
 """
 
 from abc import ABC, abstractmethod
@@ -23,14 +23,14 @@ from scoredistill.rng import Rng
 
 @dataclass(frozen=True)
 class Batch:
-    """What is being shaped.
+    """Particles and their conditions.
 
     Attributes:
         x: particles in the prior's space, [b, *d].
-        cond: conditions of the prior, each with b rows or 1.
-        source: samples an edit starts from, [b, *d] or [1, *d].
-        source_cond: what the source shows; like `cond`, and equal to it by default.
-        group: number of each particle's group; particles of different groups share nothing. One group by default.
+        cond: condition of the prior, with b rows or 1 in each entry.
+        source: samples that an edit starts from, [b, *d] or [1, *d].
+        source_cond: condition that describes the source, of the form of `cond`; `cond` itself by default.
+        group: group number of each particle, [b]; coupled estimators keep groups apart. One group by default.
     """
 
     x: Float[Tensor, " b *d"]
@@ -42,13 +42,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an estimator found.
+    """Result of an estimator.
 
     Attributes:
         grad: descent direction on the particles, [b, *d].
-        loss: a number to watch, if the method has one.
-        info: diagnostics by name; tensors, so that nothing waits for the device.
-        x_t: the noised particles that were looked at, of estimators that look at one noise level.
+        loss: a scalar to monitor, if the method has one.
+        info: diagnostics by name; tensors, so that nothing synchronizes with the device.
+        x_t: the noised particles, [b, *d], of estimators that evaluate the prior at a single noise level.
     """
 
     grad: Float[Tensor, " b *d"]
@@ -65,20 +65,22 @@ class Estimator(ABC):
         """Estimate the gradient on batch.x.
 
         Args:
+            prior: the diffusion model.
+            batch: particles, conditions and, for editing, the source.
             t: diffusion time of each particle, in [0, 1].
-            rng: a generator, or one per particle.
+            rng: a random generator, or a list with one per particle.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to know of an estimator with a memory; empty for most."""
+        """State that a resumed run needs; empty for stateless estimators, which most are."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Restore the state that `state_dict` returned."""
 
 
 class EstimatorWrapper(Estimator):
-    """Abstract base of estimators made from another one, `base`, whose memory is theirs."""
+    """Abstract base of estimators made from another one, `base`; its state is theirs."""
 
     base: Estimator
 

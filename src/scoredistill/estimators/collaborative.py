@@ -1,4 +1,4 @@
-r"""Collaborative mean shift: particles that climb the prior and keep apart, with a rule for how far apart.
+r"""Collaborative mean shift: particles that follow the prior's score and repel each other.
 
     m_i = [D_p(x_i; h) - x_i] + beta (h / w)^2 [x_i - D_q(x_i; w)],    grad_i = -m_i,    w = max(h, spacing)
 
@@ -9,27 +9,28 @@ formula m = h^2 grad log(p_h / q_w^beta): beta = 0 is mean-shift distillation (h
 beta = 1 the particle flow that lowers KL(q || p) at scale h, and in between q tends to p^(1 / beta), a lower
 temperature.
 
-The spacing is the median distance of a particle to its nearest neighbor. Below it a kernel sees single particles: with
-w = h their repulsion dies out while h still falls, and particles drift together. With w held at the spacing repulsion
-lives on, weak, and h may go as low as it likes. Then q_w meets p_h where the particles' variance is w^2 - h^2 below
-that of p: nothing where particles are many, and thin strokes where they are few.
+The spacing is the median distance of a particle to its nearest neighbor. A kernel narrower than the spacing resolves
+single particles: with w = h the repulsion vanishes while h still falls, and particles drift together. With w held at
+the spacing a weak repulsion remains, and h may fall as low as desired. At the fixed point q_w = p_h the particles'
+variance is w^2 - h^2 below that of p: a negligible amount for many particles, but strokes become thinner with few.
 
-The rest of the rule is the time schedule (`annealing`): h falls geometrically from the prior's `spread` by a factor
-of 250. All lengths come from the prior and the particles, so data ten times larger give particles ten times farther
-apart. How it compares with constants, from which starts and in 64 dimensions: docs/results/toy/collaborative.md.
+The time schedule (`annealing`) completes the rule: h falls geometrically from the prior's `spread` by a factor of 250.
+All lengths come from the prior and the particles, so the method is invariant to the scale of the data. Comparisons with
+constant bandwidths, initializations and results in 64 dimensions: docs/results/toy/collaborative.md.
 
-In many dimensions the spacing is a matter of the noise. A kernel on features f measures w and the push there and pulls
-it back, J^T [f_i - D_q(f)_i] with J the derivative of f: what f does not see is not pushed. (Averaging x itself with
-the weights of f would undo the prior's denoising in all directions that f does not see: particles then drift off
-without bound.) `principal_features` finds a plane that holds the prior's structure, if there is one.
+In many dimensions noise dominates the spacing. A kernel on features f measures w and the repulsion in feature space and
+maps it back, J^T [f_i - D_q(f)_i] with J the Jacobian of f, so directions to which f is blind are not repelled.
+(Averaging x itself with the weights of f would undo the prior's denoising in all those directions, and particles would
+diverge.) `principal_features` finds a subspace that holds the prior's structure, if there is one.
 
-A few particles in a thousand dimensions are alone under every kernel narrower than their distances, and move as without
-one. `density="gaussian"` estimates only their mean m and their variance v per coordinate:
+A few particles in a thousand dimensions do not interact under any kernel narrower than their distances. There,
+`density="gaussian"` fits an isotropic Gaussian, with their mean m and their variance v per coordinate:
 
     D_q(x; h) = m + v / (v + h^2) (x - m),    w = h
 
-Directions that the prior keeps survive and all others shrink. On a Gaussian prior of variance s^2 the particles settle
-at v = beta s^2 - (1 - beta) h^2 whatever their number: at the prior's own for beta = 1 (docs/results/text_to_2d.md).
+Directions in which the prior varies are kept and all others shrink. On a Gaussian prior of variance s^2 the particles
+settle at v = beta s^2 - (1 - beta) h^2 whatever their number: at the prior's own variance for beta = 1
+(docs/results/text_to_2d.md).
 """
 
 import math
@@ -56,18 +57,21 @@ PROBE = 4.0  # the spread is measured at a noise level of so many spreads, where
 
 @dataclass(frozen=True)
 class CollaborativeMeanShift(Estimator):
-    """Mean shift of particles that keep apart, see above.
+    """Mean shift of particles that repel each other; the formula is that of the module.
 
     Args:
-        base: the mean shift of the single particles; its bandwidth is h.
-        beta: how much the particles' own density counts, in [0, 1].
+        base: the mean shift of single particles; its bandwidth is h.
+        beta: weight of the particles' own density, in [0, 1].
         kernel: of the particles' own density; RBF() by default. Its bandwidth "median" means the rule,
-            w = max(h, scale * spacing) in the units of its features; a number stands for the spacing. Features should
-            keep distances, as an orthonormal projection does. A scale near 0 gives w = h.
+            w = max(h, scale * spacing) in the units of its features; a number takes the place of the spacing. Features
+            should preserve distances, as an orthonormal projection does. A scale near 0 gives w = h.
         density: how the particles' density is estimated: "kernel" (a kernel density estimate), or "gaussian" (an
             isotropic Gaussian fit) for few particles in many dimensions.
-        denoised: take spacing and weights from the denoised particles D_p(x; h), which costs no further call, and the
-            push from the particles. It spreads more: full recall, less likely samples. Not with features.
+        denoised: compute spacing and weights from the denoised particles D_p(x; h), without a further evaluation, and
+            the repulsion from the particles. It repels more: full recall, less likely samples. Not with features.
+
+    Raises:
+        ValueError: for a beta outside [0, 1], an unknown density, or options that exclude each other.
     """
 
     base: MeanShift
@@ -82,9 +86,9 @@ class CollaborativeMeanShift(Estimator):
         if self.density not in DENSITIES:
             raise ValueError(f"unknown density {self.density!r}: use one of {', '.join(DENSITIES)}")
         if self.density == "gaussian" and (self.kernel is not None or self.denoised):
-            raise ValueError("kernel and denoised belong to the density 'kernel'")
+            raise ValueError("kernel and denoised apply to density='kernel': leave them out with density='gaussian'")
         if self.denoised and self.kernel is not None and self.kernel.features is not None:
-            raise ValueError("denoised particles are features themselves: leave the kernel's features or denoised out")
+            raise ValueError("denoised=True does not work with a kernel on features: leave out one of the two")
 
     @torch.no_grad()
     def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
@@ -126,10 +130,10 @@ def _gaussian_push(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Subspace:
-    """Features of particles: their coordinates along orthonormal axes.
+    """Linear features of particles: their coordinates along orthonormal axes.
 
     Attributes:
-        axes: [k, D], D the number of entries of a particle.
+        axes: the axes, [k, D], with D the number of entries of a particle.
     """
 
     axes: Float[Tensor, "k D"]
@@ -139,7 +143,7 @@ class Subspace:
 
 
 def spacing(x: Float[Tensor, " n *d"]) -> float:
-    """Median distance of a particle to its nearest neighbor, in the units of x; 0 for a particle alone."""
+    """Median distance of a particle to its nearest neighbor, in the units of x; 0 for a single particle."""
     if len(x) < 2:
         return 0.0
     distance = _distances(x.flatten(1)).fill_diagonal_(torch.inf)
@@ -150,19 +154,21 @@ def spacing(x: Float[Tensor, " n *d"]) -> float:
 def spread(
     prior: Prior, x: Float[Tensor, " n *d"], cond: Cond | None = None, rounds: int = 8, rng: Rng = None
 ) -> float:
-    """Largest standard deviation of the prior in any direction, measured on its denoiser.
+    """Estimate the largest standard deviation of the prior in any direction.
 
-    Power iteration with the slope of D(x; r) at the mean: for a Gaussian of covariance C it is C (C + r^2 I)^-1, whose
-    largest eigenvalue l = s^2 / (s^2 + r^2) gives s at every noise level r; for other priors it does where r is far
-    above the data, so r follows the estimate, at four times s.
+    The estimate is a power iteration with the Jacobian of D(x; r) at the mean. For a Gaussian of covariance C it is
+    C (C + r^2 I)^-1, whose largest eigenvalue l = s^2 / (s^2 + r^2) gives s at every noise level r. For other priors
+    the same holds at noise levels r far above the data, so r is kept at four times the current estimate of s.
 
     Args:
+        prior: the diffusion model.
         x: particles, of which only the mean, the shape and the dtype matter.
-        cond: one row, what the particles are to show.
-        rounds: network calls of two rows each; at least 1.
+        cond: condition of one row.
+        rounds: iterations, at least 1; each is one network call of two batch rows.
+        rng: draws the first direction.
 
     Returns:
-        s in the units of x, within what the prior's schedule has.
+        s in the units of x, clamped to the range of the prior's schedule.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, not {rounds}")
@@ -184,15 +190,17 @@ def spread(
 
 
 def annealing(prior: Prior, x: Float[Tensor, " n *d"], cond: Cond | None = None, rng: Rng = None) -> Bandwidth:
-    """The rule's time schedule: the bandwidth falls geometrically from the prior's spread to a 250th of it.
+    """Make the time schedule of collaborative mean shift: h falls geometrically from the prior's spread to a 250th.
 
-    Twenty steps are enough, eight nearly. It costs the 16 network rows of `spread`. Particles may start as a grid or a
-    cloud of a tenth of the spread to twice of it, around the prior. From a single point the first steps are needed to
-    part them: start at two spreads then, and take 40 steps.
+    Twenty steps suffice, and eight nearly do. It costs the 16 network evaluations of `spread`. Particles may start as a
+    grid or a cloud around the prior, of a tenth of the spread to twice the spread. From a single point the first steps
+    are needed to separate them: start at two spreads and take 40 steps.
 
     Args:
+        prior: the diffusion model.
         x: the particles at the start; only their mean, shape and dtype matter.
-        cond: one row, what the particles are to show.
+        cond: condition of one row.
+        rng: as in `spread`.
     """
     start = spread(prior, x, cond, rng=rng)
     return Bandwidth(prior.schedule, start, start / FALL)
@@ -202,12 +210,15 @@ def annealing(prior: Prior, x: Float[Tensor, " n *d"], cond: Cond | None = None,
 def principal_features(
     prior: Prior, x: Float[Tensor, " n *d"], ratio: float, dims: int, cond: Cond | None = None
 ) -> Subspace:
-    """The directions in which the prior's denoised samples D(x; ratio) vary most: n network rows.
+    """Find the directions in which the prior's denoised samples D(x; ratio) vary most, by n network evaluations.
 
     Args:
-        x: particles spread over the prior, such as center + spread * noise.
-        ratio: noise-to-signal ratio to denoise at; the prior's `spread` is a good one.
-        dims: how many, at most n - 1 and at most the entries of a particle. Too many bring the noise back.
+        prior: the diffusion model.
+        x: n particles spread over the prior, such as center + spread * noise.
+        ratio: noise-to-signal ratio to denoise at; the prior's `spread` is a good choice.
+        dims: number of directions, at most n - 1 and at most the entries of a particle. With too many of them the
+            features contain noise again.
+        cond: condition of 1 or n rows.
     """
     most = min(len(x) - 1, x[0].numel())
     if not 1 <= dims <= most:

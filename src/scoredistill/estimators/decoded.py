@@ -3,12 +3,12 @@ r"""Gradients on images through the decoder of a latent prior.
 An image x has the latent z = E(x), and an estimator finds a descent direction g on z. There are two ways back to x:
 
     through the encoder    J_E(x)^T g      the chain rule: `generators.Encoded`
-    through the decoder    x - D(z - g)    what z - g looks like, minus what there is: here
+    through the decoder    x - D(z - g)    the image minus the decoded target: `Decoded`
 
-The chain rule finds whatever change of pixels moves the latent, also patterns that no decoder would make: with a small
-encoder images fill with dots of its stride and saturate. Here the image goes where the decoder's images are. It
-needs no backward pass: one encoding and one decoding per particle. For mean shift, whose z - g is an estimate of a
-clean sample, the gradient is the difference of two images, and its fixed points are decoded modes.
+The chain rule finds any change of pixels that moves the latent, including patterns that no decoder would produce: with
+a small encoder, images fill with dots at its stride and saturate. Through the decoder, the image moves towards decoded
+images. This needs no backward pass, but one encoding and one decoding per particle. For mean shift, whose z - g is an
+estimate of a clean sample, the gradient is the difference of two images, and its fixed points are decoded modes.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ class Decoded(EstimatorWrapper):
     """Apply an estimator of latents to images: grad = x - D(z - g), z = E(x), g = base's gradient on z.
 
     Args:
-        base: estimator in the prior's space.
+        base: estimator in the prior's latent space.
     """
 
     base: Estimator

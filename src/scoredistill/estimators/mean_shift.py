@@ -1,23 +1,27 @@
-r"""Mean-shift distillation: https://arxiv.org/abs/2502.15989.
+r"""Mean-shift distillation.
 
 The mean shift of a sample x under a Gaussian kernel of variance s is
 
     m(x) = E[ y | y ~ p(y) N(x; y, s I) ] - x = s grad log p_s(x),        grad = -m(x),
 
-where p_s is the density smoothed by the kernel. Its fixed points are the modes of p_s, which become those of p as s
-shrinks: the bandwidth is annealed, and passing its smallest value ends the run.
+where p_s is the density smoothed by the kernel. Its fixed points are the modes of p_s, which tend to those of p as s
+shrinks: the bandwidth is annealed, and the run ends when it falls below its smallest value.
 
-By Tweedie's formula the expectation is the denoiser itself, E[y | ...] = D(x; sqrt s), so one network call with the
-*un-noised* x gives the exact mean shift of an exact prior: `mean`, the default. A trained network has not seen clean
-inputs at that level, but a clean x is the middle of the noised ones it has seen: measured on trained networks in 2 to
-256 dimensions its error is smaller there than at noised inputs (docs/results/toy/networks.md). 20 to 40 steps of
-x - grad with a geometrically shrinking bandwidth are enough; many more drift with the network's error.
+By Tweedie's formula the expectation is the denoiser itself, E[y | ...] = D(x; sqrt s), so one network evaluation at the
+*un-noised* x gives the exact mean shift of an exact prior: the sampler "mean", the default. A network is not trained on
+clean inputs at that noise level, but a clean x is the center of the noised inputs of its training: measured on trained
+networks in 2 to 256 dimensions, the error at clean inputs is smaller than at noised ones
+(docs/results/toy/networks.md). 20 to 40 steps of x - grad with a geometrically shrinking bandwidth suffice; with many
+more, particles drift with the network's error.
 
-`ancestral` draws y by the reverse SDE that starts at x; `product` by the probability flow of the product density, from
-noise around x; `paper` is the published recipe, whose kernel is not noised: it draws y without variance and with a bias
-(docs/errata.md). One draw keeps diversity where the mean seeks modes.
+The other samplers draw y: "ancestral" by the reverse SDE that starts at x; "product" by the probability flow of the
+product density, from noise around x; "paper" by the published recipe, whose kernel is not noised, so that y has too
+little variance and a bias (docs/errata.md). A single draw preserves diversity where the mean seeks modes.
 
-The paper writes its kernel exp(-|r|^2 / lambda^2), so s = lambda^2 / 2 and our bandwidth sqrt s = lambda / sqrt 2.
+The paper writes its kernel as exp(-|r|^2 / lambda^2), so s = lambda^2 / 2 and the bandwidth here is
+sqrt s = lambda / sqrt 2.
+
+Reference: Mean-shift distillation (Thamizharasan et al. 2025), https://arxiv.org/abs/2502.15989.
 """
 
 from dataclasses import dataclass
@@ -38,17 +42,22 @@ ANCHORS = ("x", "inverted")
 
 @dataclass(frozen=True)
 class MeanShift(Estimator):
-    """grad = x - (average of y), the negative mean shift.
+    """The negative mean shift, grad = x - (mean of y).
 
     Args:
         bandwidth: sqrt s, the kernel's standard deviation in the units of x. None takes it from t,
             sqrt s = sigma_t / alpha_t, so that the loop's time schedule anneals it.
-        sampler: "mean": one network call, no noise. "product", "ancestral", "paper": y drawn by `steps` calls.
-        steps: network calls of a drawn y; at least 1.
-        samples: how many y are averaged. One keeps diversity, the average seeks modes.
+        sampler: "mean" (one network evaluation, deterministic), or "product", "ancestral" or "paper", which draw y
+            with `steps` evaluations.
+        steps: network evaluations per drawn y, at least 1.
+        samples: number of draws of y that are averaged. One preserves diversity, the average seeks modes.
         antithetic: draw y in pairs with opposite noise; `samples` must be even.
-        dt, anchor, interval: of the sampler "paper", see `sampling.paper_sample`.
-        levels: of the sampler "product", see `sampling.product_sample`: "prior" for bandwidths above the data's size.
+        dt, anchor, interval: options of the sampler "paper", see `sampling.paper_sample`.
+        levels: option of the sampler "product", see `sampling.product_sample`; "prior" for bandwidths larger than the
+            data.
+
+    Raises:
+        ValueError: for an unknown option, or one that does not belong to the sampler.
     """
 
     bandwidth: float | None = None
@@ -77,11 +86,11 @@ class MeanShift(Estimator):
         if self.interval is not None and not 0 <= self.interval[0] <= self.interval[1] <= 1:
             raise ValueError(f"interval must be (lo, hi) with 0 <= lo <= hi <= 1, not {self.interval}")
         if self.sampler != "paper" and (self.dt, self.anchor, self.interval) != ("sigma2", "x", None):
-            raise ValueError("dt, anchor and interval belong to the sampler 'paper'")
+            raise ValueError("dt, anchor and interval belong to the sampler 'paper': leave them out")
         if self.levels not in LEVELS:
             raise ValueError(f"unknown levels {self.levels!r}: use one of {', '.join(LEVELS)}")
         if self.sampler != "product" and self.levels != "kernel":
-            raise ValueError("levels belong to the sampler 'product'")
+            raise ValueError("levels belong to the sampler 'product': leave them out")
 
     @torch.no_grad()
     def __call__(self, prior: Prior, batch: Batch, t: Float[Tensor, " b"], rng: Rng = None) -> Estimate:
@@ -94,13 +103,13 @@ class MeanShift(Estimator):
         return Estimate(x - y, info={"bandwidth": ratio.mean()})
 
     def bandwidth_at(self, prior: Prior, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """sqrt s of each particle, within what the prior's schedule has (and finite, where alpha_t = 0)."""
+        """sqrt s of each particle, clamped to the range of the prior's schedule (and finite where alpha_t = 0)."""
         if self.bandwidth is not None:
             t = prior.schedule.time_of(torch.full_like(t, self.bandwidth))
         return prior.schedule.ratio(t).clamp(max=LARGEST)
 
     def _average(self, prior: Prior, x: Tensor, ratio: Tensor, cond: Cond | None, rng: Rng) -> Tensor:
-        """Mean of `samples` draws of y per particle; the draws of a particle are rows of the same network calls."""
+        """Mean of `samples` draws of y per particle; all draws are rows of the same network calls."""
         n = self.samples
         rows = x.repeat_interleave(n, 0)
         if cond is not None:

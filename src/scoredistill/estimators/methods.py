@@ -1,9 +1,12 @@
-"""The methods by name: short expressions in the algebra of this folder, each with its reference.
+"""The published methods by name: short expressions in terms of `Residual` and its relatives, each with its reference.
 
-Names are spelled out where acronyms clash: CSD is *Collaborative* score distillation, `ClassifierScore` the classifier
-score distillation that others abbreviate in the same way. Methods with a `scale` guide by themselves and ask the
-network behind a guided prior; the others use the prior as it is given. Each method's usual time schedule is listed in
-docs/estimators.
+Names are spelled out where acronyms clash: CSD is *Collaborative* score distillation; `ClassifierScore` is classifier
+score distillation, for which others use the same acronym. Methods with a `scale` apply classifier-free guidance by
+themselves and query the network behind a guided prior; the others use the prior as it is given. `weight` is the weight
+w(t) of `Residual` in all of them. The time schedule that each method is usually run with is listed in docs/estimators.
+
+To add a method, write its expression here and add its name to `__all__`: the package's exports, the tests and the index
+of the documentation read that list.
 """
 
 import math
@@ -25,7 +28,8 @@ from scoredistill.priors.base import Prior
 from scoredistill.priors.conditions import Cond
 from scoredistill.rng import Rng, draw_noise
 from scoredistill.sampling import FIRST
-from scoredistill.schedule import Schedule, Weight
+from scoredistill.schedule import Schedule, Weight, inverse_alpha
+from scoredistill.schedule import noise_to_signal as ratio
 
 __all__ = [
     "CSD",
@@ -55,76 +59,92 @@ __all__ = [
 ]
 
 
-def ratio(alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The weight sigma / alpha: x - grad is then a clean sample."""
-    return sigma / alpha
-
-
-def inverse_alpha(alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The weight 1 / alpha, of velocities on straight paths."""
-    return 1 / alpha
-
-
 def SDS(weight: Weight = "sigma2") -> Residual:
     """Score distillation sampling, w(t) (eps(x_t) - n). Poole et al. 2022, https://arxiv.org/abs/2209.14988."""
     return Residual(weight)
 
 
 def SJC(reduced: bool = True) -> Residual:
-    """Score Jacobian chaining: SDS with w = 1; not `reduced`, without the reference n: the same mean.
+    """Score Jacobian chaining: SDS with w = 1. Wang et al. 2022, https://arxiv.org/abs/2212.00774.
 
-    On a Gaussian of variance v it varies by the factor (r^2 / v)^2, r = sigma / alpha: more at large t, less at small.
-
-    Wang et al. 2022, https://arxiv.org/abs/2212.00774.
+    Args:
+        reduced: subtract the noise n, as SDS does. Without it the mean is the same, and on a Gaussian of variance v the
+            variance is (r^2 / v)^2 times as large, r = sigma / alpha: larger at large t, smaller at small t.
     """
     return Residual("uniform", reference="noise" if reduced else "zero")
 
 
 def FixedNoise(refresh: float = 0.0, weight: Weight = ratio) -> Residual:
-    """SDS with one noise for the whole run, of which a share is `refresh`ed per step (consistent flow distillation).
+    """Consistent flow distillation: SDS with one noise for the whole run, of which a fraction is refreshed per step.
 
-    Yan et al. 2025, https://arxiv.org/abs/2501.05445. With a descending time schedule it is DDIM.
+    With a descending time schedule it is DDIM. Yan et al. 2025, https://arxiv.org/abs/2501.05445.
+
+    Args:
+        refresh: fraction of fresh noise per step, in [0, 1].
     """
     return Residual(weight, noise=Fixed(refresh))
 
 
 def RecycledNoise(refresh: float = 0.0, weight: Weight = ratio) -> Residual:
-    """SDS whose noise is what was predicted at the step before (StochSync, Yeo et al. 2025)."""
+    """SDS whose noise is the prediction of the previous step (StochSync, Yeo et al. 2025).
+
+    Args:
+        refresh: fraction of fresh noise that is mixed in per step, in [0, 1].
+    """
     return Residual(weight, noise=Recycled(refresh))
 
 
 def SDI(scale: float = 7.5, inversion_scale: float = -7.5, steps: int = 10, eta: float = 0.3) -> Residual:
-    """Score distillation via inversion: the noise is found by DDIM inversion of x, at a negative guidance scale.
+    """Score distillation via inversion: the noise is found by DDIM inversion of x at a negative guidance scale.
 
     x - grad is the denoised sample. Lukoianov et al. 2024, https://arxiv.org/abs/2405.15891.
+
+    Args:
+        scale: guidance scale of the prediction.
+        inversion_scale: guidance scale of the inversion.
+        steps: DDIM steps of the inversion.
+        eta: amount of fresh noise per inversion step, in [0, 1].
     """
     return Residual(ratio, guided(scale), Inverted(steps, inversion_scale, eta))
 
 
 def ISM(scale: float = 7.5, delta: float = 0.05, steps: int = 4, weight: Weight = ratio) -> Residual:
-    """Interval score matching: w [e_s(x_t, t) - e_0(x_s, s)] on one path of unconditional inversion, s = t - delta.
+    """Interval score matching: w [e_scale(x_t, t) - e_0(x_s, s)] on a path of unconditional inversion, s = t - delta.
 
     Liang et al. 2023 (LucidDreamer), https://arxiv.org/abs/2311.11284.
+
+    Args:
+        scale: guidance scale of the prediction at t.
+        delta: length of the interval in t.
+        steps: DDIM steps of the inversion up to s.
     """
     earlier = lambda t, rng: (t - delta).clamp(min=FIRST)
     return Residual(weight, guided(scale), Inverted(steps, 0.0), "slope", second=earlier)
 
 
 def ClassifierScore(negative: Cond | None = None, scale: float = 1.0, weight: Weight = "sigma2") -> Residual:
-    """Classifier score distillation: w s (e_c - e_0), the limit of SDS / s for large s; away from `negative` if given.
+    """Classifier score distillation: w scale (e_c - e_0), the limit of SDS / scale for large scales.
 
     It has no fixed point on a Gaussian. Yu et al. 2023, https://arxiv.org/abs/2310.19415.
+
+    Args:
+        negative: a negative condition, in place of the null condition of e_0.
+        scale: multiplies the difference.
     """
     rows = (Row(scale), Row(-scale, cond="null" if negative is None else negative))
     return Residual(weight, rows, reference="zero")
 
 
 def NFSD(negative: Cond | None = None, scale: float = 7.5, weight: Weight = "sigma2", split: float = 0.2) -> Residual:
-    """Noise-free score distillation: w [s (e_c - e_0) + e_0 - (e_negative where t >= split)].
+    """Noise-free score distillation: w [scale (e_c - e_0) + e_0 - (e_negative where t >= split)].
 
-    Without a `negative`, the null condition takes its place. Below the split it has SDS's mean on a Gaussian of
-    variance v, and (r^2 / v)^2 times its variance, r = sigma / alpha. Katzir et al. 2023,
-    https://arxiv.org/abs/2310.17590.
+    Below the split, on a Gaussian of variance v, it has the mean of SDS and (r^2 / v)^2 times its variance,
+    r = sigma / alpha. Katzir et al. 2023, https://arxiv.org/abs/2310.17590.
+
+    Args:
+        negative: the negative condition; by default the null condition.
+        scale: guidance scale.
+        split: time in [0, 1] from which the negative prediction is subtracted.
     """
     late = lambda schedule, t: -(t >= split).to(t.dtype)
     rows = (Row(scale), Row(1 - scale, cond="null"), Row(late, cond="null" if negative is None else negative))
@@ -132,18 +152,26 @@ def NFSD(negative: Cond | None = None, scale: float = 7.5, weight: Weight = "sig
 
 
 def SDSBridge(source: Cond | str = "null", scale: float = 40.0, weight: Weight = "sigma2") -> Residual:
-    """Second stage of the SDS bridge: w s (e_c - e_source), `source` describing what is wrong with the image.
+    """Second stage of the SDS bridge: w scale (e_c - e_source). The first stage is SDS.
 
-    The first stage is SDS. McAllister et al. 2024, https://arxiv.org/abs/2406.09417.
+    McAllister et al. 2024, https://arxiv.org/abs/2406.09417.
+
+    Args:
+        source: condition that describes the defects of the current image; "null" for the null condition.
+        scale: multiplies the difference.
     """
     return Residual(weight, (Row(scale), Row(-scale, cond=source)), reference="zero")
 
 
 def Asynchronous(scale: float = 7.5, spread: float = 0.1, start: float = 0.02, weight: Weight = "sigma2") -> Residual:
-    """Asynchronous score distillation: w [e_s(x_t, t) - e_c(x_t', t')], same noise, a later time t'.
+    """Asynchronous score distillation: w [e_scale(x_t, t) - e_c(x_t', t')] with the same noise and a later time t'.
 
-    t' - t is uniform in [0, spread (t - start)]. On a Gaussian of variance S it repels where sigma < alpha sqrt(S).
-    Ma et al. 2024 (ScaleDreamer), https://arxiv.org/abs/2407.02040.
+    On a Gaussian of variance S it repels where sigma < alpha sqrt(S). Ma et al. 2024 (ScaleDreamer),
+    https://arxiv.org/abs/2407.02040.
+
+    Args:
+        scale: guidance scale of the prediction at t.
+        spread, start: t' - t is uniform in [0, spread (t - start)].
     """
 
     def later(t: Tensor, rng: Rng) -> Tensor:
@@ -154,9 +182,14 @@ def Asynchronous(scale: float = 7.5, spread: float = 0.1, start: float = 0.02, w
 
 
 def PFD(scale: float = 7.5, steps: int = 4, inversion_steps: int = 10) -> OdeTarget:
-    """Probability-flow distillation: up at guidance 1 - scale, down at `scale`, x minus where that ends.
+    """Probability-flow distillation: x minus the end of a flow up at guidance 1 - scale and down at `scale`.
 
-    https://arxiv.org/abs/2605.09071; one step down is SDI without eta.
+    With one step down it is SDI with eta = 0. https://arxiv.org/abs/2605.09071.
+
+    Args:
+        scale: guidance scale of the flow down.
+        steps: DDIM steps down.
+        inversion_steps: DDIM steps up.
     """
     return OdeTarget(Inverted(inversion_steps, 1 - scale), steps, scale)
 
@@ -170,23 +203,28 @@ def RFDS() -> Residual:
 
 
 def RFDSRev(scale: float = 1.0) -> Residual:
-    """RFDS whose noise is replaced by the prediction of it (same paper as `RFDS`).
+    """RFDS whose noise is replaced by the prior's prediction of it (same paper as `RFDS`).
 
-    `scale` guides that prediction alone; the residual has the guidance of the prior it is given.
+    Args:
+        scale: guidance scale of that prediction alone; the residual has the guidance of the prior it is given.
     """
     return Residual(inverse_alpha, noise=Predicted(1, scale))
 
 
 def UCM(steps: int = 3, scale: float = 1.0) -> Residual:
-    """RFDS with the noise that inverting x to t = 1 finds (FlowDreamer).
+    """RFDS with the noise that inversion of x to t = 1 finds (FlowDreamer).
 
-    Li et al. 2024, https://arxiv.org/abs/2408.05008. For flow models: other schedules hold no noise-only end.
+    For flow models: at t = 1 other schedules still hold signal. Li et al. 2024, https://arxiv.org/abs/2408.05008.
+
+    Args:
+        steps: DDIM steps of the inversion.
+        scale: guidance scale of the inversion.
     """
     return Residual(inverse_alpha, noise=Inverted(steps, scale, to=1.0))
 
 
 def DDS(weight: Weight = "uniform") -> Residual:
-    """Delta denoising score: w (eps(x_t; y) - eps(source_t; y_source)), the same noise in both.
+    """Delta denoising score: w (eps(x_t; y) - eps(source_t; y_source)), with the same noise in both.
 
     Hertz et al. 2023, https://arxiv.org/abs/2304.07090.
     """
@@ -196,9 +234,13 @@ def DDS(weight: Weight = "uniform") -> Residual:
 def PDS(stride: float = 2 / 999, tick: float | None = None) -> Residual:
     """Posterior distillation sampling: chi(t) DDS + psi(t) (x - source), from matching DDPM posteriors t -> t - stride.
 
-    With coefficients of that stride psi is 0: PDS is a weighted DDS. The released code combines the step variance of
-    one `tick` (1 / 999) with a stride of two; give tick to have its anchor. Koo et al. 2023,
-    https://arxiv.org/abs/2311.13831.
+    With coefficients of that stride psi is 0, and PDS is a weighted DDS. The released code combines the step variance
+    of one tick of 1 / 999 with a stride of two ticks. Koo et al. 2023, https://arxiv.org/abs/2311.13831.
+
+    Args:
+        stride: length of a posterior's step in t.
+        tick: length of the step whose variance is used, as in the released code, which gives its anchor; by default the
+            stride.
     """
     chi = lambda schedule, t: _posterior(schedule, t, stride, tick)[0]
     psi = 0.0 if tick is None else (lambda schedule, t: _posterior(schedule, t, stride, tick)[1])
@@ -208,8 +250,11 @@ def PDS(stride: float = 2 / 999, tick: float | None = None) -> Residual:
 def DVRF(shift: float = 1.0, slope: float | None = None) -> Residual:
     """Delta velocity of rectified flows: v(x_t + c (x - source); y) - v(source_t; y_source) + (1 - c') (x - source).
 
-    c = shift * t and c' its slope (or `slope`); 0 is DDS with w = 1 / alpha. For flow models. Beaudouin et al. 2025,
-    https://arxiv.org/abs/2509.05342.
+    c = shift * t, and c' is its slope. For flow models. Beaudouin et al. 2025, https://arxiv.org/abs/2509.05342.
+
+    Args:
+        shift: slope of c(t); 0 is DDS with w = 1 / alpha.
+        slope: c' in the anchor; `shift` by default.
     """
     rate = shift if slope is None else slope
     c = (lambda schedule, t: shift * t) if shift else 0.0
@@ -218,9 +263,10 @@ def DVRF(shift: float = 1.0, slope: float | None = None) -> Residual:
 
 
 def FlowEdit() -> Residual:
-    """Editing along the path between two flows: DVRF with c = t; steps of length t_k - t_{k+1}, t descending.
+    """Editing along the path between two flows: DVRF with c = t.
 
-    Kulikov et al. 2024, https://arxiv.org/abs/2412.08629.
+    To be run with descending times and plain gradient steps of length t_k - t_{k+1}. Kulikov et al. 2024,
+    https://arxiv.org/abs/2412.08629.
     """
     return DVRF(1.0)
 
@@ -233,9 +279,9 @@ def VSD(student: Prior | None = None, weight: Weight = "sigma2", lr: float = 1e-
 def ESD(
     student: Prior | None = None, eta: float = 0.5, weight: Weight = "sigma2", lr: float = 1e-3, updates: int = 1
 ) -> Student:
-    """Entropic score distillation: VSD with a share eta of the student blind to the view; eta = 0 is VSD.
+    """Entropic score distillation: VSD with a weight `eta` of the student's prediction without the view; 0 is VSD.
 
-    Wang et al. 2024, https://arxiv.org/abs/2401.00909.
+    See `Student`. Wang et al. 2024, https://arxiv.org/abs/2401.00909.
     """
     return Student(student, weight, lr, updates, eta=eta)
 
@@ -254,11 +300,11 @@ def MSD(
 ) -> MeanShift:
     """Mean-shift distillation, see `MeanShift`. Thamizharasan et al. 2025, https://arxiv.org/abs/2502.15989.
 
-    `lambda_` is the bandwidth as the paper writes it, lambda = sqrt(2) bandwidth; give one of the two.
+    `lambda_` is the bandwidth in the paper's notation, lambda = sqrt(2) bandwidth; pass one of the two.
     """
     if lambda_ is not None:
         if bandwidth is not None:
-            raise ValueError("give bandwidth or lambda_, not both")
+            raise ValueError("bandwidth and lambda_ are two notations of one number: pass one, not both")
         bandwidth = lambda_ / math.sqrt(2)
     return MeanShift(bandwidth, sampler, steps, samples, antithetic, dt, anchor, interval, levels)
 
@@ -290,7 +336,6 @@ def CSDEdit(
         kernel: between particles; `RBF()` by default, and `RBF("paper")` for normalize="paper".
         normalize: "row", or "paper" for the step of the released code, w/N sum_j (K_ij d_j - grad_{x_j} K_ij), whose
             kernel sees the noised particles.
-        weight: w, as for `Residual`.
         coupled: False gives the residual alone, without the kernel.
         share: the part of a gradient that particles share, see `Stein`; all of it by default. Not with "paper".
         normalise: alias of `normalize`.
@@ -335,7 +380,7 @@ def _delta_rows(coefficient: Coefficient = 1.0) -> tuple[Row, Row]:
 
 
 def _posterior(schedule: Schedule, t: Tensor, stride: float, tick: float | None) -> tuple[Tensor, Tensor]:
-    r"""(chi, psi): of the DDPM posterior N(a x_0 + b x_t, post^2) of x_s, s = t - stride, given x_0 and x_t.
+    r"""(chi, psi) of the DDPM posterior N(a x_0 + b x_t, post^2) of x_s, s = t - stride, given x_0 and x_t.
 
     a = alpha_s beta / sigma_t^2, b = sqrt(1 - beta) sigma_s^2 / sigma_t^2, post^2 = beta sigma_s^2 / sigma_t^2,
     with beta = 1 - alpha_t^2 / alpha_s^2, or that of one tick.

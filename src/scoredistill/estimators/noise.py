@@ -1,16 +1,16 @@
-r"""Where an estimator's noise comes from.
+r"""Sources of an estimator's noise.
 
-A residual compares a prediction with the noise n in x_t = alpha_t x + sigma_t n. n may be drawn anew, kept, or be found
-by asking the prior which noise belongs to x; that choice is most of what distinguishes published methods.
+A residual compares a prediction with the noise n in x_t = alpha_t x + sigma_t n. The noise may be random, kept between
+steps, or inferred from x with the prior; this choice is most of what distinguishes published methods.
 
     Random      fresh noise: SDS (https://arxiv.org/abs/2209.14988)
-    Fixed       one noise for the whole run, refreshed a little per step: CFD (https://arxiv.org/abs/2501.05445)
-    Recycled    what was predicted at the step before: StochSync (Yeo et al. 2025)
+    Fixed       one noise for the whole run, partly refreshed per step: CFD (https://arxiv.org/abs/2501.05445)
+    Recycled    the prediction of the previous step: StochSync (Yeo et al. 2025)
     Inverted    DDIM inversion of x: SDI (https://arxiv.org/abs/2405.15891), ISM (https://arxiv.org/abs/2311.11284)
-    Predicted   what the prior predicts for x under random noise: RFDS-Rev (https://arxiv.org/abs/2406.03293)
+    Predicted   the prior's prediction for x under random noise: RFDS-Rev (https://arxiv.org/abs/2406.03293)
 
-With a fixed noise, a descending time and steps of length lr w = r_k - r_{k+1}, r = sigma / alpha, score distillation
-*is* DDIM sampling; so it is with recycled noise and x <- E[x | x_t] (tests/estimators/test_methods.py).
+With fixed noise, a descending time schedule and steps of length lr w = r_k - r_{k+1}, r = sigma / alpha, score
+distillation *is* DDIM sampling; so it is with recycled noise and x <- E[x | x_t] (tests/estimators/test_methods.py).
 """
 
 from abc import ABC, abstractmethod
@@ -32,21 +32,21 @@ from scoredistill.schedule import perturb
 
 
 class Noise(ABC):
-    """Gives the noise of a batch at one or more times, all of one noising path."""
+    """Source of a batch's noise at one or more times of one noising path."""
 
     @abstractmethod
     def __call__(self, prior: Prior, batch: Batch, times: Sequence[Float[Tensor, " b"]], rng: Rng) -> list[Tensor]:
-        """The noise n of x_t = alpha_t x + sigma_t n at each of the times, each [b, *d]."""
+        """Return the noise n of x_t = alpha_t x + sigma_t n at each of the times, each [b, *d]."""
 
     def observe(self, prediction: Tensor) -> None:
-        """Take note of what was predicted with the noise given last."""
+        """Receive the prediction, [b, *d], that was made with the noise returned last."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to know; empty for noise without a memory."""
+        """State that a resumed run needs; empty for stateless noise."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Restore the state that `state_dict` returned."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Random(Noise):
     """Fresh standard normal noise.
 
     Args:
-        antithetic: particles 2i and 2i + 1 get opposite noise; the number of particles must be even.
-        shared: all particles get the same noise. With a list of generators it is the first one's.
+        antithetic: give particles 2i and 2i + 1 opposite noise; the number of particles must be even.
+        shared: give all particles the same noise; with a list of generators, that of the first one.
     """
 
     antithetic: bool = False
@@ -81,10 +81,10 @@ class Random(Noise):
 
 
 class Fixed(Noise):
-    """The same noise at every step, but for a share that is drawn anew: n <- sqrt(1 - r) n + sqrt(r) fresh.
+    """The same noise at every step, partly refreshed: n <- sqrt(1 - r) n + sqrt(r) fresh.
 
     Args:
-        refresh: r in [0, 1]; 0 keeps the first noise, 1 is `Random`.
+        refresh: the fraction r of fresh noise per step, in [0, 1]; 0 keeps the first noise, 1 is `Random`.
     """
 
     def __init__(self, refresh: float = 0.0):
@@ -113,10 +113,10 @@ class Fixed(Noise):
 
 
 class Recycled(Fixed):
-    """The prediction of the step before is the noise of the next; the first is random.
+    """The prediction of the previous step; random noise at the first.
 
     Args:
-        refresh: share of fresh noise that is mixed in, as for `Fixed`.
+        refresh: fraction of fresh noise that is mixed in, as for `Fixed`.
     """
 
     def observe(self, prediction: Tensor) -> None:
@@ -125,17 +125,17 @@ class Recycled(Fixed):
 
 @dataclass(frozen=True)
 class Inverted(Noise):
-    """The noise that DDIM inversion of x finds: x rides the probability flow up to the first time in `steps` calls.
+    """The noise found by DDIM inversion: x follows the probability flow up to the first time in `steps` evaluations.
 
-    Further (later) times are reached by one more step each. On a Gaussian N(mu, S) the noise found is
+    Each further (later) time takes one more step. On a Gaussian N(mu, S) the noise found is
     (x - mu) / (r sqrt(S)) (sqrt(S + r^2) - sqrt(S)), r = sigma / alpha, to first order in the step.
 
     Args:
-        steps: network calls up to the first time.
-        scale: classifier-free guidance of the inversion; None inverts with the prior as it is given, 0 without
-            condition. It counts only for particles with a condition.
-        eta: share of fresh noise per step, as in DDIM sampling; 0 is deterministic.
-        to: invert to this time whatever the batch's are, and use that noise for all of them.
+        steps: network evaluations up to the first time, at least 1.
+        scale: classifier-free guidance scale of the inversion; None inverts with the prior as it is given, 0
+            without condition. It has no effect on batches without a condition.
+        eta: amount of fresh noise per step, in [0, 1], as in DDIM sampling; 0 is deterministic.
+        to: invert to this time instead of the batch's times, and use that noise at all of them.
     """
 
     steps: int = 10
@@ -177,8 +177,8 @@ class Predicted(Noise):
     """Random noise, replaced by the prior's prediction of it.
 
     Args:
-        rounds: how often; each is one call.
-        scale: guidance of those calls, as for `Inverted`.
+        rounds: number of replacements; each is one network evaluation.
+        scale: guidance scale of those evaluations, as for `Inverted`.
     """
 
     rounds: int = 1
@@ -193,7 +193,7 @@ class Predicted(Noise):
 
 
 def with_scale(prior: Prior, scale: float | None, cond: Cond | None) -> tuple[Prior, Cond | None]:
-    """The prior guided by `scale`, or as it is; without a condition there is nothing to guide."""
+    """The prior guided by `scale`, with its condition; the prior as it is for no scale or no condition."""
     if scale is None or cond is None:
         return prior, cond
     return Guided(plain(prior), scale), cond

@@ -1,11 +1,11 @@
-r"""Estimators that head for a clean sample found by several steps of the probability flow.
+r"""Estimators that move x towards a clean sample, found by several steps of the probability flow.
 
     grad = x - ODE_K(x_t),    x_t = alpha_t x + sigma_t n
 
-ODE_K takes K DDIM steps from t to clean. K = 1 is E[x | x_t], and the gradient that of a `Residual` with weight
-sigma / alpha. With n found by inverting x it compares two flows, one up and one down: probability-flow distillation
-(PFD). Where both see the same score it vanishes; between two Gaussians it is the exact map of one to the other, which
-tends to the optimal transport as t grows.
+ODE_K takes K DDIM steps from t to a clean sample. K = 1 is E[x | x_t], with the gradient of a `Residual` of weight
+sigma / alpha. With n found by inverting x, the gradient compares two flows, one up and one down: probability-flow
+distillation (PFD). It vanishes where both use the same score; between two Gaussians x - grad is the exact map from one
+to the other, which tends to the optimal transport map as t grows.
 """
 
 from dataclasses import dataclass, field
@@ -24,12 +24,12 @@ from scoredistill.schedule import perturb
 
 @dataclass(frozen=True)
 class OdeTarget(Estimator):
-    """grad = x - ODE_K(x_t).
+    """The difference between x and the end of a probability flow from x_t, grad = x - ODE_K(x_t).
 
     Args:
         noise: where the noise comes from.
-        steps: K, network calls downwards.
-        scale: classifier-free guidance downwards; None is the prior as it is given.
+        steps: K, network evaluations of the flow from t to 0, at least 1.
+        scale: classifier-free guidance scale of that flow; None uses the prior as it is given.
     """
 
     noise: Noise = field(default_factory=Inverted)

@@ -1,23 +1,25 @@
-r"""Collaborative score distillation: https://arxiv.org/abs/2307.04787.
+r"""Collaborative score distillation: particles that share their gradients through a kernel.
 
-Several samples are particles of a Stein variational gradient descent (Liu & Wang 2016,
-https://arxiv.org/abs/1608.04471) and share what an estimator says of each of them. With d_j the base estimate of
+Several samples are the particles of a Stein variational gradient descent. With d_j the base estimator's gradient on
 particle j and K_ij a kernel of clean particles,
 
     row (default)     grad_i = sum_j K_ij d_j / sum_j K_ij
     paper             grad_i = 1/N sum_j ( K_ij d_j - gamma grad_{x_j} K_ij ),  gamma = 1
 
-Normalized by rows the step size does not depend on N, so coupling on and off compare fairly.
+With normalization by rows the step size does not depend on N, so runs with and without coupling compare fairly.
 
-With `share` only a part P d of the gradients is shared, grad_i = d_i - P d_i + sum_j K_ij P d_j / sum_j K_ij: particles
-that show different places agree on what means the same in all of them (`LowPass`), and keep their own detail.
+With `share` only a part P d of the gradients is shared, grad_i = d_i - P d_i + sum_j K_ij P d_j / sum_j K_ij. Particles
+that show different places then agree on what is common to all of them (see `LowPass`) and keep their own detail.
 
-Without `repulsion` nothing keeps the particles of a clean kernel apart: coupled SDS is a consensus, and a population of
-it collapses as SDS does. (Were the kernel one of the *noised* particles, the -n_j in d_j would be the entropy term, by
+Without `repulsion` nothing separates the particles of a clean kernel: coupled SDS forms a consensus, and its particles
+collapse as those of SDS do. (With a kernel of the *noised* particles, the -n_j in d_j would be the entropy term, by
 Stein's identity, and an explicit kernel gradient would count it twice; but such a kernel flattens as t grows. Numbers:
 docs/errata.md.) The paper's Eqs. 7 and 8, read with descent, attract; the sign here repels. On a Gaussian
-prior of variance v, gamma = w v sigma alpha / (alpha^2 v + sigma^2) has that Gaussian as its law; in the thousands of
-dimensions of an image the term is a fraction of a percent of the score.
+prior of variance v, gamma = w v sigma alpha / (alpha^2 v + sigma^2) makes that Gaussian the stationary distribution; in
+the thousands of dimensions of an image the term is a fraction of a percent of the score.
+
+References: Collaborative score distillation (Kim et al. 2023), https://arxiv.org/abs/2307.04787; Stein variational
+gradient descent (Liu & Wang 2016), https://arxiv.org/abs/1608.04471.
 """
 
 from collections.abc import Callable
@@ -41,15 +43,18 @@ class Stein(EstimatorWrapper):
     """Couple any estimator's particles through a kernel.
 
     Args:
-        base: estimator of the single particles.
-        kernel: callable x[n, *d] -> K[n, n]; for the repulsion it also needs `repulsion` (see RBF). K_ij weighs what
-            particle j says for particle i; it need not be symmetric.
-        normalize: "row" or "paper", see above.
-        repulsion: gamma, the coefficient of the kernel gradient; None is 0 for "row" and 1 for "paper".
-        share: P, the part of a gradient that means the same in all particles and is shared, see above; all by default.
-        noised: the kernel sees the noised particles, as in the released code, instead of the clean ones.
-        weight: multiplies the whole, repulsion included; for a base without a weight of its own.
+        base: estimator of single particles.
+        kernel: callable x[n, *d] -> K[n, n]; repulsion also needs a method `repulsion`, as `RBF` has. K_ij is the
+            weight of particle j's gradient for particle i; K need not be symmetric.
+        normalize: "row" or "paper", see the module.
+        repulsion: gamma, the coefficient of the kernel gradient; by default 0 for "row" and 1 for "paper".
+        share: P, a function that returns the part of the gradients to share, see the module; all of it by default.
+        noised: evaluate the kernel on the noised particles, as the released code does, instead of on the clean ones.
+        weight: w(t), multiplies the result, repulsion included; for a base without a weight of its own.
         normalise: alias of `normalize`.
+
+    Raises:
+        ValueError: for an unknown normalization, or repulsion with a kernel that has none.
     """
 
     base: Estimator
@@ -80,7 +85,7 @@ class Stein(EstimatorWrapper):
         estimate = self.base(prior, batch, t, rng)
         seen = estimate.x_t if self.noised else batch.x
         if seen is None:
-            raise ValueError("noised=True needs an estimator that noises its particles, such as a Residual")
+            raise ValueError("noised=True needs a base that returns its noised particles, such as a Residual")
         if batch.group is not None and len(batch.group) != len(batch.x):
             raise ValueError(f"{len(batch.group)} groups for {len(batch.x)} particles: give one number per particle")
         if batch.group is None:
@@ -112,13 +117,16 @@ class Stein(EstimatorWrapper):
 
 @dataclass(frozen=True)
 class LowPass:
-    """The part of images, or of gradients on them, that is the same wherever one looks: means over large cells.
+    """Low-pass projection of images, or of gradients on them: means over large cells.
 
-    Windows show different places, so a gradient at one's top left says nothing about another's; how bright or how
-    green all of it should become does. P is a projection: P(P(d)) = P(d).
+    Windows show different places, so gradients at single pixels do not correspond, but their means do: how bright or
+    how green the whole window should become. P is a projection: P(P(d)) = P(d).
 
     Args:
-        cells: along each side; 1 is the mean over the window.
+        cells: number of cells along each side; 1 is the mean over the window.
+
+    Raises:
+        ValueError: when called, if the cells do not divide the sides of a window.
     """
 
     cells: int = 1

@@ -1,17 +1,20 @@
-r"""Variational score distillation: the noise is predicted by a student that learns the particles' own law.
+r"""Variational score distillation: a student learns the score of the particles' own distribution.
 
     grad = w(t) [ eps_p(x_t, t, c) - eps_q(x_t, t, c) ]
     student:  minimize  E | eps_q(x_t, t, c) - n |^2 + gamma E | eps_q - eps_p |^2      over x among the particles
 
-With the particles' exact score the gradient vanishes iff their law is the prior's: unlike SDS, whose reference n is the
-score of a single point, it has the whole distribution as its fixed point, given enough particles. Prior and student see
-the same x_t. Wang et al. 2023 (VSD), https://arxiv.org/abs/2305.16213.
+With the particles' exact score the gradient vanishes iff their distribution is the prior's: unlike SDS, whose reference
+n is the score of a single point, it has the whole distribution as its fixed point, given enough particles. Prior and
+student are evaluated at the same x_t.
 
 A condition named by `view` (a camera) is for the student alone. eta mixes in the student without it,
-(1 - eta) eps_q(c, view) + eta eps_q(c): Wang et al. 2024 (ESD), https://arxiv.org/abs/2401.00909. gamma pulls the
-student towards the prior: at the optimum eps_q - eps_p shrinks by 1 / (1 + gamma), so that gamma = -.75, as in
-adversarial distillation (Wei et al. 2023, https://arxiv.org/abs/2312.00739), makes it four times as large; gamma <= -1
-has no optimum.
+(1 - eta) eps_q(c, view) + eta eps_q(c), as in ESD. gamma pulls the student towards the prior: at the optimum
+eps_q - eps_p shrinks by 1 / (1 + gamma), so that gamma = -.75, as in adversarial distillation, makes it four times as
+large; gamma <= -1 has no optimum.
+
+References: ProlificDreamer (VSD; Wang et al. 2023), https://arxiv.org/abs/2305.16213; Taming mode collapse in score
+distillation (ESD; Wang et al. 2024), https://arxiv.org/abs/2401.00909; Adversarial score distillation (Wei et al.
+2023), https://arxiv.org/abs/2312.00739.
 """
 
 from collections.abc import Iterator
@@ -28,23 +31,27 @@ from scoredistill.priors.students import student_of
 from scoredistill.rng import Rng, draw_noise
 from scoredistill.schedule import Weight, per_sample, perturb, weight_at
 
-VIEW_DROPOUT = 0.1  # share of the student's training without its view
+VIEW_DROPOUT = 0.1  # fraction of the student's training without its view
 
 
 class Student(Estimator):
-    """grad = w (eps_p - eps_q), with a student q that learns along.
+    """Difference of the predictions of prior and student, grad = w (eps_p - eps_q); the student trains during the run.
 
     Args:
-        student: a prior with `parameters()`, or one that never learns (with updates=0). By default the prior makes one
-            for its kind of samples at the first step (`Prior.student`).
+        student: a prior with `parameters()`, or a fixed one (with updates=0). By default `priors.students.student_of`
+            makes one at the first step.
         weight: w, as for `Residual`.
         lr: learning rate of the student's Adam.
-        updates: training steps of the student before each gradient; network rows of the student, not of the prior.
+        updates: training steps of the student before each gradient; they evaluate the student, not the prior.
         repeat: draws of time and noise per particle in a training step.
-        eta: how much of the student is asked without the view, in [0, 1].
-        gamma: pull towards the prior, above -1; costs a prior row per training row when it is not 0.
-        times: range of t in training.
-        view: name of the entry of the condition that only the student sees.
+        eta: weight of the student's prediction without the view, in [0, 1].
+        gamma: pull of the student towards the prior, above -1; unless it is 0, each training row costs one evaluation
+            of the prior.
+        times: range (lo, hi) of t in training.
+        view: name of the entry of the condition that only the student receives.
+
+    Raises:
+        ValueError: for arguments out of range. When called: if the student has no parameters and updates > 0.
     """
 
     def __init__(
@@ -93,7 +100,7 @@ class Student(Estimator):
         return {"weights": weights, "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._waiting = state or None  # the student is made when it is first asked
+        self._waiting = state or None  # until the student is made, at the first step
 
     def _ready(self, prior: Prior, x: Tensor) -> Prior:
         if self.student is None:

@@ -1,10 +1,10 @@
-"""A generator turns parameters into samples that a prior can score.
+"""The contract of generators, which render parameters into samples that a prior can score.
 
-It offers views (which image, which crop, which camera), and renders those a step asks for:
+A generator has views (images, crops, cameras). A step chooses some and renders them:
 
     views = generator.views(4, rng);    x = generator(views);    x.backward(grad)
 
-`Encoded` takes images to the space of a latent prior, and is a generator again.
+`Encoded` is a generator that encodes another generator's images for a latent prior.
 """
 
 from abc import ABC, abstractmethod
@@ -17,27 +17,35 @@ from scoredistill.priors.base import Prior
 
 
 class Generator(nn.Module, ABC):
-    """Parameters and a differentiable way to render them."""
+    """Abstract base of parameters with a differentiable rendering."""
 
     @abstractmethod
     def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Tensor:
-        """Choose n views to render, or all of them; what a view is is the generator's business. First axis: views."""
+        """Choose the views of a step.
+
+        Args:
+            n: number of views; all of them by default.
+            rng: a CPU generator, for generators that choose at random.
+
+        Returns:
+            One row per view; the meaning of a row belongs to the generator.
+        """
 
     @abstractmethod
     def forward(self, views: Tensor) -> Tensor:
         """Render views [n, ...] to samples [n, *d], differentiably."""
 
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
-        """Images of the views in [0, 1], [n, 3, h, w]; `decode` takes samples to images."""
+        """Render the images of views in [0, 1], [n, 3, h, w]; `decode` maps samples to images."""
         return decode(self(views))
 
 
 class Encoded(Generator):
-    """Images from a generator, encoded for a latent prior; the gradient flows back through the encoder.
+    """A generator of images, encoded for a latent prior; gradients flow back through the encoder.
 
     Args:
-        generator: makes images in [0, 1].
-        prior: whose `encode_image` is used.
+        generator: renders images in [0, 1].
+        prior: the latent prior, for its `encode_image`.
     """
 
     def __init__(self, generator: Generator, prior: Prior):

@@ -1,11 +1,11 @@
-r"""Images as generators: a coordinate network, pixels, or latents.
+r"""Generators of images: latents, pixels, or coordinate networks.
 
 `CoordinateMLP` is the image model of the mean-shift paper's text-to-2D study: color as a function of position,
 
     rgb(u, v) = sigmoid( MLP( cos(2 pi B (u, v)), sin(2 pi B (u, v)) ) ),    B ~ N(0, f^2),
 
-so that no method can simply copy a sample into its parameters. Fourier features: Tancik et al. 2020,
-https://arxiv.org/abs/2006.10739.
+so that no method can simply copy a sample into its parameters. Reference: Fourier features let networks learn high
+frequency functions (Tancik et al. 2020), https://arxiv.org/abs/2006.10739.
 """
 
 import math
@@ -21,7 +21,7 @@ from scoredistill.rng import draw_noise
 
 
 class _Images(Generator):
-    """A set of n independent images; a view is the index of one."""
+    """Abstract base of n independent images; a view is the index of one."""
 
     def __init__(self, n: int):
         super().__init__()
@@ -30,22 +30,22 @@ class _Images(Generator):
         self.n = n
 
     def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Int[Tensor, " v"]:
-        """Indices of n distinct images, all of them by default."""
+        """Choose n distinct images at random, as sorted indices; all of them by default."""
         if n is None or n == self.n:
             return torch.arange(self.n)
         if not 1 <= n < self.n:
-            raise ValueError(f"asked for {n} particles of {self.n} images")
+            raise ValueError(f"a step renders from 1 to all {self.n} images, not {n}: change the number of particles")
         return torch.randperm(self.n, generator=rng)[:n].sort().values  # rng: a CPU generator
 
 
 class Latents(_Images):
-    """The samples themselves are the parameters, in whatever space the prior works.
+    """Samples in the prior's space as parameters.
 
     Args:
         n: number of samples.
-        shape: of one sample, for example (4, 64, 64).
+        shape: shape of one sample, for example (4, 64, 64).
         std: standard deviation of the initial values.
-        rng: draws them.
+        rng: draws the initial values.
     """
 
     def __init__(self, n: int, shape: tuple[int, ...], std: float = 1.0, rng: torch.Generator | None = None):
@@ -54,7 +54,7 @@ class Latents(_Images):
 
     @classmethod
     def of(cls, values: Float[Tensor, " n *d"]) -> "Latents":
-        """Latents that start at the given samples, in their dtype and on their device."""
+        """Make latents that start at the given samples, in their dtype and on their device."""
         made = cls(len(values), tuple(values.shape[1:]))
         made.values = nn.Parameter(values.detach().clone())
         return made
@@ -64,14 +64,14 @@ class Latents(_Images):
 
 
 class _ImageParameters(_Images):
-    """Images whose samples are images, whatever space a prior works in."""
+    """Abstract base of images that are rendered as images, whatever the prior's space."""
 
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
         return self(views)
 
 
 class Pixels(_ImageParameters):
-    """Images whose pixels are the parameters; they start gray, and may leave [0, 1] while they are optimized.
+    """Images with pixels as parameters. They start gray, and may leave [0, 1] during the optimization.
 
     Args:
         n: number of images.
@@ -88,15 +88,16 @@ class Pixels(_ImageParameters):
 
 
 class CoordinateMLP(_ImageParameters):
-    """Images as networks from position to color; n networks are evaluated in one batched product per layer.
+    """Images as networks from position to color; all n networks are evaluated in one batched product per layer.
 
     Args:
         n: number of images.
-        size: (height, width) they are rendered at.
+        size: (height, width) of the rendered images.
         width: units of a hidden layer.
-        depth: hidden layers.
+        depth: number of hidden layers.
         features: number of frequencies.
-        frequency: f, standard deviation of the frequencies in cycles per image.
+        frequency: f, standard deviation of the frequencies, in cycles per image.
+        rng: draws the frequencies and initial weights.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Diffusion models as score functions, and what wraps them. For diffusers pipelines see `scoredistill.load_prior`."""
+"""Diffusion models as score functions, and their wrappers. For diffusers pipelines see `scoredistill.load_prior`."""
 
 from scoredistill.priors.base import Prior
 from scoredistill.priors.conditions import Cond

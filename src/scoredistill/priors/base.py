@@ -1,4 +1,4 @@
-r"""A prior is a diffusion model as a score function.
+r"""The contract of priors: a diffusion model as a score function.
 
 Its one abstract method predicts the noise, eps(x_t, t, cond). With x_t = alpha_t x + sigma_t n,
 
@@ -8,7 +8,7 @@ Its one abstract method predicts the noise, eps(x_t, t, cond). With x_t = alpha_
 and in the coordinates z = x_t / alpha_t, r = sigma_t / alpha_t the denoiser is D(z; r) = E[y | z = y + r n].
 
 A condition is a mapping of names to tensors whose first axis is the batch (or 1, for a condition that all samples
-share), for example {"text": [b, 77, 768]}. What the names mean is the prior's business.
+share), for example {"text": [b, 77, 768]}. The meaning of the names belongs to the prior.
 """
 
 from abc import ABC, abstractmethod
@@ -26,10 +26,10 @@ Terms = list[tuple[Tensor | float, Cond | None]]  # (coefficient [b] or one numb
 
 
 class Prior(ABC):
-    """A diffusion model: noise prediction, and what follows from it.
+    """Abstract base of diffusion models: the noise prediction and what follows from it.
 
     Attributes:
-        schedule: the t -> (alpha_t, sigma_t) the model was made for.
+        schedule: the noise schedule t -> (alpha_t, sigma_t) of the model.
     """
 
     schedule: Schedule
@@ -38,12 +38,12 @@ class Prior(ABC):
     def eps(
         self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
     ) -> Float[Tensor, " b *d"]:
-        """Predicted noise in x_t at times t in [0, 1]."""
+        """Predict the noise in x_t at times t in [0, 1]."""
 
     def denoise(
         self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
     ) -> Float[Tensor, " b *d"]:
-        """Expected clean sample E[x | x_t]."""
+        """Predict the clean sample, E[x | x_t]."""
         alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
         return (x_t - sigma * self.eps(x_t, t, cond)) / alpha
 
@@ -57,17 +57,21 @@ class Prior(ABC):
     def denoise_at(
         self, z: Float[Tensor, " b *d"], ratio: Float[Tensor, " b"], cond: Cond | None = None
     ) -> Float[Tensor, " b *d"]:
-        """D(z; r) = E[y | z = y + r n]: the denoiser in clean coordinates; r is clamped to the schedule's range."""
+        """Denoise in clean coordinates, D(z; r) = E[y | z = y + r n]; r is clamped to the schedule's range."""
         t = self.schedule.time_of(ratio)
         alpha, _ = self.schedule(t)
         return self.denoise(per_sample(alpha, z) * z, t, cond)
 
     def null(self, cond: Cond) -> Cond:
-        """The condition of the same kind as `cond` that says nothing, for classifier-free guidance."""
+        """Return the unconditional counterpart of `cond`, for classifier-free guidance.
+
+        Raises:
+            NotImplementedError: for priors without an unconditional mode.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no unconditional mode: pass uncond= to Guided")
 
     def terms(self, t: Float[Tensor, " b"], cond: Cond | None) -> Terms:
-        """What guidance does to a prediction: eps(x_t, t, cond) = sum_k a_k unguided.eps(x_t, t, cond_k)."""
+        """Return guidance as linear terms (a_k, cond_k): eps(x_t, t, cond) = sum_k a_k unguided.eps(x_t, t, cond_k)."""
         return [(1.0, cond)]
 
     @property
@@ -76,24 +80,33 @@ class Prior(ABC):
         return self
 
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
-        """The (from, to) times of a sampler's steps, decreasing: it evaluates the prior at `from` and goes to `to`.
+        """Return the decreasing (from, to) times of a sampler's steps, which evaluate the prior at `from`.
 
-        A step's `to` is the next one's `from`, but for schedulers that round the two differently.
+        A step's `to` is the next one's `from`, except for schedulers that round the two differently.
         """
         grid = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
         return torch.stack([grid[:-1], grid[1:]], 1)
 
     def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b *d"]:
-        """Images in [0, 1] to samples of this prior; the identity for priors whose samples are images."""
+        """Encode images in [0, 1] as samples of this prior; the identity for priors whose samples are images."""
         return images
 
     def decode(self, x: Float[Tensor, " b *d"]) -> Tensor:
-        """Samples of this prior to images in [0, 1]; the identity for priors whose samples are images."""
+        """Decode samples of this prior to images in [0, 1]; the identity for priors whose samples are images."""
         return x
 
     @staticmethod
     def from_callable(fn: Callable[..., Tensor], schedule: Schedule, prediction: str = "eps") -> "Prior":
-        """Wrap any network or function fn(x_t, t, cond) whose output is of the named kind (see `from_prediction`)."""
+        """Wrap any network or function fn(x_t, t, cond).
+
+        Args:
+            fn: the network.
+            schedule: its noise schedule.
+            prediction: the kind of its output: "eps", "x0", "v", "flow" or "score" (see `from_prediction`).
+
+        Raises:
+            ValueError: for an unknown kind.
+        """
         return FunctionPrior(fn, schedule, prediction)
 
 
@@ -120,14 +133,14 @@ class FunctionPrior(Prior):
 
 
 class TextPrior(Prior):
-    """Abstract base of priors that know words and images, as those of `load_prior` do.
+    """Abstract base of priors with a text encoder and images, such as those of `load_prior`.
 
     Attributes:
-        name: for messages.
-        latent_shape: of a sample of the usual size.
-        image_size: (height, width) in pixels.
-        device: where samples live.
-        needs_source: whether it can do nothing without a source image.
+        name: name of the model, for messages.
+        latent_shape: shape of a sample of the model's own size.
+        image_size: (height, width) in pixels of that size.
+        device: device of the samples.
+        needs_source: whether its condition must hold a source image.
     """
 
     name: str
@@ -137,20 +150,40 @@ class TextPrior(Prior):
     @property
     @abstractmethod
     def image_size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """(height, width) in pixels of the model's own size."""
 
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where samples live."""
+        """Device of the samples."""
 
     @abstractmethod
     def encode_text(self, prompts: str | Sequence[str]) -> Cond:
-        """Condition of one prompt or of a list with one per sample."""
+        """Encode one prompt, or a list with one per sample, as a condition."""
+
+
+class Editor(TextPrior):
+    """Abstract base of priors that follow an instruction about a source image.
+
+    Attributes:
+        factor: pixels along one side of a latent; 1 if samples are pixels.
+        max_rows: largest batch of one network call; None for no limit.
+    """
+
+    max_rows: int | None
+
+    @property
+    @abstractmethod
+    def factor(self) -> int:
+        """Pixels along one side of a latent."""
+
+    @abstractmethod
+    def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> Cond:
+        """The condition {"image": ...} of source images with values in [0, 1]."""
 
 
 class PriorWrapper(Prior):
-    """Abstract base of priors made from another prior: everything but the noise prediction is the wrapped one's."""
+    """Abstract base of priors made from another prior; all but the noise prediction is forwarded to it."""
 
     def __init__(self, prior: Prior):
         self.prior = prior

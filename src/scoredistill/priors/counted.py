@@ -1,4 +1,4 @@
-"""Budgets as counts: a wrapper that counts what passes through a prior. Counts do not depend on the machine."""
+"""Network evaluations of a prior, counted; unlike times, counts do not depend on the machine."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,12 @@ from scoredistill.priors.conditions import Cond
 
 
 class Counted(PriorWrapper):
-    """Counts network rows and calls, and images encoded and decoded. Put it innermost: Guided(Counted(prior), 7.5).
+    """Count network evaluations, and images encoded and decoded. Place it innermost: Guided(Counted(prior), 7.5).
 
     Attributes:
-        rows: samples that went through the network (the usual NFE; guidance makes two rows of one sample).
-        calls: batched network calls, which are sequential.
-        encoded, decoded: images that went through the autoencoder.
+        rows: batch rows evaluated by the network, the usual NFE; guidance makes two rows of one sample.
+        calls: batched calls of the network, which are sequential.
+        encoded, decoded: images passed through the autoencoder.
     """
 
     def __init__(self, prior: Prior):
@@ -43,11 +43,11 @@ class Counted(PriorWrapper):
         return self.prior.decode(x)
 
     def counts(self) -> dict[str, int]:
-        """{"rows", "calls", "encoded", "decoded"} so far."""
+        """Return the counts so far: {"rows", "calls", "encoded", "decoded"}."""
         return {"rows": self.rows, "calls": self.calls, "encoded": self.encoded, "decoded": self.decoded}
 
     def add(self, counts: Mapping[str, int]) -> None:
-        """Start from earlier counts, when a run is resumed."""
+        """Add earlier counts, to resume a run."""
         for name, value in counts.items():
             setattr(self, name, getattr(self, name) + value)
 

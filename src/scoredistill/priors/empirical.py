@@ -1,18 +1,21 @@
-r"""The ideal denoiser of a finite data set: what a perfectly trained network would compute.
+r"""The ideal denoiser of a finite data set, which a perfectly trained network would compute.
 
     E[x | x_t] = sum_i w_i y_i,    w = softmax_i( -|x_t - alpha y_i|^2 / (2 sigma^2) )
     log p_t(x_t) = log (1/n) sum_i N(x_t; alpha y_i, sigma^2 I)
 
-It works on data of any shape (points, images, latents), so modes are the data themselves and mode alignment can be
-measured in any dimension. Reference: Karras et al. 2022, https://arxiv.org/abs/2206.00364, appendix B.3.
+Data may have any shape (points, images, latents). The modes are the data themselves, so that mode alignment can be
+measured in any dimension. Reference: Elucidating the design space of diffusion-based generative models (Karras et al.
+2022), appendix B.3, https://arxiv.org/abs/2206.00364.
 
 Large sets of large data (images) are screened first. On an orthonormal basis V of few columns, y = V c + y' and
-x_t = V p + x', and the Cauchy-Schwarz inequality bounds every logit from above; data that cannot matter are left out:
+x_t = V p + x', and the Cauchy-Schwarz inequality bounds every logit from above. Data with negligible weight are left
+out:
 
     <x_t, y> <= <p, c> + |x'| |y'|,    left out: w_i < (eps / n) max_j w_j
 
-Here eps is the rounding of the data's type: all that is left out weighs at most eps, and moves the mean by at most eps
-times the data's diameter. When the weights are known, those as small are left out of the sum of the data too.
+Here eps is the rounding error of the data's type: all that is left out has a total weight of at most eps, and moves the
+mean by at most eps times the diameter of the data. Once the weights are known, data of equally small weight are left
+out of the weighted sum too.
 """
 
 import difflib
@@ -28,7 +31,7 @@ from scoredistill.priors.base import Prior
 from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.schedule import VP, Schedule, per_sample
 
-CHUNK = 2**19  # pairs of sample and datum held at once: 4 MiB in float64, so that they stay in a processor's cache
+CHUNK = 2**19  # pairs of sample and datum held at once: 4 MiB in float64, which fits a processor's cache
 FLOOR = -60.0  # smallest logit: far below rounding, and `exp` is ten times as fast where it does not underflow
 RANK = 256  # columns of the screen's basis; smaller sets than four times this are not screened
 CANDIDATES = 4  # data whose distances are measured, not expanded, to find the nearest
@@ -41,11 +44,11 @@ class Empirical(Prior):
     Images are given in [0, 1]: `encode_image` and `decode` are the identity.
 
     Args:
-        data: [n, *d].
-        labels: integer class of each datum, [n]; or a text for each, or several, as {"owl", "noto", "a noto
-            emoji of owl"}, which other data may carry too. Then cond = {"label": Long[b]} selects the data of a class,
-            or those that carry a text (see `encode_text`); -1 means all.
-        schedule: the noise schedule.
+        data: the data, [n, *d].
+        labels: integer class of each datum, [n]; or one or several texts for each, such as {"owl", "noto", "a noto
+            emoji of owl"}, which data may share. Then cond = {"label": Long[b]} selects the data of a class, or those
+            with a text (see `encode_text`); -1 selects all.
+        schedule: the noise schedule; `VP()` by default.
 
     Attributes:
         names: the texts, in order of appearance; the label of names[i] is i. Empty with integer classes.
@@ -63,7 +66,7 @@ class Empirical(Prior):
         if len(data) == 0:
             raise ValueError("data must hold at least one sample")
         if labels is not None and len(labels) != len(data):
-            raise ValueError(f"{len(labels)} labels for {len(data)} data: give one label, or set of labels, for each")
+            raise ValueError(f"{len(labels)} labels for {len(data)} data: pass one label, or set of labels, for each")
         self.data = data
         self.schedule = VP() if schedule is None else schedule
         self.labels: Tensor | None = None
@@ -74,7 +77,7 @@ class Empirical(Prior):
         elif labels is not None:
             self.labels = torch.as_tensor(labels, device=data.device)
         flat = data.flatten(1)
-        self._center = flat.mean(0)  # distances of centerd data cancel fewer digits
+        self._center = flat.mean(0)  # distances of centered data cancel fewer digits
         flat = flat - self._center
         # a row (y, -|y|^2 / 2, 1) makes the logits one product, and the weighted sum of data and of ones another
         self._table = torch.cat([flat, -0.5 * flat.square().sum(-1, keepdim=True), torch.ones_like(flat[:, :1])], 1)
@@ -121,7 +124,7 @@ class Empirical(Prior):
     def nearest(
         self, x: Float[Tensor, " b *d"], cond: Cond | None = None
     ) -> tuple[Float[Tensor, " b"], Int[Tensor, " b"]]:
-        """The datum (of one class, if `cond` names it) nearest to each clean sample: how well it agrees with a mode.
+        """Find the datum (of one class, if `cond` names it) that is nearest to each clean sample.
 
         Returns:
             Euclidean distance over all coordinates, and index into `data`.
@@ -138,13 +141,15 @@ class Empirical(Prior):
         return distance, index
 
     def encode_text(self, prompts: str | Sequence[str]) -> Cond:
-        """The condition that selects the data carrying each text; the empty text selects all.
+        """Return the condition that selects the data with each text; the empty text selects all.
 
         Raises:
-            ValueError: if no datum carries a text, or labels are not texts.
+            ValueError: if no datum has a text, or labels are not texts.
         """
         if not self.names:
-            raise ValueError("this data set has no text labels: make it with labels= of texts, one or a set for each")
+            raise ValueError(
+                "this data set has no text labels: give a text, or a set of texts, for each datum as labels="
+            )
         prompts = [prompts] if isinstance(prompts, str) else prompts
         known = {"": -1} | {name: i for i, name in enumerate(self.names)}
         for prompt in prompts:
@@ -161,13 +166,13 @@ class Empirical(Prior):
         return [slice(i, i + rows) for i in range(0, samples, rows)]
 
     def _blocks(self, x_t: Tensor, t: Tensor, label: Tensor | None) -> Iterator[tuple[Data, Data]]:
-        """Samples, in chunks, with the data that may matter to them; those of few data apart from those of many."""
+        """Yield chunks of samples with the data relevant to them; samples with few and with many such data apart."""
         every = torch.arange(len(x_t), device=x_t.device)
         for part in self._parts(len(x_t)):
             if self._screen is None:
                 yield part, slice(None)
                 continue
-            x, alpha, sigma = self._centerd(x_t[part], t[part])
+            x, alpha, sigma = self._centered(x_t[part], t[part])
             if label is None and not bool(self._screen.useful(alpha, sigma).any()):
                 yield part, slice(None)
                 continue
@@ -184,12 +189,12 @@ class Empirical(Prior):
         if cond is None:
             return None
         if self.labels is None and not self.names:
-            raise ValueError("this data set has no classes: make it with labels=")
+            raise ValueError("this data set has no classes: construct it with labels=")
         label = cond["label"]
         known = torch.arange(len(self.names), device=label.device) if self.labels is None else self.labels.unique()
         unknown = label[(label >= 0) & ~torch.isin(label, known)]
         if len(unknown):
-            raise ValueError(f"no datum has label {int(unknown[0])}: give the labels of the data, or -1 for all")
+            raise ValueError(f"no datum has label {int(unknown[0])}: pass labels of the data, or -1 for all")
         return expand_cond(cond, len(x_t))["label"]
 
     def _inside(self, label: Tensor) -> Tensor:
@@ -208,7 +213,7 @@ class Empirical(Prior):
             return self._center.new_tensor(len(self.data)).log()
         return self._inside(label).sum(-1).to(self._center.dtype).log()
 
-    def _centerd(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _centered(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x_t - alpha (mean of the data) [rows, d], alpha and sigma [rows, 1]."""
         alpha, sigma = (c.to(x_t.dtype)[:, None] for c in self.schedule(t))
         return x_t.flatten(1) - alpha * self._center, alpha, sigma
@@ -236,10 +241,10 @@ class Empirical(Prior):
 
 
 class Screen:
-    """Which data can matter to a noised sample, from few coordinates of each: see the head of this module.
+    """Bounds of the data's weights from few coordinates, to find the data relevant to a noised sample; see the module.
 
     Args:
-        table: centerd data y with two more columns, -|y|^2 / 2 and one that is not used, [n, d + 2].
+        table: centered data y with two more columns, -|y|^2 / 2 and one that is not used, [n, d + 2].
         rank: coordinates kept: near the principal ones, by one subspace iteration (Halko et al. 2011,
             https://arxiv.org/abs/0909.4061); the bound holds on any orthonormal basis.
     """
@@ -267,7 +272,7 @@ class Screen:
         sigma: Float[Tensor, "b 1"],
         inside: Bool[Tensor, "b n"] | None,
     ) -> Bool[Tensor, "b n"]:
-        """Data that may weigh more than eps / n of the heaviest one inside a sample's class."""
+        """Mark data whose weight may exceed eps / n of the largest weight inside a sample's class."""
         rounding = torch.finfo(x.dtype).eps * math.sqrt(x.shape[1])  # of a product of so many terms
         p, square = x @ self.basis, x.square().sum(-1, keepdim=True)
         rest = ((square - p.square().sum(-1, keepdim=True)).clamp(min=0) + rounding * square).sqrt()
@@ -281,7 +286,7 @@ class Screen:
 
 
 def _members(labels: Sequence[Any]) -> dict[str, list[int]]:
-    """The data that carry each text, in order of appearance; those of one datum in alphabetical order."""
+    """Indices of the data with each text, in order of appearance; texts of one datum in alphabetical order."""
     members: dict[str, list[int]] = {}
     for i, own in enumerate(labels):
         texts = {own} if isinstance(own, str) else own

@@ -1,15 +1,15 @@
-r"""Guidance wraps a prior and is a prior. All rows of a guided evaluation go through the network in one call.
+r"""Guidance as wrappers of priors. All rows of a guided evaluation go through the network in one call.
 
     classifier-free guidance     e_0 + s (e_c - e_0)            s = 1 is the conditional model (diffusers' convention)
     image and text guidance      e(0,0) + s_I [e(img,0) - e(0,0)] + s_T [e(img,y) - e(img,0)]
     perpendicular negatives      e_0 + s [d + sum_i w_i (d_i - <d_i, d> / <d, d> d)],   d = e_c - e_0,  d_i = e_i - e_0
 
-Elsewhere s is counted differently: threestudio writes e_c + s' (e_c - e_0), so its 100 is 101 here; the mean-shift
-paper's (1 + w) e_c - w e_0 has s = 1 + w.
+Other conventions: threestudio writes e_c + s' (e_c - e_0), so its scale 100 is 101 here; the mean-shift paper's
+(1 + w) e_c - w e_0 has s = 1 + w.
 
-References: Ho & Salimans 2022, https://arxiv.org/abs/2207.12598; limited interval: Kynkaanniemi et al. 2024,
-https://arxiv.org/abs/2404.07724; InstructPix2Pix: Brooks et al. 2022, https://arxiv.org/abs/2211.09800; Perp-Neg:
-Armandpour et al. 2023, https://arxiv.org/abs/2304.04968.
+References: Classifier-free diffusion guidance (Ho & Salimans 2022), https://arxiv.org/abs/2207.12598; Applying guidance
+in a limited interval (Kynkaanniemi et al. 2024), https://arxiv.org/abs/2404.07724; InstructPix2Pix (Brooks et al.
+2022), https://arxiv.org/abs/2211.09800; Perp-Neg (Armandpour et al. 2023), https://arxiv.org/abs/2304.04968.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,10 +24,10 @@ from scoredistill.schedule import per_sample
 
 
 class LinearGuidance(PriorWrapper):
-    """Abstract base of guidance that weighs predictions under several conditions: subclasses write `guide`."""
+    """Abstract base of guidance as a weighted sum of predictions; subclasses define `guide`."""
 
     def guide(self, t: Float[Tensor, " b"], cond: Cond | None) -> Terms:
-        """The conditions and their coefficients, which sum to 1."""
+        """Return the conditions and their coefficients, which sum to 1."""
         raise NotImplementedError
 
     def terms(self, t: Float[Tensor, " b"], cond: Cond | None) -> Terms:
@@ -54,9 +54,12 @@ class Guided(LinearGuidance):
     Args:
         prior: the prior to guide.
         scale: s; 1 is the conditional model (one row), 0 the unconditional one (one row).
-        interval: guide only for t in [lo, hi]; the plain conditional model elsewhere.
-        uncond: what "no condition" or a negative condition is; by default the prior's own (`Prior.null`). It replaces
-            the entries of the condition that it names; the others (a source image, sizes) stay.
+        interval: guide only for t in [lo, hi], and use the conditional model elsewhere.
+        uncond: the unconditional or a negative condition; by default the prior's own (`Prior.null`). It replaces the
+            entries of the condition that it names; the others (a source image, sizes) stay.
+
+    Raises:
+        ValueError: for an invalid interval. When evaluated: without a condition.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Guided(LinearGuidance):
         scale: Tensor | float = self.scale
         if self.interval is not None:
             inside = (t >= self.interval[0]) & (t <= self.interval[1])
-            if not bool(inside.any()):  # a sync, but it saves half of the rows for those who asked for an interval
+            if not bool(inside.any()):  # synchronizes, but saves half of the rows outside of the interval
                 return [(1.0, cond)]
             scale = torch.where(inside, self.scale, 1.0)
         uncond = self.prior.null(cond) if self.uncond is None else {**cond, **self.uncond}
@@ -85,16 +88,19 @@ class Guided(LinearGuidance):
 
 
 class ImageGuided(LinearGuidance):
-    """Guidance by an image and by an instruction, of InstructPix2Pix: three rows per sample in one call.
+    """Guidance by an image and an instruction, as in InstructPix2Pix: three rows per sample in one call.
 
-    A condition that says nothing besides the image (what `null` returns) needs no row for the text: two rows.
+    A condition without text besides the image, as `null` returns, needs only two rows.
 
     Args:
-        prior: a prior whose condition has an image beside the text; `Prior.null` must leave the image as it is.
+        prior: a prior whose condition has an image beside the text; `Prior.null` must leave the image unchanged.
         text_scale: s_T.
         image_scale: s_I.
-        image: name of the image in the condition. No image is zeros.
-        uncond: what "no instruction" or a negative one is; by default the prior's own (`Prior.null`).
+        image: name of the image in the condition; zeros stand for no image.
+        uncond: the condition of no instruction or a negative one; by default the prior's own (`Prior.null`).
+
+    Raises:
+        ValueError: when evaluated, if the condition has no image.
     """
 
     def __init__(
@@ -121,20 +127,24 @@ class ImageGuided(LinearGuidance):
 
 
 class _Textless(dict[str, Tensor]):
-    """A condition known to hold no text."""
+    """A condition that is known to hold no text."""
 
 
 class PerpNeg(PriorWrapper):
-    """Classifier-free guidance away from negative conditions, but never against the positive one.
+    """Classifier-free guidance away from negative conditions, but never against the positive one (Perp-Neg).
 
-    Of each negative direction only the component perpendicular to the positive direction counts. 2 + k rows, one call.
+    Only the component of each negative direction that is perpendicular to the positive direction is used. k negatives
+    take 2 + k rows per sample in one call.
 
     Args:
         prior: the prior to guide.
         scale: s.
-        negatives: (condition, weight) of each negative; weights are negative to lead away. A condition has 1 or b rows
-            and replaces the entries that it names, as in `Guided`; or it is a function of the positive condition, for
-            negatives that depend on the sample.
+        negatives: (condition, weight) of each negative; negative weights guide away from it. A condition has 1 or b
+            rows and replaces the entries that it names, as in `Guided`; or it is a function of the positive condition,
+            for negatives that depend on the sample.
+
+    Raises:
+        ValueError: when evaluated without a condition.
     """
 
     def __init__(self, prior: Prior, scale: float, negatives: Sequence[tuple[Cond | Callable[[Cond], Cond], float]]):
@@ -160,14 +170,16 @@ class PerpNeg(PriorWrapper):
 
 
 def plain(prior: Prior) -> Prior:
-    """The network behind linear guidance, for methods that guide by themselves.
+    """Return the prior behind linear guidance, for methods that apply guidance by themselves.
 
     Raises:
-        ValueError: for guidance that cannot be taken off.
+        ValueError: for guidance that is not linear and cannot be removed.
     """
     network = prior.unguided
     if isinstance(network, PerpNeg):
-        raise ValueError("this method guides by itself: give it the prior without PerpNeg, or a method without a scale")
+        raise ValueError(
+            "this method guides by itself: pass the prior without PerpNeg, or use a method without a scale"
+        )
     return network
 
 

@@ -1,11 +1,11 @@
-r"""Exact Gaussian mixtures: the oracle. Every quantity of a diffusion model has a closed form.
+r"""Exact Gaussian mixtures, for which every quantity of a diffusion model has a closed form.
 
 For p(x) = sum_k w_k N(x; mu_k, C_k) the noised density is p_t(x_t) = sum_k w_k N(x_t; alpha mu_k, S_k) with
 S_k = alpha^2 C_k + sigma^2 I. With responsibilities rho_k(x_t) and u_k = S_k^{-1} (x_t - alpha mu_k),
 
     eps(x_t, t) = sigma sum_k rho_k u_k,        E[x | x_t] = sum_k rho_k (mu_k + alpha C_k u_k).
 
-Both are computed directly, so neither loses digits at either end of the schedule.
+Both are computed directly, so that neither loses precision at either end of the schedule.
 """
 
 import math
@@ -24,14 +24,17 @@ CHUNK = 2**16  # pairs of sample and component worked on at once
 
 
 class GaussianMixture(Prior):
-    """A Gaussian mixture in d dimensions with exact eps, denoiser and log density.
+    """Gaussian mixture in d dimensions with exact noise prediction, denoiser and log density.
 
     Args:
-        means: [k, d].
+        means: means of the components, [k, d].
         covs: covariance matrices [k, d, d], or variances [k] of isotropic components.
-        weights: positive, [k], normalized here; equal by default.
-        schedule: the noise schedule.
-        labels: integer class of each component, [k]; then cond = {"label": Long[b]} selects a class, -1 means all.
+        weights: positive weights, [k], normalized internally; equal by default.
+        schedule: the noise schedule; `VP()` by default.
+        labels: integer class of each component, [k]; then cond = {"label": Long[b]} selects a class, -1 selects all.
+
+    Raises:
+        ValueError: if a covariance is not positive definite or a weight is not positive.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class GaussianMixture(Prior):
         return self._by_rows(part, x, x.new_zeros(len(x)) if t is None else t, cond)
 
     def sample(self, n: int, rng: torch.Generator | None = None, label: int | None = None) -> Float[Tensor, "n d"]:
-        """n exact samples (of one class, if `label` is given)."""
+        """Draw n exact samples (of one class, if `label` is given)."""
         weights = self.weights if label is None else self.weights * (self._known_labels() == label)
         k = torch.multinomial(weights, n, replacement=True, generator=rng)
         noise = torch.randn(n, self.means.shape[1], generator=rng, dtype=self.means.dtype, device=self.means.device)
@@ -106,13 +109,13 @@ class GaussianMixture(Prior):
 
     def _known_labels(self) -> Tensor:
         if self.labels is None:
-            raise ValueError("this mixture has no classes: make it with labels=")
+            raise ValueError("this mixture has no classes: construct it with labels=")
         return self.labels
 
     def _by_rows(self, part: Callable[..., Tensor], x: Tensor, t: Tensor, cond: Cond | None) -> Tensor:
-        """Apply part(x, alpha[b, 1], sigma[b, 1], cond) to a few rows at a time: what fits a cache is quick.
+        """Apply part(x, alpha[b, 1], sigma[b, 1], cond) to as many rows at once as fit into a processor's cache.
 
-        Rows at one time share alpha and sigma, [1, 1].
+        If all rows have the same time, alpha and sigma are [1, 1].
         """
         alpha, sigma = (level.to(x.dtype)[:, None] for level in self.schedule(t))
         shared = len(t) > 0 and bool((t == t[0]).all())

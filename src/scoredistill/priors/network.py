@@ -1,13 +1,15 @@
-r"""Small trained denoisers: what a diffusion model is when nothing is exact, on points of any dimension.
+r"""Small trained denoisers of points of any dimension.
 
     D(z; r) = c_skip z + c_out F(c_in z, log r),    c_in = (r^2 + s^2)^{-1/2},  c_skip = s^2 c_in^2,  c_out = r s c_in
 
-with s the standard deviation of the data, and F a perceptron that sees c_in z and log r also as Fourier features: thin
-structures need high frequencies. It is trained on E |D(y + r n; r) - y|^2 / c_out^2 with log r normal, and what is kept
-is a running average of its weights.
+with s the standard deviation of the data, and F a perceptron of c_in z, log r and Fourier features of both, since thin
+structures need high frequencies. It is trained on E |D(y + r n; r) - y|^2 / c_out^2 with normally distributed log r,
+and a running average of its weights is kept.
 
-References: preconditioning: Karras et al. 2022, https://arxiv.org/abs/2206.00364; such a network on such toys: Karras
-et al. 2024, https://arxiv.org/abs/2406.02507; Fourier features: Tancik et al. 2020, https://arxiv.org/abs/2006.10739.
+References: preconditioning: Elucidating the design space of diffusion-based generative models (Karras et al. 2022),
+https://arxiv.org/abs/2206.00364; such a network on such data: Guiding a diffusion model with a bad version of itself
+(Karras et al. 2024), https://arxiv.org/abs/2406.02507; Fourier features: Tancik et al. 2020,
+https://arxiv.org/abs/2006.10739.
 """
 
 import math
@@ -26,18 +28,22 @@ from scoredistill.schedule import VE, Schedule
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """A denoiser and its training.
+    """Configuration of a denoiser and its training.
 
     Args:
-        dim: of the points.
-        width, depth: of the perceptron.
-        features: Fourier features of the point; log-spaced frequencies from 1 to `frequency`.
+        dim: dimension of the points.
+        width, depth: units of a hidden layer of the perceptron, and number of hidden layers.
+        features: number of Fourier features of the point, with log-spaced frequencies from 1 to `frequency`.
+        frequency: the highest frequency.
         classes: number of labels; 0 for none.
         sigma_data: standard deviation of the data per coordinate.
-        steps, batch, lr: of Adam, with a cosine decay.
-        log_mean, log_std: of the noise level r in training.
-        average: decay of the running average of the weights.
-        seed: of everything.
+        steps, batch, lr: steps, batch size and initial learning rate of Adam, with a cosine decay.
+        log_mean, log_std: mean and standard deviation of log r in training.
+        average: decay of the running average of the weights, in [0, 1).
+        seed: seed for all random number generators.
+
+    Raises:
+        ValueError: for values out of range.
     """
 
     dim: int = 2
@@ -63,7 +69,7 @@ class NetworkConfig:
 
 
 class Denoiser(nn.Module):
-    """D(z[b, d]; r[b], label[b]) -> [b, d], in clean coordinates z = x_t / alpha_t, r = sigma_t / alpha_t."""
+    """Network D(z[b, d]; r[b], label[b]) -> [b, d], in clean coordinates z = x_t / alpha_t, r = sigma_t / alpha_t."""
 
     waves: Tensor
     levels: Tensor
@@ -87,7 +93,7 @@ class Denoiser(nn.Module):
         self.net = nn.Sequential(*layers[:-1])
 
     def forward(self, z: Float[Tensor, "b d"], r: Float[Tensor, " b"], label: Tensor | None = None) -> Tensor:
-        """Denoised points [b, d] of noised ones z at noise levels r > 0; label -1, or None, is no class."""
+        """Denoise points z [b, d] at noise levels r > 0; label -1, or None, stands for no class."""
         r, s = r[:, None], self.config.sigma_data
         c_in = (r**2 + s**2).rsqrt()
         u, level = c_in * z, r.log() / 4
@@ -105,8 +111,8 @@ class NetworkPrior(Prior):
 
     Args:
         network: the denoiser.
-        schedule: any; VE(0.002, 80) by default.
-        lowest: noise levels below are taken to be this: the network has hardly seen smaller ones.
+        schedule: any noise schedule; VE(0.002, 80) by default.
+        lowest: lower bound to which noise levels are clamped, since training hardly covers smaller ones.
     """
 
     def __init__(self, network: Denoiser, schedule: Schedule | None = None, lowest: float = 1e-3):
@@ -135,12 +141,12 @@ class NetworkPrior(Prior):
         return {"label": torch.full_like(cond["label"], -1)}
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The network's, for students."""
+        """The parameters of the network, for students."""
         return self.network.parameters()
 
 
 def untrained(x: Float[Tensor, "b d"], schedule: Schedule) -> NetworkPrior:
-    """A fresh unconditional network for points like x, scaled to their spread: the student of variational methods."""
+    """Make an untrained unconditional network for points like x, scaled to their standard deviation."""
     spread = float(x.std().clamp(min=1e-2)) if len(x) > 1 else 1.0
     network = Denoiser(NetworkConfig(dim=x.shape[1], width=64, depth=3, features=8, frequency=4.0, sigma_data=spread))
     return _Student(network.to(x.device), schedule)

@@ -1,4 +1,4 @@
-"""Eps, x0, v and flow, converted."""
+"""Conversion between the predictions of diffusion networks: eps, x0, v, flow and score."""
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ def check_prediction(kind: str) -> None:
 
 
 def from_prediction(kind: str, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """(x0, eps) from a network's output.
+    """Convert a network's output to the pair (x0, eps).
 
     Args:
         kind: "eps" (noise), "x0" (clean sample), "v" (alpha n - sigma x, Salimans & Ho 2022), "flow" (n - x),
@@ -32,7 +32,7 @@ def from_prediction(kind: str, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: T
 
 
 def to_prediction(kind: str, x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """What a network of the given kind predicts for the pair (x0, noise): the inverse of `from_prediction`."""
+    """Convert the pair (x0, noise) to a network's output of the given kind: the inverse of `from_prediction`."""
     check_prediction(kind)
     return {
         "eps": lambda: noise,

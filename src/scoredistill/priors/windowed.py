@@ -1,8 +1,8 @@
-r"""A prior of windows as a prior of a whole canvas: what a window predicts, averaged where windows overlap.
+r"""A prior of windows as a prior of a whole canvas, by averaging predictions where windows overlap.
 
     eps(X, t) = mean over windows covering a pixel of eps(window of X, t)
 
-Sampling through it is MultiDiffusion (Bar-Tal et al. 2023, https://arxiv.org/abs/2302.08113); with windows that do not
+Sampling through it is MultiDiffusion (Bar-Tal et al. 2023), https://arxiv.org/abs/2302.08113; with windows that do not
 overlap, the prior is used on separate crops.
 """
 
@@ -20,17 +20,21 @@ TINY = 1e-6
 
 
 class Windowed(PriorWrapper):
-    """A prior whose samples are canvases [f, c, H, W], asked window by window in one batched call.
+    """A prior whose samples are canvases [f, c, H, W], evaluated window by window in one batched call.
 
-    Conditions of the shape of a canvas are cut like it, all others are every window's.
+    Conditions of the shape of a canvas are cut into windows as well; all others apply to every window.
 
     Args:
-        prior: what sees the windows.
-        layout: where they lie.
-        offset: of their grid, see `Layout.boxes`.
-        maps: weights of several conditions, [regions, H, W]; a condition then has a row per region, or frames x regions
-            rows frame by frame, and windows where a region has no weight are not asked for it. Such conditions are for
-            samplers: put guidance inside, Windowed(Guided(...)). Where no region has weight, clean samples are 0.
+        prior: the prior of windows.
+        layout: the grid of windows.
+        offset: offset of the grid, see `Layout.boxes`.
+        maps: weights of several conditions, [regions, H, W]; a condition then has one row per region, or frames x
+            regions rows frame by frame, and windows where a region has no weight are not evaluated for it. Such
+            conditions are for samplers: put guidance inside, Windowed(Guided(...)). Where no region has weight, clean
+            samples are 0.
+
+    Raises:
+        ValueError: if maps have another size than the canvas, negative entries, or no weight at all.
     """
 
     def __init__(self, prior: Prior, layout: Layout, offset: tuple[int, int] | None = None, maps: Maps | None = None):
@@ -43,7 +47,7 @@ class Windowed(PriorWrapper):
         seen = torch.cat([layout.take(weights[None, None], boxes) for weights in whole], 1)  # [n, regions, h, w]
         where = (seen.flatten(2).amax(2) > 0).nonzero()
         if not len(where):
-            raise ValueError("no region has any weight: give masks with something in them")
+            raise ValueError("no region has any weight: give maps that are positive somewhere")
         self.boxes = boxes[where[:, 0]]
         self.regions = where[:, 1]
         self._share = layout.weight() * seen[where[:, 0], where[:, 1]]

@@ -1,61 +1,111 @@
-"""What the output folders of all runs have in common: whose folder it is, whether a run can go on, the command."""
+"""The output directory of a run: refused if it holds other files, opened, continued, and finished.
 
+config.json                 the complete settings, the version and the command
+metrics.jsonl               one line per step
+preview.png                 what there is so far
+result.json, report.html    written at the end
+checkpoint.safetensors      and .frames/ exist while the run is unfinished
+"""
+
+import hashlib
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING
-
-from scoredistill import __version__
-
-if TYPE_CHECKING:
-    pass
-
 import shlex
+import shutil
 import sys
 import time
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
-from scoredistill.checkpoint import load_state
+from PIL import Image
 
-CHECKPOINT_SECONDS = 5.0
+from scoredistill import __version__
+from scoredistill.checkpoint import load_state, save_state
+from scoredistill.files import atomic, slug, write_json, write_text
+from scoredistill.loop import Step
+from scoredistill.media.images import save_gif
+from scoredistill.reports.page import Page
+from scoredistill.tasks.request import RunOptions
+
+R = TypeVar("R")
+D = TypeVar("D", bound="RunDirectory[Any]")
+
+RUNS = Path("runs")  # where the command line puts output directories
+CHECKPOINT_SECONDS = 5.0  # between checkpoints
+GIF_SIDE = 800  # largest side of the video of a run, in pixels
 
 
-class RunFolder:
-    """Abstract base of output folders: checked when made, so that nothing of the user's is ever replaced.
+class RunDirectory(ABC, Generic[R]):
+    """Abstract base of output directories. Construction only checks; `open` begins to write.
 
     Args:
-        path: the folder; made if missing.
-        request: the run's settings, complete; a dataclass.
-        resume: go on with the interrupted run that is there.
+        path: the directory; created if missing.
+        request: what is asked for, a dataclass; its None values are decided later and not compared.
+        resume: continue the interrupted run in the directory.
+
+    Attributes:
+        leftovers: patterns of the files a run writes; a new run in the same directory removes them first.
+        checkpoint: name of what exists while a run is unfinished, to resume it.
 
     Raises:
-        ValueError: if the folder cannot be used, or holds no such run to resume.
+        ValueError: if the directory cannot be used, or contains no such run to resume.
     """
 
-    leftovers: tuple[str, ...] = ()  # patterns of the files a run writes, which a new one in the same folder removes
+    leftovers: ClassVar[tuple[str, ...]] = ()
+    checkpoint: ClassVar[str] = "checkpoint.safetensors"
 
-    def __init__(self, path: Path, request: Any, resume: bool = False):
-        self.path, self.request, self.resume = path, request, resume
+    def __init__(self, path: Path, request: object, resume: bool = False):
+        self.path, self.resume = path, resume
         self._saved = time.monotonic()
         if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is a file: give a folder for --out")
+            raise ValueError(f"{path} is a file: give a directory for --out")
         if resume:
-            self._check_same_run()
+            self._check_same_run(request)
         elif path.is_dir() and any(path.iterdir()) and not self._is_ours():
-            raise ValueError(f"{path} holds other files: give a new folder, or an earlier run's, for --out")
+            raise ValueError(f"{path} holds other files: give a new directory, or an earlier run's, for --out")
 
-    def _begin(self, continued: bool, facts: Mapping[str, Any] | None = None) -> None:
-        """Make the folder, remove an earlier run's files unless it is continued, and write config.json."""
+    @classmethod
+    def of(cls: type[D], options: RunOptions, request: object) -> D | None:
+        """The output directory that the options name; None without one."""
+        return None if options.out is None else cls(Path(options.out), request, options.resume)
+
+    @abstractmethod
+    def finish(self, result: R) -> None:
+        """Write the results and the report; remove what was needed to resume."""
+
+    def preview(self, image: Image.Image) -> None:
+        """Replace preview.png."""
+        save_image(image, self.path / "preview.png")
+
+    def _begin(self, settings: object, continued: bool, facts: Mapping[str, Any]) -> None:
+        """Create the directory, remove an earlier run's files unless it is continued, and write config.json.
+
+        Raises:
+            ValueError: if the directory is not writable, or the run to continue has other settings.
+        """
+        if self.resume:
+            self._check_same_run(settings)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for pattern in () if continued else self.leftovers:
                 for old in self.path.glob(pattern):
                     old.unlink(missing_ok=True)
-            config = {"request": asdict(self.request), "version": __version__, "command": command_line()}
-            self._config.write_text(json.dumps({**config, **(facts or {})}, indent=2) + "\n")
+            config = {"request": _values(settings), "version": __version__, "command": command_line(), **facts}
+            write_json(self._config, config, indent=2)
         except OSError as error:
             raise ValueError(f"cannot write to {self.path}: {error.strerror}") from error
+
+    def _check_source(self, what: str, facts: Mapping[str, Any]) -> None:
+        """Refuse to continue a run whose facts are others.
+
+        Raises:
+            ValueError: saying what is another.
+        """
+        config = json.loads(self._config.read_text())
+        if any(config.get(name) != value for name, value in facts.items()):
+            raise ValueError(f"the run in {self.path} edits {what}: give the same to resume")
 
     def _due(self) -> bool:
         """Whether it is time for a checkpoint."""
@@ -65,56 +115,122 @@ class RunFolder:
         return True
 
     def _is_ours(self) -> bool:
-        """Whether the folder holds a run: many a model's folder has a config.json too."""
+        """Whether the directory contains a run; config.json alone does not say so, as models have one too."""
         try:
             config = json.loads(self._config.read_text())
         except (OSError, ValueError):
             return False
         return isinstance(config, dict) and {"request", "version", "command"} <= set(config)
 
-    def _check_same_run(self) -> None:
+    def _check_same_run(self, request: object) -> None:
         try:
             before = dict(json.loads(self._config.read_text())["request"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.path} holds no run to resume: leave out --resume") from error
-        now = json.loads(json.dumps(asdict(self.request)))
-        different = [name for name in now if before.get(name) != now[name]]
+        now = json.loads(json.dumps(_values(request)))
+        different = [name for name, value in now.items() if value is not None and before.get(name) != value]
         if different:
             names = ", ".join(different)
             raise ValueError(f"the run in {self.path} has another {names}: give the same settings to resume")
-        if (self.path / "result.json").is_file() and not self._checkpoint.exists():
+        if self._result.is_file() and not self._checkpoint.exists():
             raise ValueError(f"the run in {self.path} is already finished: nothing to resume")
+
+    def _write_summary(self, summary: Mapping[str, Any], page: Page) -> None:
+        """Write result.json and report.html."""
+        write_json(self._result, summary, indent=2)
+        page.save(self.path / "report.html")
 
     @property
     def _checkpoint(self) -> Path:
-        return self.path / "checkpoint.safetensors"
+        return self.path / self.checkpoint
 
     @property
     def _config(self) -> Path:
         return self.path / "config.json"
 
     @property
+    def _result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
     def command(self) -> str:
-        """That of the run."""
-        return json.loads(self._config.read_text())["command"]
+        """The command that started the run."""
+        return str(json.loads(self._config.read_text())["command"])
 
 
-class StepFolder(RunFolder):
-    """Abstract base of folders of runs made of steps: metrics line by line, frames of a video, a checkpoint."""
+class StepDirectory(RunDirectory[R]):
+    """Abstract base of the directories of runs made of steps, with metrics, checkpoints and a video of the run.
 
-    def open(self) -> tuple[dict[str, Any] | None, list[dict[str, float]], float]:
-        """Begin writing; (state to go on from, rows of metrics so far, seconds spent), empty for a new run."""
+    Attributes:
+        frames: number of frames of the video of a run; 0 for no video, then previews are drawn at checkpoints.
+        source: what the run was made from, for messages; "" for runs without a source.
+    """
+
+    frames: ClassVar[int] = 0
+    source: ClassVar[str] = ""
+
+    def open(self, settings: object, **facts: str) -> tuple[dict[str, Any] | None, list[dict[str, float]]]:
+        """Begin to write.
+
+        Args:
+            settings: the complete settings.
+            **facts: what else identifies the run, such as a hash of its source; kept in config.json.
+
+        Returns:
+            The state to continue from and the metrics up to there; None and no metrics for a new run.
+
+        Raises:
+            ValueError: if the directory is not writable, or the run to continue has other settings or another source.
+        """
         state, rows = None, []
         if self.resume and self._checkpoint.is_file():
+            self._check_source(self.source, facts)
             state = load_state(self._checkpoint)
             rows = [json.loads(line) for line in self._metrics.read_text().splitlines()[: state["next"]]]
-        self._begin(continued=state is not None)
+        self._begin(settings, state is not None, facts)
         try:
-            self._frames.mkdir(exist_ok=True)
-            self._metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            if self.frames:
+                self._frames.mkdir(exist_ok=True)
+            write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in rows))
         except OSError as error:
             raise ValueError(f"cannot write to {self.path}: {error.strerror}") from error
-        return state, rows, state["seconds"] if state else 0.0
+        return state, rows
+
+    def record(
+        self, step: Step, row: Mapping[str, float], counts: Mapping[str, int], seconds: float,
+        draw: Callable[[Step], Image.Image],
+    ) -> None:  # fmt: skip
+        """Record a finished step: its metrics always, a frame or a checkpoint from time to time.
+
+        Args:
+            step: the step.
+            row: its metrics.
+            counts, seconds: cost and wall time so far.
+            draw: makes an image of what there is after the step.
+        """
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        last = step.index + 1 == step.steps
+        if self.frames and (last or step.index % max(1, step.steps // self.frames) == 0):
+            frame = draw(step)
+            frame.save(self._frames / f"{step.index:06d}.png")
+            self.preview(frame)
+        if not last and self._due():
+            save_state({**step.state_dict(), "counts": counts, "seconds": seconds}, self._checkpoint)
+            if not self.frames:
+                self.preview(draw(step))
+
+    def _write_video(self) -> None:
+        """Write the optimization as video.gif; its last frame stays for a while."""
+        frames = [Image.open(p) for p in sorted(self._frames.glob("*.png"))]
+        if frames:
+            still = [frames[-1]] * (len(frames) // 4)
+            save_gif([*frames, *still], self.path / "video.gif", size=min(max(frames[0].size), GIF_SIDE))
+
+    def _clear(self) -> None:
+        """Remove what only an unfinished run needs."""
+        shutil.rmtree(self._frames, ignore_errors=True)
+        self._checkpoint.unlink(missing_ok=True)
 
     @property
     def _frames(self) -> Path:
@@ -123,6 +239,28 @@ class StepFolder(RunFolder):
     @property
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Write an image file atomically."""
+    with atomic(path) as draft:
+        image.save(draft)
+
+
+def default_out(text: str, fallback: str, suffix: str = "") -> Path:
+    """The output directory of a command without --out.
+
+    Args:
+        text: what the run is about, such as its prompt.
+        fallback: used if no letter of the text can stand in a file name.
+        suffix: what follows, such as the method.
+    """
+    return RUNS / f"{slug(text) or fallback}{suffix}"
+
+
+def digest(values: bytes) -> str:
+    """Hash that identifies a source in config.json."""
+    return hashlib.sha256(values).hexdigest()
 
 
 def command_line() -> str:
@@ -134,3 +272,34 @@ def command_line() -> str:
 
 
 TITLES = {"t": "Diffusion time", "bandwidth": "Bandwidth", "kernel": "Mean of the kernel"}
+
+
+def add_curves(page: Page, history: Sequence[Mapping[str, float]], of: str) -> None:
+    """Add a chart of each metric over the steps to a report.
+
+    Args:
+        page: the report.
+        history: metrics of each step.
+        of: what the gradient acts on, for the title of its chart.
+    """
+    norms = [row["grad_norm"] for row in history]
+    page.curves({"gradient": norms}, f"Gradient on the {of}", "step", "RMS", log_y=True)
+    for name in sorted(set(history[0]) - {"grad_norm"}):
+        values = [row[name] for row in history]
+        page.curves({name: values}, TITLES.get(name, name), "step", name, log_y=name == "bandwidth")
+
+
+def add_settings(page: Page, settings: object) -> Page:
+    """Add a table of all settings to a report."""
+    return page.heading("Settings").key_values({**_values(settings), "version": __version__})
+
+
+def cost_table(counts: Mapping[str, int]) -> dict[str, object]:
+    """The cost of a run in network evaluations and calls, for its report."""
+    return {"network evaluations (NFE)": counts["rows"], "network calls": counts["calls"]}
+
+
+def _values(settings: object) -> dict[str, Any]:
+    if not is_dataclass(settings) or isinstance(settings, type):
+        raise TypeError(f"settings must be a dataclass, not {type(settings).__name__}")
+    return asdict(settings)

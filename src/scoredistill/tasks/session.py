@@ -1,18 +1,183 @@
-"""What every task does: prior, counts, progress, resume."""
+"""One run of a task: its prior, its cost and time so far, its progress bar, and its output directory.
 
+A task completes its request, opens a session, runs, and finishes:
+
+    settings = request.complete()
+    session = StepSession(arguments, ImageDirectory.of(arguments, settings), text_prior(arguments.prior, arguments))
+    session.begin(settings)
+    last = session.follow(steps, ...)
+    return session.finish(Result(...))
+"""
+
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from scoredistill.loop import Step
-from scoredistill.priors.base import Prior
+from scoredistill.priors.base import Editor, Prior, TextPrior
+from scoredistill.priors.counted import Counted
 from scoredistill.priors.pipelines import load_prior
+from scoredistill.tasks.request import PriorSource, RunOptions, prior_name
+from scoredistill.tasks.run_directory import RunDirectory, StepDirectory
+
+R = TypeVar("R")
+
+MAX_ROWS = 64  # largest batch of one network call of an editor, unless the prior has a limit of its own
+
+
+class Session(Generic[R]):
+    """One run of a task.
+
+    Args:
+        options: how the run is carried out.
+        prior: the loaded prior.
+        directory: output directory, checked but not yet opened; None to write nothing.
+
+    Attributes:
+        prior: the loaded prior.
+        counted: the same prior, counting network evaluations, encoded and decoded images.
+    """
+
+    def __init__(self, options: RunOptions, prior: Prior, directory: RunDirectory[R] | None):
+        self.options, self.prior, self.counted = options, prior, Counted(prior)
+        self._directory = directory
+        self._start = time.perf_counter()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Network evaluations ("rows"), network calls, images encoded and decoded so far."""
+        return self.counted.counts()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, without loading the prior; of a resumed run, with the time before."""
+        return time.perf_counter() - self._start
+
+    def start(self, spent: float = 0.0) -> None:
+        """Start the clock of the run, `spent` seconds ago."""
+        self._start = time.perf_counter() - spent
+
+    def finish(self, result: R) -> R:
+        """Write the results and the report to the output directory, if there is one.
+
+        Returns:
+            The result.
+        """
+        if self._directory is not None:
+            self._directory.finish(result)
+        return result
+
+
+class StepSession(Session[R]):
+    """A run that consists of the steps of `distill`, with metrics and checkpoints.
+
+    Attributes:
+        state: state of an interrupted run to continue, for `distill`; None for a new one. Set by `begin`.
+        history: metrics of each step.
+    """
+
+    def __init__(self, options: RunOptions, prior: Prior, directory: StepDirectory[R] | None):
+        super().__init__(options, prior, directory)
+        self._steps_directory = directory
+        self.state: dict[str, Any] | None = None
+        self.history: list[dict[str, float]] = []
+
+    def begin(self, settings: object, **facts: str) -> None:
+        """Open the output directory, restore what an interrupted run left there, and start the clock.
+
+        Args:
+            settings: the complete settings.
+            **facts: what else identifies the run, see `RunDirectory.open`.
+        """
+        spent = 0.0
+        if self._steps_directory is not None:
+            self.state, self.history = self._steps_directory.open(settings, **facts)
+        if self.state is not None:
+            self.counted.add(self.state["counts"])
+            spent = self.state["seconds"]
+        self.start(spent)
+
+    def follow(
+        self, steps: Iterator[Step], label: str, draw: Callable[[Step], Image.Image],
+        callback: Callable[[Step], None] | None = None,
+    ) -> Step:  # fmt: skip
+        """Take all steps, with metrics, progress bar, callback, previews and checkpoints.
+
+        Args:
+            steps: the steps, of `distill`.
+            label: what the progress bar shows.
+            draw: makes an image of what there is after a step, for previews and the video of the run.
+            callback: called after every step.
+
+        Returns:
+            The last step.
+
+        Raises:
+            FloatingPointError: if a gradient is not finite.
+        """
+        from tqdm.auto import tqdm
+
+        last: Step | None = None
+        bar = tqdm(
+            steps, label, initial=len(self.history), disable=not self.options.progress, dynamic_ncols=True, unit="step"
+        )
+        for step in bar:
+            bar.total, last = step.steps, step
+            self.history.append(measure(step))
+            bar.set_postfix({name: f"{value:.3g}" for name, value in self.history[-1].items()}, refresh=False)
+            if callback is not None:
+                callback(step)
+            if self._steps_directory is not None:
+                self._steps_directory.record(step, self.history[-1], self.counts, self.seconds, draw)
+        if last is None:
+            raise ValueError("the run has no steps left: start it anew, without resume")
+        return last
+
+
+def text_prior(prior: PriorSource, options: RunOptions) -> TextPrior:
+    """A loaded prior that generates images from text.
+
+    Raises:
+        ValueError: if there is no such prior, or it knows no text or needs a source image.
+    """
+    loaded, name = _loaded(prior, options.dtype, options.device), prior_name(prior)
+    if not isinstance(loaded, TextPrior):
+        raise ValueError(f"{name} has no text encoder: use a prior of load_prior, such as emoji")
+    if loaded.needs_source:
+        raise ValueError(
+            f"{name} edits images and cannot generate them from text: use a text-to-image model such as emoji"
+        )
+    return loaded
+
+
+def editor(prior: PriorSource, options: RunOptions | None = None) -> Editor:
+    """A loaded prior that follows instructions about an image, with network calls split so that memory is bounded.
+
+    Raises:
+        ValueError: if there is no such prior, or it does not follow instructions.
+    """
+    options = options or RunOptions()
+    loaded = _loaded(prior, options.dtype, options.device)
+    if not isinstance(loaded, Editor):
+        raise ValueError(
+            f"{prior_name(prior)} follows no instructions about an image: use an editor such as emoji-edit"
+        )
+    if loaded.max_rows is None:
+        loaded.max_rows = MAX_ROWS
+    return loaded
+
+
+def _loaded(prior: PriorSource, dtype: str | torch.dtype | None, device: str | torch.device | None) -> Prior:
+    return load_prior(prior, dtype=dtype, device=device) if isinstance(prior, (str, Path)) else prior
 
 
 def measure(step: Step) -> dict[str, float]:
-    """The step's row of numbers; one wait for the device.
+    """Metrics of a step as numbers; waits for the device once.
 
     Raises:
         FloatingPointError: if the gradient is not finite.
@@ -21,25 +186,7 @@ def measure(step: Step) -> dict[str, float]:
     numbers = torch.stack([v.detach().double().reshape(()) for v in values]).tolist()
     if not all(abs(v) < float("inf") for v in numbers):
         raise FloatingPointError(
-            f"the gradient of step {step.index} is not finite: try a smaller learning rate or guidance scale, or "
+            f"the gradient of step {step.index} is not finite: use a smaller learning rate or guidance scale, or "
             "float32 networks"
         )
     return {"t": step.t, "grad_norm": numbers[0], **dict(zip(step.estimate.info, numbers[1:], strict=True))}
-
-
-MAX_ROWS = 64  # rows of one network call, unless the prior has a limit of its own
-
-
-def editor(prior: str | Path | Prior, name: str, dtype: Any = None, device: Any = None) -> Any:
-    """A loaded editor, whose network calls are split so that memory is bounded.
-
-    Raises:
-        ValueError: the prior follows no instructions.
-    """
-    if not isinstance(prior, Prior):
-        prior = load_prior(prior, dtype=dtype, device=device)
-    if not getattr(prior, "editor", False):
-        raise ValueError(f"{name} follows no instructions about an image: use an editor such as emoji-edit")
-    if getattr(prior, "max_rows", 1) is None:
-        prior.max_rows = MAX_ROWS  # type: ignore[attr-defined]
-    return prior

@@ -1,35 +1,76 @@
-"""Mesh, splats and turntable of a scene."""
+"""3-D results as files: a mesh or splats, videos of a turn, and views side by side."""
 
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
 
+from scoredistill.media.images import grid
+from scoredistill.three_d.mesh import extract, write_glb
+from scoredistill.three_d.scenes.base import Scene
+from scoredistill.three_d.scenes.nerf import NeRF
+from scoredistill.three_d.scenes.splats import Splats
+from scoredistill.three_d.splatting import write_ply
 from scoredistill.three_d.turntable import write_turntables
 
-if TYPE_CHECKING:
-    pass
-
-
 VIDEO_SIZE, VIDEO_FPS, VIDEO_SECONDS = 128, 16, 3
+VIEW_SIDE = 128  # views side by side are enlarged to about as many pixels
+LEVELS = (0.5, 0.2, 0.05)  # opacities of the surface of a mesh that are tried, in this order
+MESH_CELLS, TEXTURE_SIDE = 64, 512
 
 
-LEVELS = (0.5, 0.2, 0.05)  # opacities at which a mesh is tried, one after the other
+def side_by_side(views: Sequence[Image.Image]) -> Image.Image:
+    """Views in one row, small ones enlarged."""
+    factors = (max(1, round(VIEW_SIDE / max(view.size))) for view in views)
+    large = [
+        view.resize((view.width * factor, view.height * factor), Image.Resampling.LANCZOS)
+        for view, factor in zip(views, factors, strict=True)
+    ]
+    return grid(large, columns=len(large), pad=2)
 
 
-def large(view: Image.Image) -> Image.Image:
-    """A small view enlarged."""
-    factor = max(1, round(128 / max(view.size)))
-    return view.resize((view.width * factor, view.height * factor), Image.Resampling.LANCZOS)
+def write_videos(scene: Scene, path: Path, elevation: float = 15.0) -> list[Path]:
+    """Write videos of one turn around a scene; every frame is rendered once.
 
+    Args:
+        scene: the scene.
+        path: path of the videos without their suffixes.
+        elevation: elevation of the camera in degrees.
 
-def videos_of(render: Any, path: Path, device: torch.device, elevation: float = 15.0) -> list[Path]:
-    """Videos of one turn, path.mp4 if that can be written here, and path.gif; every frame is rendered once."""
-    from importlib.util import find_spec
-
+    Returns:
+        The files: an mp4 if PyAV is installed, and a GIF.
+    """
     kinds = ("mp4", "gif") if find_spec("av") else ("gif",)
     return write_turntables(
-        render, [path.with_suffix(f".{kind}") for kind in kinds], VIDEO_SECONDS, VIDEO_FPS, VIDEO_SIZE, elevation,
-        device=device,
+        scene.render, [path.with_suffix(f".{kind}") for kind in kinds], VIDEO_SECONDS, VIDEO_FPS, VIDEO_SIZE,
+        elevation, device=scene.device,
     )  # fmt: skip
+
+
+def export_scene(scene: Scene, path: Path, levels: Sequence[float] = LEVELS) -> str:
+    """Write a scene for other programs: mesh.glb of a radiance field, splats.ply of Gaussians.
+
+    Args:
+        scene: the scene.
+        path: directory of the files.
+        levels: opacities of the surface that are tried, in this order.
+
+    Returns:
+        What could not be written and why, or "".
+    """
+    if isinstance(scene, Splats):
+        write_ply(path / "splats.ply", scene.gaussians())
+        return ""
+    if not isinstance(scene, NeRF):
+        return "only radiance fields have meshes"
+    reason = ""
+    for level in levels:
+        try:
+            mesh = extract(scene.field, MESH_CELLS, level, device=scene.device)
+        except ValueError as error:
+            reason = str(error)
+            continue
+        write_glb(mesh, path / "mesh.glb", scene.field, TEXTURE_SIDE, unlit=True, device=scene.device)
+        return ""
+    return f"no mesh: {reason}"

@@ -251,7 +251,7 @@ def test_a_folder_may_lack_t5_or_be_loaded_without_it(tmp_path, x):
     left_out = load_prior(tmp_path / "with", parts={"text_encoder_3": None, "tokenizer_3": None})
     assert left_out.pipeline.text_encoder_3 is None
     assert (left_out.encode_text("an owl")["text"][:, -1] == 0).all()
-    with pytest.raises(ValueError, match="a ready pipeline has its parts"):
+    with pytest.raises(ValueError, match="a pipeline object has its own components"):
         load_prior(with_t5, parts={"text_encoder_3": None})
 
 
@@ -288,5 +288,5 @@ def test_errors_name_what_is_wrong(pipelines, kontext, tmp_path):
             load_prior(incomplete)
     pipeline = tiny_flow.stable_diffusion_3(tmp_path)
     pipeline.scheduler = diffusers.DDIMScheduler()
-    with pytest.raises(ValueError, match="DDIMScheduler is no scheduler of flow matching: load the pipeline with a"):
+    with pytest.raises(ValueError, match="DDIMScheduler is no flow-matching scheduler: load the pipeline with a"):
         load_prior(pipeline)

@@ -185,7 +185,7 @@ def test_errors_name_what_is_wrong(pipeline, tmp_path):
         load_prior(torch.nn.Identity())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "KolorsPipeline"}')
-    with pytest.raises(ValueError, match="KolorsPipeline is not a pipeline we know: StableDiffusionPipeline"):
+    with pytest.raises(ValueError, match="KolorsPipeline is not supported: load one of StableDiffusionPipeline"):
         load_prior(tmp_path / "other")
     incomplete = tiny.stable_diffusion(tmp_path / "tokens")
     incomplete.text_encoder = None

@@ -1,4 +1,4 @@
-"""Diffusers pipelines as priors, by hub name, by folder or as ready objects: `load_prior`."""
+"""Diffusers pipelines as priors: `load_prior` takes a hub name, a directory or a pipeline object."""
 
 from scoredistill.pretrained import BUNDLED, bundled_folder, quietly
 from scoredistill.priors.pipelines.base import PipelinePrior

@@ -1,8 +1,8 @@
-r"""What all pipelines share as priors: text encoded once, rows in micro-batches, codec, the network's own prediction.
+r"""Priors made from diffusers pipelines: text encoding, micro-batches, autoencoders, conversion of predictions.
 
-A pipeline's network is called with what its own pipeline calls it with, and what it predicts (the noise, v, the clean
-sample, or a flow's velocity) is converted to the noise and the clean sample (`priors.base.from_prediction`). Particles
-stay in their own dtype and on their own device; the networks run in theirs.
+A network is called with the arguments that its own pipeline passes, and its prediction (the noise, v, the clean sample,
+or the velocity of a flow) is converted to the noise and the clean sample (`priors.predictions.from_prediction`).
+Particles stay in their own dtype and on their own device; the networks run in theirs.
 """
 
 from abc import abstractmethod
@@ -20,25 +20,25 @@ from scoredistill.priors.predictions import from_prediction
 from scoredistill.schedule import Tabulated, per_sample
 
 TABLED = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-SNAP = 1e-3  # time steps this near to a whole number are meant to be it
+SNAP = 1e-3  # time steps this close to an integer are rounded to it
 
 
 class PipelinePrior(TextPrior):
     """Abstract base of priors made from diffusers pipelines.
 
-    The pipeline's networks are frozen and put in evaluation mode; LoRA adapters loaded in it keep working.
+    The pipeline's networks are frozen and set to evaluation mode; LoRA adapters loaded in the pipeline keep working.
 
     Attributes:
         pipeline: the diffusers pipeline.
-        name: what the model is called in reports.
-        network: what predicts: the UNet or the transformer.
-        prediction: what it predicts, a kind of `priors.base.from_prediction`.
-        codec: images to samples and back.
-        latent_shape: (channels, height, width) of the samples of the model's own image size.
-        image_size: (height, width) the model was made for, in pixels. Other sizes work as far as the network allows.
-        max_rows: rows of one network call at most; more are split. None for no limit.
-        editor: whether it follows instructions about a source image, see `encode_source`.
-        needs_source: whether it can do nothing without one.
+        name: name of the model in reports and messages.
+        network: the UNet or the transformer.
+        prediction: the kind of its prediction, see `priors.predictions.from_prediction`.
+        codec: encodes images as samples and decodes them.
+        latent_shape: (channels, height, width) of samples of the model's own image size.
+        image_size: (height, width) in pixels of the model's own size. Other sizes work as far as the network allows.
+        max_rows: maximum number of batch rows per network call; larger batches are split. None for no limit.
+        editor: whether the model follows instructions about a source image, see `encode_source`.
+        needs_source: whether its condition must hold a source image.
     """
 
     editor = needs_source = False
@@ -63,23 +63,28 @@ class PipelinePrior(TextPrior):
         return height * self.codec.factor, width * self.codec.factor
 
     @property
+    def factor(self) -> int:
+        """Pixels along one side of a latent."""
+        return self.codec.factor
+
+    @property
     def device(self) -> torch.device:
-        """Where the networks run (for offloaded pipelines: not where their weights wait)."""
+        """Device that the networks run on (for offloaded pipelines, not the one that stores their weights)."""
         hook = getattr(self.network, "_hf_hook", None)
         return torch.device(getattr(hook, "execution_device", None) or self.network.device)
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in."""
+        """Floating-point type of the network."""
         return self.network.dtype
 
     @abstractmethod
     def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        """What `network` predicts; inputs are on its device, x_t and the floating parts of `cond` in its dtype."""
+        """Call `network`; inputs are on its device, x_t and the floating-point entries of `cond` in its dtype."""
 
     @abstractmethod
     def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """The condition of prompts, one row each, as the pipeline encodes them."""
+        """Encode prompts as the pipeline does, as a condition with one row each."""
 
     @torch.no_grad()
     def eps(
@@ -96,9 +101,9 @@ class PipelinePrior(TextPrior):
     def predict(
         self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(x0, eps) from `network`, or from what stands in for it; differentiable, unlike `eps`.
+        """Predict (x0, eps) with `network` or a replacement of it; differentiable, unlike `eps`.
 
-        One batched call, or as many as `max_rows` asks for.
+        One batched call, or several of at most `max_rows` rows.
         """
         cond = self.encode_text([""]) if cond is None else cond
         rows, device, dtype = len(x_t), self.device, self.dtype
@@ -123,13 +128,16 @@ class PipelinePrior(TextPrior):
 
     @torch.no_grad()
     def encode_text(self, prompts: str | Sequence[str]) -> dict[str, Tensor]:
-        """Condition of one prompt or of a list with one per sample. Each distinct prompt is encoded once.
+        """Encode one prompt, or a list with one per sample, as a condition. Each distinct prompt is encoded once.
 
-        (Until `forget_text`, to be called when the text encoder changes, for example by a LoRA adapter.)
+        Call `forget_text` when the text encoder changes, for example by a LoRA adapter.
+
+        Raises:
+            ValueError: for an empty list.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts:
-            raise ValueError('there are no prompts: give at least one; "" says nothing')
+            raise ValueError('there are no prompts: give at least one, "" for no text')
         new = [p for p in dict.fromkeys(prompts) if p not in self._text]
         if new:
             rows = {name: value.split(1) for name, value in self.embed(new).items()}
@@ -138,21 +146,24 @@ class PipelinePrior(TextPrior):
         return {name: torch.cat([self._text[p][name] for p in prompts]).to(self.device) for name in names}
 
     def forget_text(self) -> None:
-        """Encode prompts anew from now on."""
+        """Clear the cache of encoded prompts."""
         self._text.clear()
 
     def null(self, cond: Cond) -> Cond:
         return {**cond, **self.encode_text([""])}
 
     def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        """The condition {"image": ...} of the source images, in [0, 1], of an instruction editor.
+        """Encode source images in [0, 1] as the condition {"image": ...} of an instruction editor.
 
         cond = prior.encode_text("make it night") | prior.encode_source(photograph)
+
+        Raises:
+            ValueError: if the model is no instruction editor.
         """
         raise ValueError(f"{self.name} is no instruction editor: load one, such as 'emoji-edit'")
 
     def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
-        """Images in [0, 1] to samples, differentiably; for latents the posterior's mode."""
+        """Encode images in [0, 1] as samples, differentiably; for latents, the posterior's mode."""
         return self.codec.encode(images)
 
     @torch.no_grad()
@@ -161,10 +172,13 @@ class PipelinePrior(TextPrior):
 
 
 class TabledPrior(PipelinePrior):
-    """Abstract base of pipelines with a table of noise levels, `alphas_cumprod`, which is their schedule.
+    """Abstract base of pipelines whose schedule is a table of noise levels, `alphas_cumprod`.
 
-    Time t in [0, 1] is the scheduler's time step t (T - 1), and the time steps of its DDIM scheduler are those of
-    `sampling.ddim`, which therefore equals the pipeline.
+    Time t in [0, 1] is the scheduler's time step t (T - 1). `sampling.ddim` uses the time steps of the pipeline's DDIM
+    scheduler, and therefore equals the pipeline.
+
+    Raises:
+        ValueError: for an unsupported prediction type, or a scheduler without `alphas_cumprod`.
     """
 
     schedule: Tabulated
@@ -174,7 +188,7 @@ class TabledPrior(PipelinePrior):
         scheduler = pipeline.scheduler
         kind = scheduler.config.get("prediction_type", "epsilon")
         if kind not in TABLED:
-            raise ValueError(f"prediction type {kind!r} is not supported: {', '.join(TABLED)} are")
+            raise ValueError(f"prediction type {kind!r} is not supported: use one of {', '.join(TABLED)}")
         if getattr(scheduler, "alphas_cumprod", None) is None:
             raise ValueError(
                 f"{type(scheduler).__name__} has no alphas_cumprod: load the pipeline with a DDIMScheduler"
@@ -183,17 +197,17 @@ class TabledPrior(PipelinePrior):
         self.schedule = Tabulated(scheduler.alphas_cumprod)
 
     def step(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """The scheduler's time step of a time in [0, 1]."""
+        """Convert times in [0, 1] to the scheduler's time steps."""
         step = t.to(torch.float32) * (len(self.schedule) - 1)
         whole = step.round()
         return torch.where((step - whole).abs() < SNAP, whole, step).clamp(min=0)
 
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
-        """The times of the pipeline's DDIM scheduler, which goes to `from` - T // steps whatever the next `from` is.
+        """Return the times of the pipeline's DDIM scheduler, which steps from `from` to `from` - T // steps.
 
-        It ends at the table's first entry, or before it, where data are clean (`set_alpha_to_one`, see `Tabulated`).
+        They end at the table's first entry, or before it, at clean data (`set_alpha_to_one`, see `Tabulated`).
         """
-        from diffusers import DDIMScheduler  # imported late: it costs seconds, and the core needs it nowhere else
+        from diffusers import DDIMScheduler  # takes seconds to import
 
         scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
         scheduler.set_timesteps(steps)
@@ -204,7 +218,7 @@ class TabledPrior(PipelinePrior):
 
 
 def require(pipeline: Any, *parts: str) -> list[Any]:
-    """The named parts of a pipeline.
+    """Return the named components of a pipeline.
 
     Raises:
         ValueError: if one is missing.
@@ -217,6 +231,6 @@ def require(pipeline: Any, *parts: str) -> list[Any]:
 
 
 def side_of(size: int | Sequence[int] | None, default: int) -> tuple[int, int]:
-    """(height, width) of a network's `sample_size`."""
+    """Convert a network's `sample_size` to (height, width)."""
     size = size or default
     return (size, size) if isinstance(size, int) else (size[0], size[1])

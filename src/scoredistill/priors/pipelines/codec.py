@@ -1,10 +1,11 @@
-r"""Images to samples and back: the autoencoder of latent models, and the affine map of pixel models.
+r"""Codecs between images and samples: the autoencoder of latent models, and the affine map of pixel models.
 
     z = (mode(q(z | 2 x - 1)) - shift) scale,        x = (decode(z / scale + shift) + 1) / 2
 
-where scale and shift are one number, or one of each channel (`latents_mean` and `latents_std`).
+where scale and shift are one number, or one per channel (`latents_mean` and `latents_std`).
 
-Encoding is differentiable in the images. Large images can pass window by window (`windows`), with the same result.
+Encoding is differentiable in the images. Large images can be processed window by window (`tiled_autoencoder`), with the
+same result.
 """
 
 from collections.abc import Sequence
@@ -22,15 +23,16 @@ class Codec:
     """A diffusers autoencoder.
 
     Args:
-        vae: `AutoencoderKL`, or `AutoencoderTiny`, whose code has no posterior.
-        factor: pixels of a latent's side.
-        upcast: put a float16 autoencoder with `force_upcast` in float32, since Stable Diffusion XL's overflows.
+        vae: an `AutoencoderKL`, or an `AutoencoderTiny`, which has no posterior.
+        factor: number of pixels along the side of a latent.
+        upcast: convert a float16 autoencoder with `force_upcast` to float32, since that of Stable Diffusion XL
+            overflows.
 
     Attributes:
-        channels: of the latents.
-        window: side in pixels of the windows in which larger images pass, one image after the other; None for
-            whole images. Memory is that of one window and of what passes between resolutions, time a few
-            times that of whole images (figures in `windows`), the result and its gradient the same. It must be a
+        channels: number of channels of the latents.
+        window: side in pixels of the windows in which larger images are processed, one image after the other; None for
+            whole images. Memory is that of one window and of the maps between resolutions, time a few times that of
+            whole images (figures in `tiled_autoencoder`); the result and its gradient are the same. It must be a
             multiple of the factor, and larger than the margins.
     """
 
@@ -56,13 +58,17 @@ class Codec:
         self._window = window
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
-        """Scaled latents of images in [0, 1]; sides divide by the factor."""
+        """Encode images in [0, 1] as scaled latents; sides must be multiples of the factor."""
         latents = self.mode(images)
         scale, shift = self._affine(latents)
         return (latents - shift) * scale
 
     def mode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
-        """The posterior's mode, unscaled."""
+        """Encode images in [0, 1] as the unscaled mode of the posterior.
+
+        Raises:
+            ValueError: if a side is no multiple of the factor.
+        """
         if images.shape[-1] % self.factor or images.shape[-2] % self.factor:
             size = f"{images.shape[-2]}x{images.shape[-1]}"
             raise ValueError(f"image sides must be multiples of {self.factor}, not {size}")
@@ -77,7 +83,7 @@ class Codec:
         return latents.to(images)
 
     def decode(self, x: Float[Tensor, "b c p q"]) -> Float[Tensor, "b 3 h w"]:
-        """Images in [0, 1] of scaled latents."""
+        """Decode scaled latents to images in [0, 1]."""
         scale, shift = self._affine(x)
         latents = self._place(x / scale + shift)
         if self._window is not None and max(x.shape[-2:]) * self.factor > self._window:
@@ -97,22 +103,22 @@ class Codec:
         return [v.to(latents) if isinstance(v, Tensor) else v for v in (self.scale, self.shift)]
 
     def _place(self, value: Tensor) -> Tensor:
-        """On the autoencoder's device, also of one that waits on the CPU between its uses, and in its dtype."""
+        """Move to the dtype of the autoencoder and the device that it runs on, also if it is offloaded."""
         hook = getattr(self.vae, "_hf_hook", None)
         return value.to(getattr(hook, "execution_device", None) or self.vae.device, self.vae.dtype)
 
 
 class PixelCodec:
-    """Samples are the images themselves, in [-1, 1]."""
+    """Codec of models whose samples are images in [-1, 1]."""
 
     factor, channels, window = 1, 3, None
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """2 x - 1."""
+        """Map [0, 1] to [-1, 1]."""
         return 2 * images - 1
 
     def decode(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """(x + 1) / 2 in [0, 1]."""
+        """Map [-1, 1] to [0, 1], clamped."""
         return (x / 2 + 0.5).clamp(0, 1)
 
     def checkpoint(self) -> None:

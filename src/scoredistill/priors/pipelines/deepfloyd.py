@@ -1,14 +1,14 @@
-r"""DeepFloyd IF, first stage: a model of images in pixels.
+r"""DeepFloyd IF, first stage: a pixel-space model.
 
 Samples are images in [-1, 1], the condition is {"text": [b, 77, features]} from a T5 encoder. The UNet predicts the
 noise and a variance of its sampler, 6 channels; the score needs the noise alone.
 
-The scheduler that IF comes with also clips the predicted clean sample in every step (dynamic thresholding) and samples
-with the learned variance. That belongs to its sampler, not to the score: `sampling.ddim` equals the pipeline with a
-scheduler without thresholding and with `variance_type="fixed_small"` (DDIM, or DDPM for eta = 1).
+The scheduler of IF also clips the predicted clean sample in every step (dynamic thresholding) and samples with the
+learned variance. Both belong to its sampler, not to the score: `sampling.ddim` equals the pipeline with a scheduler
+without thresholding and with `variance_type="fixed_small"` (DDIM, or DDPM for eta = 1).
 
-References: Saharia et al. 2022 (Imagen, of which IF is an open version), https://arxiv.org/abs/2205.11487; the
-variance: Nichol & Dhariwal 2021, https://arxiv.org/abs/2102.09672.
+References: Imagen, of which IF is an open version (Saharia et al. 2022), https://arxiv.org/abs/2205.11487; the
+variance: Improved DDPM (Nichol & Dhariwal 2021), https://arxiv.org/abs/2102.09672.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from scoredistill.priors.pipelines.codec import PixelCodec
 class DeepFloydPrior(TabledPrior):
     """Prior of an `IFPipeline`: images in [-1, 1], with a text condition {"text": [b, 77, features]}.
 
-    Prompts are encoded in lower case, otherwise as they are (the pipeline's `clean_caption=False`).
+    Prompts are encoded in lower case and otherwise unchanged (the pipeline's `clean_caption=False`).
     """
 
     codec: PixelCodec

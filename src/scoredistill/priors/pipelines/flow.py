@@ -1,15 +1,15 @@
-r"""Flow matching: what the pipelines whose transformers predict a velocity share.
+r"""Flow matching: the base of pipelines whose transformers predict a velocity.
 
     x_t = (1 - t) x + t n,        v(x_t, t) = E[n - x | x_t],        x_s = x_t + (s - t) v
 
 so t is the scheduler's sigma, and the Euler step from t to s is the DDIM step of the schedule `Flow`: with
 x0 = x_t - t v and eps = x_t + (1 - t) v it goes to (1 - s) x0 + s eps. `sampling.ddim` therefore equals the pipeline.
-Samplers spend more steps at large t for larger images; the model itself does not know of that shift,
+For larger images samplers take more steps at large t; this shift concerns the sampler alone, not the model,
 
     t  ->  k t / (1 + (k - 1) t),        k = `shift`, or exp(mu) with mu linear in the number of the image's tokens.
 
-References: Liu et al. 2023, https://arxiv.org/abs/2209.03003; the shift: Esser et al. 2024,
-https://arxiv.org/abs/2403.03206.
+References: Flow straight and fast (Liu et al. 2023), https://arxiv.org/abs/2209.03003; the shift: Scaling rectified
+flow transformers (Esser et al. 2024), https://arxiv.org/abs/2403.03206.
 """
 
 from abc import abstractmethod
@@ -31,7 +31,7 @@ class FlowPrior(PipelinePrior):
     by the image's size, `times` are those for `latent_shape`: set that before sampling at another size.
 
     Attributes:
-        patch: latents of a token's side.
+        patch: number of latents along the side of a token.
     """
 
     schedule: Flow
@@ -42,7 +42,7 @@ class FlowPrior(PipelinePrior):
         scheduler = pipeline.scheduler
         if not type(scheduler).__name__.startswith("FlowMatch"):
             raise ValueError(
-                f"{type(scheduler).__name__} is no scheduler of flow matching: load the pipeline with a "
+                f"{type(scheduler).__name__} is no flow-matching scheduler: load the pipeline with a "
                 "FlowMatchEulerDiscreteScheduler"
             )
         super().__init__(pipeline, name)
@@ -50,15 +50,15 @@ class FlowPrior(PipelinePrior):
 
     @abstractmethod
     def spacing(self, steps: int) -> Sequence[float] | None:
-        """The sigmas the pipeline gives its scheduler to shift, decreasing from 1; None for the scheduler's own."""
+        """Return the decreasing sigmas that the pipeline passes to its scheduler; None for the scheduler's own."""
 
     def step(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """The scheduler's time step of a time in [0, 1]."""
+        """Convert times in [0, 1] to the scheduler's time steps."""
         return t.to(torch.float32) * self.pipeline.scheduler.config.num_train_timesteps
 
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
-        """The sigmas of the pipeline's Euler scheduler, with its shift, from 1 to 0."""
-        from diffusers import FlowMatchEulerDiscreteScheduler  # imported late, as in `TabledPrior.times`
+        """Return the sigmas of the pipeline's Euler scheduler, with its shift, from 1 to 0."""
+        from diffusers import FlowMatchEulerDiscreteScheduler  # takes seconds to import
 
         given = self.pipeline.scheduler
         scheduler = FlowMatchEulerDiscreteScheduler.from_config(given.config)
@@ -68,7 +68,7 @@ class FlowPrior(PipelinePrior):
         return torch.stack([sigmas[:-1], sigmas[1:]], 1)
 
     def _mu(self, config: Any) -> float:
-        """The logarithm of the shift for images of `latent_shape`; used where shifting is dynamic."""
+        """The logarithm of the shift for images of `latent_shape`, for schedulers with dynamic shifting."""
         _, height, width = self.latent_shape
         tokens = (height // self.patch) * (width // self.patch)
         slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
@@ -76,7 +76,7 @@ class FlowPrior(PipelinePrior):
 
 
 def check_patches(latents: Float[Tensor, "b c h w"], patch: int) -> None:
-    """Raise ValueError unless the sides of latents are whole numbers of patches."""
+    """Raise ValueError unless the sides of latents are multiples of the patch size."""
     height, width = latents.shape[2:]
     if height % patch or width % patch:
         raise ValueError(f"sides of latents must be multiples of {patch}, not {height}x{width}")

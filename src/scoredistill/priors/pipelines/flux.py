@@ -1,17 +1,18 @@
-r"""FLUX.1: one transformer over tokens of text and of images, trained by flow matching; and Kontext, its editor.
+r"""FLUX.1, a transformer over tokens of text and images trained by flow matching, and Kontext, its editor.
 
-A token is a 2x2 patch of latents, with the coordinates (image, row, column) that its rotary embedding sees. Particles
-are latents as the autoencoder has them; they are packed into tokens for the network alone.
+A token is a 2x2 patch of latents, with coordinates (image, row, column) for the rotary embedding. Particles are latents
+of the autoencoder; they are packed into tokens only for the network.
 
 Conditions: {"text": [b, tokens, features], "pooled": [b, features]}, from T5 and CLIP, and for the editor {"image":
-[b, 16, h, w]} beside them: the source image's latents, whose tokens follow those of the sample, as image 1.
+[b, 16, h, w]} beside them: the latents of the source image, whose tokens follow those of the sample, as image 1.
 
-Guidance is of two kinds. FLUX.1-dev and Kontext were distilled from guided predictions and are told a scale, the
-attribute `guidance`; schnell is told none. Classifier-free guidance by a negative prompt, the pipelines'
+There are two kinds of guidance. FLUX.1-dev and Kontext were distilled from guided predictions and take a scale as an
+input, the attribute `guidance`; schnell takes none. Classifier-free guidance by a negative prompt, the pipelines'
 `true_cfg_scale`, is `Guided(prior, scale, uncond=prior.encode_text(negative))` and costs a second row.
 
-References: the transformer: Esser et al. 2024, https://arxiv.org/abs/2403.03206; distilled guidance: Meng et al. 2023,
-https://arxiv.org/abs/2210.03142; Kontext: Black Forest Labs 2025, https://arxiv.org/abs/2506.15742.
+References: the transformer: Scaling rectified flow transformers (Esser et al. 2024), https://arxiv.org/abs/2403.03206;
+distilled guidance: On distillation of guided diffusion models (Meng et al. 2023), https://arxiv.org/abs/2210.03142;
+FLUX.1 Kontext (Black Forest Labs 2025), https://arxiv.org/abs/2506.15742.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoredistill.priors.base import Editor
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.pipelines.base import require
 from scoredistill.priors.pipelines.codec import Codec
@@ -32,10 +34,10 @@ GUIDANCE = 3.5  # the pipelines' default
 
 
 class PackedPrior(FlowPrior):
-    """Abstract base of the models that see latents as tokens of 2x2.
+    """Abstract base of models that pack latents into tokens of 2x2.
 
     Attributes:
-        guidance: the scale that guidance-distilled models are told; others have no use for it.
+        guidance: the scale passed to guidance-distilled models; others ignore it.
     """
 
     codec: Codec
@@ -56,15 +58,15 @@ class PackedPrior(FlowPrior):
         return np.linspace(1.0, 1 / steps, steps).tolist()
 
     def velocity(self, network: Callable[..., Any], images: Sequence[Tensor], t: Tensor, cond: Cond) -> Tensor:
-        """What the network predicts for the first of the images, [b, c, h, w] each, in the sight of the others."""
+        """Predict the velocity of the first of the images, [b, c, h, w] each, with the others as context."""
         x_t, text = images[0], cond["text"]
         tokens = [pack(image) for image in images]
-        step = self.step(t).to(x_t.dtype)  # rounded as the pipeline's
-        told = self.network.config.guidance_embeds
+        step = self.step(t).to(x_t.dtype)  # rounded as in the pipeline
+        takes_scale = self.network.config.guidance_embeds
         out = network(
             torch.cat(tokens, 1),
-            timestep=step / 1000,  # which the network takes times 1000
-            guidance=torch.full([len(x_t)], self.guidance, device=x_t.device) if told else None,
+            timestep=step / 1000,  # the network multiplies it by 1000
+            guidance=torch.full([len(x_t)], self.guidance, device=x_t.device) if takes_scale else None,
             encoder_hidden_states=text,
             pooled_projections=cond["pooled"],
             txt_ids=torch.zeros(text.shape[1], 3, device=x_t.device),
@@ -81,14 +83,14 @@ class FluxPrior(PackedPrior):
         return self.velocity(network, [x_t], t, cond)
 
 
-class FluxKontextPrior(PackedPrior):
-    """Prior of a `FluxKontextPipeline`: images that follow an instruction about another image.
+class FluxKontextPrior(PackedPrior, Editor):
+    """Prior of a `FluxKontextPipeline`: images that follow an instruction about a source image.
 
-    cond = prior.encode_text("make it night") | prior.encode_source(photograph). The source may be of another size than
-    the samples. A condition without "image" is text to image, as in the pipeline.
+    cond = prior.encode_text("make it night") | prior.encode_source(photograph). The source may have another size than
+    the samples. A condition without "image" gives text to image, as in the pipeline.
 
-    Guide it with `Guided`, which keeps the image. `ImageGuided` is for editors that were trained with zeros for no
-    image; to this one zeros are a gray image, and it refuses them.
+    Use `Guided`, which keeps the image. `ImageGuided` is for editors that were trained with zeros for no image; for
+    this model zeros are a gray image, and it refuses them.
     """
 
     editor = True
@@ -99,17 +101,17 @@ class FluxKontextPrior(PackedPrior):
             return self.velocity(network, [x_t], t, cond)
         if not bool(source.flatten(1).any(1).all()):
             raise ValueError(
-                f"{self.name} has no zeros for 'no image': guide it with Guided, not ImageGuided, or leave 'image' "
-                "out of the condition"
+                f"{self.name} does not take zeros for 'no image': guide it with Guided, not ImageGuided, or leave "
+                "'image' out of the condition"
             )
         return self.velocity(network, [x_t, source], t, cond)
 
     @torch.no_grad()
     def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        """The condition of source images in [0, 1]: {"image": scaled latents}.
+        """Encode source images in [0, 1] as a condition: {"image": scaled latents}.
 
-        Sides are multiples of 16 pixels. The pipeline resizes its sources to about a megapixel, for which the model was
-        trained; here they stay as they are.
+        Sides must be multiples of 16 pixels. The pipeline resizes its sources to about a megapixel, the size of the
+        model's training; here they keep their size.
         """
         latents = self.codec.encode(images)
         check_patches(latents, PATCH)
@@ -117,7 +119,7 @@ class FluxKontextPrior(PackedPrior):
 
 
 def pack(latents: Float[Tensor, "b c h w"]) -> Float[Tensor, " b tokens 4*c"]:
-    """Latents to tokens of 2x2, row by row; in a token the channel varies slowest.
+    """Pack latents into tokens of 2x2, row by row; within a token the channel varies slowest.
 
     Raises:
         ValueError: if a side is odd.
@@ -129,12 +131,12 @@ def pack(latents: Float[Tensor, "b c h w"]) -> Float[Tensor, " b tokens 4*c"]:
 
 
 def unpack(tokens: Float[Tensor, "b tokens channels"], height: int, width: int) -> Float[Tensor, "b c h w"]:
-    """Tokens to latents of the given sides: the inverse of `pack`."""
+    """Unpack tokens to latents of the given sides: the inverse of `pack`."""
     patches = tokens.reshape(len(tokens), height // 2, width // 2, -1, 2, 2).permute(0, 3, 1, 4, 2, 5)
     return patches.reshape(len(tokens), -1, height, width)
 
 
 def coordinates(latents: Float[Tensor, "b c h w"], image: int) -> Float[Tensor, "tokens 3"]:
-    """(image, row, column) of each token of latents."""
+    """Return (image, row, column) of each token of latents."""
     rows, columns = (torch.arange(side // 2, device=latents.device) for side in latents.shape[2:])
     return torch.cartesian_prod(torch.tensor([image], device=latents.device), rows, columns).float()

@@ -1,11 +1,11 @@
-r"""Find a diffusers pipeline, by hub name, by folder or as a ready object, and make it a prior.
+r"""Load a diffusers pipeline by hub name or directory, or take a pipeline object, and make it a prior.
 
 For example,
 
     prior = load_prior("stable-diffusion-v1-5/stable-diffusion-v1-5", dtype=torch.float16, device="cuda")
     cond = prior.encode_text(["a hamburger"])
 
-Pipelines are known by their class (`KINDS`); each family has a file of its own beside this one.
+Pipelines are recognized by their class (`KINDS`); each family of models has a module beside this one.
 """
 
 import os
@@ -44,7 +44,7 @@ KINDS: dict[str, type[PipelinePrior]] = {
     "FluxKontextPipeline": FluxKontextPrior,
 }
 OFFLOAD = ("model", "sequential")
-OPTIONAL = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}  # parts that a folder may lack
+OPTIONAL = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}  # components that a directory may lack
 
 
 def load_prior(
@@ -67,21 +67,26 @@ def load_prior(
 
     Args:
         source: "emoji" or "emoji-edit" (bundled), a hub name such as "stable-diffusion-v1-5/stable-diffusion-v1-5", a
-            local folder with a `model_index.json`, or a ready pipeline object.
-        dtype: of the networks, float32 by default (a ready pipeline keeps its own); particles stay float32.
-        device: "cuda" if there is one by default, else "cpu" (a ready pipeline stays where it is).
+            local directory with a `model_index.json`, or a pipeline object.
+        dtype: floating-point type of the networks, float32 by default (a pipeline object keeps its own); particles stay
+            float32.
+        device: "cuda" if available by default, else "cpu" (a pipeline object stays where it is).
         revision, variant, local_files_only: as in diffusers' `from_pretrained`.
-        max_rows: rows of one network call at most, to bound memory; results do not depend on it but for rounding.
-        channels_last: store the weights of convolutions so; often faster in half precision.
+        max_rows: maximum number of batch rows per network call, to bound memory; results do not depend on it except
+            for rounding.
+        channels_last: store the weights of convolutions in this memory format; often faster in half precision.
         compile: compile the network with torch.compile; the first calls are slow.
-        checkpointing: recompute the autoencoder in the backward pass instead of keeping its activations.
+        checkpointing: recompute the autoencoder in the backward pass instead of storing its activations.
         window: side in pixels of the windows in which larger images are encoded and decoded, see `Codec`.
-        offload: "model" or "sequential", diffusers' ways of keeping weights on the CPU between their uses.
-        parts: parts to use instead of the model's own, or None to leave one out, for `from_pretrained`: for example
+        offload: "model" or "sequential", diffusers' modes of keeping weights on the CPU between their uses.
+        parts: components that replace the model's own, or None to leave one out, for `from_pretrained`: for example
             {"text_encoder_3": None, "tokenizer_3": None} for Stable Diffusion 3 without T5.
 
+    Returns:
+        The prior, with frozen networks in evaluation mode.
+
     Raises:
-        ValueError: if there is no such model, it is of a kind that is not supported, or is not in safetensors.
+        ValueError: if there is no such model, it is of an unsupported kind, or its weights are not in safetensors.
     """
     if isinstance(dtype, str):
         dtype = _dtype(dtype)
@@ -100,7 +105,7 @@ def load_prior(
             pipeline = pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     else:
         if parts:
-            raise ValueError("a ready pipeline has its parts: change them there")
+            raise ValueError("a pipeline object has its own components: replace them in the pipeline")
         pipeline, name = source, None
         if given := [each for each in (device, dtype) if each is not None]:
             _prior_of(type(pipeline).__mro__)
@@ -121,7 +126,11 @@ def load_prior(
 
 
 def prior_folder(source: str | Path) -> str:
-    """The folder or hub name that `load_prior(source)` reads, after checking what can be checked without reading it."""
+    """Return the directory or hub name that `load_prior(source)` reads, after checks that need no reading.
+
+    Raises:
+        ValueError: if the source is neither a bundled name, nor a directory with a pipeline, nor a hub name.
+    """
     if str(source) in BUNDLED:
         return str(bundled_folder(str(source)))
     path = Path(source)
@@ -131,7 +140,7 @@ def prior_folder(source: str | Path) -> str:
         return str(path)
     if path.exists() or str(source).count("/") != 1 or not all(str(source).split("/")):
         raise ValueError(
-            f"no prior {str(source)!r}: give {', '.join(map(repr, BUNDLED))} (bundled), a folder with a diffusers "
+            f"no prior {str(source)!r}: give {', '.join(map(repr, BUNDLED))} (bundled), a directory with a diffusers "
             "pipeline, or a hub name such as 'stable-diffusion-v1-5/stable-diffusion-v1-5'"
         )
     return str(source)
@@ -147,10 +156,10 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
         except Exception as error:
             raise _failure(folder, error) from error
         _prior_of(index["_class_name"])
-        if "safety_checker" in index:  # it looks at finished images, which distillation does not make
+        if "safety_checker" in index:  # it checks finished images, which distillation does not make
             chosen = {"safety_checker": None, "requires_safety_checker": False, **chosen}
         for part in OPTIONAL.get(index["_class_name"], ()):
-            if not any(index.get(part) or ()):  # saved without it: diffusers asks for what the class has
+            if not any(index.get(part) or ()):  # saved without it, but diffusers requires it unless it is None
                 chosen = {part: None, **chosen}
         try:
             return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **chosen, **options)
@@ -165,17 +174,17 @@ def _failure(folder: str, error: Exception) -> ValueError:
 
 
 def _prior_of(kind: str | tuple[type, ...]) -> type[PipelinePrior]:
-    """The prior of a pipeline class, given by name or with those it inherits from.
+    """Return the prior of a pipeline class, given by name or as the classes it inherits from.
 
     Raises:
-        ValueError: if we know none.
+        ValueError: if there is none.
     """
     names = [kind] if isinstance(kind, str) else [c.__name__ for c in kind]
     for name in names:
         if name in KINDS:
             return KINDS[name]
     raise ValueError(
-        f"{names[0]} is not a pipeline we know: {', '.join(KINDS)} are; any network can be wrapped with "
+        f"{names[0]} is not supported: load one of {', '.join(KINDS)}, or wrap any network with "
         "Prior.from_callable(fn, schedule, prediction)"
     )
 
@@ -186,7 +195,7 @@ def _device(device: str | torch.device) -> torch.device:
     except RuntimeError as error:
         raise ValueError(f"unknown device {device!r}: use cpu, cuda, cuda:1 or mps") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("this torch sees no CUDA device: use device cpu, or install a CUDA build of torch")
+        raise ValueError("torch finds no CUDA device: use device cpu, or install a CUDA build of torch")
     return device
 
 
@@ -194,7 +203,7 @@ def _check_compiler(device: torch.device) -> None:
     if device.type == "cpu" and not any(
         shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "cl")
     ):
-        raise ValueError("compiling for a CPU needs a C++ compiler: install g++, or leave compile=False")
+        raise ValueError("compiling for a CPU needs a C++ compiler: install g++, or use compile=False")
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -1,14 +1,14 @@
-r"""A student that adapts a pipeline's network by low-rank updates: the q of variational score distillation.
+r"""Students that adapt a pipeline's network by low-rank updates (LoRA), for variational score distillation.
 
     y = W h + B A h,    A [rank, in],    B [out, rank],    B = 0 at first
 
-Only A and B are new; W is the teacher's own tensor. So the student starts equal to the teacher, costs little memory,
-and learning cannot touch the teacher. The updated layers are the attention's projections to queries, keys, values and
-its output. The student may see what the teacher must not: a view (a camera, [b, k]), of which a linear map V, 0 at
-first and without an offset, is added to the time embedding. A view of zeros therefore means no view.
+Only A and B are new; W is the teacher's own tensor. The student starts equal to the teacher, takes little memory, and
+cannot change the teacher by its training. The adapted layers are the projections of the attention to queries, keys,
+values and output. The student may have an input that the teacher lacks: a view (a camera, [b, k]), of which a linear
+map V, 0 at first and without bias, is added to the time embedding. A view of zeros is therefore the same as no view.
 
-References: LoRA: Hu et al. 2021, https://arxiv.org/abs/2106.09685; as a student, with the camera in the time embedding:
-Wang et al. 2023 (VSD), https://arxiv.org/abs/2305.16213.
+References: LoRA (Hu et al. 2021), https://arxiv.org/abs/2106.09685; as a student, with the camera in the time
+embedding: ProlificDreamer (VSD; Wang et al. 2023), https://arxiv.org/abs/2305.16213.
 """
 
 import copy
@@ -27,26 +27,27 @@ from scoredistill.priors.pipelines.base import PipelinePrior
 
 ADAPTER = "scoredistill-student"
 ADAPTED = ["to_q", "to_k", "to_v", "to_out.0"]
-SCALE = 2.0**12  # of gradients inside float16 networks, where those of a mean over many pixels would vanish
+SCALE = 2.0**12  # of gradients inside float16 networks, where the gradient of a mean over many pixels underflows
 
 
 class LoraStudent(PriorWrapper):
-    """A prior with `parameters()`, equal to the given one until they are trained. Needs the extra `lora` (peft).
+    """A prior with `parameters()` that equals the given one until they are trained. Needs the extra `lora` (peft).
 
-    What is trained is float32 even where the network is of half precision. Predictions are differentiable in the
-    parameters alone: x_t and the condition count as constants. LoRA adapters that are active in the pipeline when the
-    student is made are part of both; those loaded or switched later are the pipeline's alone.
+    The trained parameters are float32 even if the network has half precision. Predictions are differentiable in the
+    parameters alone; x_t and the condition are constants. LoRA adapters that are active in the pipeline when the
+    student is made are part of both; those loaded or switched later belong to the pipeline alone.
 
     Args:
         prior: the teacher, without guidance.
-        rank: of the updates, at least 1.
-        view_dim: k of the condition `view`; 0 for a student that has none.
-        view: name of that entry of the condition, [1 or b, k]. Without it, or with zeros, there is no view.
+        rank: rank of the updates, at least 1.
+        view_dim: k, the size of the view; 0 for a student without one.
+        view: name of the view in the condition, [1 or b, k]. Without it, or with zeros, there is no view.
         rng: draws A; a generator seeded with 0 by default.
 
     Raises:
-        ValueError: if peft is not installed, the network has no attention, a view is not of `view_dim` numbers, or the
-            network is a transformer, which takes none.
+        MissingExtra: if peft is not installed.
+        ValueError: if the network has no attention, a view does not have `view_dim` entries, or a view is requested of
+            a transformer, which has no time embedding for it.
     """
 
     prior: PipelinePrior
@@ -76,7 +77,7 @@ class LoraStudent(PriorWrapper):
             parameter.register_hook(lambda grad: grad / scale)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """What is trained, float32: A and B of each layer in the network's order, then V."""
+        """The trained parameters, float32: A and B of each layer in the network's order, then V."""
         return iter(self._trained)
 
     def eps(
@@ -124,13 +125,13 @@ class _Viewed(nn.Module):
 
 
 def _twin(network: Any) -> Any:
-    """A network of its own modules that hold the very tensors of the given one."""
+    """Copy a network's modules, but share its tensors."""
     tensors = [*network.parameters(), *network.buffers()]
     return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
 
 
 def _adapt(unet: Any, rank: int) -> None:
-    """Add adapter layers without weights (on the meta device) to the attention, beside adapters in use there."""
+    """Add adapter layers on the meta device to the attention, beside adapters that are active there."""
     peft = require("peft", "lora", "a LoRA student")
     adapter_layer = require("peft.tuners.tuners_utils", "lora", "a LoRA student").BaseTunerLayer
     used = {}
@@ -153,7 +154,7 @@ def _adapt(unet: Any, rank: int) -> None:
 
 
 def _materialize(unet: Any, device: torch.device, rng: torch.Generator) -> list[nn.Parameter]:
-    """Give weights to layers without: A uniform in +-1 / sqrt(in), as those of linear layers, and B = 0."""
+    """Initialize the layers on the meta device: A uniform in +-1 / sqrt(in), as linear layers, and B = 0."""
     made = []
     for name, empty in list(unet.named_parameters()):
         if empty.is_meta:

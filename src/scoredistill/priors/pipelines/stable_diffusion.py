@@ -1,9 +1,10 @@
-r"""Stable Diffusion 1.x and 2.x, everything in their format, and InstructPix2Pix, their instruction editor.
+r"""Stable Diffusion 1.x and 2.x, all models in their format, and InstructPix2Pix, their instruction editor.
 
 Conditions: {"text": [b, tokens, features]}, and for the editor {"image": [b, 4, h, w]} beside it: the source image's
-latents, unscaled, which the UNet sees as further channels; zeros mean no image.
+latents, unscaled, which are further input channels of the UNet; zeros stand for no image.
 
-References: Rombach et al. 2022, https://arxiv.org/abs/2112.10752; Brooks et al. 2022, https://arxiv.org/abs/2211.09800.
+References: Latent diffusion models (Rombach et al. 2022), https://arxiv.org/abs/2112.10752; InstructPix2Pix (Brooks et
+al. 2022), https://arxiv.org/abs/2211.09800.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoredistill.priors.base import Editor
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.pipelines.base import TabledPrior, require, side_of
 from scoredistill.priors.pipelines.codec import Codec
@@ -22,8 +24,8 @@ class UNetPrior(TabledPrior):
     """Abstract base of latent models with a UNet.
 
     Attributes:
-        encoder: the text encoder that it cannot do without.
-        side: of its latents, where the UNet does not say.
+        encoder: name of the text encoder that is required.
+        side: side of the latents, for UNets without a `sample_size`.
         upcast: see `Codec`.
     """
 
@@ -47,8 +49,8 @@ class StableDiffusionPrior(UNetPrior):
         return {"text": self.pipeline.encode_prompt(list(prompts), self.device, 1, False)[0]}
 
 
-class InstructPix2PixPrior(UNetPrior):
-    """Prior of a `StableDiffusionInstructPix2PixPipeline`: images that follow an instruction about another image.
+class InstructPix2PixPrior(UNetPrior, Editor):
+    """Prior of a `StableDiffusionInstructPix2PixPipeline`: images that follow an instruction about a source image.
 
     cond = prior.encode_text("make it night") | prior.encode_source(photograph). Guide it with `ImageGuided`.
     """
@@ -63,12 +65,12 @@ class InstructPix2PixPrior(UNetPrior):
 
     @torch.no_grad()
     def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        """The condition of source images in [0, 1]: {"image": unscaled latents}."""
+        """Encode source images in [0, 1] as a condition: {"image": unscaled latents}."""
         return {"image": self.codec.mode(images)}
 
 
 def beside(x_t: Tensor, cond: Cond) -> Tensor:
-    """Noisy latents with the source image's latents as further channels.
+    """Concatenate noised latents and the source image's latents along the channels.
 
     Raises:
         ValueError: if the condition has no image, or one of another size.

@@ -1,11 +1,11 @@
 r"""Stable Diffusion 3 and 3.5: a transformer over patches of latents and over text, trained by flow matching.
 
 Conditions: {"text": [b, tokens, features], "pooled": [b, features]}. The text is that of two CLIP encoders side by
-side, then that of T5. A pipeline without T5, which is most of its memory, has zeros there:
+side, followed by that of T5. A pipeline without T5, which takes most of the memory, has zeros there:
 
     load_prior(StableDiffusion3Pipeline.from_pretrained(name, text_encoder_3=None, tokenizer_3=None))
 
-Reference: Esser et al. 2024, https://arxiv.org/abs/2403.03206.
+Reference: Scaling rectified flow transformers (Esser et al. 2024), https://arxiv.org/abs/2403.03206.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from scoredistill.priors.pipelines.flow import FlowPrior, check_patches
 
 
 class StableDiffusion3Prior(FlowPrior):
-    """Prior of a `StableDiffusion3Pipeline`: latents [b, 16, h, w] whose sides are whole numbers of patches (2)."""
+    """Prior of a `StableDiffusion3Pipeline`: latents [b, 16, h, w] whose sides are multiples of the patch size (2)."""
 
     codec: Codec
 

@@ -1,15 +1,16 @@
-r"""Stable Diffusion XL, its refiner, everything in their format, and their instruction editor.
+r"""Stable Diffusion XL, its refiner, all models in their format, and their instruction editor.
 
 Conditions: {"text": [b, tokens, features], "pooled": [b, features]} from both text encoders, and for the editor
-{"image": [b, 4, h, w]} beside them. The UNet is also told sizes in pixels:
+{"image": [b, 4, h, w]} beside them. The UNet also takes sizes in pixels:
 
     time_ids = (height, width, top, left, height, width)    of the original image, its crop, and the result
 
-These are the sizes of the samples it is given, uncropped, unless the condition has "time_ids" of its own, [1 or b, 6].
-Models with `requires_aesthetics_score`, such as the refiner, are told a score in place of the last two; it is in the
-condition as "aesthetics", [b, 1]: 6 for a prompt, 2.5 for none.
+These are the sizes of the samples, uncropped, unless the condition has its own "time_ids", [1 or b, 6]. Models with
+`requires_aesthetics_score`, such as the refiner, take a score in place of the last two; it is in the condition as
+"aesthetics", [b, 1]: 6 for a prompt, 2.5 for none.
 
-References: Podell et al. 2023, https://arxiv.org/abs/2307.01952; Brooks et al. 2022, https://arxiv.org/abs/2211.09800.
+References: SDXL (Podell et al. 2023), https://arxiv.org/abs/2307.01952; InstructPix2Pix (Brooks et al. 2022),
+https://arxiv.org/abs/2211.09800.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,21 +20,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoredistill.priors.base import Editor
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.pipelines.stable_diffusion import UNetPrior, beside
 
-AESTHETICS = 6.0  # diffusers' defaults: of what is wanted,
-UNAESTHETIC = 2.5  # and of what guidance leads away from
+AESTHETICS = 6.0  # diffusers' default for the conditional prediction
+UNAESTHETIC = 2.5  # and for the unconditional or negative one
 
 
 class XLPrior(UNetPrior):
-    """Abstract base of latent models with a UNet that is told a pooled text and sizes."""
+    """Abstract base of latent models with a UNet that also takes a pooled text embedding and sizes."""
 
     encoder, side, upcast = "text_encoder_2", 128, True
 
     @property
     def scored(self) -> bool:
-        """Whether the UNet is told an aesthetic score."""
+        """Whether the UNet takes an aesthetic score."""
         return bool(self.pipeline.config.get("requires_aesthetics_score", False))
 
     def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -44,7 +46,7 @@ class XLPrior(UNetPrior):
         return {"text": text, "pooled": pooled, **score}
 
     def null(self, cond: Cond) -> Cond:
-        """No prompt, as the pipeline has it: zeros if `force_zeros_for_empty_prompt`, else the encoding of ""."""
+        """Return the condition of no prompt: zeros if `force_zeros_for_empty_prompt`, else the encoding of ""."""
         if self.pipeline.config.get("force_zeros_for_empty_prompt", True):
             nothing = {name: torch.zeros_like(cond[name]) for name in ("text", "pooled")}
         else:
@@ -54,7 +56,7 @@ class XLPrior(UNetPrior):
         return {**cond, **nothing}
 
     def added(self, x_t: Tensor, cond: Cond) -> dict[str, Tensor]:
-        """What the UNet is told beside the text, as its `added_cond_kwargs`."""
+        """The `added_cond_kwargs` of the UNet: pooled text and sizes."""
         height, width = (side * self.codec.factor for side in x_t.shape[2:])
         size = x_t.new_tensor([height, width]).expand(len(x_t), 2)
         last = cond["aesthetics"] if self.scored else size
@@ -71,8 +73,8 @@ class XLPrior(UNetPrior):
 class StableDiffusionXLPrior(XLPrior):
     """Prior of a `StableDiffusionXLPipeline`: latents, any image size.
 
-    Negative prompts: `Guided(prior, scale, uncond=prior.encode_text("blurry"))`. For the refiner to tell them a low
-    score too, as its pipeline does, add {"aesthetics": torch.tensor([[2.5]])} to that condition.
+    Negative prompts: `Guided(prior, scale, uncond=prior.encode_text("blurry"))`. With
+    the refiner, add {"aesthetics": torch.tensor([[2.5]])} to that condition for a low score, as its pipeline does.
     """
 
     def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
@@ -80,8 +82,8 @@ class StableDiffusionXLPrior(XLPrior):
         return network(x_t, self.step(t), cond["text"], added_cond_kwargs=added, return_dict=False)[0]
 
 
-class StableDiffusionXLInstructPix2PixPrior(XLPrior):
-    """Prior of a `StableDiffusionXLInstructPix2PixPipeline`: images that follow an instruction about another image.
+class StableDiffusionXLInstructPix2PixPrior(XLPrior, Editor):
+    """Prior of a `StableDiffusionXLInstructPix2PixPipeline`: images that follow an instruction about a source image.
 
     cond = prior.encode_text("make it night") | prior.encode_source(photograph). Guide it with `ImageGuided`.
     """
@@ -94,6 +96,6 @@ class StableDiffusionXLInstructPix2PixPrior(XLPrior):
 
     @torch.no_grad()
     def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        """The condition of source images in [0, 1]: {"image": latents}, unscaled unless for CosXL Edit."""
+        """Encode source images in [0, 1] as a condition: {"image": latents}, unscaled except for CosXL Edit."""
         scaled = getattr(self.pipeline, "is_cosxl_edit", False)
         return {"image": self.codec.encode(images) if scaled else self.codec.mode(images)}

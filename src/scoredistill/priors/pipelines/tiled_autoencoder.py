@@ -1,26 +1,26 @@
-r"""Large images through an autoencoder, window by window, with the result and the gradient of the whole image.
+r"""Autoencoding of large images window by window, with the result and the gradient of the whole image.
 
-An autoencoder's memory is in the activations of its layers at the images' resolution. So the layers of each
-resolution but the latents' are computed window by window, and only what passes from one resolution to the next is kept
-for the whole image; the latents' own layers, with their attention over all positions, see the whole of it:
+An autoencoder's memory is dominated by the activations of its layers at the images' resolution. The layers of each
+resolution except the latents' are therefore computed window by window, and only the maps between resolutions are kept
+for the whole image; the layers at the latents' resolution, with attention over all positions, process the whole map:
 
     encode    [layers, halving] in windows, ..., [layers, halving] in windows, the rest
     decode    the first layers, [doubling, layers] in windows, ..., [doubling, layers] in windows
 
-A window has a margin as wide as its convolutions reach, and only what lies within is kept: so far this is exact. Group
-norms need the mean and variance of the whole image. They are taken in the order of the layers: all windows are passed
-as far as a norm, with the moments of the norms before it known, and pooled over what the windows keep,
+A window has a margin as wide as the reach of its convolutions, and only what lies within is kept: this is exact. Group
+norms need the mean and variance of the whole image. They are computed in the order of the layers: all windows are
+evaluated up to a norm, with the moments of the preceding norms known, and its moments are pooled over the kept parts,
 
     mean = sum_w n_w mean_w / n,        variance = sum_w n_w (variance_w + (mean_w - mean)^2) / n.
 
-Gradients pass through the moments too. Windows are recomputed in the backward pass, which holds one at a time.
+Gradients pass through the moments too. Windows are recomputed in the backward pass, which stores one at a time.
 
 Measured on photographs of 256 x 256 in windows of 128, as the largest difference from the whole image's latents in
 units of their standard deviation: 1e-6 for the bundled autoencoder and 1e-5 for a random one with attention. Plain
 tiles are off by 0.4 and 3.4, tiles with the moments of a shrunken image by 0.04 and 1.4, and moments held constant
-change a smooth gradient by 5 to 26 percent. The price is time: a layer is computed again for each norm after it at its
-resolution. For Stable Diffusion's autoencoder, 1024 x 1024 in windows of 512, these are 2.2 times the operations of the
-whole image in encoding and 5.2 times in decoding.
+change a smooth gradient by 5 to 26 percent. The cost is time: a layer is recomputed for each norm that follows it at
+its resolution. For Stable Diffusion's autoencoder, 1024 x 1024 in windows of 512, this takes 2.2 times the operations
+of the whole image in encoding and 5.2 times in decoding.
 
 The classes of diffusers' layers are imported in the functions that look for them, since diffusers takes seconds to
 import.
@@ -42,12 +42,13 @@ Moments = tuple[Tensor, Tensor]  # mean and variance of each group of channels
 
 
 def encode(vae: Any, images: Float[Tensor, "b 3 h w"], window: int, factor: int) -> Float[Tensor, "b c p q"]:
-    """What `vae.encoder` and the quantising convolution make of images in [-1, 1], one image after the other.
+    """Apply `vae.encoder` and the quantization convolution to images in [-1, 1], one image after the other.
 
     Args:
         vae: an `AutoencoderKL` or `AutoencoderTiny`.
-        window: side in pixels, see `check`.
-        factor: pixels of a latent's side.
+        images: images in [-1, 1].
+        window: side of a window in pixels, see `check`.
+        factor: number of pixels along the side of a latent.
     """
     _fetch(vae)
     levels, tail = _encoder(vae)
@@ -63,7 +64,7 @@ def encode(vae: Any, images: Float[Tensor, "b 3 h w"], window: int, factor: int)
 
 
 def decode(vae: Any, latents: Float[Tensor, "b c p q"], window: int, factor: int) -> Float[Tensor, "b 3 h w"]:
-    """What the quantising convolution and `vae.decoder` make of unscaled latents; as `encode`."""
+    """Apply the quantization convolution and `vae.decoder` to unscaled latents; arguments as for `encode`."""
     _fetch(vae)
     head, levels = _decoder(vae)
     size = latents.shape[2], latents.shape[3]
@@ -80,11 +81,11 @@ def decode(vae: Any, latents: Float[Tensor, "b c p q"], window: int, factor: int
 
 
 def check(vae: Any, window: int, factor: int) -> None:
-    """Say early what is wrong.
+    """Check that an autoencoder can be evaluated in windows of this size.
 
     Raises:
         ValueError: if the window is no multiple of the factor, has nothing within its margins, or the autoencoder is
-            of a kind that cannot be taken apart.
+            of an unsupported kind.
     """
     down, up = _encoder(vae)[0], _decoder(vae)[1]
     margins = [_margin(level, 2**i, factor) for i, level in enumerate(down)]
@@ -96,7 +97,7 @@ def check(vae: Any, window: int, factor: int) -> None:
 
 @dataclass(frozen=True)
 class Span:
-    """One window along one side, in latents: what is computed, and what of it is kept."""
+    """One window along one side, in latents: the computed range [start, stop), of which [low, high) is kept."""
 
     start: int
     stop: int
@@ -108,9 +109,9 @@ Window = tuple[Span, Span]
 
 
 def spans(length: int, window: int, margin: int) -> list[Span]:
-    """Windows that cover a side, in latents: no more than needed, equal, and no larger than needed.
+    """Cover a side, in latents, with windows of equal size, as few and as small as possible.
 
-    The last is shifted inwards. What they keep covers the side once.
+    The last one is shifted inwards. The kept ranges cover the side exactly once.
     """
     if length <= window:
         return [Span(0, length, 0, length)]
@@ -122,7 +123,7 @@ def spans(length: int, window: int, margin: int) -> list[Span]:
 
 
 def _windowed(layers: Layers, x: Tensor, size: tuple[int, int], window: int, factor: int) -> Tensor:
-    """`layers` of a map x, [1, c, h, w], of an image of `size` latents, as if they were given all of it at once."""
+    """Apply layers to a map x, [1, c, h, w], of an image of `size` latents, with the result of the whole map."""
     cells = x.shape[2] // size[0]
     margin = _margin(layers, factor // cells, factor)
     down, across = (spans(side, window, margin) for side in size)
@@ -140,7 +141,7 @@ def _windowed(layers: Layers, x: Tensor, size: tuple[int, int], window: int, fac
 
 
 def _run(layers: Layers, x: Tensor, moments: list[Moments] | None = None) -> Tensor:
-    """The layers in turn; their group norms with the given moments, or with those of x."""
+    """Apply the layers in turn, with the given moments of their group norms or with those of x."""
     steps, given = _steps(layers, x), iter(moments or ())
     try:
         norm, h = next(steps)
@@ -151,7 +152,7 @@ def _run(layers: Layers, x: Tensor, moments: list[Moments] | None = None) -> Ten
 
 
 def _share(layers: Layers, moments: list[Moments], window: Window, x: Tensor) -> tuple[int, Tensor, Tensor]:
-    """(count, mean, variance) of what is kept of the input of the first group norm whose moments are not known."""
+    """(count, mean, variance) of the kept part of the input of the first group norm with unknown moments."""
     steps = _steps(layers, x)
     norm, h = next(steps)
     for known in moments:
@@ -162,7 +163,7 @@ def _share(layers: Layers, moments: list[Moments], window: Window, x: Tensor) ->
 
 
 def _steps(layers: Layers, x: Tensor) -> Generator[tuple[nn.GroupNorm, Tensor], Tensor, Tensor]:
-    """The layers in turn, stopping at each group norm: yields it and its input, and is sent its output."""
+    """Apply the layers in turn; at each group norm, yield it with its input, and receive its output."""
     from diffusers.models.resnet import ResnetBlock2D
 
     for layer in layers:
@@ -183,14 +184,14 @@ def _recomputed(fn: Callable[[Tensor], Any], x: Tensor) -> Any:
 
 
 def _kept(h: Tensor, window: Window) -> Tensor:
-    """What is kept of a map of the window, at whatever resolution."""
+    """The kept part of a window's map, at any resolution."""
     cells = h.shape[2] // (window[0].stop - window[0].start)
     rows, columns = (slice((side.low - side.start) * cells, (side.high - side.start) * cells) for side in window)
     return h[:, :, rows, columns]
 
 
 def _pooled(shares: Sequence[tuple[int, Tensor, Tensor]]) -> Moments:
-    """Mean and variance of all windows from theirs."""
+    """Mean and variance over all windows, from those of each."""
     total = sum(count for count, _, _ in shares)
     mean = sum((count / total * part for count, part, _ in shares), torch.zeros_like(shares[0][1]))
     spread = ((count / total, var + (part - mean).square()) for count, part, var in shares)
@@ -198,7 +199,7 @@ def _pooled(shares: Sequence[tuple[int, Tensor, Tensor]]) -> Moments:
 
 
 def _normalized(norm: nn.GroupNorm, h: Tensor, moments: Moments) -> Tensor:
-    """The group norm with given moments, in float32 as torch computes it."""
+    """Apply a group norm with given moments, in float32 as torch does."""
     (mean, variance), each = moments, norm.num_channels // norm.num_groups
     gain = norm.weight / (variance + norm.eps).sqrt().repeat_interleave(each)
     shift = norm.bias - mean.repeat_interleave(each) * gain
@@ -206,7 +207,7 @@ def _normalized(norm: nn.GroupNorm, h: Tensor, moments: Moments) -> Tensor:
 
 
 def _margin(layers: Layers, cell: int, factor: int) -> int:
-    """Latents beyond its own that a cell of the output depends on; `cell` is the side of one of the input in pixels."""
+    """Reach of the layers in latents; `cell` is the side in pixels of an element of their input."""
     from diffusers.models.upsampling import Upsample2D
 
     reach = 0
@@ -257,10 +258,10 @@ def _decoder(vae: Any) -> tuple[Layers, list[Layers]]:
 
 
 def _fetch(vae: Any) -> None:
-    """Bring an autoencoder to its device that waits on the CPU between its uses, as `vae.encode` would.
+    """Move an offloaded autoencoder to its device, as `vae.encode` would.
 
     Raises:
-        ValueError: if its layers come one by one.
+        ValueError: if its layers are offloaded one by one.
     """
     if any(parameter.is_meta for parameter in vae.parameters()):
         raise ValueError("windows do not work with offload='sequential': use offload='model', or window=None")

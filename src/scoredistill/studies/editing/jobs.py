@@ -23,17 +23,18 @@ from scoredistill.kernels import InverseMultiquadric
 from scoredistill.media.images import to_pil
 from scoredistill.media.video import VideoWriter
 from scoredistill.metrics.edits import source_flows
+from scoredistill.priors.base import Editor
 from scoredistill.priors.counted import Counted
-from scoredistill.priors.pipelines import PipelinePrior
 from scoredistill.studies.editing.claims import REFERENCES
 from scoredistill.studies.editing.evaluation import edit_metrics, frame_metrics, window_metrics
 from scoredistill.studies.harness.setting import loaded
 from scoredistill.tasks.image_editing import regions, run
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.image_editing.recipes import FIXED_POINT
-from scoredistill.tasks.image_editing.request import EditRequest
-from scoredistill.tasks.session import MAX_ROWS
+from scoredistill.tasks.image_editing.request import EditRequest, EditSettings
+from scoredistill.tasks.session import editor
 from scoredistill.tasks.video_editing.flow import exchange_of
+from scoredistill.tasks.video_editing.request import VideoRequest, VideoSettings
 
 FPS = 12.0  # of the study's videos
 
@@ -113,7 +114,7 @@ class Subject:
         source: [f, 3, h, w] in [0, 1]; one frame for an image.
     """
 
-    def __init__(self, prior: PipelinePrior, case: Case, source: Tensor):
+    def __init__(self, prior: Editor, case: Case, source: Tensor):
         self.prior, self.source = prior, source
         self.wrap = case.subject in data.PANORAMAS
         self.truth = case.edit(source, unit=1.0)
@@ -138,7 +139,7 @@ class Subject:
 
 def image(setup: Setup, case: Case, out: Path) -> dict[str, Any]:
     """Edit an image and measure: {"natural": metrics, "equal": metrics}; a reference has the first only."""
-    subject = Subject(loaded(setup.prior), case, data.image(case.subject, setup.height))
+    subject = Subject(editor(loaded(setup.prior)), case, data.image(case.subject, setup.height))
     side = subject.prior.image_size[0]
 
     def measured(made: Tensor) -> dict[str, float]:
@@ -151,7 +152,7 @@ def image(setup: Setup, case: Case, out: Path) -> dict[str, Any]:
 def video(setup: Setup, case: Case, out: Path) -> dict[str, Any]:
     """Edit a clip and measure, as for images."""
     clip = (case.subject, setup.video_height, setup.frames)
-    subject, flows = Subject(loaded(setup.prior), case, data.clip(*clip)), flows_of(*clip)
+    subject, flows = Subject(editor(loaded(setup.prior)), case, data.clip(*clip)), flows_of(*clip)
     side = subject.prior.image_size[0]
 
     def measured(made: Tensor) -> dict[str, float]:
@@ -202,18 +203,18 @@ def _reference(case: Case, subject: Subject, save: Callable[[Tensor, str], None]
 def _edited(case: Case, subject: Subject, sweeps: int) -> tuple[Tensor, dict[str, Any]]:
     """The edited latents at the cost of that many sweeps of the collaborative edit, and their actual cost."""
     prior, canvas = subject.prior, subject.canvas
-    prior.max_rows = MAX_ROWS
-    moving = canvas.frames > 1
-    asked = EditRequest(
+    kind = VideoRequest if canvas.frames > 1 else EditRequest
+    asked = kind(
         case.instruction, case.method, prior.name, text_scale=case.text_scale, image_scale=case.image_scale,
-        wrap=canvas.wrap, seed=case.seed, video=moving, **dict(case.settings),
+        wrap=canvas.wrap, seed=case.seed, **dict(case.settings),
     ).complete()  # fmt: skip
-    usual = EditRequest(
+    usual = kind(
         case.instruction, "csd", prior.name, text_scale=case.text_scale, image_scale=case.image_scale,
-        wrap=canvas.wrap, video=moving,
+        wrap=canvas.wrap,
     ).complete()  # fmt: skip
     where = regions.make(case.instruction, (), canvas.size)
-    counted, exchange = Counted(prior), exchange_of(asked, canvas, subject.source)
+    rounds = asked.flow if isinstance(asked, VideoSettings) else 0
+    counted, exchange = Counted(prior), exchange_of(rounds, canvas, subject.source)
     text = run.conditions(prior, where)
     salt = 0 if asked.recipe.same_noise else 1
     of = lambda request: run.Edit(request, canvas, counted, text, where, exchange, estimator(case, request), salt=salt)
@@ -225,9 +226,9 @@ def _edited(case: Case, subject: Subject, sweeps: int) -> tuple[Tensor, dict[str
     return latents, {**found, "seconds": time.perf_counter() - start}
 
 
-def estimator(case: Case, request: EditRequest) -> Estimator | None:
+def estimator(case: Case, request: EditSettings) -> Estimator | None:
     """The estimator of a case whose kernel is not the method's own, else None."""
-    scale = request.kernel or 1.0
+    scale = request.kernel
     if case.kernel in ("", "rbf"):
         return None
     if case.kernel == "imq":

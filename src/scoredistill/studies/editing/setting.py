@@ -7,7 +7,8 @@ from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.studies.editing.claims import REFERENCES
 from scoredistill.studies.editing.jobs import Case, Setup
 from scoredistill.studies.harness.setting import check_names, check_seeds
-from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, VIDEO_RECIPES
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
+from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
 INSTRUCTIONS = ("make it night", "make it snowy", "turn it into a pencil sketch", "make it green")
 QUICK_IMAGES, QUICK_INSTRUCTIONS, QUICK_CLIPS = ("venice", "cat"), INSTRUCTIONS[:2], ("bikes",)

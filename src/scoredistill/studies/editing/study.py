@@ -20,7 +20,8 @@ from scoredistill.studies.harness.report import image_or_blank
 from scoredistill.studies.harness.setting import check_editor
 from scoredistill.studies.harness.statistics import Measurements, differences, mean_and_std
 from scoredistill.studies.harness.study import Study
-from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, VIDEO_RECIPES
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
+from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
 PARTS = {"images": False, "videos": True}  # name in results.json -> whether the subjects are clips
 KINDS = {"": "natural", "_equal_update": "equal"}  # end of a key of results.json -> what is measured

@@ -6,7 +6,8 @@ from typing import Any
 
 from scoredistill.studies.editing.jobs import Case
 from scoredistill.studies.editing.setting import Key, Setting
-from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, VIDEO_RECIPES
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
+from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
 TEXT_SCALES = (1.0, 1.5, 3.0)
 TRADED = dict.fromkeys(("csd", "uncoupled", "random_noise", "crops", "windows"), TEXT_SCALES)

@@ -27,6 +27,7 @@ from scoredistill.studies.harness.turntables import save_strip, save_turntable
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.scene_editing.edit_scene import edit_scene, fit_scene
 from scoredistill.tasks.scene_editing.request import SceneRequest
+from scoredistill.tasks.session import editor
 from scoredistill.three_d.camera import Cameras, orbit
 from scoredistill.three_d.capture import Capture, normalized, read_capture
 from scoredistill.three_d.fitting import held_out_psnr
@@ -132,7 +133,7 @@ def edited(setup: Setup, case: Case, out: Path) -> dict[str, Any]:
 def reference(setup: Setup, case: Case, out: Path) -> dict[str, Any]:
     """The reference edit through the editor's autoencoder: an upper bound for methods that edit latents."""
     exact = case.edit(_truth(case.scene, setup), unit=setup.size / 64)
-    canvas = Canvas(loaded(setup.prior), exact)
+    canvas = Canvas(editor(loaded(setup.prior)), exact)
     return _measured(setup, case, canvas.decode(canvas.source), out)
 
 

@@ -151,7 +151,7 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
         "by_instruction": {text: _selected(found, scenes, (text,)) for text in texts},
         "by_both": {f"{scene}: {text}": _selected(found, (scene,), (text,)) for text in texts for scene in scenes},
         "descriptions": {m: SCENE_METHODS[m] for m in setting.chosen},
-        "default_settings": asdict(SceneRequest("", prior=setting.prior)),
+        "default_settings": asdict(SceneRequest("edit", prior=setting.prior).complete()),
     }
     if setting.whole:
         line = {n: finished(read, {s: c.part for s, c in cases.items()}) for n, cases in swept(setting).items()}

@@ -1,1 +1,1 @@
-"""Editing of images and videos by instruction: what `edit_image` and `edit_video` have in common."""
+"""Editing of images by instruction, and what it shares with the editing of videos and scenes."""

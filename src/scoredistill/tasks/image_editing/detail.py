@@ -1,14 +1,15 @@
-r"""The source's own detail, brought back into an edit.
+r"""Restores the source's own detail in an edit.
 
-An editor works on a reduced image and through an autoencoder, and both lose detail; the autoencoder also flickers
-from frame to frame. With R the reconstruction of the source (encoded and decoded) and E the decoded edit, both small,
-what was lost is D = source - R at full size, and the edit says how to show it: around every pixel E is an affine
-function of R, E ~ A R + b, found by least squares in a window (the color guided filter of He et al. 2013,
-https://doi.org/10.1109/TPAMI.2012.213), drawn towards the whole image's own A where there is too little to see. Then
+An editor works on a reduced image and through an autoencoder; both lose detail, and the autoencoder also flickers from
+frame to frame. Let R be the reconstruction of the source (encoded and decoded) and E the decoded edit, both at the
+working size. The lost detail is D = source - R at full size. Around every pixel E is approximately an affine function
+of R, E ~ A R + b, found by least squares in a window (the color guided filter: Guided Image Filtering, He et al. 2013,
+https://doi.org/10.1109/TPAMI.2012.213) and regularized towards the A of the whole image where there is little contrast.
+Then
 
     result = up(E) + strength * up(A) D.
 
-Where nothing was edited A = 1 and the result is the source itself, pixel by pixel, without flicker.
+Where nothing was edited A = 1, and the result equals the source at every pixel, without flicker.
 """
 
 import torch
@@ -17,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 RADIUS = 4  # pixels of the working size
-RIDGE = 2e-3  # variance of color below which the whole image's A counts
+RIDGE = 2e-3  # variance of color below which the A of the whole image prevails
 STRIP = 256  # rows of the full image at once
-MARGIN = 2 * RADIUS + 2  # small rows around a strip that its gains depend on
+MARGIN = 2 * RADIUS + 2  # rows of the working size around a strip that its gains depend on
 
 
 def with_detail(
@@ -29,14 +30,14 @@ def with_detail(
     strength: float = 1.0,
     wrap: bool = False,
 ) -> Float[Tensor, "b 3 h w"]:
-    """The edit at the source's size, with the source's detail.
+    """The edit at the size of the source, with the source's detail.
 
     Args:
-        source: full size, in [0, 1].
+        source: the source at full size, in [0, 1].
         before: R, the source at the working size through the autoencoder.
         after: E, the edit at the working size.
-        strength: of the detail; 0 enlarges the edit only.
-        wrap: the left border meets the right one.
+        strength: factor on the detail; with 0 the edit is only enlarged.
+        wrap: whether the left border joins the right one.
     """
     if wrap:
         return _around(source, before, after, strength)
@@ -48,7 +49,7 @@ def with_detail(
         end = min(top + STRIP, size[0])
         made = _enlarged(after, size, top, end)
         if strength:
-            first = max(0, top * small[0] // size[0] - MARGIN)  # of the small rows that these and their windows look at
+            first = max(0, top * small[0] // size[0] - MARGIN)  # of the rows at the working size that matter here
             last = min(small[0], -(-end * small[0] // size[0]) + MARGIN)
             gain = _local(before[..., first:last, :], after[..., first:last, :], whole).flatten(1, 2)
             a = _enlarged(gain, size, top, end, first, small[0]).unflatten(1, (3, 3))
@@ -59,10 +60,10 @@ def with_detail(
 
 
 def _around(source: Tensor, before: Tensor, after: Tensor, strength: float) -> Tensor:
-    """The same of a panorama: some of each side is laid on the other and cut off again."""
+    """The same for a panorama: a strip of each side is appended to the other side and cropped again."""
     small = min(before.shape[-1], 4 * RADIUS)
     width, full = before.shape[-1], source.shape[-1]
-    while full * small % width and small < width:  # as wide on both, so that nothing shifts
+    while full * small % width and small < width:  # equally wide at both sizes, so that nothing shifts
         small += 1
     large = full * small // width
     sides = lambda p, n: torch.cat([p[..., -n:], p, p[..., :n]], -1)
@@ -71,7 +72,7 @@ def _around(source: Tensor, before: Tensor, after: Tensor, strength: float) -> T
 
 
 def local_gain(before: Float[Tensor, "b 3 h w"], after: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 3 h w"]:
-    """A of the module at every pixel, [edited color, color]."""
+    """The matrix A of the module's description at every pixel, [edited color, color]."""
     return _local(before, after, _overall(before, after))
 
 
@@ -86,7 +87,7 @@ def _overall(before: Tensor, after: Tensor) -> Float[Tensor, "b 3 3"]:
 
 
 def _local(before: Tensor, after: Tensor, whole: Tensor) -> Float[Tensor, "b 3 3 h w"]:
-    """A in windows around every pixel, drawn towards `whole`."""
+    """A in windows around every pixel, regularized towards `whole`."""
     eye = torch.eye(3, dtype=before.dtype)
     mean_x, mean_y = _mean(before), _mean(after)
     outer = lambda p, q: _mean((p[:, :, None] * q[:, None]).flatten(1, 2)).unflatten(1, (3, 3))
@@ -99,7 +100,7 @@ def _local(before: Tensor, after: Tensor, whole: Tensor) -> Float[Tensor, "b 3 3
 
 
 def _mean(values: Tensor) -> Tensor:
-    """Means over windows of 2 RADIUS + 1 pixels, over what lies inside the image."""
+    """Means over windows of 2 RADIUS + 1 pixels, of the pixels inside the image."""
     side = 2 * RADIUS + 1
     return functional.avg_pool2d(values, side, 1, RADIUS, count_include_pad=False)
 
@@ -107,16 +108,19 @@ def _mean(values: Tensor) -> Tensor:
 def _enlarged(
     values: Tensor, size: tuple[int, int], top: int, end: int, first: int = 0, height: int | None = None
 ) -> Tensor:
-    """Rows top to end of the values at another size, bilinear between pixel centers.
+    """Rows `top` to `end` of the values at another size, interpolated bilinearly between pixel centers.
 
     Args:
-        first, height: where `values` are rows of a taller image: its height and the first of them.
+        values: the values.
+        size: (height, width) of the enlarged values.
+        top, end: range of rows.
+        first, height: if `values` are rows of a taller image, the index of their first row and that image's height.
     """
     height, width = height or values.shape[-2], values.shape[-1]
     if (height, width) == size:
         return values[..., top - first : end - first, :]
     rows = (((torch.arange(top, end) + 0.5) * height / size[0]) - 0.5).clamp(0, height - 1)
     low = rows.floor().long()
-    high, share = (low + 1).clamp(max=height - 1), (rows - low).to(values)[:, None]
-    lines = values[..., low - first, :] * (1 - share) + values[..., high - first, :] * share
+    high, part = (low + 1).clamp(max=height - 1), (rows - low).to(values)[:, None]
+    lines = values[..., low - first, :] * (1 - part) + values[..., high - first, :] * part
     return functional.interpolate(lines, (end - top, size[1]), mode="bilinear", align_corners=False)

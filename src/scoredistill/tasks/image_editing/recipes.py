@@ -1,16 +1,16 @@
 r"""Methods of editing, by name, with the settings they are run with.
 
-All work on a canvas of latents that starts at the source, or, for the two that sample, at noise. With D the denoiser,
-the step of the optimizing ones is x <- x - lr w(t) d, where d is the residual of `estimators.CSDEdit`. For w = sigma /
-alpha and lr 1 it is a fixed point in clean coordinates,
+All methods work on a canvas of latents that starts at the source or, for those that sample, at noise. With D the
+denoiser, the step of the optimizing methods is x <- x - lr w(t) d, where d is the residual of `estimators.CSDEdit`. For
+w = sigma / alpha and lr = 1 it is a fixed-point iteration in clean coordinates,
 
-    x <- source + [D(x_t; image, instruction) - D(source_t; image, no text)] + (what x and source keep in common),
+    x <- source + [D(x_t; image, instruction) - D(source_t; image, no text)] + (what x and source have in common),
 
-so a handful of sweeps from large to small t do; the paper takes 200 steps of w = sigma^2.
+so a few sweeps from large to small t are enough; the paper takes 200 steps with w = sigma^2.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from scoredistill.estimators import CSDEdit, Estimator, LowPass, Random, Residual, Row, Stein
 from scoredistill.kernels import RBF
@@ -23,21 +23,22 @@ class EditRecipe:
     """How a method is run.
 
     Attributes:
-        says: the method in words.
-        estimator: made from the kernel's bandwidth scale; None for methods that sample by DDIM.
-        sweeps: over the canvas; of a sampling method, the steps of DDIM.
-        stride: between windows, in windows.
-        profile: of the mean over windows, see `Layout`.
-        jitter: move the grid of windows from sweep to sweep.
-        times: t of the first and the last sweep.
-        random_times: draw t uniformly between these for each step.
-        lr: of plain gradient steps, and the factor on it per step.
-        averaged: share of the sweeps, the last ones, of whose results the edit is the mean (`run.averaging`).
-        particles: windows in a step at most.
-        kernel: usual bandwidth scale.
-        rows: network rows of a window in a step, with both guidance scales different from 1 and each other.
-        same_noise: frames of a video are sampled from the same noise.
-        flow: rounds of sharing gradients along the optical flow of a video (`editing.flow`).
+        says: description in a few words.
+        estimator: makes the estimator from the kernel's bandwidth scale; None for methods that sample with DDIM.
+        sweeps: number of passes over the canvas; of a sampling method, number of DDIM steps.
+        stride: distance between windows, in windows.
+        profile: weights of the mean over windows, see `Layout`.
+        jitter: whether the grid of windows moves from sweep to sweep.
+        times: t of the first and of the last sweep.
+        random_times: whether t is drawn uniformly between these for each step.
+        lr: length of the plain gradient steps.
+        decay: factor on the length per step.
+        averaged: fraction of the sweeps, the last ones, whose results are averaged (`run.averaging`).
+        particles: largest number of windows in a step.
+        kernel: default bandwidth scale.
+        rows: network evaluations of a window in a step, if both guidance scales differ from 1 and from each other.
+        same_noise: whether frames of a video are sampled from the same noise.
+        flow: rounds of sharing gradients along the optical flow of a video (`video_editing.flow`).
     """
 
     says: str
@@ -120,9 +121,3 @@ EDIT_RECIPES: dict[str, EditRecipe] = {
     ),
 }
 """All methods of editing, as they are run on images."""
-
-VIDEO_RECIPES: dict[str, EditRecipe] = {
-    **{name: replace(r, stride=1.0, sweeps=6) if r.estimator and r.jitter else r for name, r in EDIT_RECIPES.items()},
-    "csd": replace(EDIT_RECIPES["csd_full"], says="CSD-Edit, frames share their whole scores", stride=1.0, sweeps=6),
-}
-"""The same on videos: what frames show at one place is comparable, so they share all of it."""

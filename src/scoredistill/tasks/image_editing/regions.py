@@ -1,12 +1,13 @@
 """Regions of an image with instructions of their own, blended smoothly.
 
-    "0-0.4: make it night"            a span from left to right, in parts of the width; 0.8-0.2 passes the seam of a
-                                      panorama that wraps around
-    "0.1,0.2,0.6,0.9: make it red"    a box: left, top, right, bottom, in parts of width and height
-    "sky.png: make it sunset"         a mask: an image file, white where the instruction counts
+    "0-0.4: make it night"            a span from left to right, in fractions of the width; 0.8-0.2 crosses the seam
+                                      of a panorama that wraps around
+    "0.1,0.2,0.6,0.9: make it red"    a box: left, top, right, bottom, in fractions of width and height
+    "sky.png: make it sunset"         a mask: an image file, white where the instruction applies
 
-A pixel's instructions weigh m_k / sum m_k of its update, and the whole edit shows with weight min(1, sum m_k): where no
-region lies the source stays as it is, unless there is an instruction for the rest.
+With masks m_k, the instruction k contributes the fraction m_k / sum_j m_j of the update of a pixel, and the edit is
+blended with the source with weight min(1, sum_j m_j): outside all regions the source is unchanged, unless there is an
+instruction for the rest.
 """
 
 import re
@@ -27,12 +28,12 @@ SPAN, BOX = re.compile(rf"^{NUMBER}-{NUMBER}$"), re.compile(rf"^{NUMBER},{NUMBER
 
 @dataclass(frozen=True)
 class Regions:
-    """Instructions and where they count.
+    """Instructions and where they apply.
 
     Attributes:
         instructions: one per region.
-        maps: their shares of the update, which sum to 1 wherever there is one, [regions, h, w].
-        shown: how much of the edit shows, in [0, 1], [h, w].
+        maps: fraction of the update due to each instruction, [regions, h, w]; they sum to 1 where there is a region.
+        shown: weight of the edit against the source, [h, w] in [0, 1].
     """
 
     instructions: tuple[str, ...]
@@ -46,10 +47,10 @@ class Regions:
 
 
 def parse(text: str, wrap: bool = False) -> tuple[str, str]:
-    """(where, instruction) of a region; with `wrap` a span may pass the seam.
+    """(place, instruction) of a region; with `wrap` a span may cross the seam.
 
     Raises:
-        ValueError: in one sentence, if it is neither a span nor a box nor the name of a mask's file.
+        ValueError: in one sentence, if the place is neither a span nor a box nor the file of a mask.
     """
     where, colon, instruction = text.partition(":")
     if not colon or not instruction.strip() or not where.strip():
@@ -58,29 +59,44 @@ def parse(text: str, wrap: bool = False) -> tuple[str, str]:
     if match := BOX.match(where):
         left, top, right, bottom = map(float, match.groups())
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-            raise ValueError(f"the box {where} must be left,top,right,bottom in parts of the image, from 0 to 1")
+            raise ValueError(f"the box {where} must be left,top,right,bottom in fractions of the image, from 0 to 1")
     elif match := SPAN.match(where):
         start, end = map(float, match.groups())
         if not (0 <= start <= 1 and 0 <= end <= 1 and start != end):
-            raise ValueError(f"the span {where} must be start-end in parts of the width, from 0 to 1")
+            raise ValueError(f"the span {where} must be start-end in fractions of the width, from 0 to 1")
         if start > end and not wrap:
             raise ValueError(f"the span {where} runs backwards: swap its ends, or use --wrap for a panorama")
     elif not Path(where).is_file():
-        raise ValueError(f"{where} is no span (0-0.5), no box (0,0,0.5,1) and no file: cannot tell the region's place")
+        raise ValueError(
+            f"{where} is no span (0-0.5), no box (0,0,0.5,1) and no file: give one of them as the region's place"
+        )
     return where, instruction.strip()
+
+
+def check(texts: tuple[str, ...], wrap: bool = False) -> None:
+    """Refuse regions that cannot be read.
+
+    Raises:
+        ValueError: in one sentence, see `parse`.
+    """
+    for text in texts:
+        parse(text, wrap)
 
 
 def make(
     instruction: str, texts: tuple[str, ...], size: tuple[int, int], feather: float = 0.1, wrap: bool = False
 ) -> Regions:
-    """Regions of an image.
+    """The regions of an image.
 
     Args:
-        instruction: for what no region covers; may be empty.
-        texts: see the module.
-        size: (height, width).
-        feather: width of the blend, as a part of the shorter side.
-        wrap: the left border meets the right one.
+        instruction: applies outside all regions; may be empty.
+        texts: regions as in the module's description.
+        size: (height, width) of the image.
+        feather: width of the blend, as a fraction of the shorter side.
+        wrap: whether the left border joins the right one.
+
+    Raises:
+        ValueError: if a region cannot be read, or no region covers any pixel.
     """
     if not texts:
         return Regions((instruction,), torch.ones(1, *size), torch.ones(size))
@@ -92,7 +108,7 @@ def make(
         instructions.append(instruction)
     total = masks.sum(0)
     if not bool((total > 0).any()):
-        raise ValueError("no region has any weight: give masks with something white in them")
+        raise ValueError("no region covers any pixel: give masks that contain something white")
     return Regions(tuple(instructions), masks / total.clamp(min=1e-6), total.clamp(max=1))
 
 
@@ -111,7 +127,7 @@ def _mask(where: str, size: tuple[int, int]) -> Tensor:
 
 
 def _soft(mask: Float[Tensor, "h w"], width: float, wrap: bool) -> Float[Tensor, "h w"]:
-    """The mask with borders as wide as `width` pixels."""
+    """The mask with its borders blurred to a width of `width` pixels."""
     sigma = width / 4
     if sigma < 0.25:
         return mask

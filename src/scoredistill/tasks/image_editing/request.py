@@ -1,133 +1,186 @@
-"""What an edit is asked to be, and its usual settings."""
+"""What an edit of an image is asked for, and the complete settings of a run."""
 
-import math
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
+from PIL import Image
+
+from scoredistill.loop import Step
 from scoredistill.priors.pipelines import BUNDLED
-from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, VIDEO_RECIPES, EditRecipe
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, EditRecipe
+from scoredistill.tasks.request import (
+    PriorSource,
+    RunOptions,
+    check_choice,
+    check_real,
+    check_seed,
+    check_text,
+    check_whole,
+    completed,
+)
 
 BUNDLED_SCALES, USUAL_SCALES = (1.0, 1.0), (7.5, 1.5)  # the bundled editor's dropped text means "no change"
+BUNDLED_SIDE = 64  # pixels of the bundled editor's own images
+ADVICE = 'say what to change, for example "make it night"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditOptions:
+    """Options of an edit of any kind of source.
+
+    Attributes:
+        size: Shorter side in pixels at which the model works; the result has the size of the source. 0 for the size
+            of the source. By default four times the side of the model's own images, and once for videos and scenes.
+        text_scale: Guidance by the instruction; for the bundled editor 1 is the edit and 1.5 a stronger one.
+        image_scale: Guidance by the source.
+        sweeps: Number of passes over the whole source; more is finer and slower. Steps of methods that sample.
+        kernel: Bandwidth scale of the coupling between windows, frames or views; wider is more consistent.
+        seed: Seed for all random number generators.
+    """
+
+    size: int | None = None
+    text_scale: float | None = None
+    image_scale: float | None = None
+    sweeps: int | None = None
+    kernel: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanvasOptions:
+    """Options of an edit of an image or a video, which is done in overlapping windows.
+
+    Attributes:
+        stride: Distance between windows in windows, above 0; 0.5 overlaps by half, 1 not at all.
+        particles: Largest number of windows in a step, which are coupled; 0 for all.
+        lr: Length of the gradient steps.
+        scales: Sizes of windows in multiples of the model's own images; larger ones see more and edit more coarsely.
+        wrap: Join the left and the right border: a 360-degree panorama.
+        regions: Parts with instructions of their own: "0-0.5: make it night" (the left half), "0.1,0,0.9,0.4: make it
+            red" (a box: left, top, right, bottom) or "mask.png: make it snowy".
+        feather: Width of the blend between regions, as a fraction of the shorter side.
+        detail: How much of the source's own detail is restored, from 0 to 1.
+    """
+
+    stride: float | None = None
+    particles: int | None = None
+    lr: float | None = None
+    scales: tuple[int, ...] = (1,)
+    wrap: bool = False
+    regions: tuple[str, ...] = ()
+    feather: float = 0.1
+    detail: float = 1.0
 
 
 @dataclass(frozen=True)
-class EditRequest:
-    """What is wanted. None means the method's own setting (`recipes`).
+class EditRequest(EditOptions, CanvasOptions):
+    """What an edit of an image is asked for; None stands for the default of the method, see `recipes`.
 
     Attributes:
-        instruction: what to do, for example "make it night"; may be empty if there are regions.
-        method: a name of `EDIT_RECIPES`.
-        prior: name, hub name or folder for `load_prior`; it must be an editor.
-        size: shorter side, in pixels, at which the model works; 0 for the source's own. By default four windows for
-            images and one for videos, or the source's own if that is less.
-        sweeps: over the whole canvas; steps of DDIM for methods that sample.
-        stride: between windows, in windows, above 0 and at most 1.
-        text_scale: guidance by the instruction.
-        image_scale: guidance by the source.
-        kernel: bandwidth scale of the coupling; wider is more consistent.
-        lr: length of the gradient steps.
-        particles: windows in a step at most, which are coupled; 0 for all.
-        wrap: the left border meets the right one (a 360-degree panorama).
-        scales: sizes of windows in multiples of the model's image.
-        regions: instructions for parts, "0-0.5: make it night" (from left to right), "x0,y0,x1,y1: ..." (a box) or
-            "mask.png: ..."; numbers are parts of the width and height.
-        feather: width of the blend between regions, as a part of the shorter side.
-        detail: how much of the source's own detail comes back, which autoencoder and working size lose: 0 to 1.
-        group: frames of a video that are edited together.
-        overlap: frames that successive groups share, less than the group.
-        flow: rounds of sharing gradients with neighboring frames of a video along the optical flow; 0 for none.
-        seed: of all randomness.
-        video: whether frames of a video are edited, which has settings of its own.
+        instruction: What to change, for example "make it night"; may be empty if there are regions.
+        method: csd (collaborative score distillation) or another name of `EDIT_RECIPES`.
+        prior: emoji-edit (bundled), or a directory or hub name of an instruction editor.
     """
+
+    recipes: ClassVar[Mapping[str, EditRecipe]] = EDIT_RECIPES
+    windows: ClassVar[int] = 4  # along the shorter side, at the default size
 
     instruction: str
     method: str = "csd"
     prior: str = "emoji-edit"
-    size: int | None = None
-    sweeps: int | None = None
-    stride: float | None = None
-    text_scale: float | None = None
-    image_scale: float | None = None
-    kernel: float | None = None
-    lr: float | None = None
-    particles: int | None = None
-    wrap: bool = False
-    scales: tuple[int, ...] = (1,)
-    regions: tuple[str, ...] = ()
-    feather: float = 0.1
-    detail: float = 1.0
-    group: int = 24
-    overlap: int | None = None
-    flow: int | None = None
-    seed: int = 0
-    video: bool = False
 
     @property
     def recipe(self) -> EditRecipe:
         """How the method is run."""
-        return (VIDEO_RECIPES if self.video else EDIT_RECIPES)[self.method]
+        return self.recipes[self.method]
 
-    def complete(self) -> "EditRequest":
-        """The same request with every setting filled in but the size, which depends on the source.
+    def complete(self, side: int = BUNDLED_SIDE) -> "EditSettings":
+        """The settings of the request: every None replaced by the default of the method.
+
+        Args:
+            side: shorter side of the model's own images in pixels.
 
         Raises:
-            ValueError: for impossible settings, in one sentence that says how to mend it.
+            ValueError: for impossible settings, in one sentence that says what is possible.
         """
-        if not isinstance(self.instruction, str):
-            raise ValueError(f"the instruction must be one text, not a {type(self.instruction).__name__}")
-        if not self.instruction.strip() and not self.regions:
-            raise ValueError('the instruction is empty: say what to change, for example "make it night"')
-        if self.method not in EDIT_RECIPES:
-            raise ValueError(f"unknown method {self.method!r}: use one of {', '.join(EDIT_RECIPES)}")
-        recipe = self.recipe
-        text, image = BUNDLED_SCALES if self.prior in BUNDLED else USUAL_SCALES
-        usual: dict[str, Any] = {
-            "sweeps": recipe.sweeps,
-            "stride": recipe.stride,
-            "text_scale": text,
-            "image_scale": image,
-            "kernel": recipe.kernel,
-            "lr": recipe.lr,
-            "particles": recipe.particles,
-            "flow": recipe.flow,
-            "overlap": min(4, self.group - 1),
-        }
-        full = replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
-        full._check()
-        return full
+        self.check_names()
+        settings = completed(self, EditSettings, self.defaults(side))
+        settings.check_values()
+        return settings
 
-    def _check(self) -> None:
-        for name in ("text_scale", "image_scale", "lr", "kernel", "feather", "detail", "stride"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} must be finite, not {getattr(self, name)}")
-        for name in ("sweeps", "particles", "group", "overlap", "flow", "seed"):
-            if not isinstance(getattr(self, name), int):
-                raise ValueError(f"{name} must be a whole number, not {getattr(self, name)}")
+    def check_names(self) -> None:
+        """Refuse an empty instruction and an unknown method.
+
+        Raises:
+            ValueError: in one sentence.
+        """
+        if not self.regions or not isinstance(self.instruction, str):
+            check_text(self.instruction, "instruction", ADVICE)
+        check_choice(self, "method", self.recipes)
+
+    def defaults(self, side: int) -> dict[str, object]:
+        """The defaults of the method for a model whose images have this shorter side."""
+        recipe, scales = self.recipe, guidance_scales(self.prior)
+        names = ("sweeps", "stride", "kernel", "lr", "particles")
+        return {"size": self.windows * side, **scales, **{name: getattr(recipe, name) for name in names}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditSettings(EditRequest):
+    """A complete `EditRequest`: nothing is None."""
+
+    size: int
+    text_scale: float
+    image_scale: float
+    sweeps: int
+    kernel: float
+    stride: float
+    particles: int
+    lr: float
+
+    def check_values(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            ValueError: in one sentence.
+        """
+        check_whole(self, size=0, sweeps=1, particles=0)
+        check_real(self, text_scale=0, image_scale=0, lr=0, kernel=0, stride=0, feather=0, detail=0)
+        check_seed(self)
         if not isinstance(self.regions, tuple):
             raise ValueError("regions must be a tuple of texts, one per region")
-        least = {"sweeps": 1, "text_scale": 0, "image_scale": 0, "lr": 0, "particles": 0, "group": 2, "overlap": 0}
-        least |= {"flow": 0, "seed": 0, "feather": 0, "detail": 0}
-        for name, low in least.items():
-            if not getattr(self, name) >= low:
-                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
-        assert self.stride is not None
-        assert self.kernel is not None
         if not 0 < self.stride <= 1:
             raise ValueError(f"stride must be above 0 and at most 1 window, not {self.stride}")
         if not self.kernel > 0:
             raise ValueError(f"kernel must be positive, not {self.kernel}")
         if self.detail > 1 or self.feather > 1:
             raise ValueError("detail and feather must be at most 1")
-        if self.size is not None and not (isinstance(self.size, int) and self.size >= 0):
-            raise ValueError(f"size must be a whole number of pixels, or 0 for the source's own, not {self.size}")
-        if (self.overlap or 0) >= self.group:
-            raise ValueError(f"overlap must be less than the group of {self.group} frames, not {self.overlap}")
         if 1 not in self.scales or min(self.scales) < 1:
-            raise ValueError(f"scales must be whole numbers from 1 up and hold 1, not {self.scales}")
-        if self.seed >= 2**62:
-            raise ValueError(f"seed must be below 2^62, not {self.seed}")
+            raise ValueError(f"scales must be whole numbers from 1 up and contain 1, not {self.scales}")
 
 
-def with_size(request: EditRequest, prior: Any, windows: int) -> EditRequest:
-    """The request with the working size filled in: so many of the model's images along the shorter side."""
-    return replace(request, size=windows * min(prior.image_size) if request.size is None else request.size)
+@dataclass(frozen=True)
+class EditArguments(EditOptions, CanvasOptions, RunOptions):
+    """Parameters of `edit_image`, beside its options and those of any run.
+
+    Attributes:
+        image: A file or a PIL image.
+        instruction: What to change; may be empty if there are regions.
+        prior: A name, a directory or a hub name for `load_prior`, or a loaded prior; it must be an instruction editor.
+        method: A name of `EDIT_RECIPES`.
+        callback: Called with every finished step of methods that optimize.
+    """
+
+    image: str | Path | Image.Image
+    instruction: str
+    prior: PriorSource = "emoji-edit"
+    method: str = "csd"
+    callback: Callable[[Step], None] | None = None
+
+
+def guidance_scales(prior: str) -> dict[str, object]:
+    """The default guidance scales of an editor, by its name."""
+    text, image = BUNDLED_SCALES if prior in BUNDLED else USUAL_SCALES
+    return {"text_scale": text, "image_scale": image}

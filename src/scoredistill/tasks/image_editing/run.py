@@ -1,6 +1,6 @@
-"""How each method edits a canvas: by windows that are optimized, or by sampling through a prior of windows."""
+"""How a method edits a canvas: by optimizing it in windows, or by sampling with DDIM through a prior of windows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,8 @@ from scoredistill.rng import seed_of
 from scoredistill.sampling import ddim
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.image_editing.regions import Regions
-from scoredistill.tasks.image_editing.request import EditRequest
+from scoredistill.tasks.image_editing.request import EditSettings
+from scoredistill.window_grid import Layout
 
 Exchange = Callable[[Tensor], Tensor]
 
@@ -30,19 +31,19 @@ class Edit:
     """One edit of one canvas.
 
     Attributes:
-        request: complete.
+        request: the complete settings.
         canvas: the source.
-        prior: the editor; what counts its rows may be around it.
+        prior: the editor, or a wrapper of it that counts.
         text: conditions of the instructions, one row per region.
-        regions: their maps.
-        exchange: what happens to a gradient of the whole canvas before it is used, such as exchange along the flow.
-        estimator: another one than the method's.
+        regions: where the instructions apply.
+        exchange: maps the gradient of the whole canvas before it is used, for example along the optical flow.
+        estimator: used instead of the method's own.
         start: latents to start at; the source by default.
         times: t of the first and the last sweep; the method's own by default.
-        salt: makes noise and order of this edit other than those of another with the same seed.
+        salt: distinguishes the randomness of this edit from that of others with the same seed.
     """
 
-    request: EditRequest
+    request: EditSettings
     canvas: Canvas
     prior: Prior
     text: Cond
@@ -55,10 +56,13 @@ class Edit:
 
     @property
     def guided(self) -> ImageGuided:
-        """The editor, guided by instruction and image."""
-        assert self.request.text_scale is not None
-        assert self.request.image_scale is not None
+        """The editor, guided by instruction and source."""
         return ImageGuided(self.prior, self.request.text_scale, self.request.image_scale)
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the windows on the canvas."""
+        return self.canvas.layout(self.request.stride, self.request.recipe.profile)
 
     @property
     def maps(self) -> Float[Tensor, "r H W"] | None:
@@ -73,17 +77,15 @@ class Edit:
 
     @property
     def seed(self) -> int:
-        """Of this edit's randomness."""
+        """Seed of the randomness of this edit."""
         return seed_of(self.request.seed, self.salt) if self.salt else self.request.seed
 
 
 def sampled(edit: Edit) -> Tensor:
-    """The edited latents by DDIM through windows, for methods that sample."""
-    recipe, canvas, request = edit.request.recipe, edit.canvas, edit.request
-    assert request.stride is not None
-    assert request.sweeps is not None
+    """The edited latents by DDIM through windows, for methods that sample, [f, c, H, W]."""
+    recipe, canvas = edit.request.recipe, edit.canvas
     maps = edit.maps
-    prior = Windowed(edit.guided, canvas.layout(request.stride, recipe.profile), maps=maps)
+    prior = Windowed(edit.guided, edit.layout, maps=maps)
     rng = torch.Generator().manual_seed(edit.seed)
     noise = torch.randn((1 if recipe.same_noise else canvas.frames, *canvas.source.shape[1:]), generator=rng)
     regions = 1 if maps is None else len(maps)
@@ -91,57 +93,82 @@ def sampled(edit: Edit) -> Tensor:
     if regions == 1:
         text = {name: rows[:1] for name, rows in edit.text.items()}
     start = noise.expand_as(canvas.source).to(canvas.source)
-    return ddim(prior, start, request.sweeps, {**text, "image": canvas.image})
+    return ddim(prior, start, edit.request.sweeps, {**text, "image": canvas.image})
 
 
-def optimized(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]:
-    """The steps of a method that optimizes; `step.generator.canvas` holds the edited latents."""
-    request, recipe, canvas = edit.request, edit.request.recipe, edit.canvas
-    assert request.sweeps is not None
-    assert request.kernel is not None
-    lr, sweeps = request.lr or 0.0, request.sweeps
-    assert recipe.estimator is not None
-    windows = windows_of(edit)
-    particles = request.particles or None
-    steps = windows.steps(request.sweeps, particles)
+class Sweeps:
+    """Times and step lengths of an optimization in windows, which depend on the sweep the windows are in.
 
-    def cond(views: Tensor) -> Cond:
-        which = views[:, 3] if len(next(iter(edit.text.values()))) > 1 else torch.zeros(len(views), dtype=torch.long)
-        text = {name: rows[which.to(rows.device)] for name, rows in edit.text.items()}
-        return {**text, "image": windows.crops(canvas.image, views)}
+    Args:
+        edit: the edit.
+        windows: the generator, which counts the sweeps.
+        taken: number of steps taken before, by an interrupted run.
+    """
 
-    sweep, taken = 0, 0 if state is None else int(state["next"])
+    def __init__(self, edit: Edit, windows: Windows, taken: int = 0):
+        self.edit, self.windows, self.taken = edit, windows, taken
+        self.sweep = 0
 
-    def times(index: int, steps: int) -> float:
-        nonlocal sweep
-        sweep = int(windows.sweep)
+    def time(self, index: int, steps: int) -> float:
+        """The time schedule of the edit, for `distill`; also notes the sweep of the step that begins."""
+        edit, recipe = self.edit, self.edit.request.recipe
+        self.sweep = int(self.windows.sweep)
         first, last = edit.times or recipe.times
         if recipe.random_times:
             drawn = torch.Generator().manual_seed(seed_of(edit.seed, index))
             return first + (last - first) * float(torch.rand((), generator=drawn))
-        return first + (last - first) * min(1.0, sweep / max(1, sweeps - 1))
+        return first + (last - first) * min(1.0, self.sweep / max(1, edit.request.sweeps - 1))
 
-    def optimizer(parameters: Any) -> torch.optim.Optimizer:
-        made = torch.optim.SGD(parameters, lr=lr)
-
-        def length(o: torch.optim.Optimizer, *_: Any) -> None:
-            nonlocal taken
-            o.param_groups[0]["lr"] = lr * averaging(sweep, sweeps, recipe.averaged) * recipe.decay**taken
-            taken += 1
-
-        made.register_step_pre_hook(length)
+    def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """Plain gradient descent whose step length follows the sweeps."""
+        made = torch.optim.SGD(parameters, lr=self.edit.request.lr)
+        made.register_step_pre_hook(self._set_length)
         return made
 
+    def cond(self, views: Tensor) -> Cond:
+        """The condition of windows: the instruction of their region and their part of the source."""
+        text, windows = self.edit.text, self.windows
+        which = views[:, 3] if len(next(iter(text.values()))) > 1 else torch.zeros(len(views), dtype=torch.long)
+        chosen = {name: rows[which.to(rows.device)] for name, rows in text.items()}
+        return {**chosen, "image": windows.crops(self.edit.canvas.image, views)}
+
+    def source(self, views: Tensor) -> Tensor:
+        """The source in windows."""
+        return self.windows.crops(self.edit.canvas.source, views)
+
+    def _set_length(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        settings, recipe = self.edit.request, self.edit.request.recipe
+        length = settings.lr * averaging(self.sweep, settings.sweeps, recipe.averaged)
+        optimizer.param_groups[0]["lr"] = length * recipe.decay**self.taken
+        self.taken += 1
+
+
+def optimized(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]:
+    """The steps of a method that optimizes; `canvas_of` gives the edited latents after a step.
+
+    Args:
+        edit: the edit.
+        state: state of an interrupted run to continue.
+
+    Raises:
+        ValueError: if the method samples.
+    """
+    settings, recipe = edit.request, edit.request.recipe
+    if recipe.estimator is None:
+        raise ValueError(f"the method {settings.method} samples and has no steps: use `sampled`")
+    windows = windows_of(edit)
+    sweeps = Sweeps(edit, windows, 0 if state is None else int(state["next"]))
+    particles = settings.particles or None
     return distill(
         windows,
         edit.guided,
-        edit.estimator or recipe.estimator(request.kernel),
-        cond,
-        steps=steps,
+        edit.estimator or recipe.estimator(settings.kernel),
+        sweeps.cond,
+        steps=windows.steps(settings.sweeps, particles),
         particles=particles,
-        times=times,
-        optimizer=optimizer,
-        source=lambda views: windows.crops(canvas.source, views),
+        times=sweeps.time,
+        optimizer=sweeps.optimizer,
+        source=sweeps.source,
         groups=None if edit.regions.everywhere else lambda views: views[:, 3],
         rng=torch.Generator().manual_seed(edit.seed),
         state=state,
@@ -149,7 +176,7 @@ def optimized(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]
 
 
 def edited(edit: Edit) -> Tensor:
-    """The edited latents by whatever method the request names.
+    """The edited latents by the method of the edit, [f, c, H, W].
 
     Raises:
         FloatingPointError: if they are not finite.
@@ -163,67 +190,69 @@ def edited(edit: Edit) -> Tensor:
 
 
 def finite(latents: Tensor) -> Tensor:
-    """The latents, if they are finite.
+    """The latents themselves.
 
     Raises:
-        FloatingPointError: if not.
+        FloatingPointError: if they are not finite.
     """
     if not bool(latents.isfinite().all()):
         raise FloatingPointError("the edit is not finite: use smaller guidance scales, or float32 networks")
     return latents
 
 
-def averaging(sweep: int, sweeps: int, share: float) -> float:
-    """Length of the steps of a sweep, so that the result is the mean of what the last sweeps find.
+def averaging(sweep: int, sweeps: int, fraction: float) -> float:
+    """Step length of a sweep for which the result is the mean of what the last sweeps arrive at.
 
     With x <- x - l_k d_k and targets x - d_k, lengths 1, 1/2, 1/3, ... leave the mean of the targets.
 
     Args:
-        sweep: from 0.
-        sweeps: how many there are.
-        share: of them that are averaged.
+        sweep: index of the sweep, from 0.
+        sweeps: number of sweeps.
+        fraction: fraction of the sweeps, the last ones, that are averaged.
     """
-    first = sweeps - max(1, round(share * sweeps))
+    first = sweeps - max(1, round(fraction * sweeps))
     return 1.0 if sweep < first else 1 / (sweep - first + 1)
 
 
-def canvas_of(step: Step) -> Tensor:
-    """The latents as they are after a step, [f, c, H, W]."""
-    assert isinstance(step.generator, Windows)
+def canvas_of(step: Step) -> Float[Tensor, "f c H W"]:
+    """The edited latents after a step.
+
+    Raises:
+        TypeError: if the step is not one of an edit.
+    """
+    if not isinstance(step.generator, Windows):
+        raise TypeError(f"the step optimizes a {type(step.generator).__name__}, not windows of a canvas")
     return step.generator.canvas.detach()
 
 
 def windows_of(edit: Edit) -> Windows:
-    """The canvas as a generator, with the request's windows."""
-    request, canvas = edit.request, edit.canvas
-    layout = canvas.layout(request.stride or 0.5, request.recipe.profile)
+    """The canvas as a generator of windows."""
+    settings, canvas, layout = edit.request, edit.canvas, edit.layout
     return Windows(
         canvas.source if edit.start is None else edit.start,
         layout.window,
         layout.stride,
-        request.wrap,
-        request.recipe.profile,
-        request.scales,
+        settings.wrap,
+        settings.recipe.profile,
+        settings.scales,
         edit.maps,
-        request.recipe.jitter,
+        settings.recipe.jitter,
         edit.seed,
         edit.exchange,
     )
 
 
 def rows_of(edit: Edit) -> int:
-    """Network rows of one sweep, or of one step of DDIM."""
+    """Network evaluations of one sweep, or of one step of DDIM."""
     row = {**{name: rows[:1] for name, rows in edit.text.items()}, "image": edit.canvas.image[:1]}
     guided, recipe, t = edit.guided, edit.request.recipe, edit.canvas.image.new_zeros(1)
     rows = len(guided.guide(t, row))
     if recipe.estimator is None:
-        assert edit.request.stride is not None
-        layout = edit.canvas.layout(edit.request.stride, recipe.profile)
-        return rows * edit.canvas.frames * len(Windowed(edit.prior, layout, maps=edit.maps).boxes)
+        return rows * edit.canvas.frames * len(Windowed(edit.prior, edit.layout, maps=edit.maps).boxes)
     rows += len(guided.guide(t, guided.null(row))) if recipe.rows > 3 else 0
     return rows * windows_of(edit).count(0)
 
 
 def conditions(prior: TextPrior, regions: Regions) -> Cond:
-    """The instructions as the editor reads them, one row per region."""
+    """The conditions of the instructions, one row per region."""
     return prior.encode_text(list(regions.instructions))

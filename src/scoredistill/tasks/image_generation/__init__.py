@@ -1,1 +1,1 @@
-"""image_generation."""
+"""Text to image: a prompt becomes images, by score distillation or by sampling with DDIM."""

@@ -1,139 +1,101 @@
-"""The output folder of a run: what it writes while it goes, how it resumes, and its report.
+"""The output directory and the result of text-to-image.
 
-    config.json      every setting and the exact command        metrics.jsonl   one line per step
-    preview.png      the images now                           video.gif        the optimization
-    image_00.png ... the images                               report.html     all of it, to look at
-    result.json      similarity to the prompt, cost
-    checkpoint.safetensors and .frames/ exist while the run is unfinished.
-
-A folder that holds anything but an earlier run of ours is refused, so nothing of the user's is ever replaced.
+config.json      the complete settings and the exact command     metrics.jsonl   one line per step
+preview.png      the images so far                               video.gif       the optimization
+image_00.png     the images, numbered                            report.html     images, curves, cost, settings
+result.json      similarity to the prompt, cost
+checkpoint.safetensors and .frames/ exist while the run is unfinished.
 """
 
-import json
-import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from PIL import Image
 from torch import Tensor
 
-from scoredistill import __version__
-from scoredistill.checkpoint import save_state
-from scoredistill.loop import Step
-from scoredistill.media.images import grid, save_gif, to_pil, to_tensor
+from scoredistill.media.images import grid, to_tensor
 from scoredistill.metrics import clip_similarity
 from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.reports.page import Page
-from scoredistill.tasks.image_generation.request import Request
-from scoredistill.tasks.run_directory import TITLES, StepFolder
+from scoredistill.tasks.image_generation.request import Settings
+from scoredistill.tasks.run_directory import StepDirectory, add_curves, add_settings, cost_table, save_image
 
-if TYPE_CHECKING:
-    from scoredistill.tasks.image_generation.request import Request
-
-FRAMES = 60  # of a video
+SHOWN = 192  # images in a grid are enlarged to about as many pixels
 
 
-class Folder(StepFolder):
-    """Writes a run to disk as it goes. Making the object checks, `open` begins."""
+@dataclass(frozen=True)
+class Result:
+    """Images of a prompt, and how they were made.
+
+    Attributes:
+        images: the images, one per particle.
+        request: the complete settings.
+        counts: network evaluations ("rows"), network calls, images encoded and decoded.
+        seconds: wall time of the optimization or sampling, without loading the prior.
+        history: metrics of each step: t, grad_norm, and what the estimator reports, such as the bandwidth.
+        samples: the latents that the images were decoded from, if latents were optimized or sampled; else None.
+    """
+
+    images: list[Image.Image]
+    request: Settings
+    counts: dict[str, int]
+    seconds: float
+    history: list[dict[str, float]] = field(default_factory=list)
+    samples: Tensor | None = None
+
+
+class ImageDirectory(StepDirectory[Result]):
+    """Output directory of text-to-image."""
 
     leftovers = (
         "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "video.gif", "preview.png",
         "image_[0-9]*.png", ".frames/*",
     )  # fmt: skip
+    frames = 60
 
-    request: "Request"
-
-    def after(self, step: Step, history: Sequence[dict[str, float]], counts: dict[str, int], seconds: float) -> None:
-        """Record a finished step; images and checkpoints now and then."""
-        with self._metrics.open("a") as file:
-            file.write(json.dumps(history[-1]) + "\n")
-        last = step.index + 1 == step.steps
-        if last or step.index % max(1, step.steps // FRAMES) == 0:
-            frame = image_grid(to_pil(step.images()))
-            frame.save(self._frames / f"{step.index:06d}.png")
-            frame.save(self.path / "preview.png")
-        if not last and self._due():
-            save_state({**step.state_dict(), "counts": counts, "seconds": seconds}, self._checkpoint)
-
-    def finish(self, result: "Result") -> None:
-        """Write the images, the video and the report; remove what was needed to resume."""
+    def finish(self, result: Result) -> None:
         for i, image in enumerate(result.images):
-            image.save(self.path / f"image_{i:02d}.png")
-        image_grid(result.images).save(self.path / "preview.png")
-        frames = [Image.open(p) for p in sorted(self._frames.glob("*.png"))]
-        if frames:
-            still = [frames[-1]] * (len(frames) // 4)
-            save_gif([*frames, *still], self.path / "video.gif", size=min(max(frames[0].size), 800))
-        similarity = self._similarity(result)
+            save_image(image, self.path / f"image_{i:02d}.png")
+        self.preview(image_grid(result.images))
+        self._write_video()
+        similarity = _similarity(result)
         summary = {"clip_sim": similarity, **result.counts, "seconds": round(result.seconds, 2)}
-        (self.path / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
-        self._report(result, similarity).save(self.path / "report.html")
-        shutil.rmtree(self._frames)
-        self._checkpoint.unlink(missing_ok=True)
+        self._write_summary(summary, self._report(result, similarity))
+        self._clear()
 
-    def _report(self, result: "Result", similarity: Sequence[float]) -> Page:
-        request, counts = result.request, result.counts
-        page = Page(request.prompt, f"{request.method} on {request.prior}")
-        page.command(self.command)
+    def _report(self, result: Result, similarity: Sequence[float]) -> Page:
+        settings = result.request
+        page = Page(settings.prompt, f"{settings.method} on {settings.prior}").command(self.command)
         columns = [f"{value:.1f}" for value in similarity] or [""] * len(result.images)
-        caption = "CLIP similarity to the prompt, by the bundled judge." if similarity else ""
+        caption = "CLIP similarity to the prompt, measured by the bundled CLIP." if similarity else ""
         page.image_grid({"": result.images}, columns, caption)
         if result.history:
             page.figure(self.path / "video.gif", "The optimization.")
-            rows = result.history
-            norms = [r["grad_norm"] for r in rows]
-            page.curves({"gradient": norms}, "Gradient on the samples", "step", "RMS", log_y=True)
-            for name in sorted(set(rows[0]) - {"grad_norm"}):
-                log = name == "bandwidth"
-                page.curves({name: [r[name] for r in rows]}, TITLES.get(name, name), "step", name, log_y=log)
-            if request.method == "msd":
-                first, last = rows[0]["bandwidth"], rows[-1]["bandwidth"]
+            add_curves(page, result.history, "samples")
+            if settings.method == "msd":
+                first, last = (result.history[k]["bandwidth"] for k in (0, -1))
                 page.text(f"The bandwidth shrank from {first:.3g} to {last:.3g}, which is where the run ends.")
-        page.heading("Cost")
-        per_step = result.seconds / max(1, request.steps or 1)
-        page.key_values(
+        page.heading("Cost").key_values(
             {
-                "network rows (NFE)": counts["rows"],
-                "network calls": counts["calls"],
-                "images encoded": counts["encoded"],
-                "images decoded": counts["decoded"],
+                **cost_table(result.counts),
+                "images encoded": result.counts["encoded"],
+                "images decoded": result.counts["decoded"],
                 "seconds": round(result.seconds, 2),
-                "milliseconds per step": round(1000 * per_step, 1),
+                "milliseconds per step": round(1000 * result.seconds / settings.steps, 1),
             }
         )
-        return page.heading("Settings").key_values({**asdict(request), "version": __version__})
-
-    def _similarity(self, result: "Result") -> list[float]:
-        """By the bundled CLIP, which knows what the bundled models draw; empty for others."""
-        if self.request.prior not in BUNDLED:
-            return []
-        return clip_similarity(to_tensor(result.images), self.request.prompt).tolist()
+        return add_settings(page, settings)
 
 
 def image_grid(images: Sequence[Image.Image]) -> Image.Image:
-    """The images side by side, small ones enlarged."""
-    factor = max(1, round(192 / max(images[0].size)))
+    """The images side by side, at most four in a row; small images are enlarged."""
+    factor = max(1, round(SHOWN / max(images[0].size)))
     large = [im.resize((im.width * factor, im.height * factor), Image.Resampling.LANCZOS) for im in images]
     return grid(large, columns=min(4, len(large)), pad=4)
 
 
-@dataclass(frozen=True)
-class Result:
-    """What came out.
-
-    Attributes:
-        images: the images, one per particle.
-        request: what made them, every setting filled in.
-        counts: network rows and calls, images encoded and decoded.
-        seconds: wall time of the optimization, without loading the model.
-        history: one row per step: t, bandwidth or kernel mean where there is one, grad_norm.
-        samples: what the images were decoded from, where that was optimized or sampled (latents); None otherwise.
-    """
-
-    images: list[Image.Image]
-    request: Request
-    counts: dict[str, int]
-    seconds: float
-    history: list[dict[str, float]] = field(default_factory=list)
-    samples: Tensor | None = None
+def _similarity(result: Result) -> list[float]:
+    """CLIP similarity by the bundled CLIP, which knows what the bundled priors draw; empty for other priors."""
+    if result.request.prior not in BUNDLED:
+        return []
+    return clip_similarity(to_tensor(result.images), result.request.prompt).tolist()

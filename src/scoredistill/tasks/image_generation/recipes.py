@@ -1,7 +1,8 @@
 """Settings that work: for each method its estimator, time schedule, optimizer and length.
 
-Guidance scales count as in `Guided`. Numbers were chosen on the bundled prior (docs/results/text_to_2d.md) and are a
-start, not a law, for others; those of SDS, SDI, VSD and CSD are the published ones where the bundled prior bears them.
+Guidance scales are those of `Guided`. The values were chosen on the bundled prior (docs/results/text_to_2d.md) and are
+a starting point for other priors; those of SDS, SDI, VSD and CSD are the published ones where they work on the bundled
+prior.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,16 +18,16 @@ class Recipe:
     """How a method is run.
 
     Attributes:
-        says: what it is, in a few words.
-        estimator: makes the estimator from the guidance scale, which only those that guide by themselves heed.
-        times: makes the time schedule from the prior's schedule and a seed.
-        steps: optimization steps, by kind of image ("mlp", "latents", "pixels").
+        says: description in a few words.
+        estimator: makes the estimator from the guidance scale, which only estimators that guide by themselves use.
+        times: makes the time schedule from the prior's noise schedule and a seed.
+        steps: number of optimization steps, by kind of image ("mlp", "latents", "pixels").
         guidance: classifier-free guidance scale.
-        lr: learning rate by kind of image, for Adam; 0 means plain steps of length one, x <- x - grad.
-        particles: images made at once.
-        through: how the gradient on latents comes back to images, through the "encoder" or the "decoder" (`Decoded`).
-        follow: optimizer steps per gradient, where images are optimized (see `distill`).
-        interval: of times in which guidance acts, see `Guided`; all by default.
+        lr: learning rate of Adam by kind of image; 0 for plain steps of length 1, x <- x - grad.
+        particles: number of images, generated together.
+        through: how the gradient on latents reaches the images: through the "encoder" or the "decoder" (`Decoded`).
+        follow: inner optimizer steps per gradient, where images are optimized (see `distill`).
+        interval: interval of times in which guidance acts, see `Guided`; all times by default.
     """
 
     says: str
@@ -42,12 +43,12 @@ class Recipe:
 
 
 def every(value: int) -> dict[str, int]:
-    """The same number of steps for all kinds of image."""
+    """The same number of steps for every kind of image."""
     return {"mlp": value, "latents": value, "pixels": value}
 
 
 def shrinking(start: float, end: float) -> Callable[[Schedule, int], Times]:
-    """A bandwidth that shrinks geometrically, in the units of latents of standard deviation one."""
+    """A bandwidth that shrinks geometrically from start to end, in units of latents with standard deviation 1."""
     return lambda schedule, seed: Bandwidth(schedule, start, end)
 
 
@@ -68,7 +69,7 @@ def _residual(says: str, estimator: Callable[[float], Estimator], times: Callabl
 
 
 def _mean_shift(says: str, estimator: Callable[[float], Estimator]) -> Recipe:
-    """Two gradients of twelve calls. The first y keeps noise of .05 x 12, about what the second bandwidth is for."""
+    """Two gradients of twelve calls; the first target keeps noise of .05 x 12, which suits the second bandwidth."""
     return Recipe(says, estimator, shrinking(12.0, 0.45), every(2), 5.0, MSD_LR, through="decoder", follow=180)
 
 
@@ -76,7 +77,7 @@ def _paper(anchor: str = "x", interval: tuple[float, float] | None = None) -> Ca
     return lambda scale: MSD(sampler="paper", steps=12, anchor=anchor, interval=interval)
 
 
-KERNEL_TERM = (0.0, 0.7)  # times in which the paper's kernel term acts, where it is limited
+KERNEL_TERM = (0.0, 0.7)  # interval of times to which the paper's kernel term is limited
 
 MSD_RECIPE = _mean_shift("mean shift to a draw of the product density", lambda scale: MSD(sampler="product", steps=12))
 

@@ -1,41 +1,43 @@
-"""Carried here by the move."""
+"""What text-to-image is asked for, and the complete settings of a run."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from scoredistill.loop import Step
 from scoredistill.tasks.image_generation.recipes import RECIPES, Recipe
+from scoredistill.tasks.request import (
+    PriorSource,
+    RunOptions,
+    check_choice,
+    check_real,
+    check_seed,
+    check_text,
+    check_whole,
+    completed,
+)
 
 IMAGES = ("mlp", "latents", "pixels")
-
-
+THROUGH = ("encoder", "decoder")
 METHODS = (*RECIPES, "ddim")
-
-
 DDIM_STEPS, DDIM_GUIDANCE = 30, 5.0
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is wanted. None means the method's own setting (see `recipes`).
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """Options of text-to-image.
 
     Attributes:
-        prompt: what the image shows.
-        method: a name of `RECIPES`, or "ddim" for ordinary sampling.
-        prior: name, hub name or folder for `load_prior`.
-        image: what is optimized: "mlp" (a coordinate network), "latents" or "pixels".
-        steps: optimization (or sampling) steps.
-        particles: how many images at once.
-        guidance: classifier-free guidance scale.
-        through: "encoder" or "decoder": how gradients on latents come back to images (see `estimators.Decoded`).
-        follow: optimizer steps per gradient (see `distill`).
-        lr: learning rate of Adam; 0 for plain gradient steps of length 1 (with latents, x <- x - grad).
-        negative_prompt: what the image should not show.
-        seed: of all randomness.
+        image: What is optimized: mlp (a coordinate network), latents or pixels.
+        steps: Number of optimization steps, or of sampling steps for ddim.
+        particles: Number of images, generated together.
+        guidance: Classifier-free guidance scale; 1 for none.
+        lr: Learning rate of Adam; 0 for plain gradient steps of length 1 (with latents, x <- x - grad).
+        through: How gradients on latents reach the image: encoder (chain rule) or decoder (decoded targets).
+        follow: Inner optimizer steps per gradient; more steps need fewer network evaluations.
+        negative_prompt: What the image should not show.
+        seed: Seed for all random number generators.
     """
 
-    prompt: str
-    method: str = "msd"
-    prior: str = "emoji"
     image: str = "mlp"
     steps: int | None = None
     particles: int | None = None
@@ -46,43 +48,86 @@ class Request:
     negative_prompt: str = ""
     seed: int = 0
 
-    def complete(self, recipe: Recipe | None = None) -> "Request":
-        """The same request with every setting filled in.
+
+@dataclass(frozen=True)
+class Request(ImageOptions):
+    """What text-to-image is asked for; None stands for the default of the method, see `recipes`.
+
+    Attributes:
+        prompt: What the image shows, for example "a hamburger".
+        method: msd (mean-shift distillation), sds (score distillation sampling), csd (collaborative), annealed_sds,
+            sdi, vsd, collaborative or another name of `METHODS`, or ddim (ordinary sampling).
+        prior: emoji (bundled), a directory with a diffusers pipeline, or a hub name.
+    """
+
+    prompt: str
+    method: str = "msd"
+    prior: str = "emoji"
+
+    def complete(self, recipe: Recipe | None = None) -> "Settings":
+        """The settings of the request: every None replaced by the default of the method.
 
         Args:
-            recipe: of a method of the caller's own; the usual one of `method` by default.
+            recipe: how to run a method of the caller's own; the recipe of `method` by default.
 
         Raises:
-            ValueError: for impossible settings, in one sentence that says how to mend it.
+            ValueError: for impossible settings, in one sentence that says what is possible.
         """
-        if not isinstance(self.prompt, str):
-            raise ValueError(f"the prompt must be one text, not a {type(self.prompt).__name__}")
-        if not self.prompt.strip():
-            raise ValueError('the prompt is empty: say what the image shows, for example "a hamburger"')
-        if recipe is None and self.method not in METHODS:
-            raise ValueError(f"unknown method {self.method!r}: use one of {', '.join(METHODS)}")
-        if self.image not in IMAGES:
-            raise ValueError(f"unknown image {self.image!r}: use one of {', '.join(IMAGES)}")
-        if self.method == "ddim" and recipe is None:
-            usual: dict[str, Any] = {
-                "steps": DDIM_STEPS,
-                "guidance": DDIM_GUIDANCE,
-                "particles": 1,
-                "lr": 0.0,
-                "through": "decoder",
-                "follow": 1,
-            }
-        else:
-            recipe = recipe or RECIPES[self.method]
-            usual = {"guidance": recipe.guidance, "particles": recipe.particles, "through": recipe.through}
-            usual["follow"] = 1 if self.image == "latents" else recipe.follow
-            usual |= {"steps": recipe.steps[self.image], "lr": recipe.lr[self.image]}
-        full = replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
-        if full.through not in ("encoder", "decoder"):
-            raise ValueError(f"unknown through {full.through!r}: use encoder or decoder")
-        for name, least in (("steps", 1), ("particles", 1), ("follow", 1), ("lr", 0), ("guidance", 0), ("seed", 0)):
-            if not getattr(full, name) >= least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(full, name)}")
-        if full.seed >= 2**62:
-            raise ValueError(f"seed must be below 2^62, not {full.seed}")
-        return full
+        check_text(self.prompt, "prompt", 'say what the image shows, for example "a hamburger"')
+        check_choice(self, "image", IMAGES)
+        if recipe is None:
+            check_choice(self, "method", METHODS)
+        settings = completed(self, Settings, _defaults(recipe or RECIPES.get(self.method), self.image))
+        check_choice(settings, "through", THROUGH)
+        check_whole(settings, steps=1, particles=1, follow=1)
+        check_real(settings, lr=0, guidance=0)
+        check_seed(settings)
+        return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Request):
+    """A complete `Request`: nothing is None."""
+
+    steps: int
+    particles: int
+    guidance: float
+    lr: float
+    through: str
+    follow: int
+
+
+@dataclass(frozen=True)
+class ImageArguments(ImageOptions, RunOptions):
+    """Parameters of `text_to_image`, beside its options and those of any run.
+
+    Attributes:
+        prompt: What the images show.
+        prior: A name, a directory or a hub name for `load_prior`, or a loaded prior.
+        method: A name of `METHODS`.
+        recipe: How to run a method of your own, which `method` then only names.
+        callback: Called with every finished step of methods that optimize.
+    """
+
+    prompt: str
+    prior: PriorSource = "emoji"
+    method: str = "msd"
+    recipe: Recipe | None = None
+    callback: Callable[[Step], None] | None = None
+
+
+def _defaults(recipe: Recipe | None, image: str) -> dict[str, object]:
+    """Defaults of a recipe for a kind of image; without a recipe, those of DDIM sampling."""
+    if recipe is None:
+        return {
+            "steps": DDIM_STEPS, "guidance": DDIM_GUIDANCE, "particles": 1, "lr": 0.0, "through": "decoder",
+            "follow": 1,
+        }  # fmt: skip
+    return {
+        "steps": recipe.steps[image],
+        "guidance": recipe.guidance,
+        "particles": recipe.particles,
+        "lr": recipe.lr[image],
+        "through": recipe.through,
+        "follow": 1 if image == "latents" else recipe.follow,
+    }

@@ -1,1 +1,1 @@
-"""Things made from text: what a run is asked for, how each method is run, and the folder it writes."""
+"""Text to 3D: a prompt becomes a radiance field or Gaussian splats."""

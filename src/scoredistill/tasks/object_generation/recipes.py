@@ -1,7 +1,7 @@
 """Settings that work in three dimensions: for each method its estimator, time schedule, optimizer and length.
 
-Numbers were chosen on the bundled prior (docs/results/objects.md), so that all methods ask the network as many rows;
-they are a start, not a law, for others. Guidance scales count as in `Guided`.
+The values were chosen on the bundled prior (docs/results/objects.md) such that all methods use the same number of
+network evaluations; for other priors they are a starting point. Guidance scales are those of `Guided`.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,20 +19,20 @@ Features = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ObjectRecipe:
-    """How a method makes a thing.
+    """How a method is run in three dimensions.
 
     Attributes:
-        says: what it is, in a few words.
-        estimator: makes the estimator from the guidance scale, which only those that guide by themselves heed, and
+        says: description in a few words.
+        estimator: makes the estimator from the guidance scale, which only estimators that guide by themselves use, and
             from features of the views' images, which only kernels use.
-        times: makes the time schedule from the prior's schedule and a seed.
-        steps: gradients of a run.
-        views: rendered per step; they are the particles.
+        times: makes the time schedule from the prior's noise schedule and a seed.
+        steps: number of gradients.
+        views: number of views rendered per step; they are the particles.
         guidance: classifier-free guidance scale.
         lr: learning rate of Adam.
-        through: how the gradient on latents comes back to images, through the "encoder" or the "decoder".
-        follow: optimizer steps per gradient, see `distill`.
-        same_noise: all views of a step get the same noise, so that what is drawn for them agrees.
+        through: how the gradient on latents reaches the images: through the "encoder" or the "decoder".
+        follow: inner optimizer steps per gradient, see `distill`.
+        same_noise: whether all views of a step get the same noise, so that their targets agree.
     """
 
     says: str

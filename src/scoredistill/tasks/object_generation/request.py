@@ -1,50 +1,57 @@
-"""What a thing is asked to be, and the usual settings."""
+"""What text-to-3D is asked for, and the complete settings of a run."""
 
-import math
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from scoredistill.loop import Step
 from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES, ObjectRecipe
+from scoredistill.tasks.request import (
+    PriorSource,
+    RunOptions,
+    check_choice,
+    check_real,
+    check_seed,
+    check_text,
+    check_whole,
+    completed,
+)
+from scoredistill.three_d.scenes.base import Scene
 
 SHAPES = ("nerf", "splats")
 ENCODINGS = ("dense", "triplane", "hash")
 SHADING = ("albedo", "mixed")
 BACKGROUNDS = ("white", "random", "learned")
-BUNDLED_ELEVATION, USUAL_ELEVATION = (-5.0, 25.0), (-10.0, 60.0)  # the bundled prior knows fronts alone
+BUNDLED_ELEVATION, USUAL_ELEVATION = (-5.0, 25.0), (-10.0, 60.0)  # the bundled prior has seen front views only
+BUNDLED_SIDE, LARGEST = 64, 64  # pixels of the bundled prior's images, and of renders by default
 
 
-@dataclass(frozen=True)
-class ObjectRequest:
-    """What is wanted. None means the method's own setting (`recipes`), or the prior's.
+@dataclass(frozen=True, kw_only=True)
+class ObjectOptions:
+    """Options of text-to-3D.
 
     Attributes:
-        prompt: what it is.
-        method: a name of `OBJECT_RECIPES`.
-        prior: name, hub name or folder for `load_prior`.
-        shape: "nerf" (a radiance field) or "splats" (Gaussians).
-        encoding: of the radiance field's positions, "dense", "triplane" or "hash".
-        steps: gradients.
-        views: rendered per step.
-        guidance: classifier-free guidance scale.
-        lr: learning rate of Adam.
-        follow: optimizer steps per gradient.
-        size: height and width of the renders in pixels; most of the steps see half of it. The
-            prior's own, but at most 64, by default.
-        elevation: (lowest, highest) of the cameras, degrees.
-        view_prompts: say from where a view is seen ("front view"); not by default for the bundled prior, which has
-            seen fronts alone.
-        perp_neg: guide views away from the front (or, fronts, from the back) by Perp-Neg. Needs view_prompts.
-        shading: "albedo", or "mixed" with DreamFusion's textureless and lambertian views.
-        background: "white", "random" colors, or "learned" with the thing (radiance fields only).
-        negative_prompt: what it should not be; not for sdi, which guides by itself.
-        sparsity, entropy, orientation: weights of penalties, see `Penalties`; orientation is for radiance fields only.
-        seed: of all randomness.
+        shape: Representation: nerf (a radiance field) or splats (Gaussians).
+        encoding: Encoding of positions in the radiance field: dense, triplane or hash.
+        steps: Number of gradients.
+        views: Number of views rendered per step; methods that couple particles couple them.
+        guidance: Classifier-free guidance scale; 1 for none.
+        lr: Learning rate of Adam.
+        follow: Inner optimizer steps per gradient.
+        size: Height and width of renders in pixels; most steps use half of it. The prior's own by default, at most 64.
+        elevation: Lowest and highest elevation of the cameras in degrees.
+        view_prompts: Add the direction of the view to the prompt ("front view"); by default for all priors but the
+            bundled one, which has seen front views only.
+        perp_neg: Guide views away from the front by Perp-Neg, against several faces; needs view prompts.
+        shading: albedo (colors only), or mixed with DreamFusion's textureless and lambertian views.
+        background: White, random (a random color per view), or learned (radiance fields only).
+        negative_prompt: What the object should not be; not for sdi, which guides by itself.
+        sparsity: Weight of a penalty on fog.
+        entropy: Weight of a penalty on semi-transparency.
+        orientation: Weight of a penalty on surfaces that face away from the camera (radiance fields only).
+        seed: Seed for all random number generators.
     """
 
-    prompt: str
-    method: str = "msd"
-    prior: str = "emoji"
     shape: str = "nerf"
     encoding: str = "dense"
     steps: int | None = None
@@ -64,59 +71,105 @@ class ObjectRequest:
     orientation: float = 0.0
     seed: int = 0
 
+
+@dataclass(frozen=True)
+class ObjectRequest(ObjectOptions):
+    """What text-to-3D is asked for; None stands for the default of the method or the prior, see `recipes`.
+
+    Attributes:
+        prompt: What the object is, for example "a hamburger".
+        method: msd (mean-shift distillation), sds (score distillation sampling), annealed_sds, sdi, vsd, csd (views
+            share scores), msd_same_noise, msd_mean or collaborative.
+        prior: emoji (bundled), a directory with a diffusers pipeline, or a hub name.
+    """
+
+    prompt: str
+    method: str = "msd"
+    prior: str = "emoji"
+
     @property
     def recipe(self) -> ObjectRecipe:
         """How the method is run."""
         return OBJECT_RECIPES[self.method]
 
-    def complete(self) -> "ObjectRequest":
-        """The same request with every setting filled in but the size, which depends on the prior.
+    def complete(self, side: int = BUNDLED_SIDE) -> "ObjectSettings":
+        """The settings of the request: every None replaced by the default of the method or the prior.
+
+        Args:
+            side: shorter side of the prior's own images in pixels.
 
         Raises:
-            ValueError: for impossible settings, in one sentence that says how to mend it.
+            ValueError: for impossible settings, in one sentence that says what is possible.
         """
-        if not isinstance(self.prompt, str) or not self.prompt.strip():
-            raise ValueError('the prompt is empty: say what to make, for example "a hamburger"')
-        for name, known in (
-            ("method", tuple(OBJECT_RECIPES)),
-            ("shape", SHAPES),
-            ("encoding", ENCODINGS),
-            ("shading", SHADING),
-            ("background", BACKGROUNDS),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
+        check_text(self.prompt, "prompt", 'say what the object is, for example "a hamburger"')
+        check_choice(self, "method", OBJECT_RECIPES)
         bundled = self.prior in BUNDLED
-        usual: dict[str, Any] = {k: getattr(self.recipe, k) for k in ("steps", "views", "guidance", "lr", "follow")}
-        usual |= {"elevation": BUNDLED_ELEVATION if bundled else USUAL_ELEVATION}
-        usual |= {"view_prompts": self.perp_neg or not bundled}
-        full = replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
-        full._check()
-        return full
+        defaults: dict[str, object] = {
+            "size": min(LARGEST, side),
+            "elevation": BUNDLED_ELEVATION if bundled else USUAL_ELEVATION,
+            "view_prompts": self.perp_neg or not bundled,
+            **{name: getattr(self.recipe, name) for name in ("steps", "views", "guidance", "lr", "follow")},
+        }
+        settings = completed(self, ObjectSettings, defaults)
+        settings.check_values()
+        return settings
 
-    def _check(self) -> None:
-        least = {"steps": 1, "views": 1, "follow": 1, "lr": 0, "guidance": 0, "seed": 0, "sparsity": 0, "entropy": 0}
-        for name, low in {**least, "orientation": 0}.items():
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= low):
-                raise ValueError(f"{name} must be at least {low} and finite, not {value}")
-        for name in ("steps", "views", "follow", "seed"):
-            if not isinstance(getattr(self, name), int):
-                raise ValueError(f"{name} must be a whole number, not {getattr(self, name)}")
-        if self.size is not None and not (isinstance(self.size, int) and self.size >= 8):
-            raise ValueError(f"size must be a whole number of at least 8 pixels, not {self.size}")
-        assert self.elevation is not None
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectSettings(ObjectRequest):
+    """A complete `ObjectRequest`: nothing is None."""
+
+    steps: int
+    views: int
+    guidance: float
+    lr: float
+    follow: int
+    size: int
+    elevation: tuple[float, float]
+    view_prompts: bool
+
+    def check_values(self) -> None:
+        """Refuse impossible values, and combinations that have no effect.
+
+        Raises:
+            ValueError: in one sentence.
+        """
+        check_choice(self, "shape", SHAPES)
+        check_choice(self, "encoding", ENCODINGS)
+        check_choice(self, "shading", SHADING)
+        check_choice(self, "background", BACKGROUNDS)
+        check_whole(self, steps=1, views=1, follow=1, size=8)
+        check_real(self, lr=0, guidance=0, sparsity=0, entropy=0, orientation=0)
+        check_seed(self)
         if len(self.elevation) != 2 or not -90 <= self.elevation[0] <= self.elevation[1] <= 90:
             raise ValueError(f"elevation must be two rising numbers in [-90, 90], not {self.elevation}")
+        self._check_guidance()
+        if self.shape == "splats" and self.background == "learned":
+            raise ValueError("splats learn no background: use white or random, or the shape nerf")
+        if self.shape == "splats" and self.orientation:
+            raise ValueError("splats have no orientation: leave out the penalty orientation, or use the shape nerf")
+
+    def _check_guidance(self) -> None:
         if self.perp_neg and not self.view_prompts:
-            raise ValueError("Perp-Neg leads views away from other views: it needs view prompts, leave them on")
+            raise ValueError("Perp-Neg guides views away from other views and needs view prompts: leave them on")
         if self.perp_neg and self.method == "sdi":
             raise ValueError("sdi guides by itself: leave out Perp-Neg, or use another method")
         if self.negative_prompt and self.method == "sdi":
             raise ValueError("sdi guides by itself: leave out the negative prompt, or use another method")
-        if self.shape == "splats" and self.background == "learned":
-            raise ValueError("splats learn no background: use white or random, or the shape nerf")
-        if self.shape == "splats" and self.orientation:
-            raise ValueError("no splat faces away: leave out the penalty orientation, or use the shape nerf")
-        if self.seed >= 2**62:
-            raise ValueError(f"seed must be below 2^62, not {self.seed}")
+
+
+@dataclass(frozen=True)
+class ObjectArguments(ObjectOptions, RunOptions):
+    """Parameters of `text_to_3d`, beside its options and those of any run.
+
+    Attributes:
+        prompt: What the object is.
+        prior: A name, a directory or a hub name for `load_prior`, or a loaded prior.
+        method: A name of `OBJECT_RECIPES`.
+        callback: Called with every finished step and the scene.
+    """
+
+    prompt: str
+    prior: PriorSource = "emoji"
+    method: str = "msd"
+    callback: Callable[[Step, Scene], None] | None = None

@@ -1,1 +1,1 @@
-"""Scenes edited by an instruction: what a run is asked for, how views are edited, and the folder it writes."""
+"""Editing of 3-D scenes, given as photographs with known cameras, by instruction."""

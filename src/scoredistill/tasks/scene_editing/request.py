@@ -1,88 +1,126 @@
-"""What an edit of a scene is asked to be, and its usual settings."""
+"""What an edit of a scene is asked for, and the complete settings of a run."""
 
-import math
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
-from scoredistill.priors.pipelines import BUNDLED
-from scoredistill.tasks.image_editing.recipes import VIDEO_RECIPES
-from scoredistill.tasks.image_editing.request import BUNDLED_SCALES, USUAL_SCALES
+from scoredistill.tasks.image_editing.request import ADVICE, BUNDLED_SIDE, EditOptions, guidance_scales
+from scoredistill.tasks.request import (
+    PriorSource,
+    RunOptions,
+    check_choice,
+    check_real,
+    check_seed,
+    check_text,
+    check_whole,
+    completed,
+)
+from scoredistill.tasks.scene_editing.recipes import KERNEL, SCENE_METHODS, SWEEPS
+from scoredistill.three_d.capture import Capture
+from scoredistill.three_d.fitting import FitStep
+from scoredistill.three_d.scenes.base import Scene
 
-ONE_VIEW = "one_view"
-SCENE_METHODS = {
-    **{name: VIDEO_RECIPES[name].says for name in ("csd", "uncoupled", "common_noise", "random_noise")},
-    ONE_VIEW: "one view after the other is edited by DDIM from its noised render (Instruct-NeRF2NeRF)",
-}
+VIEWS = 40  # training views of a capture, where it is not known
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """Options of an edit of a scene.
+
+    Attributes:
+        views: Number of views edited together in one update; one_view always takes one.
+        use: Number of training views that are edited and fitted to, spread over all of them; all by default. Fewer
+            views cost less and leave more sides unedited.
+        rounds: How often every view is edited; first from its photograph, later from its render, then with a third of
+            the sweeps.
+        fit_steps: Number of steps of the first fit, to the photographs.
+        edit_steps: Number of steps of fitting to edited views, over all rounds.
+        rays: Number of rays per step of a fit.
+        samples: Number of samples along each ray.
+    """
+
+    views: int = 16
+    use: int | None = None
+    rounds: int = 3
+    fit_steps: int = 400
+    edit_steps: int = 300
+    rays: int = 1024
+    samples: int = 64
 
 
 @dataclass(frozen=True)
-class SceneRequest:
-    """What is wanted. None means the usual setting.
+class SceneRequest(EditOptions, SceneOptions):
+    """What an edit of a scene is asked for; None stands for the default of the method, the prior or the capture.
 
     Attributes:
-        instruction: what to do, for example "make it night".
-        method: a name of `SCENE_METHODS`.
-        prior: name, hub name or folder for `load_prior`; it must be an editor.
-        size: shorter side of the photographs in pixels; the model's image by default, or the photographs' own if
-            that is less.
-        views: edited together in one update (one_view always takes one).
-        use: how many of the training views are edited and fitted to, spread over them; all by default. The fewer, the
-            less the edit costs, and the less is known of other sides.
-        rounds: how often every view is edited; the first time from its photograph, then from its render.
-        sweeps: gradients on each view in the first round, and a third of them in the later ones.
-        fit_steps: of the first fit to the photographs.
-        edit_steps: of fitting to the edited views, over all rounds.
-        rays: per step of a fit.
-        samples: along each ray.
-        text_scale, image_scale: guidance by the instruction and by the photograph.
-        kernel: bandwidth scale of the coupling; wider is more consistent.
-        seed: of all randomness.
+        instruction: What to change, for example "make it night".
+        method: csd (collaborative score distillation) or another name of `SCENE_METHODS`.
+        prior: emoji-edit (bundled), or a directory or hub name of an instruction editor.
     """
 
     instruction: str
     method: str = "csd"
     prior: str = "emoji-edit"
-    size: int | None = None
-    views: int = 16
-    use: int | None = None
-    rounds: int = 3
-    sweeps: int = 6
-    fit_steps: int = 400
-    edit_steps: int = 300
-    rays: int = 1024
-    samples: int = 64
-    text_scale: float | None = None
-    image_scale: float | None = None
-    kernel: float = 1.0
-    seed: int = 0
 
-    def complete(self) -> "SceneRequest":
-        """The same request with its scales filled in.
+    def complete(self, side: int = BUNDLED_SIDE, training: int = VIEWS) -> "SceneSettings":
+        """The settings of the request: every None replaced by its default.
+
+        Args:
+            side: shorter side in pixels of the model's own images or of the photographs, whichever is smaller.
+            training: number of training views of the capture.
 
         Raises:
-            ValueError: for impossible settings, in one sentence that says how to mend it.
+            ValueError: for impossible settings, in one sentence that says what is possible.
         """
-        if not isinstance(self.instruction, str) or not self.instruction.strip():
-            raise ValueError('the instruction is empty: say what to change, for example "make it night"')
-        if self.method not in SCENE_METHODS:
-            raise ValueError(f"unknown method {self.method!r} for scenes: use one of {', '.join(SCENE_METHODS)}")
-        text, image = BUNDLED_SCALES if self.prior in BUNDLED else USUAL_SCALES
-        usual: dict[str, Any] = {"text_scale": text, "image_scale": image}
-        full = replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
-        full._check()
-        return full
+        check_text(self.instruction, "instruction", ADVICE)
+        check_choice(self, "method", SCENE_METHODS, of=" for scenes")
+        given = {name: least for name, least in (("use", 2), ("size", 8)) if getattr(self, name) is not None}
+        check_whole(self, **given)
+        defaults = {"size": side, "use": training, "sweeps": SWEEPS, "kernel": KERNEL, **guidance_scales(self.prior)}
+        settings = completed(self, SceneSettings, defaults)
+        settings.check_values()
+        return settings
 
-    def _check(self) -> None:
-        least = dict.fromkeys(("views", "rounds", "sweeps", "fit_steps", "edit_steps", "rays", "samples"), 1)
-        for name, low in {**least, "seed": 0, "use": 2, "size": 8}.items():
-            value = getattr(self, name)
-            if value is None and name in ("use", "size"):
-                continue
-            if not isinstance(value, int) or value < low:
-                raise ValueError(f"{name} must be a whole number of at least {low}, not {value}")
-        for name, bound in (("text_scale", 0), ("image_scale", 0), ("kernel", 1e-6)):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= bound):
-                raise ValueError(f"{name} must be at least {bound:g} and finite, not {value}")
-        if self.seed >= 2**62:
-            raise ValueError(f"seed must be below 2^62, not {self.seed}")
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSettings(SceneRequest):
+    """A complete `SceneRequest`: nothing is None."""
+
+    size: int
+    text_scale: float
+    image_scale: float
+    sweeps: int
+    kernel: float
+    use: int
+
+    def check_values(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            ValueError: in one sentence.
+        """
+        check_whole(self, views=1, rounds=1, sweeps=1, fit_steps=1, edit_steps=1, rays=1, samples=1, use=1, size=1)
+        check_real(self, text_scale=0, image_scale=0, kernel=1e-6)
+        check_seed(self)
+
+
+@dataclass(frozen=True)
+class SceneArguments(EditOptions, SceneOptions, RunOptions):
+    """Parameters of `edit_scene`, beside its options and those of any run.
+
+    Attributes:
+        capture: A directory with transforms.json or COLMAP's text files, or a capture of `read_capture`.
+        instruction: What to change.
+        prior: A name, a directory or a hub name for `load_prior`, or a loaded prior; it must be an instruction editor.
+        method: A name of `SCENE_METHODS`.
+        fitted: A scene that was fitted to the photographs before (`fit_scene`), in the coordinates of
+            `normalized(capture)`; it is not changed.
+        callback: Called with every finished step of fitting to edited views, and the scene.
+    """
+
+    capture: str | Path | Capture
+    instruction: str
+    prior: PriorSource = "emoji-edit"
+    method: str = "csd"
+    fitted: Scene | None = None
+    callback: Callable[[FitStep, Scene], None] | None = None

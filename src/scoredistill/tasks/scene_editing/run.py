@@ -1,39 +1,60 @@
-"""Views are edited, the scene is fitted to them, its renders are edited again: dataset update.
+"""How a scene is edited: views are edited, the scene is fitted to them, its renders are edited again (dataset update).
 
-Collaborative (https://arxiv.org/abs/2307.04787, section 4.3): views are the particles of CSD-Edit, some at once. A
-round edits all views, then the scene is fitted; the next round starts at the renders, where views agree by
-construction, at smaller t. One view (Instruct-NeRF2NeRF, Haque et al. 2023, https://arxiv.org/abs/2303.12789): a render
-is noised to a random t and sampled anew, given its photograph, while the scene is fitted all along to views that are
-edited already and others that are not yet. Both ask the network for as many rows.
+Collaborative editing (Collaborative Score Distillation for Consistent Visual Synthesis, Kim et al. 2023, section 4.3,
+https://arxiv.org/abs/2307.04787): views are the particles of CSD-Edit, several at a time. A round edits all views, then
+the scene is fitted; the next round starts at the renders, where views agree by construction, at smaller t.
+
+One view at a time (Instruct-NeRF2NeRF: Editing 3D Scenes with Instructions, Haque et al. 2023,
+https://arxiv.org/abs/2303.12789): a render is noised to a random t and sampled again, given its photograph, while the
+scene is fitted all along to views of which some are edited already.
+
+Both use the same number of network evaluations.
 """
 
+import copy
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from scoredistill.priors.base import Prior
+from scoredistill.priors.base import Editor, Prior
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.guidance import ImageGuided
 from scoredistill.rng import seed_of
 from scoredistill.sampling import ddim
 from scoredistill.tasks.image_editing import regions
 from scoredistill.tasks.image_editing.canvas import Canvas
-from scoredistill.tasks.image_editing.recipes import VIDEO_RECIPES
-from scoredistill.tasks.image_editing.request import EditRequest
 from scoredistill.tasks.image_editing.run import Edit, edited, rows_of, windows_of
-from scoredistill.tasks.scene_editing.request import ONE_VIEW, SceneRequest
-from scoredistill.three_d.fitting import FitStep, PosedImages, adam, fit
+from scoredistill.tasks.scene_editing.recipes import DDIM_STEPS, LAST, LATER, NOISED, ONE_VIEW, RATES
+from scoredistill.tasks.scene_editing.request import SceneRequest, SceneSettings
+from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
+from scoredistill.tasks.video_editing.request import VideoRequest
+from scoredistill.three_d.capture import Capture
+from scoredistill.three_d.fitting import FitStep, PosedImages, adam, fit, scene_of
 from scoredistill.three_d.scenes.base import Scene
+from scoredistill.three_d.scenes.nerf import NeRF
 
-RATES, LAST = (0.1, 0.01), 0.1  # learning rates of encoding and network while views change, and the factor at the end
-LATER = (0.6, 0.2)  # t of the first and last sweep of later rounds, which start at renders
-DDIM_STEPS = 20
-NOISED = (0.02, 0.98)  # t that one view is noised to
+SceneCallback = Callable[[FitStep, Scene], None]
+
+
+@dataclass(frozen=True)
+class Update:
+    """Views to edit together.
+
+    Attributes:
+        which: indices of the views.
+        turn: index of the round; round 0 starts at the photographs, later ones at renders.
+        salt: distinguishes the noise of this update from that of others.
+    """
+
+    which: Int[Tensor, " k"]
+    turn: int
+    salt: int
 
 
 @dataclass(frozen=True)
@@ -41,15 +62,15 @@ class SceneEditing:
     """One edit of one scene.
 
     Attributes:
-        request: complete.
-        scene: fitted to the photographs; it is changed.
-        photographs: the views to edit, as they are now; they are changed.
-        canvas: the views as the editor sees them, before any change.
-        prior: the editor; what counts its rows may be around it.
+        request: the complete settings.
+        scene: the scene, fitted to the photographs; it is changed.
+        photographs: the views to edit, in their present state; they are changed.
+        canvas: the views in the latent space of the editor, before any change.
+        prior: the editor, or a wrapper of it that counts.
         text: the condition of the instruction.
     """
 
-    request: SceneRequest
+    request: SceneSettings
     scene: Scene
     photographs: PosedImages
     canvas: Canvas
@@ -57,7 +78,7 @@ class SceneEditing:
     text: Cond
 
     def steps(self) -> Iterator[FitStep]:
-        """Steps of fitting, with edits between them; the scene ends edited."""
+        """The steps of fitting, with edits of views between them."""
         request = self.request
         due: dict[int, list[Update]] = {}
         for index, updates in self._one_by_one() if request.method == ONE_VIEW else self._rounds():
@@ -73,7 +94,7 @@ class SceneEditing:
 
     @cached_property
     def rows(self) -> int:
-        """Network rows of the whole run of csd, which one view at a time gets as well."""
+        """Network evaluations of a whole run of csd; one_view is given the same number."""
         total = 0
         for _, updates in self._rounds():
             for update in updates:
@@ -86,8 +107,8 @@ class SceneEditing:
     def _sweeps(self, turn: int) -> int:
         return self.request.sweeps if turn == 0 else max(1, self.request.sweeps // 3)
 
-    def _rounds(self) -> list[tuple[int, list["Update"]]]:
-        """At the beginning of each round all views, some at a time, every time otherwise divided."""
+    def _rounds(self) -> list[tuple[int, list[Update]]]:
+        """(step, updates): all views at the beginning of each round, in batches that differ between rounds."""
         request, n = self.request, len(self.photographs)
         made = []
         for turn in range(request.rounds):
@@ -98,8 +119,8 @@ class SceneEditing:
             made.append((turn * request.edit_steps // request.rounds, updates))
         return made
 
-    def _one_by_one(self) -> list[tuple[int, list["Update"]]]:
-        """As many updates of one view as the rows allow, at equal distances, in random order, each view as often."""
+    def _one_by_one(self) -> list[tuple[int, list[Update]]]:
+        """(step, updates): as many updates of single views as `rows` allows, each view equally often."""
         request, n = self.request, len(self.photographs)
         per = DDIM_STEPS * len(self._guided.guide(torch.zeros(1), {**self.text, "image": self.canvas.image[:1]}))
         count = max(1, round(self.rows / per))
@@ -107,18 +128,14 @@ class SceneEditing:
         order = torch.cat([torch.randperm(n, generator=rng) for _ in range(-(-count // n))])[:count]
         return [(k * request.edit_steps // count, [Update(v[None], 1, 1000 + k)]) for k, v in enumerate(order)]
 
-    def _update(self, update: "Update") -> None:
-        """Edit some views and put them where the scene is fitted."""
+    def _update(self, update: Update) -> None:
+        """Edit some views, and replace them among the photographs that the scene is fitted to."""
         request, which = self.request, update.which
-        canvas, start = self.canvas.some(which), None
-        if update.turn:
-            with torch.no_grad():
-                renders = self.scene.render(self.photographs.cameras[which]).rgb.clamp(0, 1)
-            start = canvas.encode(renders)
+        canvas = self.canvas.some(which)
         if request.method == ONE_VIEW:
-            assert start is not None
-            latents = self._sampled(canvas, start, update.salt)
+            latents = self._sampled(canvas, self._render(canvas, which), update.salt)
         else:
+            start = None if update.turn == 0 else self._render(canvas, which)
             times = VIDEO_RECIPES[request.method].times if update.turn == 0 else LATER
             sweeps = self._sweeps(update.turn)
             latents = edited(self._edit(which, request.method, sweeps, times, start, update.salt))
@@ -126,14 +143,20 @@ class SceneEditing:
         self.canvas.encoded += canvas.encoded
         self.canvas.decoded += canvas.decoded
 
+    @torch.no_grad()
+    def _render(self, canvas: Canvas, which: Int[Tensor, " k"]) -> Float[Tensor, "k c H W"]:
+        """Latents of the renders of some views."""
+        renders = self.scene.render(self.photographs.cameras[which]).rgb.clamp(0, 1)
+        return canvas.encode(renders)
+
     def _edit(
         self, which: Int[Tensor, " k"], method: str, sweeps: int, times: tuple[float, float], start: Tensor | None,
         salt: int,
     ) -> Edit:  # fmt: skip
         request = self.request
-        asked = EditRequest(
+        asked = VideoRequest(
             request.instruction, method, request.prior, sweeps=sweeps, text_scale=request.text_scale,
-            image_scale=request.image_scale, kernel=request.kernel, video=True, seed=request.seed,
+            image_scale=request.image_scale, kernel=request.kernel, seed=request.seed,
         ).complete()  # fmt: skip
         canvas = self.canvas.some(which)
         where = regions.make(request.instruction, (), canvas.size)
@@ -141,12 +164,10 @@ class SceneEditing:
 
     @property
     def _guided(self) -> ImageGuided:
-        assert self.request.text_scale is not None
-        assert self.request.image_scale is not None
         return ImageGuided(self.prior, self.request.text_scale, self.request.image_scale)
 
     def _sampled(self, canvas: Canvas, start: Float[Tensor, "1 c H W"], salt: int) -> Tensor:
-        """A view sampled from its noised render, given its photograph."""
+        """Latents of a view, sampled from its noised render, given its photograph."""
         rng = torch.Generator().manual_seed(seed_of(self.request.seed, salt))
         t = NOISED[0] + (NOISED[1] - NOISED[0]) * float(torch.rand((), generator=rng))
         alpha, sigma = (level.to(start) for level in self.prior.schedule(torch.tensor([t])))
@@ -154,26 +175,11 @@ class SceneEditing:
         return ddim(self._guided, noised, DDIM_STEPS, {**self.text, "image": canvas.image}, start=t)
 
 
-@dataclass(frozen=True)
-class Update:
-    """Views to edit together.
-
-    Attributes:
-        which: their numbers.
-        turn: 0 starts at the photographs, later ones at renders.
-        salt: of their noise.
-    """
-
-    which: Int[Tensor, " k"]
-    turn: int
-    salt: int
-
-
 def spread_over(n: int, k: int | None) -> list[int]:
-    """k of n numbers at equal distances; all without k.
+    """k of the numbers 0, ..., n - 1 at equal distances; all of them without k.
 
     Raises:
-        ValueError: there are fewer.
+        ValueError: if k is more than n.
     """
     if k is None:
         return list(range(n))
@@ -182,6 +188,83 @@ def spread_over(n: int, k: int | None) -> list[int]:
     return [i * n // k for i in range(k)]
 
 
-def started(request: SceneRequest, photographs: PosedImages) -> SceneRequest:
-    """The request with as many views together as there are, at most."""
-    return replace(request, views=min(request.views, len(photographs)))
+def fit_scene(
+    capture: Capture,
+    settings: SceneSettings | None = None,
+    progress: bool = False,
+    state: dict[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+) -> NeRF:
+    """A radiance field fitted to the training views of a capture, with a background of its own.
+
+    Args:
+        capture: the capture, with its content in the unit ball, see `normalized`.
+        settings: settings of an edit, whose settings of the fit are used; the defaults of `SceneRequest` by default.
+        progress: show a progress bar.
+        state: parameters of an earlier fit, which is then not repeated.
+        device: device of the scene.
+    """
+    from tqdm.auto import tqdm
+
+    settings = settings or SceneRequest("fit").complete()
+    photographs = PosedImages.of(capture).to(device)
+    scene = scene_of(photographs, samples=settings.samples, seed=settings.seed, background=None).to(device)
+    if state is not None:
+        scene.load_state_dict(state)
+        return scene
+    rng = torch.Generator().manual_seed(settings.seed)
+    steps = fit(scene, photographs, steps=settings.fit_steps, rays=settings.rays, rng=rng)
+    for _ in tqdm(steps, "fit", settings.fit_steps, disable=not progress, unit="step"):
+        pass
+    return scene
+
+
+def prepared(
+    capture: Capture, settings: SceneSettings, fitted: Scene, prior: Editor, counted: Prior
+) -> tuple[SceneEditing, tuple[int, ...]]:
+    """The edit of a fitted scene, and the indices of the views of the capture that it edits.
+
+    Args:
+        capture: the photographs at the size at which the edit works.
+        settings: the settings.
+        fitted: the scene, fitted to the photographs; it is not changed.
+        prior: the editor.
+        counted: the same editor, counting network evaluations.
+    """
+    views = tuple(capture.training[k] for k in spread_over(len(capture.training), settings.use))
+    alpha = None if capture.alpha is None else capture.alpha[list(views)]
+    photographs = PosedImages(capture.images[list(views)].clone(), capture.cameras[list(views)], alpha)
+    photographs = photographs.to(prior.device)
+    canvas = Canvas(prior, photographs.images)
+    text = prior.encode_text([settings.instruction])
+    return SceneEditing(settings, copy.deepcopy(fitted), photographs, canvas, counted, text), views
+
+
+def edit_fitted(
+    editing: SceneEditing, progress: bool = False, callbacks: Sequence[SceneCallback] = ()
+) -> list[dict[str, float]]:
+    """Carry out an edit.
+
+    Args:
+        editing: the edit.
+        progress: show a progress bar.
+        callbacks: called with every finished step of fitting, and the scene.
+
+    Returns:
+        Metrics of each step: loss.
+
+    Raises:
+        FloatingPointError: if a loss is not finite.
+    """
+    from tqdm.auto import tqdm
+
+    losses: list[Tensor] = []
+    settings = editing.request
+    for step in tqdm(editing.steps(), settings.method, settings.edit_steps, disable=not progress, unit="step"):
+        losses.append(step.loss)
+        for callback in callbacks:
+            callback(step, editing.scene)
+    values = torch.stack(losses).tolist()
+    if not all(abs(v) < float("inf") for v in values):
+        raise FloatingPointError("the fit to the edited views is not finite: use smaller guidance scales")
+    return [{"loss": v} for v in values]

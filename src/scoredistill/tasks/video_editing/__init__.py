@@ -1,1 +1,1 @@
-"""video_editing."""
+"""Editing of videos by instruction."""

@@ -1,7 +1,7 @@
-"""How a video is cut into groups of frames that are edited together, and how neighboring groups become one.
+"""Groups of frames of a video that are edited together, and how neighboring groups are joined.
 
-Groups follow each other within a scene and share `overlap` frames, over which the latents of one fade into those of the
-next; none reaches across a cut. Memory is that of a group, however long the video is.
+Successive groups of a scene share `overlap` frames, over which the latents of one group fade into those of the next; no
+group contains a cut. The memory needed is that of one group, for videos of any length.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Group:
-    """Frames start, ..., stop - 1.
+    """The frames start, ..., stop - 1.
 
     Attributes:
-        fresh: the first frame that the group before does not have.
+        start: index of the first frame.
+        stop: index after the last frame.
+        fresh: index of the first frame that the previous group does not contain.
     """
 
     start: int
@@ -30,10 +32,10 @@ def groups_of(frames: int, size: int, overlap: int, cuts: Sequence[int] = ()) ->
     """The groups of a video.
 
     Args:
-        frames: how many there are.
-        size: of a group; scenes that are shorter are one group.
-        overlap: frames shared by groups that follow each other, less than the size.
-        cuts: frames that begin a scene.
+        frames: number of frames of the video.
+        size: number of frames of a group; shorter scenes are one group.
+        overlap: number of frames that successive groups share, less than the size.
+        cuts: indices of frames that begin a scene.
     """
     made = []
     borders = [0, *cuts, frames]
@@ -49,7 +51,12 @@ def groups_of(frames: int, size: int, overlap: int, cuts: Sequence[int] = ()) ->
 
 
 def faded(before: Float[Tensor, " o *d"], after: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
-    """`after`, whose first frames come in linearly over the last ones of the group before."""
+    """The latents of a group, whose first frames are blended linearly with the shared frames of the previous group.
+
+    Args:
+        before: latents of the shared frames in the previous group.
+        after: latents of the group.
+    """
     o = len(before)
-    share = (torch.arange(1, o + 1) / (o + 1)).to(after).reshape(-1, *[1] * (after.ndim - 1))
-    return torch.cat([before + share * (after[:o] - before), after[o:]])
+    weight = (torch.arange(1, o + 1) / (o + 1)).to(after).reshape(-1, *[1] * (after.ndim - 1))
+    return torch.cat([before + weight * (after[:o] - before), after[o:]])

@@ -1,65 +1,94 @@
-"""The output folder of an edited video: config.json, preview.png, the video, result.json and report.html.
+"""The output directory and the result of an edit of a video: config.json, preview.png, the video, result.json, report.
 
-Latents of finished groups wait in .groups/ until the video is whole; a stopped run goes on from them.
+Latents of finished groups are kept in .groups/ until the video is complete; an interrupted run continues from them.
 """
 
-import hashlib
-import json
 import re
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from scoredistill import __version__
 from scoredistill.media.video import Video, VideoWriter, open_video
 from scoredistill.reports.page import Page
-from scoredistill.tasks.image_editing.output import cost
-from scoredistill.tasks.image_editing.request import EditRequest
-from scoredistill.tasks.run_directory import RunFolder
+from scoredistill.tasks.image_editing.output import edit_cost, edit_page
+from scoredistill.tasks.run_directory import RunDirectory, add_settings, digest
 from scoredistill.tasks.video_editing.groups import Group
+from scoredistill.tasks.video_editing.request import VideoRequest, VideoSettings
 
-SIDE = 480  # pixels of the videos in a report
-FRAME = re.compile(r"\d{6,}\.png$|times\.txt$")  # what a folder of frames holds
-VIDEO_FRAMES = 150  # in a report, at most
+SIDE = 480  # largest side of the videos in a report, in pixels
+FRAME = re.compile(r"\d{6,}\.png$|times\.txt$")  # files of a directory of frames
+VIDEO_FRAMES = 150  # largest number of frames in a report
 
 
-class VideoFolder(RunFolder):
-    """Writes an edited video. Making the object checks, `open` begins.
+@dataclass(frozen=True)
+class VideoResult:
+    """An edited video, and how it was made.
+
+    Attributes:
+        path: the video that was written; None without an output directory.
+        frames: the edited frames; empty with an output directory.
+        source: the video it was made from.
+        request: the complete settings.
+        counts: network evaluations ("rows"), network calls, tiles encoded and decoded.
+        seconds: wall time without loading the prior.
+        cuts: indices of frames that begin a scene.
+        groups: frames that were edited together.
+        update: root mean square of the change of the latents.
+    """
+
+    path: Path | None
+    frames: list[Image.Image]
+    source: Video
+    request: VideoSettings
+    counts: dict[str, int]
+    seconds: float
+    cuts: tuple[int, ...]
+    groups: tuple[Group, ...]
+    update: float
+
+
+class VideoDirectory(RunDirectory[VideoResult]):
+    """Output directory of an edit of a video.
 
     Args:
-        path, request, resume: see `RunFolder`.
+        path, request, resume: see `RunDirectory`.
         file: name of the video.
+
+    Raises:
+        ValueError: if the name is not one of a video, or would replace other files.
     """
 
     leftovers = ("preview.png", "result.json", "report.html", ".groups/*")
-    request: EditRequest
+    checkpoint = ".groups"
 
-    def __init__(self, path: Path, request: EditRequest, file: str, resume: bool = False):
+    def __init__(self, path: Path, request: VideoRequest, resume: bool = False, file: str = "edited.mp4"):
         if file.startswith(".") or Path(file).name != file:
-            raise ValueError(f"{file!r} must be a name without a folder, such as edited.mp4")
+            raise ValueError(f"{file!r} must be a name without a directory, such as edited.mp4")
         self.video = path / file
         super().__init__(path, request, resume)
         if self.video.is_dir() and any(not FRAME.match(p.name) for p in self.video.iterdir()):
             raise ValueError(f"{self.video} holds other files: give another name for --file")
-        VideoWriter(
-            self.video if not self.video.is_dir() else path / "new", 2, 2, times=[0.0]
-        )  # refuses what it cannot
+        probe = path / "new" if self.video.is_dir() else self.video
+        VideoWriter(probe, 2, 2, times=[0.0])  # refuses formats it cannot write; writes nothing yet
 
-    def open(self, source: Video) -> Path:
-        """Begin writing; the folder for latents.
+    def open(self, settings: VideoSettings, source: Video) -> Path:
+        """Begin to write.
+
+        Returns:
+            The directory for latents.
 
         Raises:
-            ValueError: if the run to go on with was of another video.
+            ValueError: if the directory is not writable, or the run to continue has other settings or another video.
         """
-        first = hashlib.sha256(next(iter(source.frames(0, 1))).tobytes()).hexdigest()
+        first = digest(next(iter(source.frames(0, 1))).tobytes())
         facts = {"frames": len(source), "height": source.height, "width": source.width, "first frame": first}
         continued = self.resume and self._checkpoint.is_dir()
-        if continued and any(json.loads(self._config.read_text()).get(k) != v for k, v in facts.items()):
-            raise ValueError(f"the run in {self.path} edits another video: give the same to resume")
-        self._begin(continued, facts)
+        if continued:
+            self._check_source("another video", facts)
+        self._begin(settings, continued, facts)
         if self.video.is_dir():
             shutil.rmtree(self.video)
         else:
@@ -67,38 +96,36 @@ class VideoFolder(RunFolder):
         self._checkpoint.mkdir(exist_ok=True)
         return self._checkpoint
 
-    def preview(self, image: Image.Image) -> None:
-        """What the video looks like so far."""
-        image.save(self.path / "preview.png")
-
-    def finish(self, result: "VideoResult") -> None:
-        """Write the report; remove what was needed to resume."""
+    def finish(self, result: VideoResult) -> None:
         facts = {"frames": len(result.source), "scenes": len(result.cuts) + 1, "groups": len(result.groups)}
         summary = {**result.counts, **facts, "update": result.update, "seconds": round(result.seconds, 2)}
-        (self.path / "result.json").write_text(json.dumps(summary, indent=2) + "\n")
-        self._report(result, facts).save(self.path / "report.html")
+        self._write_summary(summary, self._report(result, facts))
         shutil.rmtree(self._checkpoint)
 
-    def _report(self, result: "VideoResult", facts: dict[str, int]) -> Page:
-        request = result.request
-        title = request.instruction or ", ".join(request.regions)
-        page = Page(title, f"{request.method} on {request.prior}: {request.recipe.says}").command(self.command)
+    def _report(self, result: VideoResult, facts: dict[str, int]) -> Page:
+        page = edit_page(result.request).command(self.command)
         videos = {}
         for label, video in (("source", result.source), ("edited", open_video(self.video))):
             videos[label] = small(video, self._checkpoint / f"{label}.mp4")
         page.videos(videos, f"The first {VIDEO_FRAMES} frames." if facts["frames"] > VIDEO_FRAMES else "")
-        page.heading("Cost").key_values({**facts, **cost(result.counts, result.seconds, result.update)})
-        return page.heading("Settings").key_values({**asdict(request), "version": __version__})
-
-    @property
-    def _checkpoint(self) -> Path:
-        return self.path / ".groups"
+        page.heading("Cost").key_values({**facts, **edit_cost(result.counts, result.seconds, result.update)})
+        return add_settings(page, result.request)
 
 
 def small(video: Video, path: Path, side: int = SIDE, frames: int = VIDEO_FRAMES) -> Path:
-    """The beginning of a video, reduced, as an mp4 that a report can hold."""
-    share = min(1.0, side / max(video.height, video.width))
-    height, width = (max(2, round(n * share) // 2 * 2) for n in (video.height, video.width))
+    """Write the beginning of a video, reduced, as an mp4 that a report can embed.
+
+    Args:
+        video: the video.
+        path: file to write.
+        side: largest side in pixels.
+        frames: largest number of frames.
+
+    Returns:
+        The path.
+    """
+    scale = min(1.0, side / max(video.height, video.width))
+    height, width = (max(2, round(n * scale) // 2 * 2) for n in (video.height, video.width))
     count = min(frames, len(video))
     with VideoWriter(path, height, width, times=video.times[:count]) as out:
         for frame in video.frames(0, count):
@@ -108,30 +135,3 @@ def small(video: Video, path: Path, side: int = SIDE, frames: int = VIDEO_FRAMES
 
 def _resized(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
-
-
-@dataclass(frozen=True)
-class VideoResult:
-    """What came out.
-
-    Attributes:
-        path: the video that was written, if there is a folder.
-        frames: the edited frames, if there is none.
-        source: what was edited.
-        request: every setting filled in.
-        counts: network rows and calls, frames encoded and decoded.
-        seconds: wall time without loading the model.
-        cuts: frames that begin a scene.
-        groups: frames that were edited together.
-        update: root mean square of the change of the latents.
-    """
-
-    path: Path | None
-    frames: list[Image.Image]
-    source: Video
-    request: EditRequest
-    counts: dict[str, int]
-    seconds: float
-    cuts: tuple[int, ...]
-    groups: tuple[Group, ...]
-    update: float

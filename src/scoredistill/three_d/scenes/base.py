@@ -144,6 +144,11 @@ class Scene(Generator):
         if not sum(self.shading.values()) > 0 or min(self.shading.values()) < 0:
             raise ValueError("shading needs probabilities of at least 0 that are not all 0")
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.parameters()).device
+
     @abstractmethod
     def render(
         self,
@@ -191,7 +196,7 @@ class Scene(Generator):
     def forward(self, views: Float[Tensor, "n 23"]) -> Float[Tensor, "n 3 h w"]:
         """Render views and resize them to `image`; penalties add their gradient in the backward pass."""
         where = Viewpoint.of(views, self.size)
-        device = next(self.parameters()).device
+        device = self.device
         light, shading, backdrop = (v.to(device) for v in (where.light, where.shading, where.backdrop))
         wanted = torch.is_grad_enabled() and self.penalties.orientation > 0
         rendering = self.render(where.cameras.to(device), light, shading, backdrop, normals=wanted)

@@ -1,0 +1,97 @@
+"""Every recipe of docs/extending.md works: applied to a copy of the package, what it adds runs and keeps the layers."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from import_graph import ImportGraph
+from test_layers import roundabout, upward
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "extending.md").read_text()
+RECIPES = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
+FILE = re.compile(r"```python\n# ((?:src|tests)/\S+?)( \(append\))?\n(.*?)```", re.DOTALL)
+DIFF = re.compile(r"```diff\n\+\+\+ (\S+)\n(.*?)```", re.DOTALL)
+USE = re.compile(r"```python\n# use\n(.*?)```", re.DOTALL)
+WEIGHTS = (".safetensors", ".json", ".txt")
+
+
+def link_weights(source, target):
+    """Copy a file; weights, which are large, are linked."""
+    if str(source).endswith(WEIGHTS):
+        os.symlink(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the package, with the tests of estimators and what they need."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "src", tmp_path / "src", copy_function=link_weights, ignore=ignored)
+    shutil.copytree(ROOT / "tests" / "estimators", tmp_path / "tests" / "estimators", ignore=ignored)
+    for path in (*(ROOT / "tests").glob("*.py"), ROOT / "pyproject.toml"):
+        shutil.copy2(path, tmp_path / path.relative_to(ROOT))
+    return tmp_path
+
+
+def apply(recipe, copy):
+    """Write the files and insert the lines that a recipe shows."""
+    for name, append, text in FILE.findall(recipe):
+        path = copy / name
+        assert path.exists() == bool(append), name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{path.read_text()}\n\n{text}" if append else text)
+    for name, lines in DIFF.findall(recipe):
+        path, shown = copy / name, lines.splitlines()
+        before = "".join(f"{line[1:]}\n" for line in shown if line.startswith(" "))
+        after = "".join(f"{line[1:]}\n" for line in shown)
+        assert path.read_text().count(before) == 1, (name, before)
+        path.write_text(path.read_text().replace(before, after))
+
+
+def run(command, copy):
+    environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
+    done = subprocess.run([sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def test_the_recipes_are_those_that_architecture_lists():
+    listed = re.findall(r"docs/extending\.md#([\w-]+)", (ROOT / "ARCHITECTURE.md").read_text())
+    assert [name.lower().replace(" ", "-") for name in RECIPES] == listed
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_works_on_a_copy_of_the_package(name, copy):
+    recipe = RECIPES[name]
+    apply(recipe, copy)
+    graph = ImportGraph(copy / "src" / "scoredistill")
+    assert graph.cycles() == upward(graph) == roundabout(graph) == []
+    (use,) = USE.findall(recipe)
+    proof = "import scoredistill\nassert scoredistill.__file__.startswith(__import__('os').getcwd())\n"
+    run(["-c", proof + use], copy)
+
+
+def test_a_new_estimator_is_held_to_its_identity(copy):
+    apply(RECIPES["An estimator"], copy)
+    run(["-m", "pytest", "-q", "tests/estimators/test_methods.py", "-k", "SnrSDS or every_method or exported"], copy)
+
+
+def test_files_to_copy_exist():
+    for name in re.findall(r"`((?:estimators|priors|generators|three_d|tasks|studies|cli)/[\w/.]+)`", TEXT):
+        assert (ROOT / "src" / "scoredistill" / name).exists(), name
+    table = (ROOT / "ARCHITECTURE.md").read_text().partition("## Where do I add")[2]
+    for name in re.findall(r"`((?:estimators|priors|generators|three_d|tasks|studies|cli)/[\w/.]+)`", table):
+        assert (ROOT / "src" / "scoredistill" / name).exists(), name
+
+
+def test_what_the_recipes_write_passes_the_linter(copy):
+    pytest.importorskip("ruff")
+    for recipe in RECIPES.values():
+        apply(recipe, copy)
+    run(["-m", "ruff", "check", "--no-cache", "src"], copy)
