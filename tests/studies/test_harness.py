@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
