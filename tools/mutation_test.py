@@ -62,11 +62,11 @@ class Tree:
         for part in ("pyproject.toml", "README.md", "docs"):  # tests compare tables with pages
             (folder / part).symlink_to(ROOT / part)
         conftest = folder / "tests" / "conftest.py"
-        hook = 'install_import_hook("scoredistill"'
+        hook = 'shape_checks.install("scoredistill")'
         text = conftest.read_text()
         if hook not in text:
             raise SystemExit(f"tests/conftest.py has no {hook}: the shape checks cannot be switched off")
-        conftest.write_text(text.replace(hook, 'install_import_hook("none"'))
+        conftest.write_text(text.replace(hook, 'shape_checks.install("none")'))
         for weights in (ROOT / "src").rglob("*.safetensors"):
             (folder / weights.relative_to(ROOT)).symlink_to(weights)
 

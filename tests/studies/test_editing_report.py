@@ -15,7 +15,6 @@ from scoredistill.studies.editing.claims import NOT_EQUAL, PUBLISHED, claims
 from scoredistill.studies.editing.report import VIDEOS, report
 from scoredistill.studies.editing.tables import tables as markdown
 from scoredistill.studies.harness.claims import FAILS, HOLDS, MISSING, WITHIN
-from scoredistill.studies.harness.statistics import plus_minus
 
 IMAGES, CLIPS, TEXTS = ("coast", "town"), ("walk",), ("make it night", "make it snowy")
 NASTY = "</table><script>alert('1')</script> & \"quoted\""
@@ -273,24 +272,6 @@ def test_the_papers_numbers_stand_beside_ours_in_the_same_units(results):
     assert "source" not in rows
     assert PUBLISHED["FateZero"] == (0.314, 0.948, 0.267)
     assert PUBLISHED["Pix2Video"] == (0.230, 0.949, 0.283)
-
-
-@pytest.mark.parametrize(
-    ("found", "shown"),
-    [
-        ({"mean": 1.5, "std": 0.25}, "1.50 ± 0.25"),
-        ({"mean": 97.25, "std": 0.03125}, "97.25 ± 0.03"),
-        ({"mean": 900.0, "std": 0.0}, "900 ± 0"),
-        ({"mean": 0.012, "std": 15.1}, "0.0 ± 15.1"),
-        ({"mean": 1.5, "std": None}, "1.50"),
-        ({"mean": 1.5}, "1.50"),
-        ({"mean": float("inf"), "std": float("nan")}, "inf"),
-        ({"mean": None, "std": 1.0}, ""),
-        (None, ""),
-    ],
-)
-def test_plus_minus(found, shown):
-    assert plus_minus(found) == shown
 
 
 def headings(html):

@@ -1,14 +1,8 @@
 """The study of text to image: its plan, its figures against sets whose figures are known, and a small run of it all."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,45 +110,6 @@ def test_a_method_that_breaks_down_is_reported_and_tried_again(folder, small, tm
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["failed"] == {}
     assert set(results["methods"]) == {"ddim", "msd"}
-
-
-def test_a_killed_study_leaves_no_worker_behind(tmp_path):
-    """The parent is killed while both of its workers sleep in a job; they tell who they are by files."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os, time\nfrom pathlib import Path\nfrom functools import partial\n"
-        "from scoredistill.studies.harness.jobs import Job, StudyDirectory\n"
-        "def sleep(name, out):\n    (out / name).write_text(str(os.getpid()))\n    time.sleep(3600)\n    return {}\n"
-        "if __name__ == '__main__':\n"
-        f"    directory = StudyDirectory(Path({str(tmp_path / 'out')!r}), {{}})\n"
-        "    directory.run([Job(n, partial(sleep, n)) for n in 'ab'], workers=2, progress=False)\n"
-    )
-    study = subprocess.Popen([sys.executable, str(script)])
-    files = [tmp_path / "out" / "images" / name for name in "ab"]
-    wait_for(lambda: all(file.is_file() and file.read_text() for file in files))
-    study.kill()
-    study.wait()
-    workers = [int(file.read_text()) for file in files]
-    try:
-        wait_for(lambda: not any(alive(worker) for worker in workers))
-    finally:
-        for worker in filter(alive, workers):
-            os.kill(worker, signal.SIGKILL)
-
-
-def wait_for(condition):
-    """Sleep until a condition holds; the time limit of the test ends what never does."""
-    while not condition():
-        time.sleep(0.1)
-
-
-def alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not (stat.is_file() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 def test_other_prompts_are_another_study(folder, small, tmp_path):

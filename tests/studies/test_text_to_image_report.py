@@ -10,7 +10,6 @@ from PIL import Image
 
 from scoredistill.files import slug
 from scoredistill.studies.harness.claims import FAILS, HOLDS, MISSING
-from scoredistill.studies.harness.statistics import digits
 from scoredistill.studies.text_to_image.claims import TABLE3, claims, plus_minus
 from scoredistill.studies.text_to_image.report import TRUTH, report
 from scoredistill.studies.text_to_image.tables import tables as markdown
@@ -225,14 +224,6 @@ def test_overlapping_bars_are_told(results):
     assert "overlap" not in claims(results)[0]["ours"]
     results["blocks"]["mlp"]["methods"]["sdi"]["fid"]["std"] = 0.3
     assert "(standard deviations of sds and sdi, sdi and msd overlap)" in claims(results)[0]["ours"]
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(198.9, "199"), (0.04321, "0.0432"), (1234.5, "1234"), (0.0, "0"), (-2.5, "-2.50"), (float("nan"), "nan")],
-)
-def test_numbers_have_three_digits(value, shown):
-    assert digits(value) == shown
 
 
 def test_a_mean_shares_the_decimals_of_a_larger_deviation():

@@ -8,7 +8,6 @@ import torch
 
 from scoredistill import cli
 from scoredistill.datasets.toy2d import toy_set
-from scoredistill.studies.harness.statistics import flat_mean_and_std
 from scoredistill.studies.toy2d import jobs, study
 from scoredistill.studies.toy2d.claims import verdict
 from scoredistill.studies.toy2d.denoisers import denoiser, exact
@@ -189,12 +188,6 @@ def test_someone_else_s_folder_is_left_alone(tmp_path, capsys):
         cli.main(["toy", "--quick", "--out", str(tmp_path)])
     assert "holds other files" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
-
-
-def test_averages_over_seeds():
-    found = flat_mean_and_std([{"nll": 1.0, "nfe": 20.0}, {"nll": 3.0, "nfe": 20.0}])
-    assert (found["nll"], found["seeds"]) == (2.0, 2)
-    assert found["std"] == {"nll": pytest.approx(2**0.5), "nfe": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -255,14 +255,16 @@ class TestImages:
     def test_a_branch_thinner_than_a_pixel_does_not_break(self):
         covs = torch.tensor([[0.6**2, 0.3 * 0.6**2], [0.3 * 0.6**2, 0.09 * 0.6**2 + 1e-6]], dtype=F64)
         image = np.asarray(density_image(GaussianMixture(point(0, 0), covs[None]), 100), int)
-        ink = image[..., 2].min(0)[30:70]  # the darkest of each column; 252 is paper
+        ink = image[..., 2].min(0)[30:70]  # the darkest of each column; 252 is the background
         assert ink.max() < 80
 
     def test_density_of_one_class(self):
         means = torch.cat([point(-0.7, 0), point(0.7, 0)])
         both = GaussianMixture(means, torch.full((2,), 0.01, dtype=F64), labels=[0, 1])
-        paper = Counter(np.asarray(density_image(both, 40, cond={"label": torch.tensor([1])}))[20, :20, 2].tolist())
-        assert list(paper) == [int(EMBER[0][5:], 16)]
+        background = Counter(
+            np.asarray(density_image(both, 40, cond={"label": torch.tensor([1])}))[20, :20, 2].tolist()
+        )
+        assert list(background) == [int(EMBER[0][5:], 16)]
         everything = density_image(both, 40, cond={"label": torch.tensor([-1])})
         assert everything.tobytes() == density_image(both, 40).tobytes()
         with pytest.raises(ValueError, match="no classes"):
@@ -279,12 +281,12 @@ class TestImages:
         assert ((ink > 0.1) & (ink < 0.9)).sum() > 8  # smooth edges
 
     def test_dots_outside_do_not_show_and_nan_is_refused(self):
-        paper = Image.new("RGB", (50, 50), "white")
-        assert scatter(paper, torch.tensor([[2.0, 0.0], [0.0, -1e30]])).tobytes() == paper.tobytes()
-        half = scatter(paper, torch.zeros(3, 2), radius=4.0, color="black", opacity=0.5)
+        background = Image.new("RGB", (50, 50), "white")
+        assert scatter(background, torch.tensor([[2.0, 0.0], [0.0, -1e30]])).tobytes() == background.tobytes()
+        half = scatter(background, torch.zeros(3, 2), radius=4.0, color="black", opacity=0.5)
         assert half.getpixel((25, 25)) == pytest.approx((127, 127, 127), abs=1)
         with pytest.raises(ValueError, match="cannot be drawn"):
-            scatter(paper, torch.tensor([[0.0, math.nan]]))
+            scatter(background, torch.tensor([[0.0, math.nan]]))
         with pytest.raises(ValueError, match="square"):
             scatter(Image.new("RGB", (50, 40)), torch.zeros(1, 2))
 

@@ -1,0 +1,141 @@
+"""The harness of all studies: statistics, verdicts, how numbers are printed, and workers of a killed study."""
+
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scoredistill.studies.harness.claims import FAILS, HOLDS, MISSING, WITHIN, ordered_claim, verdict
+from scoredistill.studies.harness.statistics import (
+    Metric,
+    differences,
+    digits,
+    flat_mean_and_std,
+    over_seeds,
+    plus_minus,
+)
+
+METRICS = {"clip_sim": Metric("CLIP-SIM", 1, "similarity")}
+KEYS = [("a tulip", 0), ("a castle", 0), ("a tulip", 1)]
+
+
+def figures(*values, name="clip_sim"):
+    return {key: {name: value} for key, value in zip(KEYS, values, strict=False)}
+
+
+def test_differences_are_of_the_same_case_and_divide_by_the_root_of_their_number():
+    found = differences(figures(5.0, 7.0, 8.0), figures(4.0, 4.0, 1.0))["clip_sim"]
+    assert found["mean"] == pytest.approx(11 / 3)
+    assert found["std"] == pytest.approx(statistics.stdev([1.0, 3.0, 7.0]) / math.sqrt(3))
+    fewer = differences(figures(5.0, 7.0, 8.0), figures(4.0, 4.0))["clip_sim"]
+    assert fewer == {"mean": pytest.approx(2.0), "std": pytest.approx(1.0), "n": 2}
+
+
+def test_deviation_over_seeds_is_of_means_over_prompts():
+    found = {("a", 0): {"x": 1.0}, ("b", 0): {"x": 5.0}, ("a", 1): {"x": 2.0}, ("b", 1): {"x": 6.0}}
+    cell = over_seeds(found)["x"]
+    assert cell == {"mean": pytest.approx(3.5), "std": pytest.approx(statistics.stdev([3.0, 4.0]))}
+    assert over_seeds({("a", 0): {"x": 1.0}, ("b", 0): {"x": 5.0}})["x"] == {"mean": pytest.approx(3.0)}
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "better", "says"),
+    [
+        (1.0, 0.4, 1, HOLDS),
+        (1.0, 0.6, 1, WITHIN),
+        (-1.0, 0.4, 1, FAILS),
+        (-1.0, 0.4, -1, HOLDS),
+        (-1.0, 0.6, -1, WITHIN),
+    ],
+)
+def test_a_claim_holds_beyond_two_standard_errors(mean, std, better, says):
+    assert verdict({"mean": mean, "std": std, "n": 5}, better) == says
+    assert verdict({"mean": mean, "std": std, "n": 1}, better) == MISSING
+
+
+def test_the_worst_link_of_a_chain_decides():
+    cell = lambda mean: {"clip_sim": {"mean": mean, "std": 1.0, "n": 15}}
+    paired = {"msd - sdi": cell(5.0), "sdi - sds": cell(1.0), "csd - sds": cell(-3.0)}
+    decide = lambda *methods: ordered_claim(paired, methods, "clip_sim", METRICS)["verdict"]
+    assert decide("msd", "sdi") == HOLDS
+    assert decide("msd", "sdi", "sds") == WITHIN
+    assert decide("csd", "sds") == FAILS
+    assert decide("sds", "csd") == HOLDS  # the same pair, turned
+    assert decide("msd", "vsd") == MISSING
+
+
+def test_averages_over_seeds():
+    found = flat_mean_and_std([{"nll": 1.0, "nfe": 20.0}, {"nll": 3.0, "nfe": 20.0}])
+    assert (found["nll"], found["seeds"]) == (2.0, 2)
+    assert found["std"] == {"nll": pytest.approx(2**0.5), "nfe": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        ({"mean": 1.5, "std": 0.25}, "1.50 ± 0.25"),
+        ({"mean": 97.25, "std": 0.03125}, "97.25 ± 0.03"),
+        ({"mean": 900.0, "std": 0.0}, "900 ± 0"),
+        ({"mean": 0.012, "std": 15.1}, "0.0 ± 15.1"),
+        ({"mean": 1.5, "std": None}, "1.50"),
+        ({"mean": 1.5}, "1.50"),
+        ({"mean": float("inf"), "std": float("nan")}, "inf"),
+        ({"mean": None, "std": 1.0}, ""),
+        (None, ""),
+    ],
+)
+def test_plus_minus(found, shown):
+    assert plus_minus(found) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(198.9, "199"), (0.04321, "0.0432"), (1234.5, "1234"), (0.0, "0"), (-2.5, "-2.50"), (float("nan"), "nan")],
+)
+def test_numbers_have_three_digits(value, shown):
+    assert digits(value) == shown
+
+
+def test_a_killed_study_leaves_no_worker_behind(tmp_path):
+    """The parent is killed while both of its workers sleep in a job; they tell who they are by files."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, time\nfrom pathlib import Path\nfrom functools import partial\n"
+        "from scoredistill.studies.harness.jobs import Job, StudyDirectory\n"
+        "def sleep(name, out):\n    (out / name).write_text(str(os.getpid()))\n    time.sleep(3600)\n    return {}\n"
+        "if __name__ == '__main__':\n"
+        f"    directory = StudyDirectory(Path({str(tmp_path / 'out')!r}), {{}})\n"
+        "    directory.run([Job(n, partial(sleep, n)) for n in 'ab'], workers=2, progress=False)\n"
+    )
+    study = subprocess.Popen([sys.executable, str(script)])
+    files = [tmp_path / "out" / "images" / name for name in "ab"]
+    wait_for(lambda: all(file.is_file() and file.read_text() for file in files))
+    study.kill()
+    study.wait()
+    workers = [int(file.read_text()) for file in files]
+    try:
+        wait_for(lambda: not any(alive(worker) for worker in workers))
+    finally:
+        for worker in filter(alive, workers):
+            os.kill(worker, signal.SIGKILL)
+
+
+def wait_for(condition):
+    """Sleep until a condition holds; the time limit of the test ends what never does."""
+    while not condition():
+        time.sleep(0.1)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.is_file() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
