@@ -87,7 +87,9 @@ def test_the_editor_does_what_it_is_told_and_nothing_if_told_nothing(prior):
 def test_text_priors_take_no_source(prior):
     with pytest.raises(ValueError, match="emoji is no instruction editor: load one, such as 'emoji-edit'"):
         prior.encode_source(torch.rand(1, 3, 64, 64))
-    with pytest.raises(ValueError, match="emoji-edit edits images and cannot generate them from text: use a text-to-image model"):
+    with pytest.raises(
+        ValueError, match="emoji-edit edits images and cannot generate them from text: use a text-to-image model"
+    ):
         tasks.text_to_image("an owl", "emoji-edit")
     editor = load_prior("emoji-edit")
     with pytest.raises(ValueError, match="needs a source image"):
