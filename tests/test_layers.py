@@ -95,6 +95,11 @@ def test_no_module_imports_through_its_own_package():
     assert roundabout(GRAPH) == []
 
 
+def test_optional_packages_are_required_where_they_are_used():
+    """Statements import what is always installed; the rest goes through `optional.require`, which says what to do."""
+    assert misplaced(GRAPH) == []
+
+
 class TestPlanted:
     """Each check fails when what it looks for is planted in a synthetic package."""
 

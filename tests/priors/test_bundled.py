@@ -38,7 +38,7 @@ def test_samples_show_what_was_asked_for(prior):
     assert (right > wrong + 5).all()
 
 
-def test_codec_reconstructs_a_image(prior):
+def test_codec_reconstructs_an_image(prior):
     """An image the model made survives another round through the autoencoder."""
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     image = prior.decode(ddim(Guided(prior, 5.0), noise, 10, prior.encode_text("a tulip")))
@@ -87,7 +87,9 @@ def test_the_editor_does_what_it_is_told_and_nothing_if_told_nothing(prior):
 def test_text_priors_take_no_source(prior):
     with pytest.raises(ValueError, match="emoji is no instruction editor: load one, such as 'emoji-edit'"):
         prior.encode_source(torch.rand(1, 3, 64, 64))
-    with pytest.raises(ValueError, match="emoji-edit edits images: to make them from text use a model such as emoji"):
+    with pytest.raises(
+        ValueError, match="emoji-edit edits images and cannot generate them from text: use a text-to-image model"
+    ):
         tasks.text_to_image("an owl", "emoji-edit")
     editor = load_prior("emoji-edit")
     with pytest.raises(ValueError, match="needs a source image"):

@@ -97,4 +97,4 @@ def test_figures_and_grids_need_a_file(option, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["prior", "evaluate", "emoji", option, str(tmp_path)])
     assert stop.value.code == 2
-    assert f"is a folder: give a file for {option}" in capsys.readouterr().err
+    assert f"is a directory: give a file for {option}" in capsys.readouterr().err

@@ -1,4 +1,7 @@
-"""Finished jobs, each one call: a prompt becomes an image. The command line is a thin caller of these."""
+"""Complete tasks as single functions: text to image, text to 3D, and editing of images, videos and scenes.
+
+The command line calls these functions.
+"""
 
 from scoredistill.tasks.image_editing.edit_image import edit_image
 from scoredistill.tasks.image_editing.output import EditResult

@@ -1,4 +1,4 @@
-"""The demonstration: two prompts by every method, with DDIM samples beside them, on one page."""
+"""The demonstration: two prompts with every method and with DDIM sampling, compared in one report."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ PROMPTS = ("a hamburger", "a castle")
 METHODS = ("ddim", "msd", "sds", "csd")
 PARTICLES = 2
 SAYS = {
-    "ddim": "DDIM samples: what the model draws by itself",
+    "ddim": "DDIM samples of the model",
     "msd": "Mean-shift distillation",
     "sds": "Score distillation sampling",
     "csd": "Collaborative score distillation",
@@ -25,42 +25,51 @@ SAYS = {
 
 
 def demo(out: str | Path, seed: int = 0, prompts: tuple[str, ...] = PROMPTS, progress: bool = True) -> Path:
-    """Run it; a few minutes on two cores.
+    """Run the demonstration; a few minutes on two cores.
+
+    Args:
+        out: output directory; the output directory of every run lies in it.
+        seed: seed for all random number generators.
+        prompts: prompts to compare.
+        progress: show progress bars.
 
     Returns:
-        The comparison page, `out`/index.html. Every run's own folder lies beside it.
+        The report, `out`/index.html.
+
+    Raises:
+        ValueError: if `out` is a file.
     """
     out, start = Path(out), time.perf_counter()
     if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: give a folder for --out")
+        raise ValueError(f"{out} is a file: give a directory for --out")
     prior = load_prior("emoji")
     page = Page("What score distillation does", "One small diffusion model as the critic of a coordinate network")
     page.text(
-        "Each image below but the first row's is a little network from position to color, optimized from random "
-        "weights by nothing but what the diffusion model says of its renderings."
+        "Each image below, except for the first row, is a small network from position to color. It is optimized from "
+        "random weights with nothing but the diffusion model's predictions for its renderings."
     ).command(command_line())
     rows, videos, shown = [], {}, []
     for prompt in prompts:
         results = {}
         for method in METHODS:
-            folder = out / f"{prompt.replace(' ', '_')}-{method}"
+            directory = out / f"{prompt.replace(' ', '_')}-{method}"
             results[method] = text_to_image(
-                prompt, prior, method, particles=PARTICLES, seed=seed, out=folder, progress=progress
+                prompt, prior, method, particles=PARTICLES, seed=seed, out=directory, progress=progress
             )
             rows.append({"prompt": prompt, "method": method, **_numbers(results[method])})
             if method != "ddim":
-                videos[f"{prompt}, {method}"] = folder / "video.gif"
+                videos[f"{prompt}, {method}"] = directory / "video.gif"
         page.heading(prompt.capitalize())
         page.image_grid({SAYS[m]: r.images for m, r in results.items()}, ["first", "second"])
         shown += [image for r in results.values() for image in r.images]
     labels = [f"{METHODS[i // PARTICLES % len(METHODS)]}" for i in range(len(shown))]
     large = [image.resize((144, 144), Image.Resampling.LANCZOS) for image in shown]
     grid(large, columns=PARTICLES * len(METHODS), pad=4, labels=labels).save(out / "images.png")
-    page.heading("Numbers").table(rows, "NFE counts rows through the network; CLIP similarity is the bundled judge's.")
+    page.heading("Numbers").table(rows, "NFE: network evaluations. CLIP similarity is measured by the bundled CLIP.")
     page.heading("Videos")
     for caption, video in videos.items():
         page.figure(video, caption)
-    page.text(f"All of it took {time.perf_counter() - start:.0f} seconds.")
+    page.text(f"All runs together took {time.perf_counter() - start:.0f} seconds.")
     return page.save(out / "index.html")
 
 

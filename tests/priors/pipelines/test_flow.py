@@ -14,6 +14,7 @@ from scoredistill import distill, load_prior
 from scoredistill.estimators import MSD, RFDS, SDS, VSD, Batch
 from scoredistill.generators import Latents
 from scoredistill.priors import Guided, ImageGuided
+from scoredistill.priors.base import Editor
 from scoredistill.priors.pipelines.flux import pack, unpack
 from scoredistill.priors.pipelines.lora import LoraStudent
 from scoredistill.priors.students import student_of
@@ -160,7 +161,7 @@ def test_a_distillation_moves_the_particles(prior):
 
 def test_rows_have_their_own_conditions_and_may_be_split(prior, x):
     cond = prior.encode_text(tiny_flow.PROMPTS)
-    if prior.editor:
+    if isinstance(prior, Editor):
         cond |= prior.encode_source(tiny_flow.source(tiny_flow.TALL))
     whole = prior.eps(x, T, cond)
     for i in range(2):
@@ -183,7 +184,7 @@ def test_the_network_is_called_as_the_pipeline_calls_it(prior, x, dtype):
     """In half precision too the times are rounded as the pipeline's; the rest of the first call is equal."""
     prior = load_prior(copy.deepcopy(prior.pipeline), dtype=dtype)
     x, cond, options, calls = x.bfloat16().float(), {}, {}, []
-    if prior.editor:
+    if isinstance(prior, Editor):
         cond = {"image": tiny_flow.noise(tiny_flow.WIDE).flip(1).bfloat16().float()}
         options = {"image": cond["image"], "max_area": 1024}
     hook = prior.network.register_forward_pre_hook(

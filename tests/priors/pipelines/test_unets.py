@@ -8,6 +8,7 @@ import tiny_unets as tiny
 from scoredistill import load_prior
 from scoredistill.estimators import VSD, Batch
 from scoredistill.priors import Guided, ImageGuided
+from scoredistill.priors.base import Editor
 from scoredistill.priors.pipelines.deepfloyd import DeepFloydPrior
 from scoredistill.priors.pipelines.lora import LoraStudent
 from scoredistill.priors.pipelines.stable_diffusion import InstructPix2PixPrior
@@ -46,7 +47,7 @@ def deepfloyd(tmp_path_factory):
 def cond_of(prior, prompts=tiny.PROMPTS):
     """Condition of prompts, with two source images for editors."""
     text = prior.encode_text(prompts)
-    return text | prior.encode_source(tiny.images()) if prior.editor else text
+    return text | prior.encode_source(tiny.images()) if isinstance(prior, Editor) else text
 
 
 def samples(prior):
@@ -142,7 +143,7 @@ def test_refiners_guide_away_from_a_low_score(tmp_path):
 
 def test_rows_do_not_depend_on_how_they_are_batched(prior):
     x, cond = samples(prior), cond_of(prior)
-    guided = ImageGuided(prior, 7.5, 1.5) if prior.editor else Guided(prior, 7.5)
+    guided = ImageGuided(prior, 7.5, 1.5) if isinstance(prior, Editor) else Guided(prior, 7.5)
     calls = []
     hook = prior.network.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
     whole = guided.eps(x, T, cond)
@@ -151,7 +152,7 @@ def test_rows_do_not_depend_on_how_they_are_batched(prior):
     split = guided.eps(x, T, cond)
     prior.max_rows = None
     hook.remove()
-    assert calls == ([6, 3, 3, 3, 3] if prior.editor else [4, 2, 2, 3, 1])
+    assert calls == ([6, 3, 3, 3, 3] if isinstance(prior, Editor) else [4, 2, 2, 3, 1])
     assert apart(torch.cat(each), whole) < 1e-4
     assert apart(split, whole) < 1e-4
     swapped = guided.eps(x, T, {k: v.flip(0) for k, v in cond.items()})
@@ -170,7 +171,7 @@ def test_half_precision_networks_keep_float32_particles(tmp_path, kind, dtype, e
     assert ours.dtype == torch.float32
     assert half.network.dtype == getattr(torch, dtype)
     assert 1e-6 < apart(ours, theirs) < error
-    source = cond_of(half)["image"] if half.editor else half.encode_image(tiny.images())
+    source = cond_of(half)["image"] if isinstance(half, Editor) else half.encode_image(tiny.images())
     assert source.dtype == torch.float32
 
 

@@ -37,11 +37,10 @@ class PipelinePrior(TextPrior):
         latent_shape: (channels, height, width) of samples of the model's own image size.
         image_size: (height, width) in pixels of the model's own size. Other sizes work as far as the network allows.
         max_rows: maximum number of batch rows per network call; larger batches are split. None for no limit.
-        editor: whether the model follows instructions about a source image, see `encode_source`.
         needs_source: whether its condition must hold a source image.
     """
 
-    editor = needs_source = False
+    needs_source = False
 
     network: Any
     prediction: str

@@ -93,8 +93,6 @@ class FluxKontextPrior(PackedPrior, Editor):
     this model zeros are a gray image, and it refuses them.
     """
 
-    editor = True
-
     def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         source = cond.get("image")
         if source is None:

@@ -55,7 +55,7 @@ class InstructPix2PixPrior(UNetPrior, Editor):
     cond = prior.encode_text("make it night") | prior.encode_source(photograph). Guide it with `ImageGuided`.
     """
 
-    editor = needs_source = True
+    needs_source = True
 
     def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         return network(beside(x_t, cond), self.step(t), cond["text"], return_dict=False)[0]

@@ -88,7 +88,7 @@ class StableDiffusionXLInstructPix2PixPrior(XLPrior, Editor):
     cond = prior.encode_text("make it night") | prior.encode_source(photograph). Guide it with `ImageGuided`.
     """
 
-    editor = needs_source = True
+    needs_source = True
 
     def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         added, rows = self.added(x_t, cond), beside(x_t, cond)

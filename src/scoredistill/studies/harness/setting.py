@@ -5,6 +5,7 @@ from functools import cache
 
 from scoredistill.files import slug
 from scoredistill.priors.pipelines import PipelinePrior, load_prior
+from scoredistill.tasks.session import editor
 
 
 def check_names(what: str, given: Sequence[str], known: Iterable[str]) -> None:
@@ -68,5 +69,4 @@ def check_editor(name: str) -> None:
     Raises:
         ValueError: if the prior is no editor.
     """
-    if not loaded(name).editor:
-        raise ValueError(f"{name} follows no instructions about an image: use an editor such as emoji-edit")
+    editor(loaded(name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scoredistill.datasets.emoji import load_emoji
+from scoredistill.priors.base import Editor
 from scoredistill.priors.pipelines import load_prior
 from scoredistill.training.evaluation.editor import edit_grid, evaluate_editor
 from scoredistill.training.evaluation.evaluator import Evaluator
@@ -29,7 +30,7 @@ def evaluate(
     """
     emoji, prior = load_emoji(Path(data_dir)), load_prior(prior_folder)
     evaluator = Evaluator.load(Path(clip_folder or Path(prior_folder).parent / "clip"), emoji.names)
-    if prior.editor:
+    if isinstance(prior, Editor):
         return evaluate_editor(prior, evaluator, emoji, 4 * seeds)
     return evaluate_text_to_image(prior, evaluator, emoji, seeds)
 
@@ -37,7 +38,7 @@ def evaluate(
 def sheet(prior_folder: Path | str, data_dir: Path | str, path: Path) -> None:
     """Save an image grid of samples: ten prompts in three styles, or eight images edited by eight instructions."""
     prior = load_prior(prior_folder)
-    if prior.editor:
+    if isinstance(prior, Editor):
         edit_grid(prior, load_emoji(Path(data_dir)), path)
     else:
         sample_grid(prior, path)
