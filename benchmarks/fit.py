@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/fit.py --out docs/results/fit.json
 
-Scenes of `studio` at 64x64 pixels: 40 views to fit, 8 between them held out. All encodings get the same steps and rays;
+Synthetic scenes at 64x64 pixels: 40 views to fit, 8 between them held out. All encodings get the same steps and rays;
 seconds are those of the process (one thread), so they do not count waiting for others. The preset of `scene_of` comes
 first. What --out has already is not measured again.
 """

@@ -2,7 +2,7 @@
 
     python benchmarks/renders.py --out docs/results/renders.json [--device cuda]
 
-Times are medians of several runs after one that is not counted, on one machine; compare them within a run. The thing
+Times are medians of several runs after one that is not counted, on one machine; compare them within a run. The object
 is that of the first step: a ball in an empty space.
 """
 

@@ -136,7 +136,7 @@ def plane(seeds: list[int], sizes: list[int]) -> list[dict]:
 
 
 def varied(seed: int, n: int) -> list[dict]:
-    """One thing of the rule changed at a time, on one seed."""
+    """One part of the rule changed at a time, on one seed."""
     rows = []
     for name in NAMES:
         prior = toy_set(name, schedule=SCHEDULE)

@@ -337,7 +337,7 @@ def ddim_run(prior: Prior, x: Tensor, calls: int) -> Tensor:
 
 
 @cache
-def judge() -> Callable[[Tensor], Tensor]:
+def classifier() -> Callable[[Tensor], Tensor]:
     """Class probabilities of a logistic regression trained on the digits."""
     from sklearn.linear_model import LogisticRegression
 
@@ -363,7 +363,7 @@ def quality(task: Task, x: Tensor) -> dict[str, float]:
     if d == 2:
         out["precision"], out["recall"] = precision_recall(x, task.data)
     if task.name.startswith("digits"):
-        p = judge()(x)
+        p = classifier()(x)
         share = p.mean(0)
         out["confidence"] = p.max(1).values.mean().item()
         out["classes"] = (-(share * share.clamp(min=1e-12).log()).sum()).exp().item()

@@ -176,7 +176,7 @@ def test_following_a_gradient_heads_for_its_point_without_new_calls(mixture):
 
 
 @pytest.mark.parametrize("kind", ["mlp", "pixels", "latents"])
-def test_every_image_generator_reaches_a_image(kind):
+def test_every_image_generator_reaches_an_image(kind):
     """Modes of the ideal denoiser are the data: each generator must end at one of the class's two images."""
     prior = ImageLatents()
     rng = torch.Generator().manual_seed(0)
@@ -236,7 +236,7 @@ class TestTimess:
     @pytest.mark.parametrize(
         "make", [lambda: Uniform(-0.1, 1.0), lambda: Linear(2.0, 0.0), lambda: Bandwidth(VP(), 0.1, 0.2)]
     )
-    def test_impossible_timess_are_refused(self, make):
+    def test_impossible_times_are_refused(self, make):
         with pytest.raises(ValueError, match=r"times must|bandwidths must"):
             make()
 
@@ -249,7 +249,7 @@ def test_bad_arguments_are_refused_before_any_work(mixture):
     ):
         with pytest.raises(ValueError, match=message):
             distill(points(2), mixture, SDS(), **options)
-    with pytest.raises(ValueError, match="7 particles of 2"):
+    with pytest.raises(ValueError, match="from 1 to all 2 images, not 7"):
         next(distill(points(2), mixture, SDS(), particles=7))
 
 

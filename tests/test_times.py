@@ -65,7 +65,7 @@ def test_a_resumed_run_sees_the_same_times(time_schedule):
 
 @pytest.mark.parametrize("time_schedule", DESCENDING, ids=named)
 @pytest.mark.parametrize("steps", [2, 11, 1500])
-def test_descending_timess_never_turn_back(time_schedule, steps):
+def test_descending_times_never_turn_back(time_schedule, steps):
     seen = times(time_schedule, steps)
     assert (seen.diff() <= 0).all()
     assert seen[0] > seen[-1]
@@ -249,6 +249,6 @@ class TestTicks:
         (lambda: Ticks(Uniform(), 10, offset=10), "offset < count"),
     ],
 )
-def test_impossible_timess_are_refused(make, message):
+def test_impossible_times_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

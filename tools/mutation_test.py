@@ -164,7 +164,7 @@ def detect(tree: Tree, mutant: Mutant) -> tuple[int, str]:
 
 
 def in_trees(trees: Sequence[Tree], function, work: Sequence) -> Iterator[tuple]:  # type: ignore[no-untyped-def]
-    """(item, function(tree, item)) for all of the work, in order; each tree does one thing at a time."""
+    """(item, function(tree, item)) for all of the work, in order; each tree runs one at a time."""
     free: SimpleQueue[Tree] = SimpleQueue()
     for tree in trees:
         free.put(tree)

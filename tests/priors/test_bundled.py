@@ -38,7 +38,7 @@ def test_samples_show_what_was_asked_for(prior):
     assert (right > wrong + 5).all()
 
 
-def test_codec_reconstructs_a_image(prior):
+def test_codec_reconstructs_an_image(prior):
     """An image the model made survives another round through the autoencoder."""
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     image = prior.decode(ddim(Guided(prior, 5.0), noise, 10, prior.encode_text("a tulip")))

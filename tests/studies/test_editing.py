@@ -64,7 +64,7 @@ def test_rows_of_a_sweep_are_what_a_sweep_costs(method, scales):
     assert prior.calls == 1
 
 
-def test_a_video_and_a_image_cost_equally_much_by_every_method(synthetic, tmp_path):
+def test_a_video_and_an_image_cost_equally_much_by_every_method(synthetic, tmp_path):
     setup = Setup("emoji-edit", 64, 64, 3, 3, 2)
     images = {m: jobs.image(setup, Case(m, "cat", NIGHT), tmp_path)["natural"] for m in ("csd", "crops", "windows")}
     videos = {

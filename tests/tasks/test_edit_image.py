@@ -149,14 +149,15 @@ def test_fewer_windows_at_once_are_more_calls(prior):
 
 
 @pytest.mark.parametrize("method", ["csd", "windows"])
-def test_rows_of_a_call_do_not_change_the_edit(prior, monkeypatch, method):
-    image = photo(20, 40)
+def test_rows_of_a_call_do_not_change_the_edit(model, monkeypatch, method):
+    """In double precision: in single precision, processors sum batches of other sizes in other orders."""
+    prior, image = load_prior(model, dtype=torch.float64), photo(20, 40)
     made = {}
     for rows in (None, 3, 7):
         monkeypatch.setattr(prior, "max_rows", 10**6 if rows is None else rows)
         made[rows] = small(image, prior, method)
     for rows in (3, 7):
-        assert (made[rows].latents - made[None].latents).abs().max() < 1e-4
+        assert (made[rows].latents - made[None].latents).abs().max() < 1e-6
         assert made[rows].counts == made[None].counts  # which count what is asked for
 
 

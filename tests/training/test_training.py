@@ -6,6 +6,7 @@ import random
 import subprocess
 import tarfile
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -37,15 +38,6 @@ def shape(name: str, size: int) -> np.ndarray:
     color, kind = name.split()
     inside = x**2 + y**2 < size**2 if kind == "disc" else (abs(x) < size / 3) & (abs(y) < size)
     return np.dstack([np.full((64, 64, 3), COLORS[color], np.uint8), 255 * inside.astype(np.uint8)])
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny networks are slower on several threads, much so on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -365,11 +357,14 @@ def test_the_first_noise_level_hides_everything():
 
 
 def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, tmp_path, monkeypatch):
+    """With narrower networks than the bundled ones, of the same form."""
     pytest.importorskip("skimage")
     pytest.importorskip("sklearn")
     from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPipeline
     from transformers import CLIPModel, CLIPProcessor
 
+    monkeypatch.setattr(autoencoder, "build", partial(autoencoder.build, (8, 16, 32)))
+    monkeypatch.setattr(unet, "build_unet", partial(unet.build_unet, (16, 32, 48)))
     monkeypatch.setattr(autoencoder, "PHOTOGRAPHS", 8)
     monkeypatch.setattr(unet, "PROMPTS", ("a red disc",))
     brief = Plan(batch=4, lr=1e-3, steps=2, warmup=1)

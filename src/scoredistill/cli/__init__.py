@@ -11,14 +11,6 @@ from typing import Any
 import tyro
 
 from scoredistill import __version__
-from scoredistill.cli.demo import demo
-from scoredistill.cli.edit import edit
-from scoredistill.cli.image import image
-from scoredistill.cli.object import object_
-from scoredistill.cli.options import registry
-from scoredistill.cli.prior import prior
-from scoredistill.cli.scene import scene
-from scoredistill.cli.study import bench, toy
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -56,6 +48,16 @@ def _dispatch(arguments: list[str]) -> None:
 
         train(arguments[2:])
         return
+    # late, because the commands import torch, which takes seconds: --version does not need it
+    from scoredistill.cli.demo import demo
+    from scoredistill.cli.edit import edit
+    from scoredistill.cli.image import image
+    from scoredistill.cli.object import object_
+    from scoredistill.cli.options import registry
+    from scoredistill.cli.prior import prior
+    from scoredistill.cli.scene import scene
+    from scoredistill.cli.study import bench, toy
+
     commands: dict[str, Any] = {"image": image, "object": object_, "edit": edit, "scene": scene}
     commands |= {"demo": demo, "toy": toy, "bench": bench, "prior": prior}
     with registry():

@@ -87,7 +87,7 @@ def test_a_decoder_is_differentiable_in_windows():
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_a_image_that_fits_passes_as_without_windows(name):
+def test_an_image_that_fits_passes_as_without_windows(name):
     codec, x = CODECS[name](), image(72, 64, 2)
     z, back = codec.encode(x), codec.decode(codec.encode(x))
     codec.window = 72

@@ -55,8 +55,9 @@ class Request(ImageOptions):
 
     Attributes:
         prompt: What the image shows, for example "a hamburger".
-        method: msd (mean-shift distillation), sds (score distillation sampling), csd (collaborative), annealed_sds,
-            sdi, vsd, collaborative or another name of `METHODS`, or ddim (ordinary sampling).
+        method: msd (mean-shift distillation), sds (score distillation sampling), annealed_sds, sdi (inversion), vsd
+            (variational), csd (collaborative), collaborative (mean shift of particles that keep apart), msd_mean,
+            msd_ancestral, msd_paper, msd_paper_anchor, msd_paper_interval, msd_paper_both, or ddim (sampling).
         prior: emoji (bundled), a directory with a diffusers pipeline, or a hub name.
     """
 
