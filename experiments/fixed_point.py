@@ -19,24 +19,21 @@ References: mean shift as a bound, Carreira-Perpinan 2007, https://doi.org/10.11
 Walker & Ni 2011, https://doi.org/10.1137/10078356X; heavy ball: Polyak 1964.
 """
 
-import argparse
 import json
 import math
 import statistics
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor
+from toy_results import SEEDS, heading, option_parser, table, write
 
-from scoredistill import __version__
 from scoredistill.datasets.toy2d import HALF_SIDE, NAMES, density_level, grid_start, toy_set
 from scoredistill.metrics.point_sets import nll, precision_recall
 from scoredistill.priors import GaussianMixture
 from scoredistill.schedule import VE
 
-DATE, SEEDS = "2026-11-21", (0, 1, 2, 3)
 SCHEDULE = VE(0.002, 5.0)
 START, END = 0.316 / math.sqrt(2), 0.005
 BUDGETS = (5, 10, 20, 40, 80, 150)
@@ -313,11 +310,6 @@ def fixed_bandwidth(name: str, r: float, quick: bool) -> dict[str, list[float]]:
     return found
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in lines) + "\n"
-
-
 def cell(value: list[float], digits: int = 2) -> str:
     return f"{value[0]:.{digits}f} ± {value[1]:.{digits}f}" if abs(value[0]) < 1e4 else ">1e4"
 
@@ -356,16 +348,10 @@ def tables(report: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/toy"))
-    parser.add_argument("--quick", action="store_true", help="few particles and steps, to see that it runs")
-    options = parser.parse_args()
+    options = option_parser(__doc__, quick="few particles and steps, to see that it runs").parse_args()
     quick = options.quick
     report = {
-        "command": "python experiments/fixed_point.py --out docs/results/toy" + (" --quick" if quick else ""),
-        "seeds": list(SEEDS),
-        "date": DATE,
-        "version": __version__,
+        **heading("fixed_point.py", quick),
         "theory": theory(),
         "fixed": {
             f"{n}, r = {r:g}": fixed_bandwidth(n, r, quick)
@@ -373,8 +359,7 @@ def main() -> None:
         },
         "annealed": {name: annealed(name, quick) for name in ((NAMES[2],) if quick else (*NAMES, "64-D"))},
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "fixed_point.json").write_text(json.dumps(report, indent=1) + "\n")
+    write(report, options.out / "fixed_point.json")
     print(json.dumps(report["theory"], indent=1))
     print(tables(report))
 

@@ -16,9 +16,7 @@ Data: three sets in the plane; 20 Gaussians of four long axes in 4, 16, 64 and 2
 (scikit-learn) and a mixture of 40 Gaussians fitted to them, whose every score is exact.
 """
 
-import argparse
 import hashlib
-import json
 import math
 import os
 import statistics
@@ -32,8 +30,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from toy_results import SEEDS, heading, option_parser, table, write
 
-from scoredistill import __version__
 from scoredistill.datasets.toy2d import HALF_SIDE, NAMES, grid_start, toy_set
 from scoredistill.metrics.point_sets import precision_recall, squared_bias
 from scoredistill.priors import Empirical, GaussianMixture, Prior
@@ -43,7 +41,6 @@ from scoredistill.schedule import VE
 from scoredistill.studies.toy2d.denoisers import denoiser
 from scoredistill.training.denoiser import cached_denoiser
 
-DATE, SEEDS = "2026-11-21", (0, 1, 2, 3)
 SCHEDULE = VE(0.002, 5.0)
 DIMS = (4, 16, 64, 256)
 POOL = 100_000  # training points of a network in more than two dimensions
@@ -405,10 +402,14 @@ def spread(rows: list[dict[str, float]]) -> dict[str, list[float]]:
     }
 
 
-def image_grid(image_grid: dict[str, dict[str, Tensor]], file: Path) -> None:
-    """Digits by each sampler: a titled row each, a block of columns per network."""
+def save_digits(points: dict[str, dict[str, Tensor]], file: Path) -> None:
+    """Write the digits of each sampler as an image: a titled row each, a block of columns per network.
+
+    Args:
+        points: title of a network -> sampler -> digits [n, 64] in [-1, 1].
+    """
     size, count, left, top = 40, 12, 130, 26
-    blocks = list(image_grid.items())
+    blocks = list(points.items())
     names = list(blocks[0][1])
     across = count * (size + 2) + 16
     page = Image.new("RGB", (left + across * len(blocks), top + len(names) * (size + 2)), "white")
@@ -432,11 +433,6 @@ def rounded(value: object) -> object:
     if isinstance(value, dict):
         return {k: rounded(v) for k, v in value.items()}
     return [rounded(v) for v in value] if isinstance(value, list) else value
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in lines) + "\n"
 
 
 def profile_table(profiles: dict[str, dict]) -> str:
@@ -494,19 +490,16 @@ def tables(report: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/toy"))
-    parser.add_argument("--quick", action="store_true", help="networks hardly trained, few points: to see that it runs")
+    parser = option_parser(__doc__, quick="networks hardly trained, few points: to see that it runs")
     parser.add_argument("--tasks", nargs="+", default=[*NAMES, *(f"{d}-D" for d in DIMS), "digits mixture", "digits"])
     options = parser.parse_args()
     torch.set_num_threads(1)
     quick, begun = options.quick, time.perf_counter()
     report: dict = {
-        "command": "python experiments/networks.py --out docs/results/toy" + (" --quick" if quick else ""),
-        "seeds": list(SEEDS), "date": DATE, "version": __version__, "fractions": list(FRACTIONS),
+        **heading("networks.py", quick), "fractions": list(FRACTIONS),
         "profile": {}, "errors": {}, "exact_errors": {}, "runs": {}, "widened": {}, "training": {},
     }  # fmt: skip
-    image_grid = {}
+    digits = {}
     for name in options.tasks:
         t = task(name, quick)
         report["profile"][name] = profile(t, quick)
@@ -515,7 +508,7 @@ def main() -> None:
             report["exact_errors"][name] = errors(t, SAMPLERS[1:6] + SAMPLERS[8::2], True, t.exact)
         report["runs"][name], points = runs(t, RUN_SAMPLERS, quick)
         if name.startswith("digits"):
-            image_grid[f"network of the {name}"] = points
+            digits[f"network of the {name}"] = points
         if name in ("64-D", "digits mixture"):
             report["widened"][name] = {}
             for teacher in ("exact", "itself"):
@@ -533,11 +526,10 @@ def main() -> None:
                 for k in lengths
                 for t in [task(name, quick, k)]
             }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "networks.json").write_text(json.dumps(rounded(report), indent=1) + "\n")
+    write({key: rounded(value) for key, value in report.items()}, options.out / "networks.json")
     print(tables(report))
-    if image_grid:
-        image_grid(image_grid, options.out / "networks.png")
+    if digits:
+        save_digits(digits, options.out / "networks.png")
 
 
 if __name__ == "__main__":

@@ -17,18 +17,16 @@ Gaussian of covariance S, d z' = [J + (v'/v)(I - J)] d z + q n_k, d y = J d z at
 has the mean of y. S comes from s J_s = Cov(y | x) at the first level (second-order Tweedie).
 """
 
-import argparse
 import json
 import math
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
+from toy_results import SEEDS, heading, option_parser, table, write
 
-from scoredistill import __version__
 from scoredistill.datasets.toy2d import HALF_SIDE, NAMES, grid_start, toy_set
 from scoredistill.estimators import MSD, SDS, SJC, Batch, Estimate, Estimator, Stein
 from scoredistill.estimators.averaged import Averaged
@@ -44,7 +42,6 @@ from scoredistill.sampling import posterior_sample
 from scoredistill.schedule import VE, VP, Weight, weight_at
 from scoredistill.times import Bandwidth, Linear, Times, Uniform
 
-DATE, SEEDS = "2026-11-21", (0, 1, 2, 3)
 EXPLODING, PRESERVING = VE(0.002, 5.0), VP()
 LAMBDAS = (0.316, 0.1)
 STEPS, PLAIN = 150, 48  # network rows per particle of a run with Adam, and of one with plain steps
@@ -478,10 +475,6 @@ def ends(name: str, particles: int, rows: int, plain: bool = False) -> dict[str,
 # ---- report --------------------------------------------------------------------------------------------------------
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]) + "\n"
-
-
 def cell(value: list[float], digits: int = 2) -> str:
     return f"{value[0]:.{digits}f} ± {value[1]:.{digits}f}"
 
@@ -541,17 +534,11 @@ def strict(value: object) -> object:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/toy"))
-    parser.add_argument("--quick", action="store_true", help="few particles and draws, to see that it runs")
-    options = parser.parse_args()
+    options = option_parser(__doc__, quick="few particles and draws, to see that it runs").parse_args()
     quick = options.quick
     sets, others = (NAMES[2:], ("gaussian",)) if quick else (NAMES, ("fractal, 2 classes", "gaussian", "64-D"))
     report = {
-        "command": "python experiments/variance.py --out docs/results/toy" + (" --quick" if quick else ""),
-        "seeds": list(SEEDS),
-        "date": DATE,
-        "version": __version__,
+        **heading("variance.py", quick),
         "gaussian": gaussian_check(),
         "two_modes": two_modes(),
         "pairs": {name: pairs(name, 16, 16 if quick else 64) for name in (*sets, *others)},
@@ -563,8 +550,7 @@ def main() -> None:
         "ends": {name: ends(name, 64 if quick else 196, 16 if quick else STEPS) for name in sets},
         "ends_plain": {name: ends(name, 64 if quick else 196, 16 if quick else PLAIN, True) for name in sets},
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "variance.json").write_text(json.dumps(strict(report), indent=1) + "\n")
+    write({key: strict(value) for key, value in report.items()}, options.out / "variance.json")
     print(json.dumps(report["gaussian"], indent=1))
     print(tables(report))
 

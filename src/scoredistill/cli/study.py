@@ -93,11 +93,12 @@ def bench(
         from scoredistill.studies.text_to_image.study import read_prompts
 
         texts = () if prompts is None else read_prompts(prompts)
-        page = objects(Objects(prior or "emoji", texts, methods, seeds, quick), out, workers)
+        page = objects(Objects(prior or "emoji", texts, seeds, methods=methods, quick=quick), out, workers)
     else:
         from scoredistill.studies.text_to_image.study import Setting, read_prompts, study
 
         texts = () if prompts is None else read_prompts(prompts)
         n = 1 if quick else 3 if seeds is None else seeds
-        page = study(Setting(prior or "emoji", texts, methods, n, blocks, clip, inception, quick), out, workers)
+        setting = Setting(prior or "emoji", texts, n, blocks, clip, inception, methods=methods, quick=quick)
+        page = study(setting, out, workers)
     print(f"Open {page}")

@@ -27,6 +27,7 @@ from scoredistill.priors.base import Editor
 from scoredistill.priors.counted import Counted
 from scoredistill.studies.editing.claims import REFERENCES
 from scoredistill.studies.editing.evaluation import edit_metrics, frame_metrics, window_metrics
+from scoredistill.studies.harness import jobs
 from scoredistill.studies.harness.setting import loaded
 from scoredistill.tasks.image_editing import regions, run
 from scoredistill.tasks.image_editing.canvas import Canvas
@@ -61,7 +62,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(jobs.Case):
     """One run.
 
     Args:
@@ -70,29 +71,25 @@ class Case:
         instruction: the first instruction of an edit of `EDITS`.
         text_scale, image_scale: guidance scales.
         kernel: "rbf", "imq" (inverse multiquadric), or "" for the method's own.
-        settings: other fields of `EditRequest`, as pairs.
-        seed: seed of the run.
         video: whether the subject is a clip.
+        seed: seed of the run.
+        settings: other fields of `EditRequest`, as pairs.
     """
 
-    method: str
     subject: str
     instruction: str
     text_scale: float = 1.0
     image_scale: float = 1.0
     kernel: str = ""
-    settings: tuple[tuple[str, Any], ...] = ()
-    seed: int = 0
     video: bool = False
 
     @property
     def name(self) -> str:
         """The name of its files."""
-        extra = [f"{k}{v}" for k, v in self.settings]
         scales = [] if self.text_scale == self.image_scale == 1 else [f"t{self.text_scale}i{self.image_scale}"]
         seeds = [f"s{self.seed}"] if self.seed else []
         kinds = [self.kernel.replace(" ", "")] if self.kernel else []
-        return "-".join([self.method, self.subject, slug(self.instruction), *scales, *kinds, *extra, *seeds])
+        return "-".join([self.method, self.subject, slug(self.instruction), *scales, *kinds, *self.changes, *seeds])
 
     @property
     def part(self) -> str:

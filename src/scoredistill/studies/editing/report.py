@@ -31,8 +31,12 @@ from scoredistill.studies.editing.tables import (
 )
 from scoredistill.studies.harness.report import add_section, add_table, closing, opening
 from scoredistill.studies.harness.statistics import is_number
-from scoredistill.studies.harness.tables import points_of
+from scoredistill.studies.harness.tables import Results, points_of
 
+QUESTION = (
+    "Each method edits the same images and clips by the same instructions, at about equal NFE. Is an edit that is "
+    "coupled across windows or frames more coherent than others of the same strength?"
+)
 SLIDERS, COLUMNS, VIDEOS = 3, 4, 12  # at most: comparisons, columns of an image grid, videos
 THUMBNAIL, LARGEST = 320, 1024  # pixels: width of an image in an image grid, and in a comparison
 SHOWN_VIDEOS = ("source", "csd", "per_frame", "windows", "truth")
@@ -45,16 +49,10 @@ SCALED = (
 )
 LOGARITHMIC = 8  # ratio of the ends of an axis from which on it is logarithmic
 
-Results = Mapping[str, Any]
-
 
 def report(results: Results, out: Path) -> Path:
     """Write report.html from the results and the images and videos in `out`/images."""
-    page = Page("Editing", "CSD-Edit and its alternatives where the reference edit is known")
-    page.text(
-        "Each method edits the same images and clips by the same instructions, at about equal NFE. Is an edit that is "
-        "coupled across windows or frames more coherent than others of the same strength?"
-    )
+    page = Page("Editing", "CSD-Edit and its alternatives where the reference edit is known").text(QUESTION)
     opening(page, results, extent(results), claims_section(results), METRICS)
     if costs := [said for part in PARTS for said in equal_cost(results, part)]:
         page.text(f"How similar the edits are in cost and size, by means of methods: {'; '.join(costs)}.")

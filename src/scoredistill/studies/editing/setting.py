@@ -6,7 +6,7 @@ from scoredistill.datasets import packaged_media as data
 from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.studies.editing.claims import REFERENCES
 from scoredistill.studies.editing.jobs import Case, Setup
-from scoredistill.studies.harness.setting import check_names, check_seeds
+from scoredistill.studies.harness.setting import ComparisonSetting, check_names, check_seeds
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
 from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
@@ -18,7 +18,7 @@ QUICK_METHODS, QUICK_VIDEO_METHODS = ("csd", "uncoupled", "crops", "windows"), (
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(ComparisonSetting):
     """What to measure.
 
     Args:
@@ -26,8 +26,8 @@ class Setting:
         images: names of packaged images; all by default.
         clips: names of packaged clips; all by default.
         instructions: first instructions of exact procedural edits; `INSTRUCTIONS` by default.
-        methods: of `EDIT_RECIPES`; all by default, and then with trade-off and sweeps.
         seeds: runs in the main tables.
+        methods: of `EDIT_RECIPES`; all by default, and then with trade-off and sweeps.
         quick: measure a smaller version of everything.
     """
 
@@ -35,45 +35,40 @@ class Setting:
     images: tuple[str, ...] = ()
     clips: tuple[str, ...] = ()
     instructions: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
     seeds: int = 1
-    quick: bool = False
 
-    def complete(self) -> "Setting":
-        """The same setting with every default filled in.
-
-        Raises:
-            ValueError: for what does not exist.
-            MissingExtra: if the package of an image or a clip is not installed.
-        """
+    def filled(self) -> "Setting":
+        """The same setting with every default filled in, unchecked."""
         quick = self.quick
-        full = replace(
+        return replace(
             self,
             images=self.images or (QUICK_IMAGES if quick else tuple(data.IMAGES)),
             clips=self.clips or (QUICK_CLIPS if quick else tuple(data.CLIPS)),
             instructions=self.instructions or (QUICK_INSTRUCTIONS if quick else INSTRUCTIONS),
         )
-        check_names("image", full.images, data.IMAGES)
-        check_names("clip", full.clips, data.CLIPS)
-        check_names("instruction", full.instructions, [e.instructions[0] for e in EDITS.values() if e.exact])
-        check_names("method", full.methods, EDIT_RECIPES)
-        check_seeds(full.seeds)
-        for name in full.images:
+
+    def check(self) -> None:
+        """Refuse what does not exist.
+
+        Raises:
+            ValueError: for what does not exist.
+            MissingExtra: if the package of an image or a clip is not installed.
+        """
+        check_names("image", self.images, data.IMAGES)
+        check_names("clip", self.clips, data.CLIPS)
+        check_names("instruction", self.instructions, [e.instructions[0] for e in EDITS.values() if e.exact])
+        check_names("method", self.methods, EDIT_RECIPES)
+        check_seeds(self.seeds)
+        for name in self.images:
             data.path_of(*data.IMAGES[name])
-        for name in full.clips:
+        for name in self.clips:
             data.path_of(*data.CLIPS[name][:2])
-        return full
 
     @property
     def setup(self) -> Setup:
         """What all jobs share."""
         sweeps = 4 if self.quick else 6
         return Setup(self.prior, 128, 64 if self.quick else 96, 8, sweeps, sweeps)
-
-    @property
-    def whole(self) -> bool:
-        """Whether trade-off and sweeps are measured: unless methods are chosen or `quick`."""
-        return not self.quick and not self.methods
 
     def chosen(self, video: bool) -> tuple[str, ...]:
         """The methods to compare on images, or on videos."""

@@ -45,6 +45,16 @@ def _job(setting: Setting, case: Case) -> Job:
 Found = Mapping[str, Mapping[str, Any]]  # name of a job -> what it measured
 
 
+def check(setting: Setting) -> None:
+    """Refuse a prior that does not edit images by instruction."""
+    check_editor(setting.prior)
+
+
+def key(setting: Setting) -> dict[str, Any]:
+    """What all jobs depend on."""
+    return {"setup": asdict(setting.setup)}
+
+
 def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
     """All results as one dictionary."""
     read = directory.results()
@@ -111,12 +121,4 @@ def preview(setting: Setting, directory: StudyDirectory) -> None:
         grid([image for _, image in found], columns=len(names), labels=labels).save(directory.out / "preview.png")
 
 
-study = Study(
-    check=lambda setting: check_editor(setting.prior),
-    key=lambda setting: {"setup": asdict(setting.setup)},
-    plan=plan,
-    gather=gather,
-    tables=tables,
-    report=report,
-    preview=preview,
-)
+study = Study(check=check, key=key, plan=plan, gather=gather, tables=tables, report=report, preview=preview)

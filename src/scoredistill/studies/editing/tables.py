@@ -11,9 +11,17 @@ from scoredistill.studies.editing.claims import (
     claims,
     equal_cost,
 )
-from scoredistill.studies.harness.report import QUICK
 from scoredistill.studies.harness.statistics import plus_minus, scaled
-from scoredistill.studies.harness.tables import Row, Section, difference_rows, head, markdown, metric_rows
+from scoredistill.studies.harness.tables import (
+    Results,
+    Row,
+    Section,
+    Tables,
+    difference_rows,
+    head,
+    metric_rows,
+    quick_note,
+)
 
 METHODS = ("csd", "csd_full", "csd_paper", "uncoupled", "common_noise", "random_noise", "per_frame", "crops", "windows")
 EDIT = ("direction", "source", "truth_psnr")
@@ -33,21 +41,13 @@ RULE = (
     "verdict."
 )
 
-Results = Mapping[str, Any]
-
-
-def tables(results: Results) -> str:
-    """tables.md: claims, metrics, paired differences, trade-off, sweeps, published numbers and cost."""
-    return markdown("Tables of the editing study", results, extent(results), sections(results))
-
 
 def extent(results: Results) -> str:
     """How much was measured, beside what the claims need."""
     setting = results.get("setting", {})
     counts = [f"{len(setting[key])} {key}" for key in ("images", "clips", "instructions") if setting.get(key)]
     measured = f"Measured on {', '.join(counts)}. " if counts else ""
-    quick = QUICK if setting.get("quick") else ""
-    return f"{measured}The claims need at least 8 images and 4 instructions.{quick}"
+    return f"{measured}The claims need at least 8 images and 4 instructions.{quick_note(setting)}"
 
 
 def claims_section(results: Results) -> Section:
@@ -56,7 +56,7 @@ def claims_section(results: Results) -> Section:
 
 
 def sections(results: Results) -> list[Section]:
-    """All tables, the claims first."""
+    """All tables: claims, metrics, paired differences, trade-off, sweeps, published numbers and cost."""
     made = [claims_section(results)]
     for part, title in PARTS.items():
         for kind, equal in KINDS.items():
@@ -138,3 +138,6 @@ def ordered(methods: Iterable[str]) -> list[str]:
     """References, then methods in a fixed order, then any others in their given order."""
     order = {method: i for i, method in enumerate((*REFERENCES, *METHODS))}
     return sorted(methods, key=lambda method: order.get(method, len(order)))
+
+
+tables = Tables("Tables of the editing study", extent, sections)

@@ -19,7 +19,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,27 @@ class Job:
     function: Callable[..., dict[str, Any]]
     cost: float = 1.0
     required: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of a method; a study adds what the method is applied to.
+
+    Args:
+        method: name of the method.
+        seed: seed of the run.
+        settings: other fields of the task's request, as pairs.
+    """
+
+    method: str
+    _: KW_ONLY
+    seed: int = 0
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def changes(self) -> list[str]:
+        """The settings as parts of a name."""
+        return [f"{field}{value}" for field, value in self.settings]
 
 
 def fingerprint(settings: object) -> str:

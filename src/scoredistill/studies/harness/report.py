@@ -9,15 +9,12 @@ from PIL import Image
 
 from scoredistill.reports.page import Page
 from scoredistill.studies.harness.statistics import Metrics
-from scoredistill.studies.harness.tables import Section, failure_rows, head
+from scoredistill.studies.harness.tables import Results, Section, failure_rows, head
 
-QUICK = " This was a quick run, from which no conclusion can be drawn."
 UNBROKEN = re.compile(" ([±=/]) ")
 
 
-def opening(
-    page: Page, results: Mapping[str, Any], extent: str, claims: Section, metrics: Metrics | None = None
-) -> None:
+def opening(page: Page, results: Results, extent: str, claims: Section, metrics: Metrics | None = None) -> None:
     """Begin a report: the command, what was measured, the claims, and what methods and metrics are."""
     if results.get("command"):
         page.command(results["command"])
@@ -47,7 +44,7 @@ def _unbroken(value: object) -> object:
     return UNBROKEN.sub("\u00a0\\1\u00a0", value) if isinstance(value, str) else value
 
 
-def closing(page: Page, results: Mapping[str, Any], out: Path) -> Path:
+def closing(page: Page, results: Results, out: Path) -> Path:
     """End a report with the failed jobs and the setting, and write it to `out`/report.html."""
     add_section(page, Section("Failed jobs", "", failure_rows(results)))
     facts = {key: results[key] for key in ("date", "version") if key in results}

@@ -1,11 +1,56 @@
-"""Checks of what a study was asked to measure, and the prior it measures."""
+"""What a study is asked to measure, checks of it, and the prior it measures."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 from scoredistill.files import slug
 from scoredistill.priors.pipelines import PipelinePrior, load_prior
 from scoredistill.tasks.session import editor
+
+Self = TypeVar("Self", bound="ComparisonSetting")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonSetting(ABC):
+    """What to measure in a comparison of methods; a study adds what the methods are applied to.
+
+    Args:
+        methods: names of methods; the study's own by default, and then with what belongs to no single method.
+        quick: measure a smaller version of everything.
+    """
+
+    methods: tuple[str, ...] = ()
+    quick: bool = False
+
+    def complete(self: Self) -> Self:
+        """The same setting with every default filled in.
+
+        Raises:
+            ValueError: for what does not exist.
+        """
+        full = self.filled()
+        full.check()
+        return full
+
+    @abstractmethod
+    def filled(self: Self) -> Self:
+        """The same setting with every default filled in, unchecked."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Refuse what does not exist.
+
+        Raises:
+            ValueError: for what does not exist.
+        """
+
+    @property
+    def whole(self) -> bool:
+        """Whether what belongs to no single method is measured too: unless methods are chosen or `quick`."""
+        return not self.quick and not self.methods
 
 
 def check_names(what: str, given: Sequence[str], known: Iterable[str]) -> None:

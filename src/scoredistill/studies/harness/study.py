@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from scoredistill import __version__
 from scoredistill.files import write_json, write_text
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
+from scoredistill.studies.harness.tables import Results
 from scoredistill.tasks.run_directory import command_line
 
 Self = TypeVar("Self")
@@ -23,8 +24,6 @@ class StudySetting(Protocol):
 
 
 S = TypeVar("S", bound=StudySetting)
-Results = Mapping[str, Any]
-"""results.json: at least "setting", "command", "date", "version", "seconds" and "failed"."""
 
 
 @dataclass(frozen=True)
@@ -32,23 +31,23 @@ class Study(Generic[S]):
     """A comparison of methods: calling it with a setting measures and writes the report.
 
     Attributes:
-        check: raises ValueError (or ImportError) if the setting cannot be measured here, before any work.
         key: what all jobs depend on; with another key everything is measured again.
         first: the jobs whose results all others use.
         plan: the other jobs, in the order they are started.
         gather: the results of all jobs as one dictionary, with the complete setting under "setting".
         tables: tables.md from the results.
         report: writes report.html from the results and the images in the directory given, and returns its path.
+        check: raises ValueError (or ImportError) if the setting cannot be measured here, before any work.
         prepare: called before each group of jobs with the setting, the unfinished jobs and whether to show progress.
         preview: writes preview.png from what is finished; called after every job.
     """
 
-    check: Callable[[S], None]
     key: Callable[[S], Mapping[str, Any]]
     plan: Callable[[S], Sequence[Job]]
     gather: Callable[[S, StudyDirectory], dict[str, Any]]
     tables: Callable[[Results], str]
     report: Callable[[Results, Path], Path]
+    check: Callable[[S], None] = lambda setting: None
     first: Callable[[S], Sequence[Job]] = lambda setting: ()
     prepare: Callable[[S, Sequence[Job], bool], None] = lambda setting, jobs, progress: None
     preview: Callable[[S, StudyDirectory], None] = lambda setting, directory: None

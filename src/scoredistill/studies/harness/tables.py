@@ -1,11 +1,16 @@
 """Tables of a study as rows, for the report, and as Markdown, for readers who cannot open the report."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scoredistill.studies.harness.claims import FAILS, HOLDS, verdict
 from scoredistill.studies.harness.statistics import Cell, Metrics, digits, is_number, plus_minus
+
+QUICK = " This was a quick run, from which no conclusion can be drawn."
+
+Results = Mapping[str, Any]
+"""results.json: at least "setting", "command", "date", "version", "seconds" and "failed"."""
 
 Row = dict[str, object]
 """One line of a table: the head of each column -> its cell."""
@@ -24,6 +29,30 @@ class Section:
     title: str
     caption: str
     rows: Sequence[Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All tables of a study: calling it with the results gives tables.md.
+
+    Attributes:
+        title: its heading.
+        extent: how much was measured, from the results.
+        sections: the tables, from the results.
+    """
+
+    title: str
+    extent: Callable[[Results], str]
+    sections: Callable[[Results], Sequence[Section]]
+
+    def __call__(self, results: Results) -> str:
+        """The text of tables.md."""
+        return markdown(self.title, results, self.extent(results), self.sections(results))
+
+
+def quick_note(setting: Mapping[str, Any]) -> str:
+    """A warning after a quick run, to follow another sentence; otherwise empty."""
+    return QUICK if setting.get("quick") else ""
 
 
 def head(metric: str, metrics: Metrics) -> str:
@@ -70,12 +99,12 @@ def _compared(cell: Cell | None, better: int) -> str:
     return plus_minus(cell, sign=True) + word
 
 
-def failure_rows(results: Mapping[str, Any]) -> list[Row]:
+def failure_rows(results: Results) -> list[Row]:
     """The errors of the jobs that failed, by name."""
     return [{"job": job, "error": error} for job, error in results.get("failed", {}).items()]
 
 
-def markdown(title: str, results: Mapping[str, Any], extent: str, sections: Sequence[Section]) -> str:
+def markdown(title: str, results: Results, extent: str, sections: Sequence[Section]) -> str:
     """All tables of a study, headed by its command, date and version and by what was measured."""
     said = [f"`{results['command']}`"] if results.get("command") else []
     said += [f"{key} {results[key]}" for key in ("date", "version") if results.get(key)]

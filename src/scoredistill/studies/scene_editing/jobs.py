@@ -21,7 +21,7 @@ from scoredistill.files import slug
 from scoredistill.media.images import to_pil
 from scoredistill.metrics import edits as metrics
 from scoredistill.studies.editing.evaluation import edit_metrics
-from scoredistill.studies.harness.jobs import fingerprint
+from scoredistill.studies.harness import jobs
 from scoredistill.studies.harness.setting import loaded
 from scoredistill.studies.harness.turntables import save_strip, save_turntable
 from scoredistill.tasks.image_editing.canvas import Canvas
@@ -61,7 +61,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(jobs.Case):
     """One edit of one scene.
 
     Args:
@@ -72,18 +72,14 @@ class Case:
         settings: other fields of `SceneRequest`, as pairs.
     """
 
-    method: str
     scene: str
     instruction: str
-    seed: int = 0
-    settings: tuple[tuple[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
         """The name of its images."""
-        extra = [f"{k}{v}" for k, v in self.settings]
         seeds = [f"s{self.seed}"] if self.seed else []
-        return "-".join([self.method, self.scene, slug(self.instruction), *extra, *seeds])
+        return "-".join([self.method, self.scene, slug(self.instruction), *self.changes, *seeds])
 
     @cached_property
     def part(self) -> str:
@@ -91,7 +87,7 @@ class Case:
         if self.method in REFERENCES:
             return self.name
         request = SceneRequest(self.instruction, self.method, seed=self.seed, **dict(self.settings))
-        return f"{self.name}-{fingerprint(request)}"
+        return f"{self.name}-{jobs.fingerprint(request)}"
 
     @property
     def edit(self) -> Edit:

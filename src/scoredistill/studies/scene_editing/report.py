@@ -1,39 +1,34 @@
 """The report of the scene-editing study: claims first, then turntables, metrics, scenes, views and cost."""
 
-from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from scoredistill.files import slug
 from scoredistill.reports.page import Page
 from scoredistill.studies.harness.report import add_section, closing, image_or_blank, opening
-from scoredistill.studies.harness.tables import points_of
+from scoredistill.studies.harness.tables import Results, points_of
 from scoredistill.studies.harness.turntables import SIDE, view_of
 from scoredistill.studies.scene_editing.claims import METRICS
 from scoredistill.studies.scene_editing.jobs import REFERENCES, TURNTABLES
-from scoredistill.studies.scene_editing.tables import VIEWS, extent, sections
+from scoredistill.studies.scene_editing.tables import VIEWS, claims_section, extent, sections
 
+QUESTION = (
+    "A scene is fitted to its photographs once. Each method edits the photographs and fits the scene to its edits, at "
+    "equal NFE. Whose scene is most like the reference edit, seen from new sides?"
+)
 CURVES = ("truth_psnr", "consistency", "view_distance", "direction")
 SHOWN_VIEW = 1  # the view of a strip that is shown
-
-Results = Mapping[str, Any]
 
 
 def report(results: Results, out: Path) -> Path:
     """Write report.html from the results and the turntables and strips of views in `out`/images."""
-    page = Page("Scene editing", "Edits of posed scenes whose ground truth is known from all sides")
-    page.text(
-        "A scene is fitted to its photographs once. Each method edits the photographs and fits the scene to its edits, "
-        "at equal NFE. Whose scene is most like the reference edit, seen from new sides?"
-    )
-    claims, *others = sections(results)
-    opening(page, results, extent(results), claims, METRICS)
+    page = Page("Scene editing", "Edits of posed scenes whose ground truth is known from all sides").text(QUESTION)
+    opening(page, results, extent(results), claims_section(results), METRICS)
     _turntables(page, results, out / "images")
     _images(page, results, out / "images")
-    for section in others:
+    for section in sections(results)[1:]:
         add_section(page, section)
         if section.title == VIEWS:
             _curves(page, results)

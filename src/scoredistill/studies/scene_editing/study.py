@@ -13,7 +13,7 @@ from scoredistill.media.images import grid
 from scoredistill.optional import MissingExtra
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
 from scoredistill.studies.harness.report import image_or_blank
-from scoredistill.studies.harness.setting import check_editor, check_names, check_seeds
+from scoredistill.studies.harness.setting import ComparisonSetting, check_editor, check_names, check_seeds
 from scoredistill.studies.harness.statistics import Measurements, differences, finished, over_cases
 from scoredistill.studies.harness.study import Study
 from scoredistill.studies.harness.turntables import view_of
@@ -32,37 +32,34 @@ VIEWS, FEW = (3, 6, 12, 24), 2  # numbers of edited views besides all of them, a
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(ComparisonSetting):
     """What to measure.
 
     Args:
         prior: name or directory of the editor.
         scenes: names of synthetic scenes; `SCENES` by default.
         instructions: first instructions of exact procedural edits; `INSTRUCTIONS` by default.
-        methods: of `SCENE_METHODS`; `METHODS` by default, and then with the sweep over views.
         seeds: edits of each scene by each instruction.
+        methods: of `SCENE_METHODS`; `METHODS` by default, and then with the sweep over views.
         quick: measure one scene of fewer photographs, one instruction and two methods.
     """
 
     prior: str = "emoji-edit"
     scenes: tuple[str, ...] = ()
     instructions: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
     seeds: int = 1
-    quick: bool = False
 
-    def complete(self) -> "Setting":
-        """The same setting with every default filled in.
+    def filled(self) -> "Setting":
+        """The same setting with its scenes and instructions; `chosen` has its methods."""
+        scenes = self.scenes or (SCENES[:1] if self.quick else SCENES)
+        return replace(self, scenes=scenes, instructions=self.instructions or INSTRUCTIONS[: 1 if self.quick else None])
 
-        Raises:
-            ValueError: for what does not exist.
-        """
+    def check(self) -> None:
+        """Refuse names that do not exist or are given twice, and a number of seeds below 1."""
         check_names("method", self.methods, SCENE_METHODS)
         check_names("scene", self.scenes, KNOWN_SCENES)
         check_names("instruction", self.instructions, [e.instructions[0] for e in EDITS.values() if e.exact])
         check_seeds(self.seeds)
-        scenes = self.scenes or (SCENES[:1] if self.quick else SCENES)
-        return replace(self, scenes=scenes, instructions=self.instructions or INSTRUCTIONS[: 1 if self.quick else None])
 
     @property
     def setup(self) -> Setup:
@@ -74,11 +71,6 @@ class Setting:
         """The methods to compare."""
         return self.methods or (QUICK_METHODS if self.quick else METHODS)
 
-    @property
-    def whole(self) -> bool:
-        """Whether the sweep is measured: unless methods are chosen or `quick`."""
-        return not self.quick and not self.methods
-
 
 Key = tuple[str, str, int]  # scene, instruction, seed
 
@@ -87,7 +79,7 @@ def main_cases(setting: Setting) -> dict[str, dict[Key, Case]]:
     """method -> (scene, instruction, seed) -> case; the references have one seed."""
     return {
         method: {
-            (scene, text, seed): Case(method, scene, text, seed)
+            (scene, text, seed): Case(method, scene, text, seed=seed)
             for seed in range(1 if method in REFERENCES else setting.seeds)
             for text in setting.instructions
             for scene in setting.scenes
@@ -101,7 +93,7 @@ def swept(setting: Setting) -> dict[int, dict[str, Case]]:
     usual, text = setting.setup.views, setting.instructions[0]
     some = setting.scenes[:FEW]
     settings = {n: () if n == usual else (("use", n),) for n in sorted({*VIEWS, usual})}
-    return {n: {s: Case("csd", s, text, 0, fields) for s in some} for n, fields in settings.items()}
+    return {n: {s: Case("csd", s, text, settings=fields) for s in some} for n, fields in settings.items()}
 
 
 def fits(setting: Setting) -> list[Job]:
@@ -132,6 +124,11 @@ def check(setting: Setting) -> None:
     if find_spec("pybullet") is None:
         raise MissingExtra("rendering the scenes needs pybullet: pip install 'scoredistill[scenes]'")
     check_editor(setting.prior)
+
+
+def key(setting: Setting) -> dict[str, Any]:
+    """What all jobs depend on."""
+    return {"setup": asdict(setting.setup)}
 
 
 def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
@@ -185,13 +182,4 @@ def preview(setting: Setting, directory: StudyDirectory) -> None:
         grid(shown, columns=len(names), labels=labels).save(directory.out / "preview.png")
 
 
-study = Study(
-    check=check,
-    key=lambda setting: {"setup": asdict(setting.setup)},
-    first=fits,
-    plan=plan,
-    gather=gather,
-    tables=tables,
-    report=report,
-    preview=preview,
-)
+study = Study(check=check, key=key, first=fits, plan=plan, gather=gather, tables=tables, report=report, preview=preview)

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from scoredistill.studies.harness.claims import RULE
-from scoredistill.studies.harness.report import QUICK
 from scoredistill.studies.harness.statistics import scaled
-from scoredistill.studies.harness.tables import Row, Section, difference_rows, markdown, metric_rows
+from scoredistill.studies.harness.tables import Results, Row, Section, Tables, difference_rows, metric_rows, quick_note
 from scoredistill.studies.scene_editing.claims import COST, METRICS, PUBLISHED, QUALITY, claims
 
 VIEWS = "Edited views"
@@ -27,26 +26,24 @@ NOT_COMPARABLE = (
 )
 NAMES = {"one_view": "Instruct-NeRF2NeRF", "csd": "CSD-Edit"}
 
-Results = Mapping[str, Any]
-
-
-def tables(results: Results) -> str:
-    """tables.md."""
-    return markdown("Tables of the scene-editing study", results, extent(results), sections(results))
-
 
 def extent(results: Results) -> str:
     """How much was measured."""
     setting = results["setting"]
-    quick = QUICK if setting["quick"] else ""
     counts = f"{len(setting['scenes'])} scenes and {len(setting['instructions'])} instructions"
-    return f"Measured on {counts}, {setting['seeds']} seeds, {setting['views']} photographs of each scene.{quick}"
+    photographs = f"{setting['views']} photographs of each scene"
+    return f"Measured on {counts}, {setting['seeds']} seeds, {photographs}.{quick_note(setting)}"
+
+
+def claims_section(results: Results) -> Section:
+    """The claims with our numbers and verdicts."""
+    return Section("Claims", RULE, claims(results))
 
 
 def sections(results: Results) -> list[Section]:
     """All tables, the claims first."""
     return [
-        Section("Claims", RULE, claims(results)),
+        claims_section(results),
         Section("Results", RESULTS, metric_rows(results["methods"], QUALITY, METRICS)),
         Section("Differences", DIFFERENCES, difference_rows(results["paired"], QUALITY, METRICS)),
         Section("Cost", "Seconds compare only within this run.", metric_rows(results["methods"], COST, METRICS)),
@@ -100,3 +97,6 @@ def published_rows(results: Results) -> list[Row]:
         ours = {title: scaled(found.get(metric), scale) for title, (metric, scale) in scales.items()}
         rows.append({"method": NAMES.get(method, method), "from": "ours", **ours})
     return rows
+
+
+tables = Tables("Tables of the scene-editing study", extent, sections)

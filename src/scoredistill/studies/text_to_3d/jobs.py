@@ -13,7 +13,7 @@ from torch import Tensor
 from scoredistill.files import slug
 from scoredistill.media.images import grid, to_tensor
 from scoredistill.metrics import clip_similarity, neighbor_consistency, perceptual_distance
-from scoredistill.studies.harness.jobs import fingerprint
+from scoredistill.studies.harness import jobs
 from scoredistill.studies.harness.setting import loaded
 from scoredistill.studies.harness.turntables import save_strip, save_turntable
 from scoredistill.tasks.image_generation.text_to_image import text_to_image
@@ -28,28 +28,24 @@ SHOWN_SEED = 0  # the seed whose objects get a turntable
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(jobs.Case):
     """One object.
 
     Args:
-        prior: name or directory.
         method: a name of `OBJECT_RECIPES`.
+        prior: name or directory.
         prompt: describes the object.
         seed: seed of the run.
         settings: other fields of `ObjectRequest`, as pairs.
     """
 
     prior: str
-    method: str
     prompt: str
-    seed: int = 0
-    settings: tuple[tuple[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
         """The name of its images."""
-        extra = [f"{k}{v}" for k, v in self.settings]
-        return "-".join([slug(self.method), slug(self.prompt), *extra, f"s{self.seed}"])
+        return "-".join([slug(self.method), slug(self.prompt), *self.changes, f"s{self.seed}"])
 
     @cached_property
     def request(self) -> ObjectRequest:
@@ -59,7 +55,7 @@ class Case:
     @cached_property
     def part(self) -> str:
         """The name of its job, which changes with the method's own settings."""
-        return f"{self.name}-{fingerprint(self.request)}"
+        return f"{self.name}-{jobs.fingerprint(self.request)}"
 
 
 def made(case: Case, out: Path) -> dict[str, Any]:

@@ -1,33 +1,28 @@
 """The report of the text-to-3D study: claims first, then turntables, metrics, prompts, views and cost."""
 
-from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from scoredistill.files import slug
 from scoredistill.reports.page import Page
 from scoredistill.studies.harness.report import add_section, closing, image_or_blank, opening
-from scoredistill.studies.harness.tables import points_of
+from scoredistill.studies.harness.tables import Results, points_of
 from scoredistill.studies.text_to_3d.claims import METRICS
-from scoredistill.studies.text_to_3d.tables import VIEWS, extent, sections
+from scoredistill.studies.text_to_3d.tables import VIEWS, claims_section, extent, sections
 
+QUESTION = (
+    "Each method makes the same objects from the same prompts and seeds. Which objects look most like their prompts, "
+    "from all sides?"
+)
 CURVES = ("clip_sim", "clip_geometry", "view_consistency", "view_distance")
-
-Results = Mapping[str, Any]
 
 
 def report(results: Results, out: Path) -> Path:
     """Write report.html from the results and the turntables and strips of views in `out`/images."""
-    page = Page("Text to 3-D", "Estimators in three dimensions, each at its own settings and equal NFE")
-    page.text(
-        "Each method makes the same objects from the same prompts and seeds. Which objects look most like their "
-        "prompts, from all sides?"
-    )
-    claims, *others = sections(results)
-    opening(page, results, extent(results), claims, METRICS)
+    page = Page("Text to 3-D", "Estimators in three dimensions, each at its own settings and equal NFE").text(QUESTION)
+    opening(page, results, extent(results), claims_section(results), METRICS)
     _turntables(page, results, out / "images")
-    for section in others:
+    for section in sections(results)[1:]:
         add_section(page, section)
         if section.title == VIEWS:
             _curves(page, results)

@@ -9,7 +9,13 @@ from scoredistill.files import slug
 from scoredistill.media.images import grid
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
 from scoredistill.studies.harness.report import image_or_blank
-from scoredistill.studies.harness.setting import check_names, check_prompts, check_seeds, check_text_prior
+from scoredistill.studies.harness.setting import (
+    ComparisonSetting,
+    check_names,
+    check_prompts,
+    check_seeds,
+    check_text_prior,
+)
 from scoredistill.studies.harness.statistics import differences, finished, mean_and_std, over_seeds
 from scoredistill.studies.harness.study import Study
 from scoredistill.studies.harness.turntables import SIDE, view_of
@@ -28,52 +34,44 @@ SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(ComparisonSetting):
     """What to measure.
 
     Args:
         prior: name or directory of a text-to-image model.
         prompts: the objects to make; `PROMPTS` by default.
-        methods: of `OBJECT_RECIPES`; `METHODS` by default, and then with the sweep over views.
         seeds: objects of each prompt; 3 by default, 1 if `quick`.
+        methods: of `OBJECT_RECIPES`; `METHODS` by default, and then with the sweep over views.
         quick: measure two prompts and two methods.
     """
 
     prior: str = "emoji"
     prompts: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
     seeds: int | None = None
-    quick: bool = False
 
-    def complete(self) -> "Setting":
-        """The same setting with every default filled in.
-
-        Raises:
-            ValueError: for what does not exist.
-        """
-        check_names("method", self.methods, OBJECT_RECIPES)
+    def filled(self) -> "Setting":
+        """The same setting with its prompts and seeds; `chosen` has its methods."""
         seeds = (1 if self.quick else SEEDS) if self.seeds is None else self.seeds
-        check_seeds(seeds)
-        prompts = self.prompts or (QUICK_PROMPTS if self.quick else PROMPTS)
-        check_prompts(prompts)
-        return replace(self, prompts=prompts, seeds=seeds)
+        return replace(self, prompts=self.prompts or (QUICK_PROMPTS if self.quick else PROMPTS), seeds=seeds)
+
+    def check(self) -> None:
+        """Refuse unknown methods, equal or empty prompts, and a number of seeds below 1."""
+        check_names("method", self.methods, OBJECT_RECIPES)
+        if self.seeds is not None:
+            check_seeds(self.seeds)
+        check_prompts(self.prompts)
 
     @property
     def chosen(self) -> tuple[str, ...]:
         """The methods to compare."""
         return self.methods or (QUICK_METHODS if self.quick else METHODS)
 
-    @property
-    def whole(self) -> bool:
-        """Whether the sweep is measured: unless methods are chosen or `quick`."""
-        return not self.quick and not self.methods
-
 
 def main_cases(setting: Setting) -> dict[str, dict[tuple[str, int], Case]]:
     """method -> (prompt, seed) -> case."""
     return {
         method: {
-            (prompt, seed): Case(setting.prior, method, prompt, seed)
+            (prompt, seed): Case(method, setting.prior, prompt, seed=seed)
             for seed in range(setting.seeds or SEEDS)
             for prompt in setting.prompts
         }
@@ -90,7 +88,7 @@ def swept(setting: Setting) -> dict[str, dict[int, list[Case]]]:
         for views in sorted({*VIEWS, recipe.views}):
             steps = max(1, round(recipe.steps * recipe.views / views))
             settings = () if views == recipe.views else (("views", views), ("steps", steps))
-            cases = [Case(setting.prior, method, prompt, 0, settings) for prompt in setting.prompts[:FEW]]
+            cases = [Case(method, setting.prior, prompt, settings=settings) for prompt in setting.prompts[:FEW]]
             made.setdefault(method, {})[views] = cases
     return made
 
@@ -103,6 +101,16 @@ def plan(setting: Setting) -> list[Job]:
     if setting.whole:
         todo += [case for line in swept(setting).values() for some in line.values() for case in some]
     return sampled + [Job(case.part, partial(jobs.made, case)) for case in dict.fromkeys(todo)]
+
+
+def check(setting: Setting) -> None:
+    """Refuse a prior that edits images."""
+    check_text_prior(setting.prior)
+
+
+def key(setting: Setting) -> dict[str, Any]:
+    """What all jobs depend on."""
+    return {"prior": setting.prior}
 
 
 def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
@@ -149,19 +157,11 @@ def preview(setting: Setting, directory: StudyDirectory) -> None:
     shown, labels = [], []
     for method in setting.chosen:
         for prompt in setting.prompts:
-            path = directory.images / f"{Case(setting.prior, method, prompt).name}.png"
+            path = directory.images / f"{Case(method, setting.prior, prompt).name}.png"
             strip = image_or_blank(path, 12 * SIDE)
             shown.append(grid([view_of(strip, k) for k in (0, 3, 6, 9)], columns=2, pad=1))
             labels.append(f"{prompt}, {method}")
     grid(shown, columns=len(setting.prompts), labels=labels).save(directory.out / "preview.png")
 
 
-study = Study(
-    check=lambda setting: check_text_prior(setting.prior),
-    key=lambda setting: {"prior": setting.prior},
-    plan=plan,
-    gather=gather,
-    tables=tables,
-    report=report,
-    preview=preview,
-)
+study = Study(check=check, key=key, plan=plan, gather=gather, tables=tables, report=report, preview=preview)

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from scoredistill.studies.harness.claims import RULE
-from scoredistill.studies.harness.report import QUICK
 from scoredistill.studies.harness.statistics import is_number, scaled
-from scoredistill.studies.harness.tables import Row, Section, difference_rows, markdown, metric_rows
+from scoredistill.studies.harness.tables import Results, Row, Section, Tables, difference_rows, metric_rows, quick_note
 from scoredistill.studies.text_to_3d.claims import COLLABORATIVE, COST, MEAN_SHIFT, METRICS, QUALITY, claims
 
 VIEWS = "Views per step"
@@ -25,19 +24,11 @@ NOT_COMPARABLE = (
     "CLIP-SIM in 2-D is that of Score Distillation via Mean Shift; ours are of views in 3-D."
 )
 
-Results = Mapping[str, Any]
-
-
-def tables(results: Results) -> str:
-    """tables.md."""
-    return markdown("Tables of the text-to-3D study", results, extent(results), sections(results))
-
 
 def extent(results: Results) -> str:
     """How much was measured."""
     setting = results["setting"]
-    quick = QUICK if setting["quick"] else ""
-    return f"Measured on {len(setting['prompts'])} prompts, {setting['seeds']} seeds each.{quick}"
+    return f"Measured on {len(setting['prompts'])} prompts, {setting['seeds']} seeds each.{quick_note(setting)}"
 
 
 def claims_section(results: Results) -> Section:
@@ -102,3 +93,6 @@ def published_rows(results: Results) -> list[Row]:
                 {"method": method, "from": "ours", **ours, "CLIP-SIM": f"{mean:.1f}" if is_number(mean) else ""}
             )
     return rows
+
+
+tables = Tables("Tables of the text-to-3D study", extent, sections)

@@ -11,7 +11,7 @@ from scoredistill.files import atomic
 from scoredistill.media.images import grid
 from scoredistill.reports.page import Page
 from scoredistill.studies.harness.report import add_table, closing, opening
-from scoredistill.studies.harness.tables import Row
+from scoredistill.studies.harness.tables import Results, Row
 from scoredistill.studies.text_to_image.gather import images_of
 from scoredistill.studies.text_to_image.tables import (
     bandwidth_rows,
@@ -37,7 +37,19 @@ TRUTH = "DDIM samples (truth)"
 CURVES = {"fid": "FID to the DDIM samples", "clip_sim": "CLIP-SIM"}
 ENLARGED = 2  # of image_grid.png
 
-Results = Mapping[str, Any]
+BANDWIDTHS = (
+    "Samples y of p(y) N(x; y, s I) around an image x, for several bandwidths s. Apart: root mean square distance of "
+    "two seeds' y; away: of y from x; both relative to that of two DDIM samples of the prompt. Follows x: how far y "
+    "moves with x along the run, with the same noise; 0 if it does not depend on x. With a large bandwidth y is any "
+    "sample of the prior, with a small one it is x."
+)
+GRADIENTS = (
+    "Draws of each method's gradient at one x and one noise-to-signal ratio r. Spread: standard deviation of a draw "
+    "over the length of the mean. Cosine: of that mean with the one-call mean shift. Batch rows: of the network for a "
+    "draw. Histograms: entries of the draws, in units of the root mean square of the mean; those beyond the ends are "
+    "left out."
+)
+
 ImageGrid = Mapping[str, Sequence[Image.Image]]
 
 
@@ -147,13 +159,7 @@ def _bandwidths(page: Page, results: Results, images: Path) -> None:
     """Samples y at several bandwidths, and how far apart they are."""
     for i, (prompt, found) in enumerate(results.get("bandwidths", {}).items()):
         if i == 0:
-            page.heading("Bandwidths")
-            page.text(
-                "Samples y of p(y) N(x; y, s I) around an image x, for several bandwidths s. Apart: root mean square "
-                "distance of two seeds' y; away: of y from x; both relative to that of two DDIM samples of the prompt. "
-                "Follows x: how far y moves with x along the run, with the same noise; 0 if it does not depend on x. "
-                "With a large bandwidth y is any sample of the prior, with a small one it is x."
-            )
+            page.heading("Bandwidths").text(BANDWIDTHS)
         path, states = images / found["image"], ", ".join(f"{state:.0%}" for state in found["states"])
         if path.is_file():
             widths = ", ".join(f"{width:g}" for width in found["bandwidths"])
@@ -165,13 +171,7 @@ def _gradients(page: Page, results: Results) -> None:
     """How noisy each method's gradient is, and its histograms."""
     for i, (prompt, found) in enumerate(results.get("gradients", {}).items()):
         if i == 0:
-            page.heading("Gradients")
-            page.text(
-                "Draws of each method's gradient at one x and one noise-to-signal ratio r. Spread: standard deviation "
-                "of a draw over the length of the mean. Cosine: of that mean with the one-call mean shift. Batch "
-                "rows: of the network for a draw. Histograms: entries of the draws, in units of the root mean square "
-                "of the mean; those beyond the ends are left out."
-            )
+            page.heading("Gradients").text(GRADIENTS)
         add_table(page, gradient_rows(found), prompt)
         middles = [(a + b) / 2 for a, b in pairwise(found["bins"])]
         for k, level in enumerate(found["levels"]):

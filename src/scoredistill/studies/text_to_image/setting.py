@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scoredistill.studies.harness.setting import check_names, check_prompts, check_seeds
+from scoredistill.studies.harness.setting import ComparisonSetting, check_names, check_prompts, check_seeds
 from scoredistill.studies.text_to_image.blocks import BLOCKS, METHODS, PROMPTS, QUICK_METHODS, QUICK_PROMPTS, Block
 from scoredistill.studies.text_to_image.jobs import Setup
 
@@ -11,48 +11,48 @@ REFERENCES, QUICK_REFERENCES = 32, 12
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(ComparisonSetting):
     """What to measure.
 
     Args:
         prior: for `load_prior`.
         prompts: what the images show; the published ones that the bundled prior knows by default.
-        methods: of `METHODS`; all by default, and then with the ablations, gradients and bandwidths.
         seeds: images of each prompt by each method.
         blocks: names of `BLOCKS`.
         clip: directory or hub name of the CLIP model that evaluates the images; the bundled one by default.
         inception: compute FIDs in Inception's features too (`metrics.inception`).
+        methods: of `METHODS`; all by default, and then with the ablations, gradients and bandwidths.
         quick: measure few prompts and methods in one block.
     """
 
     prior: str = "emoji"
     prompts: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
     seeds: int = 3
     blocks: tuple[str, ...] = ()
     clip: str | None = None
     inception: bool = False
-    quick: bool = False
 
-    def complete(self) -> "Setting":
-        """The same setting with every default filled in.
-
-        Raises:
-            ValueError: for what does not exist.
-        """
-        full = replace(
+    def filled(self) -> "Setting":
+        """The same setting with every default filled in, unchecked."""
+        return replace(
             self,
             prompts=self.prompts or (QUICK_PROMPTS if self.quick else PROMPTS),
             methods=self.methods or (QUICK_METHODS if self.quick else tuple(METHODS)),
             blocks=self.blocks or self._usual_blocks(),
         )
-        check_names("method", full.methods, METHODS)
-        check_names("block", full.blocks, BLOCKS)
-        check_seeds(full.seeds)
-        check_prompts(full.prompts)
-        if len(full.prompts) < 2:
+
+    def check(self) -> None:
+        """Refuse what does not exist, and fewer than two prompts.
+
+        Raises:
+            ValueError: for what does not exist, or a single prompt.
+        """
+        check_names("method", self.methods, METHODS)
+        check_names("block", self.blocks, BLOCKS)
+        check_seeds(self.seeds)
+        check_prompts(self.prompts)
+        if len(self.prompts) < 2:
             raise ValueError("one prompt makes no set of images: give at least two")
-        return full
 
     def _usual_blocks(self) -> tuple[str, ...]:
         """The first if `quick`; where methods are chosen, those that compare methods; all otherwise."""

@@ -63,6 +63,11 @@ def check(setting: Setting) -> None:
     check_text_prior(setting.prior)
 
 
+def key(setting: Setting) -> dict[str, Any]:
+    """What all jobs depend on."""
+    return {"setup": asdict(setting.setup)}
+
+
 def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
     """All results as one dictionary; the methods of the first block are also at its top."""
     read, seen = directory.results(), Features(setting.setup, directory.images)
@@ -107,12 +112,5 @@ def preview(setting: Setting, directory: StudyDirectory) -> None:
 
 
 study = Study(
-    check=check,
-    key=lambda setting: {"setup": asdict(setting.setup)},
-    first=references,
-    plan=plan,
-    gather=gather,
-    tables=tables,
-    report=report,
-    preview=preview,
+    check=check, key=key, first=references, plan=plan, gather=gather, tables=tables, report=report, preview=preview
 )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scoredistill.studies.harness.tables import Row, Section, markdown
+from scoredistill.studies.harness.tables import Results, Row, Section, Tables
 from scoredistill.studies.text_to_image.claims import TABLE3, claims, plus_minus
 
 RULE = (
@@ -11,29 +11,32 @@ RULE = (
     "deviations."
 )
 
-Results = Mapping[str, Any]
 Block = Mapping[str, Any]
 
 
-def tables(results: Results) -> str:
-    """tables.md: the claims, then metrics and NFE to SDS's distance of each block, bandwidths and gradients."""
+def extent(results: Results) -> str:
+    """How much was measured, and what the deviations and the FID are."""
     setting = results["setting"]
-    extent = (
+    return (
         f"Prior {setting['prior']}, {len(setting['prompts'])} prompts, {setting['seeds']} seeds, "
         f"{setting['references']} DDIM samples of each prompt. ± is the standard deviation over sets of one image of "
         "each prompt; of precision, recall, coverage and diversity it is over prompts, of the distance over images. "
         "FID is in the features of CLIP, the published one in those of Inception: only the order can be compared."
     )
-    sections = [claims_section(results)]
+
+
+def sections(results: Results) -> list[Section]:
+    """The claims, then metrics and NFE to SDS's distance of each block, bandwidths and gradients."""
+    made = [claims_section(results)]
     for name, block in results.get("blocks", {}).items():
         title = f"{name}: {block['setting']['description']}"
-        sections.append(Section(title, "", block_rows(block, published=not block["setting"]["ideal"])))
-        sections.append(Section("", "NFE until the FID is at or below SDS's final one:", sds_rows(block)))
+        made.append(Section(title, "", block_rows(block, published=not block["setting"]["ideal"])))
+        made.append(Section("", "NFE until the FID is at or below SDS's final one:", sds_rows(block)))
     probes = {"Bandwidths": bandwidth_rows, "Gradients": gradient_rows}
     for title, rows_of in probes.items():
         found = results.get(title.lower(), {})
-        sections += [Section(f"{title}: {prompt}", "", rows_of(each)) for prompt, each in found.items()]
-    return markdown("Tables of the text-to-image study", results, extent, sections)
+        made += [Section(f"{title}: {prompt}", "", rows_of(each)) for prompt, each in found.items()]
+    return made
 
 
 def claims_section(results: Results) -> Section:
@@ -119,3 +122,6 @@ def gradient_rows(found: Mapping[str, Any]) -> list[Row]:
             row["batch rows"] = f"{levels[0]['rows']:g}"
         made.append(row)
     return made
+
+
+tables = Tables("Tables of the text-to-image study", extent, sections)

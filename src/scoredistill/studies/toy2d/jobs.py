@@ -46,15 +46,15 @@ class Scale:
         image: pixels per side of an image.
     """
 
-    particles: int = 1024
-    draws: int = 64
-    points: int = 100
-    side: int = 80
-    rows: int = 600
-    image: int = 300
+    particles: int
+    draws: int
+    points: int
+    side: int
+    rows: int
+    image: int
 
 
-FULL = Scale()
+FULL = Scale(particles=1024, draws=64, points=100, side=80, rows=600, image=300)
 QUICK = Scale(particles=256, draws=16, points=36, side=40, rows=100, image=220)
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from scoredistill.reports.page import Page
 from scoredistill.studies.harness.report import add_table, closing, opening
+from scoredistill.studies.harness.tables import Results
 from scoredistill.studies.toy2d.methods import TABLE
 from scoredistill.studies.toy2d.tables import (
     extent,
@@ -33,8 +33,6 @@ PRODUCT = (
     "Around the black point x: samples of p(y) N(x; y, s I), by the ancestral sampler (blue) and the product sampler "
     "(green). Red: the target of the exact mean shift. Violet: the published recipe, which is one point."
 )
-
-Results = Mapping[str, Any]
 
 
 def report(results: Results, out: Path) -> Path:

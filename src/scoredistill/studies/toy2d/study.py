@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from scoredistill.datasets.toy2d import NAMES
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
-from scoredistill.studies.harness.setting import check_names, check_seeds
+from scoredistill.studies.harness.setting import ComparisonSetting, check_names, check_seeds
 from scoredistill.studies.harness.statistics import flat_mean_and_std
 from scoredistill.studies.harness.study import Study
 from scoredistill.studies.toy2d import jobs
@@ -29,40 +29,36 @@ PRODUCT_LAMBDAS = (1.0, 0.316, 0.1)
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(ComparisonSetting):
     """What to measure.
 
     Args:
         sets: of fractal, spiral, pinwheel; all by default.
-        methods: of `ZOO`; those of Table 2 by default, and then with the ranking, landscapes and gradients.
         denoisers: of exact, ideal, learned; all by default.
         seeds: repetitions.
+        methods: of `ZOO`; those of Table 2 by default, and then with the ranking, landscapes and gradients.
         quick: measure a smaller version of everything.
     """
 
     sets: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
     denoisers: tuple[str, ...] = ()
     seeds: int = 4
-    quick: bool = False
 
-    def complete(self) -> "Setting":
-        """The same setting with every default filled in.
-
-        Raises:
-            ValueError: for what does not exist.
-        """
-        full = replace(
+    def filled(self) -> "Setting":
+        """The same setting with every default filled in, unchecked."""
+        return replace(
             self,
             sets=self.sets or NAMES,
             methods=self.methods or tuple(TABLE),
             denoisers=self.denoisers or DENOISERS,
         )
-        check_names("set", full.sets, NAMES)
-        check_names("method", full.methods, ZOO)
-        check_names("denoiser", full.denoisers, DENOISERS)
-        check_seeds(full.seeds)
-        return full
+
+    def check(self) -> None:
+        """Refuse names that do not exist or are given twice, and a number of seeds below 1."""
+        check_names("set", self.sets, NAMES)
+        check_names("method", self.methods, ZOO)
+        check_names("denoiser", self.denoisers, DENOISERS)
+        check_seeds(self.seeds)
 
     @property
     def whole(self) -> bool:
@@ -136,6 +132,11 @@ def _show(bar: Any, step: int, steps: int, loss: float) -> None:
     bar.update(100 * step // steps - bar.n)
 
 
+def key(setting: Setting) -> dict[str, Any]:
+    """What all jobs depend on."""
+    return {"quick": setting.quick}
+
+
 def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
     """All results as one dictionary; numbers of several seeds as their mean, with standard deviations beside."""
     found = directory.results()
@@ -194,12 +195,4 @@ def _starting(found: Found, kind: str) -> dict[str, Any]:
     return {key.removeprefix(f"{kind}-"): each for key, each in found.items() if key.startswith(f"{kind}-")}
 
 
-study = Study(
-    check=lambda setting: None,
-    key=lambda setting: {"quick": setting.quick},
-    plan=plan,
-    gather=gather,
-    tables=tables,
-    report=report,
-    prepare=train,
-)
+study = Study(key=key, plan=plan, gather=gather, tables=tables, report=report, prepare=train)

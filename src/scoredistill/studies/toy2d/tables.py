@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scoredistill.studies.harness.tables import Row, Section, markdown
+from scoredistill.studies.harness.tables import Results, Row, Section, Tables
 from scoredistill.studies.toy2d.claims import TABLE1, TABLE2, verdict
 from scoredistill.studies.toy2d.methods import ZOO
 
@@ -11,15 +11,12 @@ LAMBDA = "0.316"  # the one of the publication's Table 1
 DECIMALS = {"nll": 2, "mmd": 4}
 ALIAS = "msd"  # in the landscapes the same as msd_0.1
 
-Results = Mapping[str, Any]
 
-
-def tables(results: Results) -> str:
-    """tables.md: Tables 1 and 2 with the published numbers, biases, landscapes and the ranking."""
+def sections(results: Results) -> list[Section]:
+    """Tables 1 and 2 with the published numbers, biases, landscapes and the ranking."""
     gradients = [section for (_, _, lam), section in gradient_sections(results).items() if lam == LAMBDA]
-    sections = [*sample_sections(results).values(), *gradients]
-    sections += [bias_section(results), landscape_section(results), ranking_section(results)]
-    return markdown("Tables of the two-dimensional study", results, extent(results), sections)
+    others = [bias_section(results), landscape_section(results), ranking_section(results)]
+    return [*sample_sections(results).values(), *gradients, *others]
 
 
 def extent(results: Results) -> str:
@@ -153,3 +150,6 @@ def over_seeds(found: Mapping[str, Any], key: str) -> str:
 def number(value: float) -> str:
     """A number with two decimals, or infinity."""
     return f"{value:.2f}" if abs(value) < 1e6 else ("∞" if value > 0 else "-∞")
+
+
+tables = Tables("Tables of the two-dimensional study", extent, sections)
