@@ -5,7 +5,8 @@ from functools import partial
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast
 
 from scoredistill import load_prior
 from scoredistill.priors import Guided
@@ -22,6 +23,17 @@ def tokenizer(folder):
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocab)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16)
+
+
+def t5_tokenizer(letters, length):
+    """A tokenizer that knows the given characters and ends texts, of at most `length` tokens, with </s>, as T5's do."""
+    vocab = {token: i for i, token in enumerate(["<pad>", "</s>", "<unk>", *letters])}
+    tokens = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    tokens.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokens.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokens, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=length
+    )
 
 
 def stable_diffusion(folder, prediction="eps", spacing="leading", to_one=False):

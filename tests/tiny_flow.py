@@ -14,20 +14,18 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
-    PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
 )
 
+import tiny
 from scoredistill import load_prior
 from scoredistill.priors import Guided
 from scoredistill.sampling import ddim
-from tiny import tokenizer
 
 PROMPTS = ["a red hamburger", "an owl"]
 SQUARE, WIDE, TALL = (8, 8), (8, 12), (12, 4)
@@ -35,15 +33,7 @@ DYNAMIC = {"use_dynamic_shifting": True, "base_image_seq_len": 4, "max_image_seq
 
 
 def t5_tokenizer():
-    """A tokenizer that knows single characters and ends with </s>, as T5's do."""
-    letters = [chr(c) for c in range(33, 127)]
-    vocab = {token: i for i, token in enumerate(["<pad>", "</s>", "<unk>", *letters])}
-    tokens = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    tokens.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokens.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokens, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
-    )
+    return tiny.t5_tokenizer(map(chr, range(33, 127)), 512)
 
 
 def t5_encoder(tokens, width):
@@ -75,7 +65,7 @@ def autoencoder():
 def stable_diffusion_3(folder, t5=True, shift=3.0, dynamic=False, medium=False):
     """A StableDiffusion3Pipeline with 8x8 latents and 32x32 images, seeded; `medium` as 3.5 has its attention."""
     torch.manual_seed(0)
-    tokens, words = tokenizer(folder), t5_tokenizer()
+    tokens, words = tiny.tokenizer(folder), t5_tokenizer()
     transformer = SD3Transformer2DModel(
         sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8,
         num_attention_heads=2, joint_attention_dim=40, caption_projection_dim=16, pooled_projection_dim=32,
@@ -93,7 +83,7 @@ def stable_diffusion_3(folder, t5=True, shift=3.0, dynamic=False, medium=False):
 def flux(folder, kind=FluxPipeline, told=True, dynamic=True):
     """A FluxPipeline (or Kontext) with 8x8 latents and 32x32 images, seeded; `told` a scale as dev is."""
     torch.manual_seed(0)
-    tokens, words = tokenizer(folder), t5_tokenizer()
+    tokens, words = tiny.tokenizer(folder), t5_tokenizer()
     transformer = FluxTransformer2DModel(
         in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
         joint_attention_dim=24, pooled_projection_dim=16, guidance_embeds=told, axes_dims_rope=(4, 4, 8),

@@ -19,15 +19,10 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Split
-from tokenizers.processors import TemplateProcessing
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
-    PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
 )
@@ -116,21 +111,10 @@ def instruct_pix2pix_xl(folder, zeros=True, cosxl=False):
     return stable_diffusion_xl(folder, zeros=zeros, kind=kind, is_cosxl_edit=cosxl)
 
 
-def t5_tokenizer():
-    """A tokenizer with T5's special tokens that knows single characters."""
-    vocab = {token: i for i, token in enumerate(["<pad>", "</s>", "<unk>", *map(chr, range(32, 127))])}
-    tokens = Tokenizer(WordLevel(vocab, unk_token="<unk>"))
-    tokens.pre_tokenizer = Split("", "isolated")
-    tokens.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokens, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=77
-    )
-
-
 def deepfloyd(folder, ancestral=False, kind=IFPipeline):
     """An IFPipeline of 16x16 images, seeded, with a scheduler that does not clip."""
     torch.manual_seed(0)
-    tokens = t5_tokenizer()
+    tokens = tiny.t5_tokenizer(map(chr, range(32, 127)), 77)
     text = T5Config(
         vocab_size=len(tokens), d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu"
     )

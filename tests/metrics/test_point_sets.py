@@ -8,19 +8,9 @@ import pytest
 import torch
 
 from oracles import gaussian
+from scoredistill import metrics
 from scoredistill.estimators import MSD, SDS, Batch
-from scoredistill.metrics import (
-    ModeCoverage,
-    Nll,
-    bias,
-    efficiency,
-    mmd,
-    mode_coverage,
-    nll,
-    precision_recall,
-    squared_bias,
-)
-from scoredistill.metrics import point_sets as samples
+from scoredistill.metrics import point_sets
 
 F64 = {"dtype": torch.float64}
 
@@ -46,7 +36,7 @@ def test_nll_of_own_samples_is_the_entropy(rng):
     """A Gaussian of variance v in the plane: mean log(2 pi e v), and the median where |x|^2 / 2 v = log 2."""
     v, n = 0.3, 20000
     prior = gaussian(torch.zeros(2, **F64), v)
-    found = nll(prior.sample(n, rng), prior)
+    found = metrics.nll(prior.sample(n, rng), prior)
     assert found.mean == pytest.approx(math.log(2 * math.pi * math.e * v), abs=4 / math.sqrt(n))
     assert found.median == pytest.approx(math.log(2 * math.pi * v) + math.log(2), abs=4 / math.sqrt(n))
 
@@ -54,22 +44,23 @@ def test_nll_of_own_samples_is_the_entropy(rng):
 def test_nll_by_hand_in_parts_and_of_a_class(mixture, monkeypatch):
     x, label = normal(7, 2), torch.tensor([0, 1, 0, 1, 1, 0, -1])
     values = sorted((-mixture.log_prob(x, cond={"label": label})).tolist())
-    monkeypatch.setattr(samples, "ROWS", 2)
-    found = nll(x, mixture, {"label": label})
+    monkeypatch.setattr(point_sets, "ROWS", 2)
+    found = metrics.nll(x, mixture, {"label": label})
     assert (found.mean, found.median) == pytest.approx((sum(values) / 7, values[3]), rel=1e-14)
-    assert nll(x, mixture, {"label": label[:1]}).mean > nll(x, mixture).mean  # one class knows less of the plane
-    assert nll(x[:2], mixture).median == pytest.approx(nll(x[:2], mixture).mean)
+    one_class = metrics.nll(x, mixture, {"label": label[:1]})  # knows less of the plane
+    assert one_class.mean > metrics.nll(x, mixture).mean
+    assert metrics.nll(x[:2], mixture).median == pytest.approx(metrics.nll(x[:2], mixture).mean)
 
 
 def test_nll_survives_what_diverged():
     prior = gaussian(torch.zeros(2, **F64), 1.0)
     lost = torch.tensor([[1e200, 0], [torch.inf, -torch.inf], [torch.nan, 0]], **F64)
     near = torch.zeros(4, 2, **F64)
-    found = nll(torch.cat([lost, near]), prior)
+    found = metrics.nll(torch.cat([lost, near]), prior)
     assert (found.mean, found.median) == (math.inf, pytest.approx(math.log(2 * math.pi)))
-    assert nll(lost, prior) == Nll(math.inf, math.inf)
+    assert metrics.nll(lost, prior) == metrics.Nll(math.inf, math.inf)
     with pytest.raises(ValueError, match="at least one"):
-        nll(near[:0], prior)
+        metrics.nll(near[:0], prior)
 
 
 # ---- precision and recall
@@ -87,62 +78,66 @@ def test_precision_and_recall_by_brute_force():
     expected = (inside(a, b), inside(b, a))
     assert min(expected) > 0
     assert max(expected) < 1
-    assert precision_recall(x, y, k) == pytest.approx(expected, abs=1e-15)
-    assert precision_recall(y, x, k) == pytest.approx(expected[::-1], abs=1e-15)
+    assert metrics.precision_recall(x, y, k) == pytest.approx(expected, abs=1e-15)
+    assert metrics.precision_recall(y, x, k) == pytest.approx(expected[::-1], abs=1e-15)
 
 
 def test_one_distribution_on_a_line_has_three_quarters():
     """k = 1: of a gap of mean length 1, min(gap, r + r') is covered, E = 1/2 + 1/4."""
     n = 4000
     x, y = (torch.rand(n, 1, generator=torch.Generator().manual_seed(s), **F64) for s in (0, 1))
-    assert precision_recall(x, y, k=1) == pytest.approx((0.75, 0.75), abs=4 * 0.8 / math.sqrt(n))
+    assert metrics.precision_recall(x, y, k=1) == pytest.approx((0.75, 0.75), abs=4 * 0.8 / math.sqrt(n))
 
 
 def test_the_border_belongs_to_the_support():
     """Balls of radius 1 around 0, 1, 2, 3 reach from -1 to 4 (k = 1); of radius 2 or 1 for k = 2: from -2 to 5."""
     truth, probe = line(0, 1, 2, 3), line(-2, -1.0001, -1, 1.5, 4, 4.5)
-    assert precision_recall(probe, truth, k=1)[0] == 3 / 6
-    assert precision_recall(probe, truth, k=2)[0] == 1.0
+    assert metrics.precision_recall(probe, truth, k=1)[0] == 3 / 6
+    assert metrics.precision_recall(probe, truth, k=2)[0] == 1.0
 
 
 def test_collapsed_samples():
     """Balls of radius 0: recall is what of the truth stands at that very point."""
     truth = torch.cat([torch.zeros(2, 2, **F64), normal(6, 2)])
-    assert precision_recall(torch.zeros(9, 2, **F64), truth) == (1.0, 2 / 8)
-    assert precision_recall(torch.full((9, 2), 1e-6, **F64), truth) == (1.0, 0.0)
-    assert precision_recall(torch.full((9, 2), 50.0, **F64), truth) == (0.0, 0.0)
-    assert precision_recall(truth, truth) == (1.0, 1.0)
+    assert metrics.precision_recall(torch.zeros(9, 2, **F64), truth) == (1.0, 2 / 8)
+    assert metrics.precision_recall(torch.full((9, 2), 1e-6, **F64), truth) == (1.0, 0.0)
+    assert metrics.precision_recall(torch.full((9, 2), 50.0, **F64), truth) == (0.0, 0.0)
+    assert metrics.precision_recall(truth, truth) == (1.0, 1.0)
 
 
 def test_sets_have_no_order_and_blocks_leave_no_trace(monkeypatch):
     x, y = normal(60, 2), normal(70, 2, seed=1)
-    measure = lambda a, b: (precision_recall(a, b), mode_coverage(a, b, 0.2), round(mmd(a, b, 0.5), 13))
+    measure = lambda a, b: (
+        metrics.precision_recall(a, b),
+        metrics.mode_coverage(a, b, 0.2),
+        round(metrics.mmd(a, b, 0.5), 13),
+    )
     whole = measure(x, y)
     shuffled = [z[torch.randperm(len(z), generator=torch.Generator().manual_seed(3))] for z in (x, y)]
     assert measure(*shuffled) == whole
     assert measure(x.flip(1), y.flip(1)) == whole
     largest, cdist = [], torch.cdist
     monkeypatch.setattr(torch, "cdist", lambda *a, **k: largest.append(cdist(*a, **k).numel()) or cdist(*a, **k))
-    monkeypatch.setattr(samples, "CHUNK", 200)
+    monkeypatch.setattr(point_sets, "CHUNK", 200)
     assert measure(x, y) == whole
     assert max(largest) <= 200
-    monkeypatch.setattr(samples, "CHUNK", 1)
+    monkeypatch.setattr(point_sets, "CHUNK", 1)
     assert measure(x, y) == whole
 
 
 def test_distances_far_from_the_origin_lose_nothing():
     """Coordinates on a grid of 1/1024, moved by 2^24: every difference is exact, an expanded square would not be."""
     x, y = (normal(40, 2, seed=s).mul(1024).round().div(1024) for s in (0, 1))
-    measure = lambda a, b: (precision_recall(a, b), mode_coverage(a, b, 0.25), mmd(a, b, 0.5))
+    measure = lambda a, b: (metrics.precision_recall(a, b), metrics.mode_coverage(a, b, 0.25), metrics.mmd(a, b, 0.5))
     assert measure(x + 2**24, y + 2**24) == measure(x, y)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_points_of_any_dtype(dtype):
     x, y = normal(50, 2).to(dtype), normal(60, 2, seed=1).to(dtype)
-    assert precision_recall(x, y) == precision_recall(x.double(), y.double())
-    assert mmd(x, y, 0.5) == mmd(x.double(), y.double(), 0.5)
-    assert mode_coverage(x, y, 0.2) == mode_coverage(x.double(), y.double(), 0.2)
+    assert metrics.precision_recall(x, y) == metrics.precision_recall(x.double(), y.double())
+    assert metrics.mmd(x, y, 0.5) == metrics.mmd(x.double(), y.double(), 0.5)
+    assert metrics.mode_coverage(x, y, 0.2) == metrics.mode_coverage(x.double(), y.double(), 0.2)
 
 
 # ---- maximum mean discrepancy
@@ -154,8 +149,8 @@ def test_mmd_by_brute_force():
     a, b = x.tolist(), y.tolist()
     own = [sum(kernel(p, q) for p in s for q in s if p is not q) / len(s) / (len(s) - 1) for s in (a, b)]
     cross = sum(kernel(p, q) for p in a for q in b) / 63
-    assert mmd(x, y, h) == pytest.approx(sum(own) - 2 * cross, abs=1e-14)
-    assert mmd(y, x, h) == pytest.approx(mmd(x, y, h), abs=1e-14)
+    assert metrics.mmd(x, y, h) == pytest.approx(sum(own) - 2 * cross, abs=1e-14)
+    assert metrics.mmd(y, x, h) == pytest.approx(metrics.mmd(x, y, h), abs=1e-14)
 
 
 @pytest.mark.parametrize(("shift", "spread"), [(0.0, 1.0), (0.8, 0.6)])
@@ -165,7 +160,7 @@ def test_mmd_of_gaussians_has_its_closed_form(shift, spread):
     expected = lambda u, v, m: (h**2 / (h**2 + u + v)) ** (d / 2) * math.exp(-d * m**2 / 2 / (h**2 + u + v))
     truth = expected(1, 1, 0) + expected(spread**2, spread**2, 0) - 2 * expected(1, spread**2, shift)
     x, y = normal(repeats, n, d), shift + spread * normal(repeats, n, d, seed=1)
-    found = torch.tensor([mmd(a, b, h) for a, b in zip(x, y, strict=True)], **F64)
+    found = torch.tensor([metrics.mmd(a, b, h) for a, b in zip(x, y, strict=True)], **F64)
     assert found.mean().item() == pytest.approx(truth, abs=4 * found.std().item() / math.sqrt(repeats))
     assert found.std() / math.sqrt(repeats) < 0.1 / n  # so the bias of the usual average, about 2 / n, would show
 
@@ -176,10 +171,10 @@ def test_mmd_of_gaussians_has_its_closed_form(shift, spread):
 def test_mode_coverage_by_hand():
     modes = torch.tensor([[0, 0], [1, 0], [0, 1], [5, 5]], **F64)
     x = torch.tensor([[0, 0.25], [0.25, 0], [1, -0.25], [3, 3], [0.5, 0.5]], **F64)
-    assert mode_coverage(x, modes, 0.25) == ModeCoverage(modes=2 / 4, near=3 / 5)
-    assert mode_coverage(x, modes, 0.2) == ModeCoverage(0.0, 0.0)
-    assert mode_coverage(x, modes, 3.0) == ModeCoverage(1.0, 1.0)
-    assert mode_coverage(modes, modes, 1e-9) == ModeCoverage(1.0, 1.0)
+    assert metrics.mode_coverage(x, modes, 0.25) == metrics.ModeCoverage(modes=2 / 4, near=3 / 5)
+    assert metrics.mode_coverage(x, modes, 0.2) == metrics.ModeCoverage(0.0, 0.0)
+    assert metrics.mode_coverage(x, modes, 3.0) == metrics.ModeCoverage(1.0, 1.0)
+    assert metrics.mode_coverage(modes, modes, 1e-9) == metrics.ModeCoverage(1.0, 1.0)
 
 
 # ---- gradients: target m, estimator of mean a (m + e) with e across m, variance s^2 p, 2 p balanced draws
@@ -198,8 +193,8 @@ def test_efficiency_about_the_own_mean(case):
     grads, m, e, a, variance, n, size = case
     unbiased = variance * n / (n - 1)
     own = (size(a * (m + e)) - unbiased / n) / unbiased
-    assert efficiency(grads, 8) == pytest.approx(math.log(own / 8), abs=1e-12)
-    assert efficiency(5 * grads, 8) == pytest.approx(math.log(own / 8), abs=1e-12)
+    assert metrics.efficiency(grads, 8) == pytest.approx(math.log(own / 8), abs=1e-12)
+    assert metrics.efficiency(5 * grads, 8) == pytest.approx(math.log(own / 8), abs=1e-12)
 
 
 def test_efficiency_against_the_true_gradient(case):
@@ -207,12 +202,14 @@ def test_efficiency_against_the_true_gradient(case):
     plain = size(m) / (size(a * (m + e) - m) + variance)
     calibrated = size(m) / (size(e) + variance / a**2)
     cosine2 = size(m) / (size(m + e) + variance / a**2)
-    assert efficiency(grads, 2.0, m, scale=False) == pytest.approx(math.log(plain / 2), abs=1e-12)
-    assert efficiency(grads, 2.0, m) == pytest.approx(math.log(calibrated / 2), abs=1e-12)
-    assert efficiency(grads, 2.0, m) == pytest.approx(math.log(cosine2 / (1 - cosine2) / 2), abs=1e-12)
-    assert efficiency(grads, 2.0, m, scale="shrink") == pytest.approx(-math.log((1 - cosine2) * 2), abs=1e-12)
+    assert metrics.efficiency(grads, 2.0, m, scale=False) == pytest.approx(math.log(plain / 2), abs=1e-12)
+    assert metrics.efficiency(grads, 2.0, m) == pytest.approx(math.log(calibrated / 2), abs=1e-12)
+    assert metrics.efficiency(grads, 2.0, m) == pytest.approx(math.log(cosine2 / (1 - cosine2) / 2), abs=1e-12)
+    assert metrics.efficiency(grads, 2.0, m, scale="shrink") == pytest.approx(-math.log((1 - cosine2) * 2), abs=1e-12)
     for scale in (True, "shrink"):  # the estimator's units do not matter
-        assert efficiency(9 * grads, 1, m, scale) == pytest.approx(efficiency(grads, 1, m, scale), abs=1e-12)
+        assert metrics.efficiency(9 * grads, 1, m, scale) == pytest.approx(
+            metrics.efficiency(grads, 1, m, scale), abs=1e-12
+        )
 
 
 def test_without_bias_both_definitions_agree_and_averaging_pays_for_itself():
@@ -221,12 +218,16 @@ def test_without_bias_both_definitions_agree_and_averaging_pays_for_itself():
     grads = m + normal(n, 4, 2)
     mean_of_five = grads.reshape(n // 5, 5, 4, 2).mean(1)
     ratio, four_errors = 0.08 / 8, 4 * 2 / math.sqrt(0.08 * n)  # of <mean g, m>^2, relative
-    for found in (efficiency(grads, 1), efficiency(grads, 1, m), efficiency(mean_of_five, 5, m)):
+    for found in (
+        metrics.efficiency(grads, 1),
+        metrics.efficiency(grads, 1, m),
+        metrics.efficiency(mean_of_five, 5, m),
+    ):
         assert found == pytest.approx(math.log(ratio), abs=four_errors)
-    assert efficiency(mean_of_five, 5, m) == pytest.approx(efficiency(grads, 1, m), abs=0.01)
+    assert metrics.efficiency(mean_of_five, 5, m) == pytest.approx(metrics.efficiency(grads, 1, m), abs=0.01)
     # the shrunken step hides the noise, and averaging looks like a waste
-    assert efficiency(grads, 1, m, scale="shrink") == pytest.approx(math.log1p(ratio), abs=0.003)
-    assert efficiency(mean_of_five, 5, m, scale="shrink") == pytest.approx(
+    assert metrics.efficiency(grads, 1, m, scale="shrink") == pytest.approx(math.log1p(ratio), abs=0.003)
+    assert metrics.efficiency(mean_of_five, 5, m, scale="shrink") == pytest.approx(
         math.log1p(5 * ratio) - math.log(5), abs=0.015
     )
 
@@ -234,33 +235,40 @@ def test_without_bias_both_definitions_agree_and_averaging_pays_for_itself():
 def test_exact_useless_and_wrong_gradients():
     m = normal(5, 2)
     exact = m.expand(3, 5, 2)
-    assert efficiency(exact, 4) == efficiency(exact, 4, m) == efficiency(3.3 * exact, 4, m) == math.inf
-    assert efficiency(exact.float(), 4, m) == math.inf  # rounding is not an error
-    assert efficiency(exact * (1 + 1e-6), 4, m, scale=False) == pytest.approx(12 * math.log(10) - math.log(4), abs=1e-6)
-    assert efficiency(-exact, 4, m) == -math.inf
-    assert efficiency(-exact, 4, m, scale="shrink") == pytest.approx(-math.log(4))  # standing still
-    assert efficiency(-exact, 4, m, scale=False) == pytest.approx(-math.log(16))
-    assert efficiency(0 * exact, 4) == efficiency(0 * exact, 4, m) == -math.inf
-    assert efficiency(torch.cat([exact, -exact]), 1) == -math.inf
+    assert (
+        metrics.efficiency(exact, 4)
+        == metrics.efficiency(exact, 4, m)
+        == metrics.efficiency(3.3 * exact, 4, m)
+        == math.inf
+    )
+    assert metrics.efficiency(exact.float(), 4, m) == math.inf  # rounding is not an error
+    assert metrics.efficiency(exact * (1 + 1e-6), 4, m, scale=False) == pytest.approx(
+        12 * math.log(10) - math.log(4), abs=1e-6
+    )
+    assert metrics.efficiency(-exact, 4, m) == -math.inf
+    assert metrics.efficiency(-exact, 4, m, scale="shrink") == pytest.approx(-math.log(4))  # standing still
+    assert metrics.efficiency(-exact, 4, m, scale=False) == pytest.approx(-math.log(16))
+    assert metrics.efficiency(0 * exact, 4) == metrics.efficiency(0 * exact, 4, m) == -math.inf
+    assert metrics.efficiency(torch.cat([exact, -exact]), 1) == -math.inf
 
 
 def test_bias_of_balanced_draws(case):
     grads, m, e, a, variance, n, size = case
     wrong = size(a * (m + e) - m) - variance / (n - 1)
-    assert squared_bias(grads, m)[0] == pytest.approx(wrong / size(m), abs=1e-12)
-    assert bias(grads, m) == pytest.approx(math.sqrt(wrong / size(m)), abs=1e-12)
-    assert bias(grads[:2] * 0 + 3 * m, m) == pytest.approx(2.0, abs=1e-12)
-    assert bias(m.expand(2, 3, 2), m) == bias(m.expand(2, 3, 2).float(), m.float()) == 0.0
+    assert metrics.squared_bias(grads, m)[0] == pytest.approx(wrong / size(m), abs=1e-12)
+    assert metrics.bias(grads, m) == pytest.approx(math.sqrt(wrong / size(m)), abs=1e-12)
+    assert metrics.bias(grads[:2] * 0 + 3 * m, m) == pytest.approx(2.0, abs=1e-12)
+    assert metrics.bias(m.expand(2, 3, 2), m) == metrics.bias(m.expand(2, 3, 2).float(), m.float()) == 0.0
     across = size(e) - variance / a**2 * 5 / 6 / (n - 1)  # five of the six axes are across m
-    assert bias(grads, m, scale=True) == pytest.approx(math.sqrt(across / size(m)), abs=1e-12)
-    assert bias(-grads, m, scale=True) == math.inf
+    assert metrics.bias(grads, m, scale=True) == pytest.approx(math.sqrt(across / size(m)), abs=1e-12)
+    assert metrics.bias(-grads, m, scale=True) == math.inf
 
 
 @pytest.mark.parametrize("off", [0.0, 0.3])
 def test_noise_is_no_bias_and_the_error_is_known(off):
     """200 experiments of 30 noisy draws: right on average, though |mean - m|^2 itself has 16 / 30 of noise."""
     m = torch.ones(8, 2, **F64)
-    found = torch.tensor([squared_bias(m + off + normal(30, 8, 2, seed=s), m) for s in range(200)], **F64)
+    found = torch.tensor([metrics.squared_bias(m + off + normal(30, 8, 2, seed=s), m) for s in range(200)], **F64)
     values, errors = found.T
     assert values.mean().item() == pytest.approx(off**2, abs=4 * values.std().item() / math.sqrt(200))
     assert values.std() / math.sqrt(200) < 0.2 / 30
@@ -276,13 +284,13 @@ def test_estimators_of_a_mean_shift(mixture, rng):
     def draw(estimator, n):
         return torch.stack([estimator(mixture, Batch(x), mixture.schedule.time_of(h), rng).grad for _ in range(n)])
 
-    assert efficiency(draw(MSD(), 2), 1, truth, scale=False) == math.inf
+    assert metrics.efficiency(draw(MSD(), 2), 1, truth, scale=False) == math.inf
     sds, ancestral = draw(SDS(), 200), draw(MSD(sampler="ancestral", steps=4), 200)
-    assert efficiency(sds, 1, truth) < -0.5
-    assert efficiency(sds, 1, truth, scale="shrink") > 0
-    assert bias(sds, truth) > 0.5  # its weight sigma^2 alone is off by that much
-    assert bias(sds, truth, scale=True) < 0.4
-    assert bias(ancestral, truth) < 0.15
+    assert metrics.efficiency(sds, 1, truth) < -0.5
+    assert metrics.efficiency(sds, 1, truth, scale="shrink") > 0
+    assert metrics.bias(sds, truth) > 0.5  # its weight sigma^2 alone is off by that much
+    assert metrics.bias(sds, truth, scale=True) < 0.4
+    assert metrics.bias(ancestral, truth) < 0.15
 
 
 # ---- errors
@@ -291,21 +299,21 @@ def test_estimators_of_a_mean_shift(mixture, rng):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda x: precision_recall(x[:3], x), "samples has 3 points: give at least 4"),
-        (lambda x: precision_recall(x, x[:3]), "truth has 3 points"),
-        (lambda x: precision_recall(x, x, k=0), "k must"),
-        (lambda x: precision_recall(x, x.log()), "truth has . points that are not finite"),
-        (lambda x: mmd(x[:1], x, 1.0), "samples has 1 points"),
-        (lambda x: mmd(x, x, 0.0), "bandwidth"),
-        (lambda x: mode_coverage(x, x[:0], 1.0), "modes has 0 points"),
-        (lambda x: mode_coverage(x, x, -1.0), "radius"),
-        (lambda x: efficiency(x[:1, None], 1), "1 draws"),
-        (lambda x: efficiency(x[:, None], 0), "cost"),
-        (lambda x: efficiency(x[:, None], 1, x[:1], scale="most"), "scale"),
-        (lambda x: efficiency(x[:, None].log(), 1), "grads have values that are not finite"),
-        (lambda x: efficiency(x[:, None], 1, 0 * x[:1]), "target is zero"),
-        (lambda x: bias(x[:1, None], x[:1]), "1 draws"),
-        (lambda x: bias(x[:, None], x[:1] / 0), "target has values that are not finite"),
+        (lambda x: metrics.precision_recall(x[:3], x), "samples has 3 points: give at least 4"),
+        (lambda x: metrics.precision_recall(x, x[:3]), "truth has 3 points"),
+        (lambda x: metrics.precision_recall(x, x, k=0), "k must"),
+        (lambda x: metrics.precision_recall(x, x.log()), "truth has . points that are not finite"),
+        (lambda x: metrics.mmd(x[:1], x, 1.0), "samples has 1 points"),
+        (lambda x: metrics.mmd(x, x, 0.0), "bandwidth"),
+        (lambda x: metrics.mode_coverage(x, x[:0], 1.0), "modes has 0 points"),
+        (lambda x: metrics.mode_coverage(x, x, -1.0), "radius"),
+        (lambda x: metrics.efficiency(x[:1, None], 1), "1 draws"),
+        (lambda x: metrics.efficiency(x[:, None], 0), "cost"),
+        (lambda x: metrics.efficiency(x[:, None], 1, x[:1], scale="most"), "scale"),
+        (lambda x: metrics.efficiency(x[:, None].log(), 1), "grads have values that are not finite"),
+        (lambda x: metrics.efficiency(x[:, None], 1, 0 * x[:1]), "target is zero"),
+        (lambda x: metrics.bias(x[:1, None], x[:1]), "1 draws"),
+        (lambda x: metrics.bias(x[:, None], x[:1] / 0), "target has values that are not finite"),
     ],
 )
 def test_wrong_input_is_refused(call, says):

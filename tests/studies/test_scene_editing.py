@@ -15,7 +15,7 @@ from scoredistill.studies.scene_editing.jobs import Case, Setup
 from scoredistill.studies.scene_editing.study import Setting
 from scoredistill.three_d.camera import orbit
 from scoredistill.three_d.capture import Capture
-from scoredistill.three_d.scenes.base import Rendering, Scene
+from scoredistill.three_d.scenes.base import PLAIN, Rendering, Scene
 
 NIGHT = "make it night"
 
@@ -80,7 +80,7 @@ class Sphere(Scene):
         super().__init__()
         self.level, self.change = torch.nn.Parameter(torch.tensor(0.5)), change
 
-    def render(self, cameras, light=None, shading=None, backdrop=None, normals=False):
+    def render(self, cameras, look=PLAIN, normals=False):
         rgb = self.change(disc(cameras, self.level.detach()))
         return Rendering(rgb, rgb[:, :1], rgb[:, :1])
 

@@ -15,7 +15,7 @@ from scoredistill.studies.text_to_3d.jobs import Case
 from scoredistill.studies.text_to_3d.study import Setting
 from scoredistill.tasks.object_generation import request
 from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES
-from scoredistill.three_d.scenes.base import Rendering, Scene
+from scoredistill.three_d.scenes.base import PLAIN, Rendering, Scene
 
 
 def test_claims_are_orders_of_methods():
@@ -64,11 +64,11 @@ class Ball(Scene):
         super().__init__((16, 16))
         self.color = torch.nn.Parameter(torch.tensor(color))
 
-    def render(self, cameras, light=None, shading=None, backdrop=None, normals=False):
+    def render(self, cameras, look=PLAIN, normals=False):
         n, (h, w) = len(cameras), cameras.size
         y, x = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
         inside = ((x**2 + y**2) < 0.5).float().expand(n, 1, h, w)
-        color = self.color if shading is None else torch.full((3,), float(shading[0]) / 4)
+        color = self.color if look.shading is None else torch.full((3,), float(look.shading[0]) / 4)
         rgb = inside * color[:, None, None] + 1 - inside
         return Rendering(rgb, inside, inside)
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from scoredistill.three_d.camera import RandomViews, around, orbit
 from scoredistill.three_d.encodings import DenseGrid
-from scoredistill.three_d.scenes.base import AMBIENT, SHADINGS, Penalties, Viewpoint
+from scoredistill.three_d.scenes.base import AMBIENT, SHADINGS, Look, Penalties, Viewpoint
 from scoredistill.three_d.scenes.nerf import BackgroundMLP, Field, NeRF
 from scoredistill.three_d.volume_rendering import ball_hits, box_hits, composite, over, scattered, stratified, weights
 
@@ -299,13 +299,13 @@ def test_normals_of_a_round_field_are_radial():
 def test_the_orientation_penalty_sees_backs():
     """Density that falls towards the viewer's far side only: a field whose normals all point along the ray."""
 
-    class Image_grid(Ball):
+    class Rightward(Ball):
         def normal(self, points, step=0.01):
             return points.new_tensor([1.0, 0, 0]).expand(len(points), 3)
 
     origins, directions = torch.tensor([[-3.0, 0, 0], [3.0, 0, 0]]), torch.tensor([[1.0, 0, 0], [-1.0, 0, 0]])
     with torch.no_grad():
-        traced = NeRF(Image_grid(1.0)).trace(origins, directions, normals=True)
+        traced = NeRF(Rightward(1.0)).trace(origins, directions, normals=True)
     torch.testing.assert_close(traced["orientation"][:, 0], torch.tensor([1 - math.exp(-2), 0.0]))
     torch.testing.assert_close(traced["normal"][:, 0], torch.full((2,), 1 - math.exp(-2)))
 
@@ -336,7 +336,7 @@ def test_each_view_has_its_own_shading_and_light():
     cameras = around(torch.tensor([0.0, 90.0, 180.0, 270.0]), 0.0, 3.0, 10.0, (1, 1))
     light = torch.tensor([[0.0, 0, 1e4]] * 3 + [[0.0, 0, -1e4]])
     with torch.no_grad():
-        rendering = scene.render(cameras, light, torch.tensor([0.0, 1.0, 3.0, 2.0]))
+        rendering = scene.render(cameras, Look(light, torch.tensor([0.0, 1.0, 3.0, 2.0])))
     expected = torch.tensor([RED, RED, (0.5, 0.5, 1.0), (AMBIENT,) * 3])
     torch.testing.assert_close(rendering.rgb[:, :, 0, 0], expected, atol=1e-3, rtol=0)
 
@@ -378,7 +378,7 @@ def test_gradients_of_penalties_come_with_that_of_the_images(name, rng):
     scene.count.zero_()
     scene.occupancy.count.zero_()
     where = Viewpoint.of(views, (8, 8))
-    rendering = scene.render(where.cameras, where.light, where.shading, where.backdrop, normals=True)
+    rendering = scene.render(where.cameras, Look(where.light, where.shading, where.backdrop), normals=True)
     o = rendering.opacity
     penalty = {
         "sparsity": (o.square() + 0.01).sqrt().mean(),

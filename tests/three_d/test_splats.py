@@ -11,6 +11,7 @@ import torch
 from plyfile import PlyData, PlyElement
 
 from scoredistill.three_d.camera import Cameras, around, orbit
+from scoredistill.three_d.scenes.base import Look
 from scoredistill.three_d.scenes.splats import Splats
 from scoredistill.three_d.splatting import Densify, Gaussians, Slopes, project, rasterize, read_ply, write_ply
 from scoredistill.three_d.splatting.gaussians import Y0, Y1
@@ -348,7 +349,7 @@ def test_a_generator_of_splats(rng):
     assert x.shape == (3, 3, 12, 10)
     x.sum().backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in splats.parameters())
-    seen = splats.render(orbit(2, size=(12, 10)), backdrop=torch.tensor([[0.2, 0.4, 0.6]] * 2))
+    seen = splats.render(orbit(2, size=(12, 10)), Look(backdrop=torch.tensor([[0.2, 0.4, 0.6]] * 2)))
     corner = torch.tensor([0.2, 0.4, 0.6])
     torch.testing.assert_close(seen.rgb[0, :, 0, 0], corner, rtol=0, atol=0.02)
     assert seen.normal is None
@@ -369,7 +370,7 @@ def test_normals_and_light_of_a_disc():
     views = around(torch.tensor([0.0, 180.0, 0.0]), 0.0, 3.0, 40.0, (9, 9))
     light = torch.tensor([[0.0, -2.0, 0.0], [0.0, 2.0, 0.0], [math.sqrt(3), -1.0, 0.0]])
     shading = torch.tensor([0.0, 1.0, 1.0])
-    seen = splats.render(views, light, shading, normals=True)
+    seen = splats.render(views, Look(light, shading), normals=True)
     torch.testing.assert_close(seen.normal[:, :, 4, 4], torch.tensor([[0.0, -1, 0], [0, 1, 0], [0, -1, 0]]))
     rgb = (seen.rgb / seen.opacity)[:, 0, 4, 4]
     torch.testing.assert_close(rgb, 0.75 * torch.tensor([1.0, 1.0, 0.3 + 0.7 * 0.5]))

@@ -110,12 +110,8 @@ class Prior(ABC):
         return FunctionPrior(fn, schedule, prediction)
 
 
-class FunctionPrior(Prior):
-    """A prior made from a function or `nn.Module` fn(x_t[b, *d], t[b], cond) -> prediction[b, *d]."""
-
-    def __init__(self, fn: Callable[..., Tensor], schedule: Schedule, prediction: str = "eps"):
-        check_prediction(prediction)
-        self.fn, self.schedule, self.prediction = fn, schedule, prediction
+class JointPrior(Prior):
+    """Abstract base of priors that predict the noise and the clean sample together, in one call of a network."""
 
     def eps(
         self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
@@ -126,6 +122,18 @@ class FunctionPrior(Prior):
         self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
     ) -> Float[Tensor, " b *d"]:
         return self._predict(x_t, t, cond)[0]
+
+    @abstractmethod
+    def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
+        """Predict (x0, eps)."""
+
+
+class FunctionPrior(JointPrior):
+    """A prior made from a function or `nn.Module` fn(x_t[b, *d], t[b], cond) -> prediction[b, *d]."""
+
+    def __init__(self, fn: Callable[..., Tensor], schedule: Schedule, prediction: str = "eps"):
+        check_prediction(prediction)
+        self.fn, self.schedule, self.prediction = fn, schedule, prediction
 
     def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
         alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))

@@ -1,4 +1,4 @@
-"""What the requests of all tasks share: how a run is carried out, how a request is completed, and checks of values.
+"""What the requests of all tasks share: how a run is carried out, and how a request is completed.
 
 Every task has three frozen dataclasses in its `request.py`:
 
@@ -10,14 +10,12 @@ An option is declared and documented once, in the dataclass of options that requ
 line reads the same dataclasses.
 """
 
-import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import getdoc, signature
-from numbers import Integral
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -28,11 +26,23 @@ P = ParamSpec("P")
 A = TypeVar("A")
 R = TypeVar("R")
 Q = TypeVar("Q")
-S = TypeVar("S")
 
 PriorSource = str | Path | Prior  # what the functions of tasks take as a prior
 
-SEEDS = 2**62  # seeds are below this
+
+@runtime_checkable
+class Checkable(Protocol):
+    """Complete settings that can check themselves."""
+
+    def check_values(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            ValueError: in one sentence.
+        """
+
+
+S = TypeVar("S", bound=Checkable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,70 +126,11 @@ def completed(request: Any, kind: type[S], defaults: Mapping[str, object]) -> S:
         request: the request, a dataclass.
         kind: dataclass of the settings, with the fields of the request.
         defaults: value of each field that may be None.
+
+    Raises:
+        ValueError: for impossible values, see `Checkable`.
     """
     values = {field.name: getattr(request, field.name) for field in fields(request)}
-    return kind(**{name: defaults[name] if value is None else value for name, value in values.items()})
-
-
-def check_choice(settings: object, name: str, known: Collection[str], of: str = "") -> None:
-    """Refuse a name that is not one of the known ones.
-
-    Raises:
-        ValueError: naming the field and all choices.
-    """
-    value = getattr(settings, name)
-    if value not in known:
-        raise ValueError(f"unknown {name} {value!r}{of}: use one of {', '.join(known)}")
-
-
-def check_whole(settings: object, **least: int) -> None:
-    """Refuse fields that are not whole numbers of at least the given values.
-
-    Raises:
-        ValueError: naming the field, the bound and the value.
-    """
-    for name, low in least.items():
-        value = getattr(settings, name)
-        if not isinstance(value, Integral) or value < low:
-            raise ValueError(f"{name} must be a whole number of at least {low}, not {value}")
-
-
-def check_real(settings: object, **least: int | float) -> None:
-    """Refuse fields that are not finite numbers of at least the given values.
-
-    Raises:
-        ValueError: naming the field, the bound and the value.
-    """
-    for name, low in least.items():
-        value = getattr(settings, name)
-        if not (math.isfinite(value) and value >= low):
-            raise ValueError(f"{name} must be a finite number of at least {low}, not {value}")
-
-
-def check_seed(settings: object) -> None:
-    """Refuse seeds that are not whole numbers in [0, 2^62).
-
-    Raises:
-        ValueError: naming the value.
-    """
-    check_whole(settings, seed=0)
-    seed = getattr(settings, "seed")  # noqa: B009 (any request has one)
-    if seed >= SEEDS:
-        raise ValueError(f"seed must be below 2^62, not {seed}")
-
-
-def check_text(value: object, what: str, advice: str) -> None:
-    """Refuse a prompt or an instruction that is not a text or is blank.
-
-    Args:
-        value: what was given.
-        what: what it is, for the message, for example "prompt".
-        advice: what to do instead, as the end of the message.
-
-    Raises:
-        ValueError: in one sentence.
-    """
-    if not isinstance(value, str):
-        raise ValueError(f"the {what} must be a single text, not a {type(value).__name__}")
-    if not value.strip():
-        raise ValueError(f"the {what} is empty: {advice}")
+    settings = kind(**{name: defaults[name] if value is None else value for name, value in values.items()})
+    settings.check_values()
+    return settings

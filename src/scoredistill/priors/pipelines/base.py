@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scoredistill.priors.base import TextPrior
+from scoredistill.priors.base import JointPrior, TextPrior
 from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.priors.pipelines.codec import Codec, PixelCodec
 from scoredistill.priors.predictions import from_prediction
@@ -23,7 +23,7 @@ TABLED = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 SNAP = 1e-3  # time steps this close to an integer are rounded to it
 
 
-class PipelinePrior(TextPrior):
+class PipelinePrior(JointPrior, TextPrior):
     """Abstract base of priors made from diffusers pipelines.
 
     The pipeline's networks are frozen and set to evaluation mode; LoRA adapters loaded in the pipeline keep working.
@@ -86,16 +86,8 @@ class PipelinePrior(TextPrior):
         """Encode prompts as the pipeline does, as a condition with one row each."""
 
     @torch.no_grad()
-    def eps(
-        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
-    ) -> Float[Tensor, " b *d"]:
-        return self.predict(self.network, x_t, t, cond)[1]
-
-    @torch.no_grad()
-    def denoise(
-        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
-    ) -> Float[Tensor, " b *d"]:
-        return self.predict(self.network, x_t, t, cond)[0]
+    def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
+        return self.predict(self.network, x_t, t, cond)
 
     def predict(
         self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond | None = None

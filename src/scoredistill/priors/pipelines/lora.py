@@ -17,11 +17,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from scoredistill.optional import require
-from scoredistill.priors.base import PriorWrapper
+from scoredistill.priors.base import JointPrior, PriorWrapper
 from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.priors.pipelines.base import PipelinePrior
 
@@ -30,7 +29,7 @@ ADAPTED = ["to_q", "to_k", "to_v", "to_out.0"]
 SCALE = 2.0**12  # of gradients inside float16 networks, where the gradient of a mean over many pixels underflows
 
 
-class LoraStudent(PriorWrapper):
+class LoraStudent(JointPrior, PriorWrapper):
     """A prior with `parameters()` that equals the given one until they are trained. Needs the extra `lora` (peft).
 
     The trained parameters are float32 even if the network has half precision. Predictions are differentiable in the
@@ -79,16 +78,6 @@ class LoraStudent(PriorWrapper):
     def parameters(self) -> Iterator[nn.Parameter]:
         """The trained parameters, float32: A and B of each layer in the network's order, then V."""
         return iter(self._trained)
-
-    def eps(
-        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
-    ) -> Float[Tensor, " b *d"]:
-        return self._predict(x_t, t, cond)[1]
-
-    def denoise(
-        self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
-    ) -> Float[Tensor, " b *d"]:
-        return self._predict(x_t, t, cond)[0]
 
     def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
         seen = {} if cond is None else {name: value.detach() for name, value in expand_cond(cond, len(x_t)).items()}

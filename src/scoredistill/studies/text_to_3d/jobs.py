@@ -21,7 +21,7 @@ from scoredistill.tasks.object_generation.request import ObjectRequest
 from scoredistill.tasks.object_generation.run import ELEVATION, FOV, RADIUS
 from scoredistill.tasks.object_generation.text_to_3d import text_to_3d
 from scoredistill.three_d.camera import Cameras, orbit
-from scoredistill.three_d.scenes.base import SHADINGS, Scene
+from scoredistill.three_d.scenes.base import SHADINGS, Look, Scene
 
 SAMPLES, SAMPLES_SEED = 4, 10**6  # ordinary samples of a prompt
 SHOWN_SEED = 0  # the seed whose objects get a turntable
@@ -104,5 +104,5 @@ def _textureless(scene: Scene, n: int) -> tuple[Tensor, Tensor]:
     device = next(scene.parameters()).device
     cameras: Cameras = orbit(n, ELEVATION, RADIUS, FOV, scene.size).to(device)
     shading = torch.full((n,), float(SHADINGS.index("textureless")), device=device)
-    rendering = scene.render(cameras, shading=shading)
+    rendering = scene.render(cameras, Look(shading=shading))
     return rendering.rgb.clamp(0, 1).cpu(), rendering.opacity.cpu()

@@ -9,17 +9,9 @@ from PIL import Image
 
 from scoredistill.loop import Step
 from scoredistill.priors.pipelines import BUNDLED
+from scoredistill.tasks import checks
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, EditRecipe
-from scoredistill.tasks.request import (
-    PriorSource,
-    RunOptions,
-    check_choice,
-    check_real,
-    check_seed,
-    check_text,
-    check_whole,
-    completed,
-)
+from scoredistill.tasks.request import PriorSource, RunOptions, completed
 
 BUNDLED_SCALES, USUAL_SCALES = (1.0, 1.0), (7.5, 1.5)  # the bundled editor's dropped text means "no change"
 BUNDLED_SIDE = 64  # pixels of the bundled editor's own images
@@ -106,9 +98,7 @@ class EditRequest(EditOptions, CanvasOptions):
             ValueError: for impossible settings, in one sentence that says what is possible.
         """
         self.check_names()
-        settings = completed(self, EditSettings, self.defaults(side))
-        settings.check_values()
-        return settings
+        return completed(self, EditSettings, self.defaults(side))
 
     def check_names(self) -> None:
         """Refuse an empty instruction and an unknown method.
@@ -117,8 +107,8 @@ class EditRequest(EditOptions, CanvasOptions):
             ValueError: in one sentence.
         """
         if not self.regions or not isinstance(self.instruction, str):
-            check_text(self.instruction, "instruction", ADVICE)
-        check_choice(self, "method", self.recipes)
+            checks.text(self.instruction, "instruction", ADVICE)
+        checks.choice(self, "method", self.recipes)
 
     def defaults(self, side: int) -> dict[str, object]:
         """The defaults of the method for a model whose images have this shorter side."""
@@ -146,9 +136,9 @@ class EditSettings(EditRequest):
         Raises:
             ValueError: in one sentence.
         """
-        check_whole(self, size=0, sweeps=1, particles=0)
-        check_real(self, text_scale=0, image_scale=0, lr=0, kernel=0, stride=0, feather=0, detail=0)
-        check_seed(self)
+        checks.whole(self, size=0, sweeps=1, particles=0)
+        checks.real(self, text_scale=0, image_scale=0, lr=0, kernel=0, stride=0, feather=0, detail=0)
+        checks.seed(self)
         if not isinstance(self.regions, tuple):
             raise ValueError("regions must be a tuple of texts, one per region")
         if not 0 < self.stride <= 1:

@@ -4,17 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scoredistill.loop import Step
+from scoredistill.tasks import checks
 from scoredistill.tasks.image_generation.recipes import RECIPES, Recipe
-from scoredistill.tasks.request import (
-    PriorSource,
-    RunOptions,
-    check_choice,
-    check_real,
-    check_seed,
-    check_text,
-    check_whole,
-    completed,
-)
+from scoredistill.tasks.request import PriorSource, RunOptions, completed
 
 IMAGES = ("mlp", "latents", "pixels")
 THROUGH = ("encoder", "decoder")
@@ -74,16 +66,11 @@ class Request(ImageOptions):
         Raises:
             ValueError: for impossible settings, in one sentence that says what is possible.
         """
-        check_text(self.prompt, "prompt", 'say what the image shows, for example "a hamburger"')
-        check_choice(self, "image", IMAGES)
+        checks.text(self.prompt, "prompt", 'say what the image shows, for example "a hamburger"')
+        checks.choice(self, "image", IMAGES)
         if recipe is None:
-            check_choice(self, "method", METHODS)
-        settings = completed(self, Settings, _defaults(recipe or RECIPES.get(self.method), self.image))
-        check_choice(settings, "through", THROUGH)
-        check_whole(settings, steps=1, particles=1, follow=1)
-        check_real(settings, lr=0, guidance=0)
-        check_seed(settings)
-        return settings
+            checks.choice(self, "method", METHODS)
+        return completed(self, Settings, _defaults(recipe or RECIPES.get(self.method), self.image))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +83,17 @@ class Settings(Request):
     lr: float
     through: str
     follow: int
+
+    def check_values(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            ValueError: in one sentence.
+        """
+        checks.choice(self, "through", THROUGH)
+        checks.whole(self, steps=1, particles=1, follow=1)
+        checks.real(self, lr=0, guidance=0)
+        checks.seed(self)
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,9 @@ from dataclasses import dataclass
 
 from scoredistill.loop import Step
 from scoredistill.priors.pipelines import BUNDLED
+from scoredistill.tasks import checks
 from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES, ObjectRecipe
-from scoredistill.tasks.request import (
-    PriorSource,
-    RunOptions,
-    check_choice,
-    check_real,
-    check_seed,
-    check_text,
-    check_whole,
-    completed,
-)
+from scoredistill.tasks.request import PriorSource, RunOptions, completed
 from scoredistill.three_d.scenes.base import Scene
 
 SHAPES = ("nerf", "splats")
@@ -101,8 +93,8 @@ class ObjectRequest(ObjectOptions):
         Raises:
             ValueError: for impossible settings, in one sentence that says what is possible.
         """
-        check_text(self.prompt, "prompt", 'say what the object is, for example "a hamburger"')
-        check_choice(self, "method", OBJECT_RECIPES)
+        checks.text(self.prompt, "prompt", 'say what the object is, for example "a hamburger"')
+        checks.choice(self, "method", OBJECT_RECIPES)
         bundled = self.prior in BUNDLED
         defaults: dict[str, object] = {
             "size": min(LARGEST, side),
@@ -110,9 +102,7 @@ class ObjectRequest(ObjectOptions):
             "view_prompts": self.perp_neg or not bundled,
             **{name: getattr(self.recipe, name) for name in ("steps", "views", "guidance", "lr", "follow")},
         }
-        settings = completed(self, ObjectSettings, defaults)
-        settings.check_values()
-        return settings
+        return completed(self, ObjectSettings, defaults)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +124,13 @@ class ObjectSettings(ObjectRequest):
         Raises:
             ValueError: in one sentence.
         """
-        check_choice(self, "shape", SHAPES)
-        check_choice(self, "encoding", ENCODINGS)
-        check_choice(self, "shading", SHADING)
-        check_choice(self, "background", BACKGROUNDS)
-        check_whole(self, steps=1, views=1, follow=1, size=8)
-        check_real(self, lr=0, guidance=0, sparsity=0, entropy=0, orientation=0)
-        check_seed(self)
+        checks.choice(self, "shape", SHAPES)
+        checks.choice(self, "encoding", ENCODINGS)
+        checks.choice(self, "shading", SHADING)
+        checks.choice(self, "background", BACKGROUNDS)
+        checks.whole(self, steps=1, views=1, follow=1, size=8)
+        checks.real(self, lr=0, guidance=0, sparsity=0, entropy=0, orientation=0)
+        checks.seed(self)
         if len(self.elevation) != 2 or not -90 <= self.elevation[0] <= self.elevation[1] <= 90:
             raise ValueError(f"elevation must be two rising numbers in [-90, 90], not {self.elevation}")
         self._check_guidance()

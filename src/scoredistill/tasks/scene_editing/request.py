@@ -4,17 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scoredistill.tasks import checks
 from scoredistill.tasks.image_editing.request import ADVICE, BUNDLED_SIDE, EditOptions, guidance_scales
-from scoredistill.tasks.request import (
-    PriorSource,
-    RunOptions,
-    check_choice,
-    check_real,
-    check_seed,
-    check_text,
-    check_whole,
-    completed,
-)
+from scoredistill.tasks.request import PriorSource, RunOptions, completed
 from scoredistill.tasks.scene_editing.recipes import KERNEL, SCENE_METHODS, SWEEPS
 from scoredistill.three_d.capture import Capture
 from scoredistill.three_d.fitting import FitStep
@@ -72,14 +64,12 @@ class SceneRequest(EditOptions, SceneOptions):
         Raises:
             ValueError: for impossible settings, in one sentence that says what is possible.
         """
-        check_text(self.instruction, "instruction", ADVICE)
-        check_choice(self, "method", SCENE_METHODS, of=" for scenes")
+        checks.text(self.instruction, "instruction", ADVICE)
+        checks.choice(self, "method", SCENE_METHODS, of=" for scenes")
         given = {name: least for name, least in (("use", 2), ("size", 8)) if getattr(self, name) is not None}
-        check_whole(self, **given)
+        checks.whole(self, **given)
         defaults = {"size": side, "use": training, "sweeps": SWEEPS, "kernel": KERNEL, **guidance_scales(self.prior)}
-        settings = completed(self, SceneSettings, defaults)
-        settings.check_values()
-        return settings
+        return completed(self, SceneSettings, defaults)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +89,9 @@ class SceneSettings(SceneRequest):
         Raises:
             ValueError: in one sentence.
         """
-        check_whole(self, views=1, rounds=1, sweeps=1, fit_steps=1, edit_steps=1, rays=1, samples=1, use=1, size=1)
-        check_real(self, text_scale=0, image_scale=0, kernel=1e-6)
-        check_seed(self)
+        checks.whole(self, views=1, rounds=1, sweeps=1, fit_steps=1, edit_steps=1, rays=1, samples=1, use=1, size=1)
+        checks.real(self, text_scale=0, image_scale=0, kernel=1e-6)
+        checks.seed(self)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from PIL import Image
 
 from scoredistill.media.video import Video
+from scoredistill.tasks import checks
 from scoredistill.tasks.image_editing.recipes import EditRecipe
 from scoredistill.tasks.image_editing.request import (
     BUNDLED_SIDE,
@@ -16,7 +17,7 @@ from scoredistill.tasks.image_editing.request import (
     EditRequest,
     EditSettings,
 )
-from scoredistill.tasks.request import PriorSource, RunOptions, check_whole, completed
+from scoredistill.tasks.request import PriorSource, RunOptions, completed
 from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
 OVERLAP = 4  # frames that successive groups share by default
@@ -57,23 +58,11 @@ class VideoRequest(EditRequest, VideoOptions):
     windows: ClassVar[int] = 1
 
     def complete(self, side: int = BUNDLED_SIDE) -> "VideoSettings":
-        """The settings of the request: every None replaced by the default of the method.
-
-        Args:
-            side: shorter side of the model's own images in pixels.
-
-        Raises:
-            ValueError: for impossible settings, in one sentence that says what is possible.
-        """
+        """The settings of the request, see `EditRequest.complete`."""
         self.check_names()
-        check_whole(self, group=2)
+        checks.whole(self, group=2)
         own = {"overlap": min(OVERLAP, self.group - 1), "flow": self.recipe.flow}
-        settings = completed(self, VideoSettings, {**self.defaults(side), **own})
-        settings.check_values()
-        check_whole(settings, overlap=0, flow=0)
-        if settings.overlap >= settings.group:
-            raise ValueError(f"overlap must be less than the group of {settings.group} frames, not {settings.overlap}")
-        return settings
+        return completed(self, VideoSettings, {**self.defaults(side), **own})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +71,12 @@ class VideoSettings(EditSettings, VideoRequest):
 
     overlap: int
     flow: int
+
+    def check_values(self) -> None:
+        super().check_values()
+        checks.whole(self, overlap=0, flow=0)
+        if self.overlap >= self.group:
+            raise ValueError(f"overlap must be less than the group of {self.group} frames, not {self.overlap}")
 
 
 @dataclass(frozen=True)

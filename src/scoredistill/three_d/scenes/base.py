@@ -24,6 +24,25 @@ AMBIENT = 0.3  # fraction of ambient light in shaded views
 
 
 @dataclass(frozen=True)
+class Look:
+    """Light, shading and background of n views, or of n rays; None stands for the default.
+
+    Args:
+        light: positions of the point lights of shaded views, [n, 3]; at the cameras, or where rays start, by default.
+        shading: indices into `SHADINGS`, [n]; "albedo" by default.
+        backdrop: background colors, [n, 3], negative for the background of the generator itself; by default as given by
+            the `background` of the scene.
+    """
+
+    light: Float[Tensor, "n 3"] | None = None
+    shading: Float[Tensor, " n"] | None = None
+    backdrop: Float[Tensor, "n 3"] | None = None
+
+
+PLAIN = Look()
+
+
+@dataclass(frozen=True)
 class Viewpoint:
     """Camera, light, shading and background of n views.
 
@@ -150,22 +169,12 @@ class Scene(Generator):
         return next(self.parameters()).device
 
     @abstractmethod
-    def render(
-        self,
-        cameras: Cameras,
-        light: Float[Tensor, "n 3"] | None = None,
-        shading: Float[Tensor, " n"] | None = None,
-        backdrop: Float[Tensor, "n 3"] | None = None,
-        normals: bool = False,
-    ) -> Rendering:
+    def render(self, cameras: Cameras, look: Look = PLAIN, normals: bool = False) -> Rendering:
         """Render images at the size of the cameras.
 
         Args:
             cameras: n cameras.
-            light: positions of the point lights of shaded views; at the cameras by default.
-            shading: index into `SHADINGS` of each view; "albedo" by default.
-            backdrop: background color of each view, negative for the background of the generator; by default as given
-                by `background`.
+            look: light, shading and background of each view.
             normals: also render normals.
         """
 
@@ -197,9 +206,9 @@ class Scene(Generator):
         """Render views and resize them to `image`; penalties add their gradient in the backward pass."""
         where = Viewpoint.of(views, self.size)
         device = self.device
-        light, shading, backdrop = (v.to(device) for v in (where.light, where.shading, where.backdrop))
+        look = Look(*(v.to(device) for v in (where.light, where.shading, where.backdrop)))
         wanted = torch.is_grad_enabled() and self.penalties.orientation > 0
-        rendering = self.render(where.cameras.to(device), light, shading, backdrop, normals=wanted)
+        rendering = self.render(where.cameras.to(device), look, normals=wanted)
         x = rendering.rgb
         if self.size != self.image:
             x = functional.interpolate(x, self.image, mode="bilinear", align_corners=False, antialias=True)
@@ -229,6 +238,13 @@ class Scene(Generator):
         for index, value in enumerate(kinds):
             made = torch.where((shading == index)[:, None], value, made)
         return made
+
+    def _filled(self, look: Look, eyes: Float[Tensor, "n 3"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Light, shading and backdrop of n views or rays from the given points, with defaults in place of None."""
+        n = len(eyes)
+        light = eyes if look.light is None else look.light
+        shading = eyes.new_zeros(n) if look.shading is None else look.shading
+        return light, shading, self._backdrop(n).to(eyes) if look.backdrop is None else look.backdrop
 
     def _backdrop(self, n: int) -> Tensor:
         given = (-1.0, -1.0, -1.0) if self.background is None or isinstance(self.background, str) else self.background

@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from scoredistill.rng import seed_of
 from scoredistill.three_d.camera import Cameras
 from scoredistill.three_d.encodings import DenseGrid, Encoding
-from scoredistill.three_d.scenes.base import Rendering, Scene
+from scoredistill.three_d.scenes.base import PLAIN, Look, Rendering, Scene
 from scoredistill.three_d.scenes.occupancy import Occupancy
 from scoredistill.three_d.volume_rendering import ball_hits, composite, over, scattered, stratified, weights
 
@@ -170,24 +170,12 @@ class NeRF(Scene):
     def behind(self, directions: Float[Tensor, " *r 3"]) -> Float[Tensor, " *r 3"]:
         return torch.ones_like(directions) if self.backdrop is None else self.backdrop(directions)
 
-    def render(
-        self,
-        cameras: Cameras,
-        light: Float[Tensor, "n 3"] | None = None,
-        shading: Float[Tensor, " n"] | None = None,
-        backdrop: Float[Tensor, "n 3"] | None = None,
-        normals: bool = False,
-    ) -> Rendering:
+    def render(self, cameras: Cameras, look: Look = PLAIN, normals: bool = False) -> Rendering:
         """Render one ray through the center of each pixel; see `Scene.render`."""
         n, (height, width) = len(cameras), cameras.size
         origins, directions = cameras.rays()
-        light = cameras.eyes if light is None else light
-        shading = cameras.eyes.new_zeros(n) if shading is None else shading
-        backdrop = self._backdrop(n).to(origins) if backdrop is None else backdrop
-        each = lambda v: v.repeat_interleave(height * width, 0)
-        traced = self.trace(
-            origins.reshape(-1, 3), directions.reshape(-1, 3), each(light), each(shading), each(backdrop), normals
-        )
+        each = Look(*(v.repeat_interleave(height * width, 0) for v in self._filled(look, cameras.eyes)))
+        traced = self.trace(origins.reshape(-1, 3), directions.reshape(-1, 3), each, normals)
         ahead = (directions * cameras.forward[:, None, None]).sum(-1).reshape(-1, 1)
         image = lambda v: v.reshape(n, height, width, -1).permute(0, 3, 1, 2)
         normal = image(functional.normalize(traced["normal"], dim=-1)) if normals else None
@@ -200,9 +188,7 @@ class NeRF(Scene):
         self,
         origins: Float[Tensor, "r 3"],
         directions: Float[Tensor, "r 3"],
-        light: Float[Tensor, "r 3"] | None = None,
-        shading: Float[Tensor, " r"] | None = None,
-        backdrop: Float[Tensor, "r 3"] | None = None,
+        look: Look = PLAIN,
         normals: bool = False,
     ) -> dict[str, Float[Tensor, "r c"]]:
         """Render rays.
@@ -212,9 +198,7 @@ class NeRF(Scene):
 
         Args:
             origins, directions: of the rays; directions are unit vectors.
-            light: position of a point light for each ray; at the origin of the ray by default.
-            shading: index into `SHADINGS` for each ray; "albedo" by default.
-            backdrop: background color of each ray, negative for the background of the generator.
+            look: light, shading and background of each ray.
             normals: also return normals and the orientation penalty.
 
         Returns:
@@ -228,10 +212,7 @@ class NeRF(Scene):
         if training:
             rng = torch.Generator().manual_seed(seed_of(self.seed, int(self.count)))
             offset = torch.rand(r, generator=rng).to(origins)
-        light = origins if light is None else light
-        shading = origins.new_zeros(r) if shading is None else shading
-        backdrop = self._backdrop(r).to(origins) if backdrop is None else backdrop
-        rays = (origins, directions, offset, light, shading, backdrop)
+        rays = (origins, directions, offset, *self._filled(look, origins))
         known = self.occupancy.extremes()  # a copy, because chunks are rendered again after the next update
         per = max(1, self.chunk // self.samples)
         if r <= per:

@@ -3,13 +3,12 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scoredistill.rng import draw_noise
 from scoredistill.three_d.camera import Cameras
-from scoredistill.three_d.scenes.base import Rendering, Scene
+from scoredistill.three_d.scenes.base import PLAIN, Look, Rendering, Scene
 from scoredistill.three_d.splatting.gaussians import Gaussians
 from scoredistill.three_d.splatting.rasterizer import SEEN, rasterize
 
@@ -67,25 +66,17 @@ class Splats(Scene):
         """The current parameters, for `rasterize` and `write_ply`."""
         return Gaussians(self.means, self.scales, self.quaternions, self.opacities, self.colors)
 
-    def render(
-        self,
-        cameras: Cameras,
-        light: Float[Tensor, "n 3"] | None = None,
-        shading: Float[Tensor, " n"] | None = None,
-        backdrop: Float[Tensor, "n 3"] | None = None,
-        normals: bool = False,
-    ) -> Rendering:
+    def render(self, cameras: Cameras, look: Look = PLAIN, normals: bool = False) -> Rendering:
         """Rasterize images; see `Scene.render`."""
         n = len(cameras)
         gaussians = self.gaussians()
         carried = gaussians.rgb(cameras.eyes)
-        if normals or (shading is not None and bool((shading > 0).any())):
+        light, shading, backdrop = self._filled(look, cameras.eyes)
+        if normals or bool((shading > 0).any()):
             facing = gaussians.normals(cameras.eyes)
             each = lambda v: v.repeat_interleave(len(gaussians), 0)
-            light = each(cameras.eyes if light is None else light)
-            kind = each(cameras.eyes.new_zeros(n) if shading is None else shading)
             points = gaussians.means.repeat(n, 1)
-            shaded = self.shaded(carried.flatten(0, 1), facing.flatten(0, 1), points, light, kind)
+            shaded = self.shaded(carried.flatten(0, 1), facing.flatten(0, 1), points, each(light), each(shading))
             carried = shaded.view_as(carried)
             carried = torch.cat([carried, facing], -1) if normals else carried
         layers = rasterize(gaussians, cameras, carried, self.backend, chunk=self.chunk)
@@ -94,9 +85,8 @@ class Splats(Scene):
         normal = functional.normalize(layers.features[:, 3:], dim=1) * there if normals else None
         return Rendering(rgb, layers.opacity, layers.depth, normal)
 
-    def _behind(self, cameras: Cameras, backdrop: Tensor | None) -> Tensor:
+    def _behind(self, cameras: Cameras, backdrop: Tensor) -> Tensor:
         """Background images, [n, 3, h, w], or [n, 3, 1, 1] if every background is one color."""
-        backdrop = self._backdrop(len(cameras)) if backdrop is None else backdrop
         backdrop = backdrop.to(self.means)[:, :, None, None]
         if bool((backdrop >= 0).all()):
             return backdrop

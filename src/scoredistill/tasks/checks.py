@@ -1,0 +1,71 @@
+"""Checks of the values of a request, used as `checks.whole(settings, steps=1)`."""
+
+import math
+from collections.abc import Collection
+from numbers import Integral
+
+SEEDS = 2**62  # seeds are below this
+
+
+def choice(settings: object, name: str, known: Collection[str], of: str = "") -> None:
+    """Refuse a name that is not one of the known ones.
+
+    Raises:
+        ValueError: naming the field and all choices.
+    """
+    value = getattr(settings, name)
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}{of}: use one of {', '.join(known)}")
+
+
+def whole(settings: object, **least: int) -> None:
+    """Refuse fields that are not whole numbers of at least the given values.
+
+    Raises:
+        ValueError: naming the field, the bound and the value.
+    """
+    for name, low in least.items():
+        value = getattr(settings, name)
+        if not isinstance(value, Integral) or value < low:
+            raise ValueError(f"{name} must be a whole number of at least {low}, not {value}")
+
+
+def real(settings: object, **least: int | float) -> None:
+    """Refuse fields that are not finite numbers of at least the given values.
+
+    Raises:
+        ValueError: naming the field, the bound and the value.
+    """
+    for name, low in least.items():
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and value >= low):
+            raise ValueError(f"{name} must be a finite number of at least {low}, not {value}")
+
+
+def seed(settings: object) -> None:
+    """Refuse seeds that are not whole numbers in [0, 2^62).
+
+    Raises:
+        ValueError: naming the value.
+    """
+    whole(settings, seed=0)
+    value = getattr(settings, "seed")  # noqa: B009 (any request has one)
+    if value >= SEEDS:
+        raise ValueError(f"seed must be below 2^62, not {value}")
+
+
+def text(value: object, what: str, advice: str) -> None:
+    """Refuse a prompt or an instruction that is not a text or is blank.
+
+    Args:
+        value: what was given.
+        what: what it is, for the message, for example "prompt".
+        advice: what to do instead, as the end of the message.
+
+    Raises:
+        ValueError: in one sentence.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"the {what} must be a single text, not a {type(value).__name__}")
+    if not value.strip():
+        raise ValueError(f"the {what} is empty: {advice}")
