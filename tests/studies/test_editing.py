@@ -163,9 +163,7 @@ def test_the_whole_study_runs_and_goes_on(synthetic, tmp_path):
         ({"clips": ("cars",)}, "unknown clip cars"),
         ({"instructions": ("make it blurred",)}, "unknown instruction"),
         ({"instructions": ("change the colors",)}, "unknown instruction"),
-        ({"methods": ("magic",)}, "unknown method magic"),
         ({"images": ("cat", "cat")}, "named twice"),
-        ({"seeds": 0}, "seeds must be at least 1"),
         ({"prior": "emoji"}, "follows no instructions"),
     ],
 )

@@ -1,5 +1,6 @@
-"""The harness of all studies: statistics, verdicts, how numbers are printed, and workers of a killed study."""
+"""The harness of all studies: statistics, verdicts, printed numbers, refusals, and workers of a killed study."""
 
+import importlib
 import math
 import os
 import signal
@@ -21,6 +22,7 @@ from scoredistill.studies.harness.statistics import (
     plus_minus,
 )
 
+STUDIES = ("editing", "scene_editing", "text_to_3d", "text_to_image", "toy2d")
 METRICS = {"clip_sim": Metric("CLIP-SIM", 1, "similarity")}
 KEYS = [("a tulip", 0), ("a castle", 0), ("a tulip", 1)]
 
@@ -139,3 +141,17 @@ def alive(pid):
         return False
     stat = Path(f"/proc/{pid}/stat")
     return not (stat.is_file() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"methods": ("magic",)}, "unknown method magic"),
+        ({"methods": ("csd", "csd")}, "a method is named twice"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+    ],
+)
+def test_every_study_refuses_impossible_methods_and_seeds(name, asked, says, refused_study):
+    module = importlib.import_module(f"scoredistill.studies.{name}.study")
+    refused_study(module.study, module.Setting(**asked), says)

@@ -167,11 +167,9 @@ def test_a_scene_without_a_fit_is_said_to_have_none(pretended, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"methods": ("magic",)}, "unknown method magic"),
         ({"scenes": ("moon",)}, "unknown scene moon"),
         ({"instructions": ("change the colors",)}, "unknown instruction"),
         ({"scenes": ("duck", "duck")}, "named twice"),
-        ({"seeds": 0}, "seeds must be at least 1"),
         ({"prior": "emoji"}, "follows no instructions"),
     ],
 )
