@@ -117,20 +117,22 @@ def test_a_killed_study_leaves_no_worker_behind(tmp_path):
     )
     study = subprocess.Popen([sys.executable, str(script)])
     files = [tmp_path / "out" / "images" / name for name in "ab"]
-    wait_for(lambda: all(file.is_file() and file.read_text() for file in files))
+    wait_for(lambda: all(file.is_file() and file.read_text() for file in files), 600)
     study.kill()
     study.wait()
     workers = [int(file.read_text()) for file in files]
     try:
-        wait_for(lambda: not any(alive(worker) for worker in workers))
+        wait_for(lambda: not any(alive(worker) for worker in workers), 90)
     finally:
         for worker in filter(alive, workers):
             os.kill(worker, signal.SIGKILL)
 
 
-def wait_for(condition):
-    """Sleep until a condition holds; the time limit of the test ends what never does."""
+def wait_for(condition, seconds):
+    """Sleep until a condition holds; fail after more seconds than a busy machine needs."""
+    end = time.monotonic() + seconds
     while not condition():
+        assert time.monotonic() < end, f"not so after {seconds} s"
         time.sleep(0.1)
 
 
