@@ -39,6 +39,12 @@ def test_differences_are_of_the_same_case_and_divide_by_the_root_of_their_number
     assert fewer == {"mean": pytest.approx(2.0), "std": pytest.approx(1.0), "n": 2}
 
 
+def test_differences_pair_cases_by_name_whatever_their_order():
+    ours = {("a", 0): {"x": 5.0}, ("b", 0): {"x": 7.0}}
+    theirs = {("b", 0): {"x": 1.0}, ("c", 0): {"x": 9.0}, ("a", 0): {"x": 4.0}}
+    assert differences(ours, theirs)["x"] == {"mean": pytest.approx(3.5), "std": pytest.approx(2.5), "n": 2}
+
+
 def test_deviation_over_seeds_is_of_means_over_prompts():
     found = {("a", 0): {"x": 1.0}, ("b", 0): {"x": 5.0}, ("a", 1): {"x": 2.0}, ("b", 1): {"x": 6.0}}
     cell = over_seeds(found)["x"]
