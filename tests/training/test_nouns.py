@@ -69,7 +69,17 @@ def test_plurals(name, expected):
 
 @pytest.mark.parametrize(
     "name",
-    ["popcorn", "garlic", "grapes", "nut and bolt", "the moon", "ten o’clock", "Statue of Liberty", "ping pong", "scissors"],
+    [
+        "popcorn",
+        "garlic",
+        "grapes",
+        "nut and bolt",
+        "the moon",
+        "ten o’clock",
+        "Statue of Liberty",
+        "ping pong",
+        "scissors",
+    ],
 )
 def test_some_names_are_not_counted(name):
     assert not nouns.is_countable(name)

@@ -1,10 +1,5 @@
-"""Training of the bundled networks on a few synthetic emoji: data, captions, compositing, every stage, export."""
+"""Training of the bundled networks on a few synthetic emoji: tokens, batches, every stage, export."""
 
-import io
-import json
-import random
-import subprocess
-import tarfile
 from dataclasses import replace
 from functools import partial
 
@@ -12,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from scoredistill.datasets import emoji as data
-from scoredistill.datasets.emoji import Emoji
+from scoredistill.datasets.emoji import Emoji, common_names
 from scoredistill.datasets.procedural_edits import EDITS
-from scoredistill.training import autoencoder, captions, clip, compose, editor, unet
+from scoredistill.training import autoencoder, clip, compose, editor, unet
 from scoredistill.training.command import Training, parse
 from scoredistill.training.loop import Plan, Run, train
 from scoredistill.training.presets import CPU
@@ -68,6 +62,10 @@ def test_unknown_letters_are_spelt_in_bytes(tokenizer):
     text = "zebra für 7"
     assert tokenizer.unk_token_id not in tokenizer(text, add_special_tokens=False).input_ids
     assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+
+
+def test_the_common_concepts_include_the_prompts_of_the_sample_grid():
+    assert {prompt.split(" ", 1)[1] for prompt in unet.PROMPTS} <= set(common_names())
 
 
 def test_images_stay_in_range_and_follow_the_generator(emoji):

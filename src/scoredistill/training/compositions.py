@@ -138,7 +138,7 @@ def examples(
     pairs = [len(scene.description.items) > 1 for scene in scenes]
     concepts = [-1 if pair else int(emoji.concept[scene.rows[0]]) for pair, scene in zip(pairs, scenes, strict=True)]
     images = render(emoji, scenes, size or emoji.rgba.shape[1])
-    return Examples(images, texts, torch.tensor(concepts), [scene.description for scene in scenes])
+    return Examples(images, texts, torch.tensor(concepts, dtype=torch.long), [scene.description for scene in scenes])
 
 
 def texts(

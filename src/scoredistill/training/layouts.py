@@ -154,7 +154,8 @@ def in_front(first: Shape, second: Shape, rng: random.Random) -> list[Placement]
     half, bottom = large * second.width / 2, behind.y + large * second.height / 2
     scale = fitting(first, 0.45, 0.42) * rng.uniform(0.8, 1.0)
     x = behind.x + side * (scale * first.width / 2 + rng.uniform(0.05, 0.6) * half)  # hides at most half of the width
-    return [placed(first, x, bottom + rng.uniform(0.02, 0.12) - scale * first.height / 2, scale), behind]
+    y = bottom - rng.uniform(0.0, 0.4) * scale * first.height  # at least a tenth of it is below
+    return [placed(first, x, y, scale), behind]
 
 
 RELATIONS = {"beside": beside, "left": beside, "above": above, "on": on_top, "in front": in_front}
