@@ -67,3 +67,10 @@ def test_drawings_of_many_colors_and_gray_ones_are_not_recolored(colors):
 
 def test_a_blank_drawing_has_no_hue():
     assert dominant_hue(np.zeros((32, 32, 4), np.uint8)) is None
+
+
+def test_parts_of_another_hue_keep_their_color():
+    before = drawing((220, 30, 20), (220, 30, 20), (220, 30, 20), (40, 120, 220))
+    after = recolored(before, "green")
+    assert np.array_equal(after[32, 50], before[32, 50])
+    assert not np.array_equal(after[32, 8], before[32, 8])
