@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -85,7 +86,7 @@ def tones(images: Images, colors: Sequence[Color]) -> Images:
     """The piecewise linear gradient of colors along the luma."""
     position = luma(images).clamp(0, 1) * (len(colors) - 1)
     result = like(images, colors[0]).expand_as(images)
-    for index, (below, above) in enumerate(zip(colors[:-1], colors[1:], strict=True)):
+    for index, (below, above) in enumerate(pairwise(colors)):
         result = result + (position - index).clamp(0, 1) * (like(images, above) - like(images, below))
     return result
 
@@ -165,7 +166,7 @@ def poster(palette: str) -> Callable[[Images], Images]:
     def apply(images: Images) -> Images:
         light, colors = luma(images), PALETTES[palette]
         result = like(images, colors[0]).expand_as(images)
-        for index, (below, above) in enumerate(zip(colors[:-1], colors[1:], strict=True)):
+        for index, (below, above) in enumerate(pairwise(colors)):
             step = torch.sigmoid(STEEPNESS * (light - (index + 1) / len(colors)))
             result = result + step * (like(images, above) - like(images, below))
         return result

@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from scoredistill.datasets.procedural_edits.edit import Answers, Edit, Images, Values, Variant
@@ -34,7 +34,7 @@ from scoredistill.window_grid import Layout
 STARTS, ROUNDS = 3, 16
 """Starts that are refined, and rounds of refinement."""
 AGREE = 25.0
-"""dB above which two answers look alike: a quarter of the angles between hues that photographs show, about 15 degrees."""
+"""dB above which two answers look alike."""
 
 
 @dataclass(frozen=True)

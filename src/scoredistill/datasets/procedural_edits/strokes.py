@@ -131,7 +131,8 @@ def pixelated(images: Images, view: View, values: Values) -> Images:
 def _members(start: Tensor, count: int, block: int, images: Images) -> Float[Tensor, "b blocks n"]:
     """Which of `count` pixels from `start` on belong to which block of the whole image, as 0 and 1."""
     pixels = start[:, None] % block + torch.arange(count)
-    return functional.one_hot(pixels // block, -(-(count + block - 1) // block)).mT.to(images).expand(len(images), -1, -1)
+    members = functional.one_hot(pixels // block, -(-(count + block - 1) // block)).mT
+    return members.to(images).expand(len(images), -1, -1)
 
 
 def blurry(images: Images, view: View, values: Values) -> Images:
