@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from scoredistill.datasets.procedural_edits import colors, strokes, waves
-from scoredistill.datasets.procedural_edits.edit import Apply, Edit, Parameter, Variant
+from scoredistill.datasets.procedural_edits.edit import Edit, Parameter, Prepare, Variant, fixed
 from scoredistill.datasets.procedural_edits.wordings import WORDINGS, wordings_of_tint
 
 HUE = Parameter("angle", math.pi / 3, 5 * math.pi / 3, periodic=False)
@@ -15,17 +15,17 @@ HATCHED = Variant(
     waves.hatching_moved,
 )  # fmt: skip
 STRIPED = Variant("stripes", strokes.striped, (waves.ANGLE, waves.PHASE), waves.stripes, waves.stripes_moved)
-EXACT: dict[str, tuple[Apply, str]] = {
+EXACT: dict[str, tuple[Prepare, str]] = {
     "black and white": (colors.of_pixels(colors.black_and_white), "in black and white"),
     "sepia": (colors.of_pixels(colors.sepia), "in sepia"),
     "night": (colors.of_pixels(colors.night), "at night"),
     "sunset": (colors.of_pixels(colors.sunset), "at sunset"),
     "snowy": (colors.of_pixels(colors.snowy), "in the snow"),
     "inverted": (colors.of_pixels(colors.inverted), "in inverted colors"),
-    "pencil sketch": (strokes.pencil_sketch, "as a pencil sketch"),
-    "pixelated": (strokes.pixelated, "as pixel art"),
+    "pencil sketch": (fixed(strokes.pencil_sketch), "as a pencil sketch"),
+    "pixelated": (fixed(strokes.pixelated), "as pixel art"),
     "posterized": (colors.of_pixels(colors.posterized), "in few colors"),
-    "blurry": (strokes.blurry, "out of focus"),
+    "blurry": (fixed(strokes.blurry), "out of focus"),
 }
 """Function and caption of each edit with one right answer, besides tints."""
 MANY: dict[str, tuple[tuple[Variant, ...], str]] = {
@@ -56,9 +56,9 @@ MANY: dict[str, tuple[tuple[Variant, ...], str]] = {
     ),
     "drawing": (
         (
-            Variant("pencil", strokes.pencil_sketch),
-            Variant("ink", strokes.ink),
-            Variant("charcoal", strokes.charcoal),
+            Variant("pencil", fixed(strokes.pencil_sketch)),
+            Variant("ink", fixed(strokes.ink)),
+            Variant("charcoal", fixed(strokes.charcoal)),
             HATCHED,
         ),
         "as a drawing",
@@ -75,7 +75,7 @@ MANY: dict[str, tuple[tuple[Variant, ...], str]] = {
 EDITS: dict[str, Edit] = {
     edit.name: edit
     for edit in (
-        *(Edit(name, *WORDINGS[name], caption, (Variant(name, apply),)) for name, (apply, caption) in EXACT.items()),
+        *(Edit(name, *WORDINGS[name], caption, (Variant(name, made),)) for name, (made, caption) in EXACT.items()),
         *(
             Edit(f"tinted {color}", *wordings_of_tint(color), f"in {color} tones",
                  (Variant(f"tinted {color}", colors.of_pixels(colors.tinted(color))),))

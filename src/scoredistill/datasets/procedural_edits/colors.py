@@ -9,9 +9,9 @@ With luma L = .299 R + .587 G + .114 B, saturation S = max(rgb) - min(rgb) and m
     dawn              mix of (.26, .20, .42) and (1, .80, .84) by mix(rgb, L; .3)
     dusk              mix of (.10, .05, .25) and (.62, .42, .74) by mix(rgb, L; .4)
     snowy             mix(mix(rgb, L; .6), white; smoothstep(.25, .85; L)) * (.94, .97, 1)
-    autumn            mix(leaf(rgb), tones(L; brown, orange, straw); .55), leaf: green becomes orange
+    autumn            mix(leaf(rgb), tones(L; brown, orange, straw); .65), leaf: green becomes orange
     spring            mix(rgb, tones(L; green, light green, pink); .6)
-    summer            saturation * 1.5, * (1.06, 1.02, .62) + (.04, .05, 0)
+    summer            saturation * 1.5, * (1, 1.06, .6) + (.06, .08, 0)
     inverted          1 - rgb
     posterized        four levels per channel
     tinted c          tones(L; black, c, white)
@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.datasets.procedural_edits.edit import Apply, Images, Values
+from scoredistill.datasets.procedural_edits.edit import Images, Prepare, Values, fixed
 from scoredistill.datasets.procedural_edits.view import View
 
 Color = tuple[float, float, float]
@@ -91,13 +91,9 @@ def tones(images: Images, colors: Sequence[Color]) -> Images:
     return result
 
 
-def of_pixels(function: Callable[[Images], Images]) -> Apply:
-    """The edit that applies a function of colors."""
-
-    def apply(images: Images, view: View, values: Values) -> Images:
-        return function(images)
-
-    return apply
+def of_pixels(function: Callable[[Images], Images]) -> Prepare:
+    """A variant without parameters, by a function of colors."""
+    return fixed(lambda images, view: function(images))
 
 
 def black_and_white(images: Images) -> Images:
@@ -135,7 +131,7 @@ def autumn(images: Images) -> Images:
     red, green, blue = images.unbind(1)
     leafy = (2 * (green - torch.maximum(0.8 * red, blue))).clamp(0, 1)[:, None]
     orange = torch.stack([0.95 * green, 0.5 * green, 0.2 * blue], 1)
-    return mix(mix(images, orange, leafy), tones(images, AUTUMN), 0.55)
+    return mix(mix(images, orange, leafy), tones(images, AUTUMN), 0.65)
 
 
 def spring(images: Images) -> Images:
@@ -144,7 +140,7 @@ def spring(images: Images) -> Images:
 
 def summer(images: Images) -> Images:
     vivid = mix(luma(images), images, 1.5).clamp(0, 1)
-    return vivid * like(images, (1.06, 1.02, 0.62)) + like(images, (0.04, 0.05, 0.0))
+    return vivid * like(images, (1.0, 1.06, 0.6)) + like(images, (0.06, 0.08, 0.0))
 
 
 def inverted(images: Images) -> Images:
@@ -183,6 +179,6 @@ def hue_turned(images: Images, angle: Float[Tensor, " b"]) -> Images:
     return gray + cos * (images - gray) + sin * across
 
 
-def recolored(images: Images, view: View, values: Values) -> Images:
-    """Rotate the hues of each image by its angle."""
-    return hue_turned(images, values[:, 0])
+def recolored(images: Images, view: View) -> Callable[[Values], Images]:
+    """Rotate the hues of each image by values (angle,)."""
+    return lambda values: hue_turned(images, values[:, 0])

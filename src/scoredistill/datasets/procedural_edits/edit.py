@@ -18,9 +18,19 @@ from scoredistill.datasets.procedural_edits.view import View
 
 Images = Float[Tensor, "b 3 h w"]
 Values = Float[Tensor, "b p"]
-Apply = Callable[[Images, View, Values], Images]
+Function = Callable[[Images, View], Images]
+Prepare = Callable[[Images, View], Callable[[Values], Images]]
 Propose = Callable[[Images, Images, View], tuple[Float[Tensor, "k b p"], Float[Tensor, " p"]]]
 Move = Callable[[Values, Float[Tensor, "#b 2"]], Values]
+
+
+def fixed(function: Function) -> Prepare:
+    """A variant without parameters, by a function of images and their view."""
+
+    def prepare(images: Images, view: View) -> Callable[[Values], Images]:
+        return lambda values: function(images, view)
+
+    return prepare
 
 
 def unmoved(values: Values, shift: Float[Tensor, "#b 2"]) -> Values:
@@ -62,7 +72,7 @@ class Variant:
 
     Attributes:
         name: unique within an edit.
-        apply: (images, view, values) -> edited images; `values` is [b, number of parameters].
+        prepare: (images, view) -> values [b, p] -> edited images; what does not depend on the values is computed once.
         parameters: what remains to be chosen.
         propose: (images, results, view) -> k starts [k, b, p] of the search for the nearest answer, and the uncertainty
             [p] of the parameters; by default, the grid of all parameters and its spacings.
@@ -70,7 +80,7 @@ class Variant:
     """
 
     name: str
-    apply: Apply
+    prepare: Prepare
     parameters: tuple[Parameter, ...] = ()
     propose: Propose | None = None
     move: Move = unmoved
@@ -94,7 +104,7 @@ class Variant:
         steps = torch.tensor([(p.high - p.low) / p.points for p in self.parameters])
         return self.grid()[:, None].expand(-1, len(images), -1).to(images), steps
 
-    def within(self, values: Values) -> Values:
+    def within(self, values: Float[Tensor, "*k b p"]) -> Float[Tensor, "*k b p"]:
         """Values moved into the ranges of the parameters."""
         columns = [p.within(values[..., i]) for i, p in enumerate(self.parameters)]
         return torch.stack(columns, -1) if columns else values
@@ -203,5 +213,5 @@ class Edit:
             if len(rows):
                 values = answers.values[rows, : len(variant.parameters)].to(images)
                 at = rows.to(images.device)
-                result[at] = variant.apply(images[at], view.rows(rows), values).clamp(0, 1)
+                result[at] = variant.prepare(images[at], view.rows(rows))(values).clamp(0, 1)
         return result

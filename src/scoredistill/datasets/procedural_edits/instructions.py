@@ -23,6 +23,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from scoredistill.datasets.procedural_edits.catalog import EDITS
 
@@ -47,12 +48,13 @@ class Match:
     known: bool
 
 
+@lru_cache(4096)
 def normalized(text: str) -> str:
     """Normalize an instruction as described in the module."""
     text = unicodedata.normalize("NFKC", text).casefold()
     text = " ".join(re.sub(r"[^\w]|_", " ", re.sub(r"['’`]", "", text)).split())
-    text = re.sub(r"\bcolour", "color", re.sub(r"\bgrey", "gray", text))
-    text = re.sub(r"\b(poster|color)is(?=e|ing)", r"\1iz", text)
+    text = text.replace("colour", "color").replace("grey", "gray")
+    text = re.sub(r"(poster|color)is(?=e|ing)", r"\1iz", text)
     text = re.sub(rf"^(?:{COURTESY} )+|(?: {COURTESY})+$", "", text)
     text = re.sub(rf"\b(?:the|this|my|that) {NOUNS}\b", "it", text)
     return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", text).split())
@@ -88,6 +90,7 @@ def recognized(instruction: str, wordings: Mapping[str, str] | None = None) -> M
     return Match(wordings[best], best, similarity[best], normalized(best) == text)
 
 
+@lru_cache(4096)
 def _trigrams(text: str) -> Counter[str]:
     padded = f" {text} "
     return Counter(padded[start : start + 3] for start in range(len(padded) - 2))

@@ -19,6 +19,7 @@ from the origin of the view, so crops of one image show parts of one wave.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -26,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scoredistill.datasets.procedural_edits.colors import Color, like, luma, mix, smoothstep
-from scoredistill.datasets.procedural_edits.edit import Apply, Images, Values
+from scoredistill.datasets.procedural_edits.edit import Images, Prepare, Values, fixed
 from scoredistill.datasets.procedural_edits.view import View
 from scoredistill.media.images import blurred
 
@@ -36,8 +37,8 @@ FRAME = 5.0
 """Width of a frame, in units."""
 FRAMES: dict[str, Color] = {
     "red": (0.82, 0.13, 0.12),
-    "orange": (0.96, 0.55, 0.12),
-    "yellow": (0.98, 0.84, 0.2),
+    "orange": (0.95, 0.45, 0.06),
+    "yellow": (1.0, 0.88, 0.26),
     "green": (0.13, 0.55, 0.25),
     "blue": (0.12, 0.32, 0.8),
     "purple": (0.5, 0.2, 0.68),
@@ -52,45 +53,49 @@ def contrast(light: Float[Tensor, "b 1 h w"], sigma: float) -> Float[Tensor, "b 
     return (light / blurred(light, sigma).clamp(min=1e-3)).clamp(0, 1)
 
 
-def pencil_sketch(images: Images, view: View, values: Values) -> Images:
+def pencil_sketch(images: Images, view: View) -> Images:
     return contrast(luma(images), 3.0 * view.unit).pow(1.5).expand_as(images)
 
 
-def ink(images: Images, view: View, values: Values) -> Images:
+def ink(images: Images, view: View) -> Images:
     light = luma(images)
     lines = smoothstep(0.75, 0.95, contrast(light, 2.0 * view.unit))
     return (lines * smoothstep(0.22, 0.34, light)).expand_as(images)
 
 
-def charcoal(images: Images, view: View, values: Values) -> Images:
+def charcoal(images: Images, view: View) -> Images:
     light = luma(images)
     smudge = 1 - 0.6 * smoothstep(0.25, 0.95, 1 - blurred(light, 1.5 * view.unit))
     lines = blurred(contrast(light, 5.0 * view.unit), 0.5 * view.unit).pow(3)
     return (0.04 + 0.72 * smudge * lines).expand_as(images)
 
 
-def crosshatched(images: Images, view: View, values: Values) -> Images:
+def crosshatched(images: Images, view: View) -> Callable[[Values], Images]:
     """Hatch images by values (angle, phase, phase across)."""
-    light, (angle, phase, across) = luma(images), values.unbind(1)
-    dark = 1 - blurred(light, 0.5 * view.unit)
-    first = hatching(dark, wave(images, view, angle, phase, HATCH), 0.1, 0.8)
-    second = hatching(dark, wave(images, view, angle + math.pi / 2, across, HATCH), 0.5, 1.0)
-    outline = contrast(light, 2.0 * view.unit).pow(2)
-    return (0.06 + 0.92 * outline * (1 - first) * (1 - second)).expand_as(images)
+    light = luma(images)
+    dark, outline = 1 - blurred(light, 0.5 * view.unit), contrast(light, 2.0 * view.unit).pow(2)
+    first, second = hatching(dark, 0.1, 0.8), hatching(dark, 0.5, 1.0)
+
+    def apply(values: Values) -> Images:
+        angle, phase, across = values.unbind(1)
+        lines = 1 - first(wave(images, view, angle, phase, HATCH))
+        crossing = 1 - second(wave(images, view, angle + math.pi / 2, across, HATCH))
+        return (0.06 + 0.92 * outline * lines * crossing).expand_as(images)
+
+    return apply
 
 
-def hatching(
-    dark: Float[Tensor, "b 1 h w"], waves: Float[Tensor, "b 1 h w"], low: float, high: float
-) -> Float[Tensor, "b 1 h w"]:
-    """Opacity of lines on the crests of a wave: none where the darkness is below `low`, widest above `high`."""
+def hatching(dark: Float[Tensor, "b 1 h w"], low: float, high: float) -> Callable[[Tensor], Tensor]:
+    """waves -> opacity of lines on their crests: none where the darkness is below `low`, widest above `high`."""
     tone = smoothstep(low, high, dark)
-    return (0.55 + 0.4 * tone) * smoothstep(0.0, 0.06, dark - low) * torch.sigmoid(6 * (waves - 0.65 + 0.75 * tone))
+    width, opacity = 0.75 * tone - 0.65, (0.55 + 0.4 * tone) * smoothstep(low, low + 0.06, dark)
+    return lambda waves: opacity * torch.sigmoid(6 * (waves + width))
 
 
-def striped(images: Images, view: View, values: Values) -> Images:
+def striped(images: Images, view: View) -> Callable[[Values], Images]:
     """Print stripes on images by values (angle, phase); visible on every color."""
-    angle, phase = values.unbind(1)
-    return 0.2 + 0.6 * images + 0.2 * rounded(wave(images, view, angle, phase, STRIPE))
+    pale = 0.2 + 0.6 * images
+    return lambda values: pale + 0.2 * rounded(wave(images, view, *values.unbind(1), STRIPE))
 
 
 def rounded(waves: Tensor) -> Tensor:
@@ -107,20 +112,20 @@ def wave(
     return (2 * math.pi * ((cos * x + sin * y) / wavelength + start)).cos()[:, None]
 
 
-def framed(color: str) -> Apply:
-    """The edit that lays a band of one color along the border of the whole image."""
+def framed(color: str) -> Prepare:
+    """The variant that lays a band of one color along the border of the whole image."""
 
-    def apply(images: Images, view: View, values: Values) -> Images:
+    def apply(images: Images, view: View) -> Images:
         y, x = view.pixels(images)
         height, width = view.size
         depth = torch.minimum(torch.minimum(y, height - y), torch.minimum(x, width - x))  # to the border, in pixels
         inside = (depth - FRAME * view.unit + 0.5).clamp(0, 1)[:, None]
         return mix(like(images, FRAMES[color]), images, inside)
 
-    return apply
+    return fixed(apply)
 
 
-def pixelated(images: Images, view: View, values: Values) -> Images:
+def pixelated(images: Images, view: View) -> Images:
     block = max(1, round(4 * view.unit))
     rows, columns = (_members(view.corner[:, axis], images.shape[2 + axis], block, images) for axis in (0, 1))
     visible = rows.sum(-1)[:, None, :, None] * columns.sum(-1)[:, None, None, :]
@@ -135,5 +140,5 @@ def _members(start: Tensor, count: int, block: int, images: Images) -> Float[Ten
     return members.to(images).expand(len(images), -1, -1)
 
 
-def blurry(images: Images, view: View, values: Values) -> Images:
+def blurry(images: Images, view: View) -> Images:
     return blurred(images, 1.5 * view.unit)
