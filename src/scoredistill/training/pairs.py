@@ -233,8 +233,8 @@ def redrawn(emoji: Emoji, kind: str, size: int, rng: torch.Generator, words: ran
             after[row] = words.choice(others.tolist() or [index])
             texts.append(phrased(words.choice(STYLE.trained), emoji.styles[emoji.style[after[row]]]))
         else:
-            others = np.flatnonzero(common & (emoji.style == emoji.style[index]) & (np.arange(len(emoji)) != index))
-            after[row] = words.choice(others.tolist() or np.flatnonzero(common).tolist() or [index])
+            others = np.flatnonzero(common & (emoji.style == emoji.style[index]))
+            after[row] = words.choice(others.tolist() or np.flatnonzero(common).tolist())
             texts.append(named(words.choice(OBJECT.trained), emoji.names[emoji.concept[after[row]]]))
     seed = int(torch.randint(2**31, (), generator=rng))
     return Pairs(shown(emoji, before, colors, seed), shown(emoji, after, new_colors, seed), texts, [kind] * size)
