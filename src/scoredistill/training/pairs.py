@@ -135,8 +135,9 @@ def instructions(emoji: Emoji) -> dict[str, str]:
 
 
 def object_names(emoji: Emoji) -> list[str]:
-    """Names that instructions ask for: the common concepts of a data set, or all of its concepts if none is common."""
-    return [name for name in common_names() if name in emoji.names] or list(emoji.names)
+    """Names that instructions ask for: the common concepts drawn in a data set, or all of its concepts if none is."""
+    drawn = [emoji.names[index] for index in np.unique(emoji.concept)]
+    return [name for name in common_names() if name in drawn] or drawn
 
 
 def make_pairs(emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator) -> Pairs:
