@@ -88,7 +88,7 @@ MUTANTS = [
     ("datasets/procedural_edits/nearest.py", "((apart + apart.T) / 2)", "apart", "datasets/procedural_edits/test_nearest.py", "formula or threshold"),
     ("datasets/procedural_edits/nearest.py", "agree.triu(1)", "agree.triu(0)", "datasets/procedural_edits/test_nearest.py", "formula"),
     ("datasets/procedural_edits/waves.py", "_periods(angle + math.pi / 2, shift, HATCH)", "_periods(angle, shift, HATCH)", "datasets/procedural_edits/test_nearest.py", "crop"),
-    ("datasets/procedural_edits/waves.py", "beyond.roll(-(len(angle) // 2), 1)", "beyond", "datasets/procedural_edits/test_nearest.py", "planted and drawing"),
+    ("datasets/procedural_edits/waves.py", "beyond.roll(-(len(angle) // 2), 1)", "beyond", "datasets/procedural_edits/test_nearest.py", "start_near"),
     ("datasets/procedural_edits/instructions.py", "2 * (one & other).total()", "(one & other).total()", "datasets/procedural_edits/test_instructions.py", "dice"),
     ("datasets/procedural_edits/instructions.py", "(normalized(wording) == text, similarity[wording])", "(False, -similarity[wording])", "datasets/procedural_edits/test_instructions.py", "known or nearest"),
     ("media/images.py", "(2 * sigma**2)", "(2 * sigma)", "datasets/procedural_edits/test_catalog.py", "dot"),

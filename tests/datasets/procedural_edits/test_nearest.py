@@ -75,6 +75,23 @@ def test_answers_at_the_ends_of_a_range_are_found():
     answers = Answers(torch.zeros(4).long(), torch.tensor([[low], [low + 0.04], [high - 0.04], [high - 1e-4]]))
     found = nearest(edit, images, edit.render(images, answers, view), view)
     assert (found.answers.values - answers.values).abs().max() < 1e-3
+    beyond = Answers(answers.variant, torch.tensor([[low - 0.4]] * 4))  # which is no answer: the nearest is the end
+    result = edit.render(images, beyond, view)
+    error = (edit.render(images, Answers(answers.variant, torch.tensor([[low]] * 4)), view) - result).square()
+    found = nearest(edit, images, result, view)
+    assert found.answers.values.flatten().tolist() == pytest.approx([low] * 4)
+    assert torch.allclose(found.psnr, -10 * error.mean((1, 2, 3)).log10(), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["texture", "drawing"])
+def test_searches_for_waves_start_near_them(name):
+    edit, images, view = EDITS[name], scene(3), View.whole((SIDE, SIDE))
+    variant = edit.variants[-1]
+    values = torch.tensor([[0.4, 0.3, 0.7], [2.0, 0.1, 0.4], [1.2, 0.8, 0.1]])[:, : len(variant.parameters)]
+    starts, steps = variant.starts(images, variant.prepare(images, view)(values), view)
+    distance = torch.stack([turns(start, values) for start in starts]).amin(0)
+    assert distance.max() < (0.25 if name == "drawing" else 0.1)
+    assert steps[0] < 0.1
 
 
 def test_the_search_is_as_good_as_a_grid_of_all_answers():
@@ -158,6 +175,12 @@ def test_the_agreement_is_its_formula():
     assert -10 * apart.log10() < AGREE
     gray = crops.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     assert alike(edit, gray, answers, view).all()
+    one_gray = torch.cat([crops[:1], gray[1:]])  # what differs in either window counts
+    assert alike(edit, one_gray, answers, view).tolist() == [
+        [True, True, False],
+        [True, True, True],
+        [False, True, True],
+    ]
     with pytest.raises(ValueError, match="give at least 2 windows"):
         fraction(agree[:1, :1])
 
