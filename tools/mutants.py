@@ -97,7 +97,7 @@ MUTANTS = [
     ("training/pairs.py", "target[rows] = edit(source[rows]", "target[rows] = edit(target[rows] * 0.9", "training/test_editor.py", "procedural"),
     ("training/pairs.py", "edit(source[rows], unit, rng)", "edit(source[rows], 1.0, rng)", "training/test_editor.py", "procedural"),
     ("training/pairs.py", "common & (emoji.style == emoji.style[index])", "common", "training/test_editor.py", "objects"),
-    ("training/evaluation/editor.py", "in_turn(edit.held_out, len(images))", "in_turn(edit.instructions, len(images))", "training/test_evaluation.py", "paraphrases"),
+    ("training/evaluation/editor.py", "(edit.held_out, unseen)", "(edit.instructions, unseen)", "training/test_evaluation.py", "paraphrases"),
     ("training/evaluation/editor.py", ".split(len(boxes))", ".split(len(boxes))[::-1]", "training/test_evaluation.py", "separate"),
     ("training/clip.py", "kinds[row] += number + 1", "kinds[row] += number", "training/test_training.py", "augmented"),
     ("training/clip.py", "% BANK_STEPS == 0", "% BANK_STEPS == 1", "training/test_training.py", "bank"),
