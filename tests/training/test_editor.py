@@ -95,9 +95,8 @@ def test_redrawn_pairs_do_what_they_say(emoji):
             first, last = target[:, drawn].mean(1)[[0, 2]]
             assert (first > last) == ("red" in text.split())
         elif kind == "object":
-            assert text in {
-                pairs.named(t, word) for t in pairs.OBJECT.trained for name in NAMES for word in pairs.synonyms(name)
-            }
+            known = [word for name in NAMES for word in pairs.synonyms(name)]
+            assert text in {pairs.named(t, word) for t in pairs.OBJECT.trained for word in known}
             assert (source[:, 0, 0] - target[:, 0, 0]).abs().max() < 1e-5
         elif kind == "":
             assert text == ""
@@ -144,6 +143,9 @@ def test_all_instructions_of_pairs_are_known_and_no_held_out_one_is(emoji):
     assert pairs.named("turn it into {name}", "owl") == "turn it into an owl"
     assert pairs.phrased("on {a} {name} background", "orange") == "on an orange background"
     assert recognized("On an orange background!", known).name == "background"
+    oranges = dict.fromkeys(["make it an orange"], "object") | known
+    assert recognized("Make it orange", oranges).name == "tinted orange"
+    assert recognized("Make it an orange", oranges).name == "object"
 
 
 def test_pairs_without_photographs_and_of_one_image(emoji):
