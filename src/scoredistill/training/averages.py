@@ -53,9 +53,9 @@ def product(t: float, g: float, other_t: float, other_g: float) -> float:
 
 def coefficients(snapshots: Sequence[tuple[int, float]], time: int, std: float) -> list[float]:
     """Coefficients x of snapshots, given as (step, relative length), for the average of length `std` at step `time`."""
-    powers = [(t, exponent(length)) for t, length in snapshots]
+    powers = [(float(t), exponent(length)) for t, length in snapshots]
     gram = np.array([[product(*one, *other) for other in powers] for one in powers])
-    wanted = np.array([product(*one, time, exponent(std)) for one in powers])
+    wanted = np.array([product(*one, float(time), exponent(std)) for one in powers])
     return [float(x) for x in np.linalg.lstsq(gram, wanted, rcond=1e-12)[0]]
 
 

@@ -31,12 +31,14 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from scoredistill.datasets import photographs
-from scoredistill.datasets.emoji import SIZE, Emoji
+from scoredistill.datasets.emoji import Emoji
 from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.training import captions, compose
 from scoredistill.training.loop import Plan, Run, train
 from scoredistill.training.tokenizer import MAX_LENGTH, copy_tokenizer, train_tokenizer
 
+SIZE = 64
+"""Side of the images that the image encoder sees; larger ones are averaged over areas."""
 WIDTH, HEADS, PROJECTION = 192, 3, 128
 KEEP, MASKED = 0.5, 0.5
 """Fraction of the patches that is kept, and fraction of the training during which the others are masked."""
@@ -79,9 +81,18 @@ def text_features(model: CLIPModel, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b
     return functional.normalize(model.text_projection(pooled).float(), dim=-1)
 
 
+def shrunk(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 64 64"]:
+    """Images at the size of the image encoder, each pixel the mean of an area; smaller images are enlarged."""
+    if images.shape[-2:] == (SIZE, SIZE):
+        return images
+    if min(images.shape[-2:]) < SIZE:
+        return functional.interpolate(images, (SIZE, SIZE), mode="bilinear", align_corners=False)
+    return functional.adaptive_avg_pool2d(images, SIZE)
+
+
 def image_features(model: CLIPModel, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b p"]:
-    """Unit features of images in [0, 1]."""
-    pooled = model.vision_model(pixel_values=2 * images - 1).pooler_output
+    """Unit features of images in [0, 1], of any size."""
+    pooled = model.vision_model(pixel_values=2 * shrunk(images) - 1).pooler_output
     return functional.normalize(model.visual_projection(pooled).float(), dim=-1)
 
 
@@ -93,7 +104,7 @@ def masked_image_features(
     Reference: Scaling language-image pre-training via masking (Li et al. 2022), https://arxiv.org/abs/2212.00794.
     """
     vision = model.vision_model
-    patches = vision.embeddings(2 * images - 1)
+    patches = vision.embeddings(2 * shrunk(images) - 1)
     n, count, width = len(patches), patches.shape[1] - 1, patches.shape[2]
     chosen = 1 + torch.rand(n, count, generator=rng).topk(round(keep * count)).indices.to(images.device)
     seen = patches.gather(1, chosen[..., None].expand(-1, -1, width))
@@ -143,10 +154,10 @@ class Towers(nn.Module):
 def batch(
     emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator
 ) -> tuple[Tensor, list[str], Tensor, Tensor]:
-    """A batch of `size` images: augmented emoji, then photographs; some of both are edited.
+    """A batch of `size` images: augmented emoji, then photographs of the same size; some of both are edited.
 
     Returns:
-        Images [b, 3, 64, 64] in [0, 1], captions, numbers of the pairs of concept and edit (int64 [b]), and concepts of
+        Images [b, 3, h, w] in [0, 1], captions, numbers of the pairs of concept and edit (int64 [b]), and concepts of
         the emoji, which come first.
     """
     others = int(PHOTOGRAPHS * size) if len(photos) else 0
@@ -257,7 +268,7 @@ def train_clip(
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
     towers = Towers(build(tokenizer) if start is None else start[0], len(emoji.names))
     run, seen = Run(towers, plan, folder, device), emoji.train
-    photos = photographs.crops(photographs.TRAIN, CROPS)
+    photos = photographs.crops(photographs.TRAIN, CROPS, emoji.rgba.shape[1])
 
     def loss(towers: Any, rng: torch.Generator) -> Tensor:
         images, texts, kinds, concepts = batch(seen, photos, plan.batch, rng)

@@ -15,10 +15,11 @@ from diffusers import AutoencoderKL, StableDiffusionInstructPix2PixPipeline, Sta
 from torch import nn
 from transformers import CLIPModel, CLIPTokenizer
 
-from scoredistill.datasets.emoji import SIZE
 from scoredistill.files import write_json, write_text
+from scoredistill.training.clip import SIZE
+from scoredistill.training.objective import build_scheduler
 from scoredistill.training.tokenizer import copy_tokenizer
-from scoredistill.training.unet import TextToImage, build_scheduler
+from scoredistill.training.unet import TextToImage
 
 
 def export_pipeline(

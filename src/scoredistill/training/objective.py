@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import torch
 from diffusers import DDIMScheduler
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 MAX_WEIGHT = 5.0
@@ -68,14 +68,14 @@ class Objective:
     times: Literal["uniform", "logit_normal"] = "uniform"
     contrast: float = 0.0
 
-    def draw_times(self, n: int, rng: torch.Generator) -> Float[Tensor, " n"]:
+    def draw_times(self, n: int, rng: torch.Generator) -> Num[Tensor, " n"]:
         """n stratified times as the network sees them, in [0, 1000): whole numbers for v."""
         u = (torch.arange(n) + torch.rand(n, generator=rng)) / n
         if self.times == "logit_normal":
             u = torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6)).sigmoid()
         return (TIMES * u).long().clamp(max=TIMES - 1) if self.prediction == "v" else TIMES * u
 
-    def levels(self, time: Float[Tensor, " n"]) -> tuple[Float[Tensor, "n 1 1 1"], Float[Tensor, "n 1 1 1"]]:
+    def levels(self, time: Num[Tensor, " n"]) -> tuple[Float[Tensor, "n 1 1 1"], Float[Tensor, "n 1 1 1"]]:
         """(alpha, sigma) at times as the network sees them."""
         if self.prediction == "v":
             squared = ALPHA_BAR.to(time.device)[time.long()][:, None, None, None]
@@ -96,7 +96,7 @@ class Objective:
         if self.weights == "uniform":
             return torch.ones_like(alpha)
         snr = (alpha / sigma) ** 2
-        return (snr + (self.weights == "capped")).clamp(max=MAX_WEIGHT) / (snr + 1)
+        return (snr + int(self.weights == "capped")).clamp(max=MAX_WEIGHT) / (snr + 1)
 
     def loss(
         self,
@@ -159,7 +159,7 @@ class Objective:
             steps: number of network evaluations.
         """
         z, device = noise, noise.device
-        times = (TIMES * (1 - torch.arange(steps) / steps)).round() - (self.prediction == "v")
+        times = (TIMES * (1 - torch.arange(steps) / steps)).round() - int(self.prediction == "v")
         for index, time in enumerate(times):
             alpha, sigma = self.levels(time[None].to(device))
             output = network(z, time.long().to(device) if self.prediction == "v" else time.to(device))

@@ -9,12 +9,15 @@ r"""Losses on the features of EfficientNet-lite0 (`metrics.efficientnet`), a cla
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scoredistill.metrics.efficientnet import STAGES, efficientnet
+from scoredistill.metrics.efficientnet import STAGES, EfficientNet, efficientnet
 
 STAGES_OF_DETAIL = (1, 2, 3)
 """Stages of the perceptual loss, at 1/2, 1/4 and 1/8 of the resolution."""
@@ -26,13 +29,21 @@ LAYOUT, LAYOUT_CHANNELS = 5, STAGES[4][1]
 Images = Float[Tensor, "b 3 h w"]
 
 
-def perceptual_distance(image: Images, other: Images) -> Float[Tensor, ""]:
-    """The perceptual loss of images in [0, 1], differentiable in the second.
+@cache
+def classifier(device: torch.device) -> EfficientNet:
+    """EfficientNet-lite0 on a device.
 
     Raises:
-        MissingExtra: if the weights of EfficientNet-lite0 are not installed.
+        MissingExtra: if its weights are not installed.
     """
-    network = efficientnet()
+    copied = copy.deepcopy(efficientnet())
+    copied.network.to(device)
+    return copied
+
+
+def perceptual_distance(image: Images, other: Images) -> Float[Tensor, ""]:
+    """The perceptual loss of images in [0, 1], differentiable in the second."""
+    network = classifier(image.device)
     with torch.no_grad():
         wanted = network.maps(image, STAGES_OF_DETAIL)
     found = network.maps(other, STAGES_OF_DETAIL)
@@ -48,7 +59,7 @@ def unit(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 @torch.no_grad()
 def features(image: Images, stage: int) -> Float[Tensor, "b c p q"]:
     """Features of images in [0, 1] at a stage, the target of an alignment."""
-    return efficientnet().maps(image, [stage])[0]
+    return classifier(image.device).maps(image, [stage])[0]
 
 
 def alignment_head(channels: int, features: int, hidden: int = 256) -> nn.Module:
