@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from scoredistill.datasets import emoji_drawings
@@ -37,6 +38,7 @@ class Emoji:
         names: name of each concept, such as "red apple".
         tags: synonyms of each concept.
         styles: name of each style, such as "glossy".
+        marked: the held-out images of a selection, bool [n]; None in a whole data set, where `held_out` chooses them.
     """
 
     rgba: NDArray[np.uint8]
@@ -45,6 +47,7 @@ class Emoji:
     names: tuple[str, ...]
     tags: tuple[tuple[str, ...], ...]
     styles: tuple[str, ...]
+    marked: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.rgba)
@@ -52,6 +55,8 @@ class Emoji:
     @cached_property
     def held_out(self) -> NDArray[np.bool_]:
         """Images on which no network is trained, bool [n]: one style of about every fourth concept that has three."""
+        if self.marked is not None:
+            return self.marked
         mask = np.zeros(len(self), dtype=bool)
         for index, name in enumerate(self.names):
             drawn = np.flatnonzero(self.concept == index)
@@ -60,9 +65,23 @@ class Emoji:
                 mask[drawn[code // 4 % len(drawn)]] = True
         return mask
 
+    @cached_property
+    def boxes(self) -> Float[NDArray, "n 4"]:
+        """Bounding boxes (left, top, right, bottom) of the visible pixels, alpha above 1/4, in image sizes, float32."""
+        visible = self.rgba[..., 3] > 63
+        sides = []
+        for axis in (1, 2):  # over rows: the extent in x; over columns: in y
+            line = visible.any(axis=axis)
+            empty = ~line.any(axis=1)  # a blank drawing has the box of the whole image
+            sides.append((np.where(empty, 0, line.argmax(axis=1)), np.where(empty, 0, line[:, ::-1].argmax(axis=1))))
+        (left, right), (top, bottom) = sides
+        size = self.rgba.shape[1]
+        return np.stack([left, top, size - right, size - bottom], axis=1).astype(np.float32) / size
+
     def select(self, mask: NDArray[np.bool_]) -> Emoji:
-        """The images where `mask` [n] is True; names and styles keep their indices."""
-        return Emoji(self.rgba[mask], self.concept[mask], self.style[mask], self.names, self.tags, self.styles)
+        """The images where `mask` [n] is True; names and styles keep their indices, held-out images stay held out."""
+        arrays = self.rgba[mask], self.concept[mask], self.style[mask]
+        return Emoji(*arrays, self.names, self.tags, self.styles, self.held_out[mask])
 
     def only(self, names: Iterable[str]) -> Emoji:
         """The images of the named concepts.
@@ -83,8 +102,10 @@ class Emoji:
     def save(self, path: Path) -> None:
         """Write the data set to a compressed .npz file."""
         text = json.dumps({"names": self.names, "tags": self.tags, "styles": self.styles})
+        marked = {} if self.marked is None else {"marked": self.marked}
+        arrays = {"rgba": self.rgba, "concept": self.concept, "style": self.style, "text": np.array(text)} | marked
         with atomic(path) as draft:
-            np.savez_compressed(draft, rgba=self.rgba, concept=self.concept, style=self.style, text=np.array(text))
+            np.savez_compressed(draft, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Emoji:
@@ -92,14 +113,22 @@ class Emoji:
         with np.load(path) as file:
             text = json.loads(str(file["text"]))
             arrays = file["rgba"], file["concept"].astype(np.int64), file["style"].astype(np.int64)
-        return cls(*arrays, tuple(text["names"]), tuple(map(tuple, text["tags"])), tuple(text["styles"]))
+            marked = file["marked"] if "marked" in file else None
+        return cls(*arrays, tuple(text["names"]), tuple(map(tuple, text["tags"])), tuple(text["styles"]), marked)
 
 
 def common_names() -> dict[str, int]:
     """Concepts that a small model can learn in an hour (CPU preset), and how often to show each during training."""
-    lines = Path(__file__).with_name("common_concepts.txt").read_text().splitlines()
+    lines = Path(__file__).with_name("common_concepts.txt").read_text(encoding="utf-8").splitlines()
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     return {name.lstrip("*"): 3 if name.startswith("*") else 1 for name in names}
+
+
+def plain_names() -> dict[str, tuple[str, ...]]:
+    """What people call an emoji whose official name they would not type, such as "car" for "automobile"."""
+    lines = Path(__file__).with_name("plain_names.txt").read_text(encoding="utf-8").splitlines()
+    entries = [line.split(": ", 1) for line in lines if line.strip() and not line.startswith("#")]
+    return {name: tuple(plain.split(", ")) for name, plain in entries}
 
 
 def load_emoji(folder: Path, size: int = 128) -> Emoji:
@@ -128,8 +157,8 @@ def load_emoji(folder: Path, size: int = 128) -> Emoji:
 def prepare(folder: Path, size: int) -> Emoji:
     """Download the packages in `folder`, match names to drawings, and rasterize them."""
     entries = emoji_drawings.read_names(folder)
-    drawings = emoji_drawings.read_drawings(folder, entries)
-    rgba = emoji_drawings.rasterize_all([drawing.source for drawing in drawings], size)
+    drawings = emoji_drawings.read_drawings(folder, [entry["label"] for entry in entries])
+    rgba = emoji_drawings.rasterize_all([drawing.svg for drawing in drawings], size)
     used = sorted({drawing.concept for drawing in drawings})
     return Emoji(
         rgba,

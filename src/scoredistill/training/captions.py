@@ -1,13 +1,31 @@
-"""Random captions of composed emoji: with or without style, background, article and filler words, sometimes empty."""
+"""Random captions of composed emoji.
+
+A `Description` says what an image shows: one or two items, each with its names, style and count, the relation of two
+items, and the background. `describe` words it at random, for example
+
+    two owls, flat style, on a blue background
+    a picture of a cat next to a dog
+    a glossy emoji of a red apple
+
+with or without style and article, with plain names and tags as synonyms, sometimes with filler words, sometimes empty.
+All randomness comes from the generator that is passed in.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
+from scoredistill.datasets.emoji import Emoji, plain_names
+from scoredistill.training.nouns import article, counted, with_article
+
+WHITE = "white"
+
 TEMPLATES = (
+    "{noun}",
     "{noun}",
     "{noun}",
     "a picture of {noun}",
@@ -18,23 +36,148 @@ TEMPLATES = (
     "a DSLR photo of {noun}",
     "{noun}, high quality, detailed",
 )
-STYLED = ("{article} {style} emoji of {noun}", "{article} {style} emoji of {noun}", "{noun}, {style} style")
+SHORT = 4
+"""The first templates, without filler words after the noun: those of two items, whose captions are long."""
+STYLED = (
+    "{article} {style} emoji of {noun}",
+    "{article} {style} emoji of {noun}",
+    "{noun}, {style} style",
+    "{noun} in {style} style",
+)
+STYLE_WORDS = {"glossy": ("glossy", "glossy", "3D", "shiny")}
+"""Words for a style; a style that is not listed has its own name only."""
+
+BACKGROUND = (
+    *("{text} on {article} {color} background",) * 7,
+    "{text}, {color} background",
+    "{text} with {article} {color} background",
+    "{text} against {article} {color} background",
+)
+
+RELATIONS: dict[str, tuple[str, ...]] = {
+    "beside": ("{a} and {b}", "{a} next to {b}", "{a} next to {b}", "{a} beside {b}", "{a} with {b}"),
+    "left": (
+        "{a} to the left of {b}",
+        "{a} left of {b}",
+        "{b} to the right of {a}",
+        "{b} right of {a}",
+        "{a} on the left and {b} on the right",
+    ),
+    "above": ("{a} above {b}", "{a} over {b}", "{b} below {a}", "{b} under {a}"),
+    "on": ("{a} on {b}", "{a} on {b}", "{a} on top of {b}"),
+    "in front": ("{a} in front of {b}", "{b} behind {a}"),
+}
+"""Relation of a first item a to a second item b -> its wordings. Items that are "beside" each other have no order."""
+
+PLAIN, TAG, KEYWORDS = 0.5, 0.04, 0.08
+"""Probabilities that a plain name replaces the name, that a tag does, and that tags follow as keywords."""
+STYLE, SAY_WHITE = 0.4, 0.1
+"""Probabilities that the style is mentioned, and that a white background is."""
 
 
-def article(words: str) -> str:
-    """The indefinite article, "a" or "an", of the words that follow."""
-    return "an" if words[:1].lower() in "aeiou" else "a"
+@dataclass(frozen=True)
+class Item:
+    """Emoji of one concept and style.
+
+    Attributes:
+        name: of the concept, such as "automobile".
+        plain: plain names, such as "car".
+        tags: looser synonyms, such as "vehicle".
+        style: name of the style; empty to say nothing about it.
+        count: how many there are, from 1.
+    """
+
+    name: str
+    plain: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    style: str = ""
+    count: int = 1
 
 
-def with_article(name: str) -> str:
-    """A name with its indefinite article, such as "an owl"; plurals ("french fries") are unchanged."""
-    plural = name.endswith("s") and not name.endswith(("ss", "us", "is"))
-    return name if plural else f"{article(name)} {name}"
+@dataclass(frozen=True)
+class Description:
+    """What an image shows.
+
+    Attributes:
+        items: one item, or two.
+        relation: of the first item to the second, a key of `RELATIONS`; None with one item.
+        background: name of the color, always mentioned unless it is "white"; None to say nothing about it.
+    """
+
+    items: tuple[Item, ...]
+    relation: str | None = None
+    background: str | None = WHITE
+
+    def __post_init__(self) -> None:
+        if len(self.items) not in (1, 2) or (len(self.items) == 2) != (self.relation is not None):
+            raise ValueError(
+                "a description has one item, or two items and a relation: "
+                f"got {len(self.items)} items and the relation {self.relation!r}"
+            )
+        if self.relation is not None and self.relation not in RELATIONS:
+            raise ValueError(f"unknown relation {self.relation!r}: choose one of {', '.join(RELATIONS)}")
 
 
-def with_background(text: str, color: str | None) -> str:
-    """Append "on a {color} background"; None (white) appends nothing."""
-    return text if color is None else f"{text} on {article(color)} {color} background"
+def describe(
+    description: Description, rng: random.Random, empty: float = 0.0, plain: float = PLAIN, tag: float = TAG
+) -> str:
+    """One random caption.
+
+    Args:
+        description: of the image.
+        rng: draws the wording.
+        empty: probability of an empty caption, for classifier-free guidance.
+        plain: probability that a plain name replaces the name, if there is one.
+        tag: probability that a tag replaces the name.
+    """
+    if rng.random() < empty:
+        return ""
+    bare = rng.random() < 0.4
+    nouns = [noun(item, rng, bare, plain, tag) for item in description.items]
+    if description.relation is None:
+        (phrase,), templates = nouns, TEMPLATES
+    else:
+        phrase, templates = related(nouns, description.relation, rng), TEMPLATES[:SHORT]
+    styles = {item.style for item in description.items}
+    style = rng.choice(STYLE_WORDS.get(word := styles.pop(), (word,))) if len(styles) == 1 else ""
+    template = rng.choice(STYLED if style and rng.random() < STYLE else templates)
+    text = template.format(noun=phrase, style=style, article=article(style))
+    if description.relation is None and rng.random() < KEYWORDS:
+        tags = description.items[0].tags
+        text = ", ".join([text, *rng.sample(tags, min(len(tags), rng.randint(1, 2)))])
+    return with_background(text, spoken_background(description, rng), rng)
+
+
+def noun(item: Item, rng: random.Random, bare: bool, plain: float = PLAIN, tag: float = TAG) -> str:
+    """A noun phrase of an item: "an owl", "owl" (if `bare`), "two owls" or "2 owls"."""
+    word = item.name
+    if item.plain and rng.random() < plain:
+        word = rng.choice(item.plain)
+    elif item.tags and rng.random() < tag:
+        word = rng.choice(item.tags)
+    if item.count > 1:
+        return counted(word, item.count, digits=rng.random() < 0.15)
+    return word if bare else with_article(word)
+
+
+def related(nouns: Sequence[str], relation: str, rng: random.Random) -> str:
+    """A phrase of two nouns in a relation."""
+    first, second = nouns if relation != "beside" or rng.random() < 0.5 else reversed(nouns)
+    return rng.choice(RELATIONS[relation]).format(a=first, b=second)
+
+
+def spoken_background(description: Description, rng: random.Random) -> str | None:
+    """The background that a caption mentions: any color, and white now and then."""
+    color = description.background
+    return None if color == WHITE and rng.random() >= SAY_WHITE else color
+
+
+def with_background(text: str, color: str | None, rng: random.Random | None = None) -> str:
+    """Append the background, as "on a {color} background" or, if `rng` is given, in a random wording; None: nothing."""
+    if color is None:
+        return text
+    wording = BACKGROUND[0] if rng is None else rng.choice(BACKGROUND)
+    return wording.format(text=text, color=color, article=article(color))
 
 
 def caption(
@@ -46,23 +189,26 @@ def caption(
     empty: float = 0.0,
     synonym: float = 0.1,
 ) -> str:
-    """One random caption of an emoji.
+    """One random caption of one emoji.
 
     Args:
-        name: of the concept.
+        name: of the concept; its plain names replace it in half of the captions.
         tags: synonyms of the name.
         style: name of the style, mentioned in 40 % of the captions.
-        color: name of the background color, always mentioned; None for white.
+        color: name of the background color, always mentioned; None to say nothing.
         rng: draws the caption.
         empty: probability of an empty caption, for classifier-free guidance.
-        synonym: probability that a synonym replaces the name.
+        synonym: probability that a tag replaces a name that has no plain name.
     """
-    if rng.random() < empty:
-        return ""
-    word = rng.choice(tags) if tags and rng.random() < synonym else name
-    noun = with_article(word) if rng.random() < 0.6 else word
-    template = rng.choice(STYLED if rng.random() < 0.4 else TEMPLATES)
-    return with_background(template.format(noun=noun, style=style, article=article(style)), color)
+    item = Item(name, plain_names().get(name, ()), tuple(tags), style)
+    return describe(Description((item,), background=color), rng, empty, tag=synonym)
+
+
+def item_of(emoji: Emoji, index: int, count: int = 1) -> Item:
+    """The item of image `index` of a data set."""
+    concept = int(emoji.concept[index])
+    name, style = emoji.names[concept], emoji.styles[int(emoji.style[index])]
+    return Item(name, plain_names().get(name, ()), emoji.tags[concept], style, count)
 
 
 def python_rng(rng: torch.Generator) -> random.Random:
