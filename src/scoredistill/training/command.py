@@ -17,9 +17,9 @@ from scoredistill.training.autoencoder import train_autoencoder
 from scoredistill.training.clip import text_encoder_of, train_clip
 from scoredistill.training.editor import train_editor
 from scoredistill.training.export import export_clip, export_pipeline
-from scoredistill.training.loop import Plan
+from scoredistill.training.loop import CHECKPOINT, Plan
 from scoredistill.training.presets import PRESETS, Preset
-from scoredistill.training.unet import TextToImage, exported, train_unet
+from scoredistill.training.unet import Latents, TextToImage, encode, exported, train_unet
 
 STAGES = ("data", "autoencoder", "clip", "unet", "editor", "export")
 
@@ -68,14 +68,15 @@ class Training:
         Raises:
             SystemExit: if the stage has no checkpoint.
         """
-        if self.start is None and not (self.work / stage / "checkpoint.pt").exists():
+        if self.start is None and not (self.work / stage / CHECKPOINT).exists():
             raise SystemExit(f"there is no checkpoint of the stage {stage} in {self.work}: run that stage first")
         return dataclasses.replace(getattr(self.preset, stage), minutes=0.0)
 
     def autoencoder(self, plan: Plan) -> AutoencoderKL:
         """Train the autoencoder."""
         start = self.start and AutoencoderKL.from_pretrained(self.start / "emoji" / "vae", torch_dtype=torch.float32)
-        return train_autoencoder(self.emoji, plan, self.work / "autoencoder", self.device, start)
+        folder, weights = self.work / "autoencoder", self.preset.weights
+        return train_autoencoder(self.emoji, plan, folder, self.device, start, weights)
 
     def clip(self, plan: Plan) -> tuple[CLIPModel, CLIPTokenizer]:
         """Train the CLIP and its tokenizer."""
@@ -89,11 +90,15 @@ class Training:
         """Train the text-to-image model."""
         autoencoder = self.autoencoder(self.last("autoencoder"))
         clip, tokenizer = self.clip(self.last("clip"))
-        often = common_names() if self.preset.common else {}
-        emoji = self.emoji.only(often) if self.preset.common else self.emoji
-        folder, variants, encoder = self.work / "unet", self.preset.variants, text_encoder_of(clip)
+        often = common_names() if self.preset.common else None
+        emoji = self.emoji.only(often) if often else self.emoji
+        folder, encoder, recipe = self.work / "unet", text_encoder_of(clip), self.preset.recipe
         start = None if self.start is None else exported(self.start / "emoji")
-        return train_unet(emoji, autoencoder, encoder, tokenizer, plan, folder, variants, often, self.device, start)
+
+        def data() -> Latents:
+            return encode(emoji, autoencoder, self.preset.images, self.device, often=often, aligned=recipe.alignment > 0)
+
+        return train_unet(emoji, autoencoder, encoder, tokenizer, plan, folder, data, self.device, start, recipe)
 
     def editor(self, plan: Plan) -> TextToImage:
         """Train the instruction editor."""
@@ -112,7 +117,7 @@ class Training:
         export_clip(out / "clip", clip, words)
         autoencoder = self.autoencoder(self.last("autoencoder"))
         export_pipeline(out / "emoji", self.unet(self.last("unet")), autoencoder, tokenizer, words)
-        if (self.work / "editor" / "checkpoint.pt").exists():
+        if (self.work / "editor" / CHECKPOINT).exists():
             editor = self.editor(self.last("editor"))
             export_pipeline(out / "emoji-edit", editor, autoencoder, tokenizer, words, editor=True)
 
@@ -143,7 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     preset = PRESETS[options.preset]
-    training = Training(load_emoji(options.data), preset, options.work, options.device, options.start)
+    training = Training(load_emoji(options.data, preset.size), preset, options.work, options.device, options.start)
     run: dict[str, Callable[[Plan], object]] = {stage: getattr(training, stage) for stage in STAGES[1:5]}
     for stage in STAGES if "all" in options.stages else options.stages:
         if stage == "export":

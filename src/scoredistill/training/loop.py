@@ -30,6 +30,7 @@ from scoredistill.training.muon import Muon, hidden_matrices
 
 Loss = Callable[[Any, torch.Generator], Tensor]
 Draw = Callable[[Any, Path], None]  # saves samples of a network as an image
+CHECKPOINT = "checkpoint.safetensors"
 Measure = Callable[[Any], float]  # a loss on held-out data
 
 
@@ -115,7 +116,7 @@ class Run:
     @property
     def path(self) -> Path:
         """Path of the checkpoint."""
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     @property
     def average(self) -> Any:

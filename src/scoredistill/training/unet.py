@@ -6,6 +6,7 @@ loss of `training.perceptual` of the middle block, which sees the whole image, t
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,11 +24,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from scoredistill.datasets.emoji import Emoji
 from scoredistill.training import captions, compose, perceptual
 from scoredistill.training.clip import WIDTH, tokens
+from scoredistill.training.compositions import MIXTURE, Mixture, examples
 from scoredistill.training.loop import Plan, Run, train
 from scoredistill.training.objective import Objective
 
 EMPTY_CAPTIONS = 0.1  # fraction
-WHITE_BACKGROUNDS = 0.75  # fraction
 LEVELS = 32
 """Noise levels of the held-out error of each image."""
 PROMPTS = (
@@ -87,27 +88,36 @@ class Recipe:
     Attributes:
         objective: what the network predicts.
         alignment: w_a; 0 trains without.
+        plain: probability that a plain name ("car") replaces the name ("automobile").
+        tag: probability that a tag replaces the name.
     """
 
     objective: Objective = Objective()
     alignment: float = 0.0
+    plain: float = captions.PLAIN
+    tag: float = captions.TAG
+
+    def describe(self, description: captions.Description, words: random.Random) -> str:
+        """A random caption, sometimes empty."""
+        return captions.describe(description, words, EMPTY_CAPTIONS, self.plain, self.tag)
 
 
 @dataclass(frozen=True)
 class Latents:
-    """Encoded images, several per emoji.
+    """Encoded images with descriptions, from which captions are worded anew whenever an image is shown.
 
     Attributes:
         latent: float16 [n, c, 16, 16], scaled to standard deviation 1.
-        index: int64 [n], index of the emoji.
-        colors: names of the n backgrounds, None for white.
+        descriptions: of the n images.
         features: float16 [n, f, h, w], features of the images for the alignment; None without.
     """
 
     latent: Float[Tensor, "n c h w"]
-    index: Int[Tensor, " n"]
-    colors: list[str | None]
+    descriptions: list[captions.Description]
     features: Float[Tensor, "n f p q"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.latent)
 
 
 def build_unet(
@@ -149,34 +159,45 @@ def exported(folder: Path) -> TextToImage:
 
 @torch.no_grad()
 def encode(
-    emoji: Emoji, autoencoder: AutoencoderKL, variants: int, device: str = "cpu", seed: int = 0, aligned: bool = False
+    emoji: Emoji,
+    autoencoder: AutoencoderKL,
+    n: int,
+    device: str = "cpu",
+    seed: int = 0,
+    often: Mapping[str, int] | None = None,
+    mixture: Mixture = MIXTURE,
+    aligned: bool = False,
 ) -> Latents:
-    """Compose and encode `variants` images per emoji, of random scale, position and background but not mirrored.
+    """Compose and encode n random images of emoji that are not held out.
 
     Args:
-        emoji: the images.
-        autoencoder: encodes them.
-        variants: images per emoji.
+        emoji: the data set.
+        autoencoder: encodes the images.
+        n: number of images.
         device: of the autoencoder.
         seed: of the compositions.
+        often: relative frequency of concepts; 1 by default.
+        mixture: of single emoji, counts and relations.
         aligned: whether to compute features for the alignment.
     """
     rng = torch.Generator().manual_seed(seed)
-    words = captions.python_rng(rng)
-    index = torch.arange(len(emoji)).repeat_interleave(variants)
-    colors = [None if words.random() < WHITE_BACKGROUNDS else words.choice(list(compose.BACKGROUNDS)) for _ in index]
-    background = compose.named_backgrounds(colors)
-    latents, features = [], []
-    for part in tqdm(torch.arange(len(index)).split(64), desc="encode", unit="batch", mininterval=1.0):
-        rgba = compose.premultiplied(emoji.rgba[index[part].numpy()])
-        placed = compose.place_at_random(rgba, (0.88, 1.0), 0.03, rng, mirror=0.0)
-        image = compose.over(placed, background[part]).to(device)
-        with torch.autocast(device, torch.bfloat16):
-            latent = autoencoder.encode(2 * image - 1).latent_dist.mode()
-            if aligned:
-                features.append(perceptual.features(image, perceptual.MEANING).half().cpu())
-        latents.append((latent.float() * autoencoder.config.scaling_factor).half().cpu())
-    return Latents(torch.cat(latents), index, colors, torch.cat(features) if aligned else None)
+    descriptions, latents, features = [], [], []
+    for start in tqdm(range(0, n, 64), desc="encode", unit="batch", mininterval=1.0):
+        made = examples(emoji, min(64, n - start), rng, often=often, mixture=mixture)
+        descriptions += made.descriptions
+        latents.append(encoded(autoencoder, made.images, device).half())
+        if aligned:
+            with torch.autocast(device, torch.bfloat16):
+                features.append(perceptual.features(made.images.to(device), perceptual.MEANING).half().cpu())
+    return Latents(torch.cat(latents), descriptions, torch.cat(features) if aligned else None)
+
+
+@torch.no_grad()
+def encoded(autoencoder: AutoencoderKL, images: Float[Tensor, "n 3 h w"], device: str) -> Float[Tensor, "n c p q"]:
+    """Scaled latents of images in [0, 1], on the CPU."""
+    with torch.autocast(device, torch.bfloat16):
+        mode = autoencoder.encode(2 * images.to(device) - 1).latent_dist.mode()
+    return mode.float().cpu() * autoencoder.config.scaling_factor
 
 
 @torch.no_grad()
@@ -233,7 +254,8 @@ def held_out_error(
     Each image is seen at `LEVELS` noise levels, evenly spaced in the schedule, with a caption of its style.
     """
     held = emoji.select(emoji.held_out)
-    z = encode(held, autoencoder, 1, device).latent.float().repeat_interleave(LEVELS, 0)
+    images = compose.over(compose.premultiplied(held.rgba), torch.ones(1, 3, 1, 1))
+    z = torch.cat([encoded(autoencoder, part, device) for part in images.split(64)]).repeat_interleave(LEVELS, 0)
     texts = []
     for concept, style in zip(held.concept, held.style, strict=True):
         style = held.styles[style]
@@ -257,31 +279,22 @@ def held_out_error(
 
 
 def training_loss(
-    emoji: Emoji,
-    data: Latents,
-    tokenizer: CLIPTokenizer,
-    plan: Plan,
-    recipe: Recipe,
-    often: Mapping[str, int],
-    device: str = "cpu",
+    data: Latents, tokenizer: CLIPTokenizer, batch: int, recipe: Recipe = Recipe(), device: str = "cpu"
 ) -> Callable[[Any, torch.Generator], Tensor]:
     """The loss of one part of a step.
 
     Args:
-        emoji: the images that `data` encodes.
-        data: latents.
+        data: latents, with features if the recipe has an alignment.
         tokenizer: of the captions.
-        plan: with the number of images.
-        recipe: the objective and the alignment, for which `data` must have features.
-        often: relative frequency of concepts; 1 by default.
+        batch: number of images.
+        recipe: objective, alignment and captions.
         device: to compute on.
     """
-    weights = torch.tensor([float(often.get(emoji.names[emoji.concept[i]], 1)) for i in data.index])
 
     def loss(network: Any, rng: torch.Generator) -> Tensor:
-        chosen = torch.multinomial(weights, plan.batch, replacement=True, generator=rng)
+        chosen = torch.randint(len(data), (batch,), generator=rng)
         words = captions.python_rng(rng)
-        texts = [describe(emoji, int(data.index[i]), data.colors[int(i)], words) for i in chosen]
+        texts = [recipe.describe(data.descriptions[row], words) for row in chosen.tolist()]
         ids = tokens(tokenizer, texts, padding="max_length").to(device)
         latent = data.latent[chosen].float().to(device)
         value = recipe.objective.loss(lambda noisy, time: network(noisy, time, ids), latent, rng)
@@ -300,47 +313,34 @@ def train_unet(
     tokenizer: CLIPTokenizer,
     plan: Plan,
     folder: Path,
-    variants: int,
-    often: Mapping[str, int],
+    data: Callable[[], Latents],
     device: str = "cpu",
     start: TextToImage | None = None,
     recipe: Recipe = Recipe(),
-    data: Latents | None = None,
 ) -> TextToImage:
     """Train the text-to-image model, resuming from the checkpoint in `folder` if there is one.
 
     Args:
-        emoji: the data set, whose training images are used.
-        autoencoder: encodes the images.
+        emoji: the data set, whose held-out images are measured.
+        autoencoder: of the latents.
         text_encoder: initial text encoder.
         tokenizer: of the captions.
         plan: duration and rates.
         folder: of the checkpoint, log and sample grid.
-        variants: encoded images per emoji.
-        often: relative frequency of concepts; 1 by default.
+        data: returns the encoded training images; a complete run does not call it.
         device: to train on.
         start: initial networks; a random UNet and `text_encoder` by default.
-        recipe: objective and alignment.
-        data: the encoded training images; encoded by default.
+        recipe: objective, alignment and captions.
 
     Returns:
         The averaged networks.
     """
-    seen = emoji.train
     autoencoder = autoencoder.to(device).eval()
     unet = build_unet(channels=autoencoder.config.latent_channels) if start is None else start.unet
     network = TextToImage(unet, text_encoder if start is None else start.text_encoder, recipe.alignment > 0)
     run = Run(network, plan, folder, device)
     if run.progress >= 1:
         return run.average
-    if data is None:
-        data = encode(seen, autoencoder, variants, device, aligned=recipe.alignment > 0)
-    loss = training_loss(seen, data, tokenizer, plan, recipe, often, device)
+    loss = training_loss(data(), tokenizer, plan.batch, recipe, device)
     measure = held_out_error(emoji, autoencoder, tokenizer, recipe.objective, device)
     return train(run, loss, sample_grid(autoencoder, tokenizer, objective=recipe.objective), "unet", measure)
-
-
-def describe(emoji: Emoji, index: int, color: str | None, words: captions.random.Random) -> str:
-    """A random caption of one emoji on a background."""
-    concept, style = emoji.concept[index], emoji.styles[emoji.style[index]]
-    return captions.caption(emoji.names[concept], emoji.tags[concept], style, color, words, empty=EMPTY_CAPTIONS)
