@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,17 @@ class Emoji:
         size = self.rgba.shape[1]
         return np.stack([left, top, size - right, size - bottom], axis=1).astype(np.float32) / size
 
+    @cached_property
+    def tops(self) -> Float[NDArray, " n"]:
+        """Height of the highest visible pixel in the middle third of each bounding box, as a fraction of its height."""
+        visible, size = self.rgba[..., 3] > 63, self.rgba.shape[1]
+        left, top, right, bottom = (self.boxes * size).T
+        third, column = (right - left) / 3, np.arange(size) + 0.5
+        middle = (column > (left + third)[:, None]) & (column < (right - third)[:, None])
+        rows = (visible & middle[:, None, :]).any(axis=2)
+        highest = np.where(rows.any(axis=1), rows.argmax(axis=1), top)
+        return ((bottom - highest) / (bottom - top)).astype(np.float32)
+
     def select(self, mask: NDArray[np.bool_]) -> Emoji:
         """The images where `mask` [n] is True; names and styles keep their indices, held-out images stay held out."""
         arrays = self.rgba[mask], self.concept[mask], self.style[mask]
@@ -113,7 +124,7 @@ class Emoji:
         with np.load(path) as file:
             text = json.loads(str(file["text"]))
             arrays = file["rgba"], file["concept"].astype(np.int64), file["style"].astype(np.int64)
-            marked = file["marked"] if "marked" in file else None
+            marked = file.get("marked")
         return cls(*arrays, tuple(text["names"]), tuple(map(tuple, text["tags"])), tuple(text["styles"]), marked)
 
 
@@ -124,7 +135,8 @@ def common_names() -> dict[str, int]:
     return {name.lstrip("*"): 3 if name.startswith("*") else 1 for name in names}
 
 
-def plain_names() -> dict[str, tuple[str, ...]]:
+@cache
+def plain_names() -> Mapping[str, tuple[str, ...]]:
     """What people call an emoji whose official name they would not type, such as "car" for "automobile"."""
     lines = Path(__file__).with_name("plain_names.txt").read_text(encoding="utf-8").splitlines()
     entries = [line.split(": ", 1) for line in lines if line.strip() and not line.startswith("#")]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from scoredistill.datasets.emoji import Emoji, plain_names
-from scoredistill.training.nouns import article, counted, with_article
+from scoredistill.training.nouns import article, counted, is_countable, with_article
 
 WHITE = "white"
 
@@ -47,12 +47,13 @@ STYLED = (
 STYLE_WORDS = {"glossy": ("glossy", "glossy", "3D", "shiny")}
 """Words for a style; a style that is not listed has its own name only."""
 
-BACKGROUND = (
-    *("{text} on {article} {color} background",) * 7,
+BACKGROUND = "{text} on {article} {color} background"
+OTHER_BACKGROUND = (
     "{text}, {color} background",
     "{text} with {article} {color} background",
     "{text} against {article} {color} background",
 )
+"""Wordings of the background besides the usual one; the only ones after a relation with "on"."""
 
 RELATIONS: dict[str, tuple[str, ...]] = {
     "beside": ("{a} and {b}", "{a} next to {b}", "{a} next to {b}", "{a} beside {b}", "{a} with {b}"),
@@ -69,10 +70,12 @@ RELATIONS: dict[str, tuple[str, ...]] = {
 }
 """Relation of a first item a to a second item b -> its wordings. Items that are "beside" each other have no order."""
 
-PLAIN, TAG, KEYWORDS = 0.5, 0.04, 0.08
-"""Probabilities that a plain name replaces the name, that a tag does, and that tags follow as keywords."""
-STYLE, SAY_WHITE = 0.4, 0.1
-"""Probabilities that the style is mentioned, and that a white background is."""
+PLAIN, TAG, KEYWORDS = 0.5, 0.02, 0.08
+"""Probabilities that a plain name replaces the name, that a tag replaces a name that has no plain name, and that tags
+follow as keywords."""
+STYLE, SAY_WHITE, USUAL, BARE, DIGITS = 0.4, 0.1, 0.7, 0.4, 0.15
+"""Probabilities that the style is mentioned, that a white background is, that the background has its usual wording,
+that nouns have no article, and that counts are digits."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +131,11 @@ def describe(
         rng: draws the wording.
         empty: probability of an empty caption, for classifier-free guidance.
         plain: probability that a plain name replaces the name, if there is one.
-        tag: probability that a tag replaces the name.
+        tag: probability that a tag replaces a name that has no plain name.
     """
     if rng.random() < empty:
         return ""
-    bare = rng.random() < 0.4
+    bare = rng.random() < BARE
     nouns = [noun(item, rng, bare, plain, tag) for item in description.items]
     if description.relation is None:
         (phrase,), templates = nouns, TEMPLATES
@@ -145,18 +148,21 @@ def describe(
     if description.relation is None and rng.random() < KEYWORDS:
         tags = description.items[0].tags
         text = ", ".join([text, *rng.sample(tags, min(len(tags), rng.randint(1, 2)))])
-    return with_background(text, spoken_background(description, rng), rng)
+    return on_background(text, description, rng)
 
 
 def noun(item: Item, rng: random.Random, bare: bool, plain: float = PLAIN, tag: float = TAG) -> str:
     """A noun phrase of an item: "an owl", "owl" (if `bare`), "two owls" or "2 owls"."""
+    if item.count > 1:
+        countable = [word for word in (item.name, *item.plain) if is_countable(word)] or [item.name]
+        name, synonyms = countable[0], countable[1:]
+        word = rng.choice(synonyms) if synonyms and rng.random() < plain else name
+        return counted(word, item.count, digits=rng.random() < DIGITS)
     word = item.name
     if item.plain and rng.random() < plain:
         word = rng.choice(item.plain)
-    elif item.tags and rng.random() < tag:
+    elif item.tags and not item.plain and rng.random() < tag:
         word = rng.choice(item.tags)
-    if item.count > 1:
-        return counted(word, item.count, digits=rng.random() < 0.15)
     return word if bare else with_article(word)
 
 
@@ -166,18 +172,18 @@ def related(nouns: Sequence[str], relation: str, rng: random.Random) -> str:
     return rng.choice(RELATIONS[relation]).format(a=first, b=second)
 
 
-def spoken_background(description: Description, rng: random.Random) -> str | None:
-    """The background that a caption mentions: any color, and white now and then."""
+def on_background(text: str, description: Description, rng: random.Random) -> str:
+    """Append the background: any color, and white now and then."""
     color = description.background
-    return None if color == WHITE and rng.random() >= SAY_WHITE else color
-
-
-def with_background(text: str, color: str | None, rng: random.Random | None = None) -> str:
-    """Append the background, as "on a {color} background" or, if `rng` is given, in a random wording; None: nothing."""
-    if color is None:
+    if color == WHITE and rng.random() >= SAY_WHITE:
         return text
-    wording = BACKGROUND[0] if rng is None else rng.choice(BACKGROUND)
-    return wording.format(text=text, color=color, article=article(color))
+    usual = description.relation != "on" and rng.random() < USUAL
+    return with_background(text, color, BACKGROUND if usual else rng.choice(OTHER_BACKGROUND))
+
+
+def with_background(text: str, color: str | None, wording: str = BACKGROUND) -> str:
+    """Append the background in a wording; None appends nothing."""
+    return text if color is None else wording.format(text=text, color=color, article=article(color))
 
 
 def caption(
@@ -187,7 +193,7 @@ def caption(
     color: str | None,
     rng: random.Random,
     empty: float = 0.0,
-    synonym: float = 0.1,
+    synonym: float = TAG,
 ) -> str:
     """One random caption of one emoji.
 

@@ -1,7 +1,7 @@
 """English noun phrases of emoji names: articles, plurals and counts.
 
-The head of a name is what comes before its first preposition: "pile" in "pile of poo", "smiling face" in "smiling face
-with halo". The head takes the plural and decides on the article.
+The head of a name is what comes before its first preposition or participle: "pile" in "pile of poo", "smiling face" in
+"smiling face with halo", "hourglass" in "hourglass done". The head takes the plural and decides on the article.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ import re
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 """Numbers as captions spell them, by value."""
 
-PREPOSITIONS = re.compile(r" (?:of|with|without|in|on|behind|from|at|showing|tilted|sticking|laughing|savoring) ")
+AFTER_HEAD = re.compile(r" (?:of|with|without|in|on|over|behind|from|at|showing|tilted|done|sticking|laughing)\b")
+"""What ends the head of a name."""
 
 MASS = frozenset(
-    "bacon bowling bread broccoli butter cheese chocolate clover confetti cooking corn cotton cutlery DNA dna fire "
-    "garlic ginger hair honey ice lightning luggage meat milk money music paper parchment pasta popcorn rain ramen rice "
-    "salt sand soap spaghetti sushi tennis wine yarn badminton lacrosse fog salmon jewelry mail".split()
+    {"bacon", "badminton", "bowling", "bread", "broccoli", "butter", "cheese", "chocolate", "clover", "confetti"}
+    | {"cooking", "corn", "cutlery", "dna", "fire", "fog", "garlic", "hair", "honey", "ice", "lacrosse", "lightning"}
+    | {"luggage", "mail", "meat", "milk", "money", "music", "paper", "parchment", "pasta", "popcorn", "rain", "ramen"}
+    | {"rice", "salad", "salt", "soap", "soup", "spaghetti", "sushi", "tennis", "wine", "wool", "yarn"}
 )
-"""Heads, or their last words, without article and plural; "ping pong" and "table tennis" end in one as well."""
-MASS_NAMES = frozenset({"ping pong", "ice hockey", "field hockey", "high voltage", "noodle soup", "mount fuji", "Saturn"})
+"""Nouns without article and plural, when they are the last word of a head."""
+MASS_NAMES = frozenset(
+    {"field hockey", "high voltage", "ice hockey", "locked", "mount fuji", "ping pong", "Saturn", "unlocked"}
+)
 """Names without article and plural."""
 
 IRREGULAR = {
@@ -53,7 +57,7 @@ IRREGULAR = {
 }
 """Last word of a head -> its plural, where the rules fail."""
 
-SINGULAR_S = ("ss", "us", "is", "Texas")
+SINGULAR_S = ("ss", "us", "is")
 """Endings of singular nouns in s, such as "dress", "cactus" and "tennis"."""
 
 
@@ -64,14 +68,16 @@ def article(words: str) -> str:
         return "an" if first[0] in "AEFHILMNORSX" else "a"
     if first[:1].isdigit():
         return "an" if first[0] == "8" or first[:2] in ("11", "18") else "a"
-    if re.match(r"(?:uni|ut|us|eu|ewe|one\b)", first.lower()):
+    if re.match(r"(?:uni|ut|us|eu|ewe|one\b)", first.lower()):  # a consonant is spoken first
         return "a"
+    if re.match(r"(?:hour|honest|x-)", first.lower()):  # a vowel is spoken first
+        return "an"
     return "an" if first[:1].lower() in tuple("aeiou") else "a"
 
 
 def head_of(name: str) -> tuple[str, str]:
     """The head of a name and the rest: ("pile", " of poo"); the rest may be empty."""
-    match = PREPOSITIONS.search(name)
+    match = AFTER_HEAD.search(name)
     return (name[: match.start()], name[match.start() :]) if match else (name, "")
 
 
@@ -84,17 +90,17 @@ def is_plural(name: str) -> bool:
 def is_mass(name: str) -> bool:
     """Whether the head of a name takes neither an article nor a plural, as in "popcorn" and "garlic"."""
     head, _ = head_of(name)
-    return name in MASS_NAMES or head.rsplit(" ", 1)[-1] in MASS
+    return name in MASS_NAMES or head.rsplit(" ", 1)[-1].lower() in MASS
 
 
 def is_countable(name: str) -> bool:
-    """Whether "two" and a plural make sense: not of mass nouns, plurals, pairs ("nut and bolt") and unique things."""
+    """Whether "two" and a plural make sense: not of mass nouns, plurals, pairs ("nut and bolt") and the unique."""
     return not (is_mass(name) or is_plural(name) or " and " in name or is_unique(name))
 
 
 def is_unique(name: str) -> bool:
     """Whether a name means one particular place or time, such as "the earth", "Tokyo tower" and "ten o’clock"."""
-    return name.startswith("the ") or bool(re.search(r"Liberty|Tokyo|Japan|fuji|globe|clock$.*o’|o’clock|-thirty", name))
+    return name.startswith("the ") or bool(re.search(r"Liberty|Tokyo|map of Japan|globe|o’clock|-thirty", name))
 
 
 def with_article(name: str) -> str:
@@ -123,11 +129,11 @@ def plural_word(word: str) -> str:
 
 
 def counted(name: str, count: int, digits: bool = False) -> str:
-    """A number of things: "two owls", or with `digits` "2 owls"; a name that is not countable keeps its form.
+    """A name with a number: "two owls", or with `digits` "2 owls".
 
     Raises:
         ValueError: if the count is below 2 or has no word.
     """
     if not 2 <= count < len(NUMBERS):
         raise ValueError(f"a count must be from 2 to {len(NUMBERS) - 1}, not {count}")
-    return f"{count if digits else NUMBERS[count]} {plural(name) if not is_plural(name) else name}"
+    return f"{count if digits else NUMBERS[count]} {plural(name)}"
