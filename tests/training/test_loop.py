@@ -76,7 +76,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one_exactly(optimizer, tmp_path):
     assert (second.step, second.images) == (9, 144)
     assert [second.update(loss) for _ in range(11)] == losses[9:]
     for one, other in ((whole.network, second.network), (whole.average, second.average)):
-        assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        )
     assert not any(torch.equal(a, b) for a, b in zip(network().parameters(), second.network.parameters(), strict=True))
 
 

@@ -110,9 +110,7 @@ def differences(image: Images) -> tuple[Tensor, Tensor]:
     return image[..., 1:, :] - image[..., :-1, :], image[..., :, 1:] - image[..., :, :-1]
 
 
-def loss_of(
-    networks: Encoding, image: Images, rng: torch.Generator, weights: Weights = Weights()
-) -> Float[Tensor, ""]:
+def loss_of(networks: Encoding, image: Images, rng: torch.Generator, weights: Weights = Weights()) -> Float[Tensor, ""]:
     """The loss of the module for one batch of images in [0, 1]."""
     network, x = networks.autoencoder, 2 * image - 1
     posterior = network.encode(x).latent_dist
@@ -126,7 +124,7 @@ def loss_of(
         loss = loss + weights.perceptual * perceptual.perceptual_distance(image[::2], decoded[::2] / 2 + 0.5)
     if networks.head is not None:
         wanted = perceptual.features(image[::2], perceptual.LAYOUT)
-        coarse = functional.adaptive_avg_pool2d(latent[::2].float(), wanted.shape[-2:])
+        coarse = functional.adaptive_avg_pool2d(latent[::2].float(), (wanted.shape[-2], wanted.shape[-1]))
         loss = loss + weights.alignment * perceptual.misalignment(networks.head(coarse), wanted)
     return loss
 

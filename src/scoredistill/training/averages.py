@@ -1,6 +1,7 @@
 r"""Power-function averages of weights, from which an average of any length is reconstructed after training.
 
-    theta_g(t) = (g + 1) / t^(g + 1) int_0^t s^g theta(s) ds,   theta_g <- b theta_g + (1 - b) theta,  b = (1 - 1/t)^(g + 1)
+    theta_g(t) = (g + 1) / t^(g + 1) int_0^t s^g theta(s) ds,
+    theta_g <- b theta_g + (1 - b) theta,   b = (1 - 1 / t)^(g + 1)   at step t
 
 The length of an average is the standard deviation of its weights s^g on [0, 1], relative to the training so far:
 
@@ -111,7 +112,9 @@ def reconstruct(folder: Path, network: nn.Module, std: float, time: int | None =
     Raises:
         FileNotFoundError: if the folder has no snapshots up to that step.
     """
-    found = {(int(path.stem.split("-")[0]), float(path.stem.split("-")[1])): path for path in folder.glob("*-*.safetensors")}
+    found = {
+        (int(path.stem.split("-")[0]), float(path.stem.split("-")[1])): path for path in folder.glob("*-*.safetensors")
+    }
     found = {key: path for key, path in sorted(found.items()) if time is None or key[0] <= time}
     if not found:
         raise FileNotFoundError(f"{folder} has no snapshots of averages: train with snapshots > 0")

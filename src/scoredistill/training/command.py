@@ -96,7 +96,9 @@ class Training:
         start = None if self.start is None else exported(self.start / "emoji")
 
         def data() -> Latents:
-            return encode(emoji, autoencoder, self.preset.images, self.device, often=often, aligned=recipe.alignment > 0)
+            return encode(
+                emoji, autoencoder, self.preset.images, self.device, often=often, aligned=recipe.alignment > 0
+            )
 
         return train_unet(emoji, autoencoder, encoder, tokenizer, plan, folder, data, self.device, start, recipe)
 

@@ -29,8 +29,8 @@ from scoredistill.datasets.emoji import Emoji
 from scoredistill.training import compose
 from scoredistill.training.clip import tokens
 from scoredistill.training.loop import Plan, Run, train
-from scoredistill.training.pairs import make_pairs
 from scoredistill.training.objective import Objective
+from scoredistill.training.pairs import make_pairs
 from scoredistill.training.unet import TextToImage, build_unet, decode
 
 NO_TEXT, NO_IMAGE, NEITHER = 0.12, 0.05, 0.05

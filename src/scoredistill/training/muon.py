@@ -30,7 +30,7 @@ OUTER = re.compile(r"(^|\.)(conv_in|conv_out|quant_conv|post_quant_conv|\w*embed
 """Names of first and last layers and of embeddings, which AdamW trains."""
 
 
-def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
+def hidden_matrices(network: nn.Module) -> list[Tensor]:
     """The trainable weights of hidden linear layers and convolutions: what Muon trains."""
     layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     return [layer.weight for name, layer in layers if layer.weight.requires_grad and not OUTER.search(name)]

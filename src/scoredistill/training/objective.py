@@ -1,6 +1,6 @@
 r"""What a network of noisy latents is trained to predict, at which noise levels, and with which weights.
 
-    z_t = alpha z + sigma eps,   (alpha, sigma) by time:   "v": DDPM, beta linear from 1e-4 to 0.02;   "flow": (1 - t, t)
+    z_t = alpha z + sigma eps,   (alpha, sigma) at t:   v: DDPM, beta linear from 1e-4 to 0.02;   flow: (1 - t, t)
     target    v:  alpha eps - sigma z  (Salimans and Ho 2022)      flow:  eps - z  (Lipman et al. 2022)
 
 alpha_T is close to 0, so that no color leaks into pure noise. The loss is w |F - target|^2, where w is
@@ -9,9 +9,10 @@ alpha_T is close to 0, so that no color leaks into pure noise. The loss is w |F 
     "min_snr"     min(SNR, 5) / (SNR + 1)  (Hang et al. 2023)
     "uniform"     1.
 
-"capped" is min(SNR + 1, 5) for the error of the clean sample. On 16x16 latents, min-SNR leaves the noisiest steps, which
-determine the shape, almost untrained. Contrastive flow matching (Stoica et al. 2025) subtracts c w |F - target'|^2 with
-the target' of another image and other noise, so that predictions for different captions stay apart.
+"capped" is min(SNR + 1, 5) for the error of the clean sample. On 16x16 latents, min-SNR leaves the noisiest steps,
+which determine the shape, almost untrained. Contrastive flow matching (Stoica et al. 2025) subtracts
+c w |F - target'|^2 with the target' of another image and other noise, so that predictions for different captions stay
+apart.
 
 References: https://arxiv.org/abs/2202.00512 (v), https://arxiv.org/abs/2210.02747 (flow matching),
 https://arxiv.org/abs/2303.09556 (min-SNR), https://arxiv.org/abs/2506.05350 (contrastive flow matching); logit-normal
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from diffusers import DDIMScheduler
@@ -151,7 +152,7 @@ class Objective:
     def sample(
         self, network: Callable[[Tensor, Tensor], Tensor], noise: Float[Tensor, "b c h w"], steps: int
     ) -> Float[Tensor, "b c h w"]:
-        """Sample by DDIM at evenly spaced times, the first of which is pure noise; for flow matching, by Euler's method.
+        """Sample by DDIM, which is Euler's method for flow matching, at evenly spaced times from pure noise.
 
         Args:
             network: (noisy latents, times) -> prediction, guided if wanted.
@@ -172,7 +173,7 @@ class Objective:
         return z
 
     def last(self, clean: Tensor, eps: Tensor) -> Tensor:
-        """The last sample: at the first time of DDPM's schedule, as in its scheduler; without noise for flow matching."""
+        """The last sample: at DDPM's first time, as in its scheduler; without noise for flow matching."""
         if self.prediction == "flow":
             return clean
         alpha, sigma = self.levels(torch.zeros(1, device=clean.device))

@@ -1,10 +1,10 @@
 r"""Losses on the features of EfficientNet-lite0 (`metrics.efficientnet`), a classifier of photographs.
 
-    perceptual    mean over stages and places of  |f / |f| - g / |g||^2,  f, g the features of an image and of its
-                  reconstruction along the channels, as in LPIPS (Zhang et al. 2018), https://arxiv.org/abs/1801.03924
-    alignment     1 - mean over places of cos(h(z), f),  h a small network that is used in training only: features of a
-                  denoiser (REPA, Yu et al. 2024, https://arxiv.org/abs/2410.06940) or the latents of an autoencoder
-                  (Yao et al. 2025, https://arxiv.org/abs/2501.01423) learn what a classifier sees in the clean image
+perceptual    mean over stages and places of  |f / |f| - g / |g||^2,  f, g the features of an image and of its
+              reconstruction along the channels, as in LPIPS (Zhang et al. 2018), https://arxiv.org/abs/1801.03924
+alignment     1 - mean over places of cos(h(z), f),  h a small network that is used in training only: features of a
+              denoiser (REPA, Yu et al. 2024, https://arxiv.org/abs/2410.06940) or the latents of an autoencoder
+              (Yao et al. 2025, https://arxiv.org/abs/2501.01423) learn what a classifier sees in the clean image
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def perceptual_distance(image: Images, other: Images) -> Float[Tensor, ""]:
 
 
 def unit(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Features of length 1 along the channels; the small constant keeps those of uniform regions from amplifying noise."""
+    """Features of length 1 along the channels; a small constant keeps noise of uniform regions from being amplified."""
     return features / (features.square().sum(1, keepdim=True) + 1e-2).sqrt()
 
 

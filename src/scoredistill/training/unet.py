@@ -29,7 +29,7 @@ from scoredistill.training.loop import Plan, Run, train
 from scoredistill.training.objective import Objective
 
 EMPTY_CAPTIONS = 0.1  # fraction
-LEVELS = 32
+LEVELS = 16
 """Noise levels of the held-out error of each image."""
 PROMPTS = (
     "a hamburger",
@@ -271,7 +271,8 @@ def held_out_error(
             def predict(noisy: Tensor, time: Tensor, words: Tensor = ids[part].to(device)) -> Tensor:
                 return network(noisy, time, words)
 
-            error = objective.clean_error(predict, z[part].to(device), eps[part].to(device), fraction[part])
+            with torch.autocast(device, torch.bfloat16):
+                error = objective.clean_error(predict, z[part].to(device), eps[part].to(device), fraction[part])
             errors.append(float(error) * len(part))
         return sum(errors) / len(z)
 

@@ -14,27 +14,27 @@ from scoredistill.training.ablation.report import write_report
 from scoredistill.training.ablation.run import Ablation
 from scoredistill.training.ablation.variants import AUTOENCODERS, VARIANTS
 
-KINDS = {"autoencoder": AUTOENCODERS, "unet": VARIANTS}
+NAMES = {"autoencoder": [each.name for each in AUTOENCODERS], "unet": [each.name for each in VARIANTS]}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m scoredistill.training.ablation",
-        description="Train variants of the recipe for equal CPU time, and compare them. Resumes; run it again to add variants.",
+        description="Train variants of the recipe for equal CPU time, and compare them. Complete variants are kept.",
     )
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder of the npm packages and the rasterized emoji")
     add("--out", type=Path, required=True, help="folder of the runs")
     add("--cpu-minutes", type=float, default=15.0, help="CPU minutes of training per variant (default: 15)")
-    add("--kind", choices=sorted(KINDS), nargs="+", default=list(KINDS), help="networks (default: both)")
+    add("--kind", choices=sorted(NAMES), nargs="+", default=list(NAMES), help="networks (default: both)")
     add("--only", nargs="+", metavar="NAME", help="names of variants (default: all)")
     add("--workers", type=int, default=1, help="variants trained at a time, one thread each (default: 1)")
     add("--seed", type=int, default=0, help="seed of the networks and the data (default: 0)")
     add("--report", type=Path, default=Path("docs/results/training_ablation"), help="report, without its suffix")
     add("--no-report", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    known = {variant.name for kind in options.kind for variant in KINDS[kind]}
+    known = {name for kind in options.kind for name in NAMES[kind]}
     if unknown := set(options.only or ()) - known:
         parser.error(f"there is no variant {sorted(unknown)[0]}: choose from {', '.join(sorted(known))}")
     return options
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     torch.set_num_threads(1)
     for kind in options.kind:
-        names = [variant.name for variant in KINDS[kind] if not options.only or variant.name in options.only]
+        names = [name for name in NAMES[kind] if not options.only or name in options.only]
         if options.workers == 1:
             for name in names:
                 train_one(options, kind, name)
@@ -53,18 +53,19 @@ def main(arguments: list[str] | None = None) -> None:
             with ThreadPoolExecutor(options.workers) as pool:
                 list(pool.map(lambda name, kind=kind: in_process(options, kind, name), names))
     if not options.no_report:
-        command = f"python -m scoredistill.training.ablation --cpu-minutes {options.cpu_minutes:g} --seed {options.seed}"
+        command = (
+            f"python -m scoredistill.training.ablation --cpu-minutes {options.cpu_minutes:g} --seed {options.seed}"
+        )
         write_report(options.out, options.report, command, options.seed)
 
 
 def train_one(options: argparse.Namespace, kind: str, name: str) -> None:
     """Train and evaluate one variant in this process."""
     ablation = Ablation(options.data, options.out, options.cpu_minutes, options.seed)
-    variant = next(each for each in KINDS[kind] if each.name == name)
     if kind == "autoencoder":
-        ablation.autoencoder(variant)
+        ablation.autoencoder(next(each for each in AUTOENCODERS if each.name == name))
     else:
-        ablation.text_to_image(variant)
+        ablation.text_to_image(next(each for each in VARIANTS if each.name == name))
 
 
 def in_process(options: argparse.Namespace, kind: str, name: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from scoredistill.training.evaluation.evaluator import Evaluator, on_white, psnr
 from scoredistill.training.loop import Run
 from scoredistill.training.throughput import operations
 from scoredistill.training.unet import (
+    LEVELS,
     Latents,
     TextToImage,
     build_unet,
@@ -41,7 +42,7 @@ from scoredistill.training.unet import (
     training_loss,
 )
 
-IMAGES = 12_000
+IMAGES = 256
 """Images that are composed and encoded for the text-to-image model."""
 STEPS = 20
 """Steps of all samples."""
@@ -91,7 +92,8 @@ class Ablation:
 
     def restored(self, network: AutoencoderKL) -> dict[str, float]:
         """Quality of reconstructions of held-out images at their size, and of both sizes seen at 128 pixels."""
-        size, figures = int(network.config.sample_size), {}
+        size = int(network.config.sample_size)
+        figures: dict[str, float] = {}
         for kind, truth in held_out(self.data, 128).items():
             images = held_out(self.data, size)[kind]
             found = codec.reconstruct(network, images)
@@ -120,12 +122,10 @@ class Ablation:
             emoji = self.emoji(int(network.config.sample_size))
             data = encode(emoji, network, IMAGES, "cpu", self.seed, common_names(), variant.mixture, aligned=True)
             path.parent.mkdir(parents=True, exist_ok=True)
-            texts = [captions.as_json(description) for description in data.descriptions]
-            save_state({"latent": data.latent, "features": data.features, "descriptions": texts}, path)
+            described = [asdict(description) for description in data.descriptions]
+            save_state({"latent": data.latent, "features": data.features, "descriptions": described}, path)
         state = load_state(path)
-        return Latents(
-            state["latent"], [captions.from_json(text) for text in state["descriptions"]], state["features"]
-        )
+        return Latents(state["latent"], [description_of(each) for each in state["descriptions"]], state["features"])
 
     def autoencoder_of(self, variant: Variant) -> AutoencoderKL:
         """The autoencoder of a variant."""
@@ -173,7 +173,7 @@ class Ablation:
         return count
 
     def sampled(self, variant: Variant, network: Any, autoencoder: AutoencoderKL, emoji: Emoji) -> dict[str, float]:
-        """Figures of samples of every common concept, by its name and by its plain names, evaluated by the bundled CLIP."""
+        """Figures of one sample of every common concept, evaluated by the bundled CLIP."""
         model, tokenizer = self.clip
         evaluator = Evaluator(model, tokenizer, emoji.names)
         names = list(common_names())
@@ -181,7 +181,10 @@ class Ablation:
 
         def drawn(prompts: list[str], seed: int) -> Float[Tensor, "n 3 h w"]:
             parts = [prompts[start : start + 64] for start in range(0, len(prompts), 64)]
-            latents = [sample(network, tokenizer, part, STEPS, seed=seed + i, objective=objective) for i, part in enumerate(parts)]
+            latents = [
+                sample(network, tokenizer, part, STEPS, seed=seed + i, objective=objective)
+                for i, part in enumerate(parts)
+            ]
             return decode(autoencoder, torch.cat(latents).float())
 
         images = drawn([f"a picture of {captions.with_article(name)}" for name in names], 1)
@@ -190,11 +193,21 @@ class Ablation:
         real = evaluator.features(on_white(emoji)).float()
         half = torch.randperm(len(real), generator=torch.Generator().manual_seed(0)).chunk(2)
         return {
+            "concepts": len(names),
+            "levels": LEVELS,
             "clip_score": float((features * evaluator.vocabulary[own]).sum(1).mean()),
             "name_in_top_5": evaluator.names_in_top(images, names),
             "frechet_to_real": frechet_distance(features, real),
             "frechet_half_to_half": frechet_distance(real[half[0]], real[half[1]]),
         }
+
+
+def description_of(state: Mapping[str, Any]) -> captions.Description:
+    """A description from its dictionary."""
+    items = [
+        captions.Item(**{**item, "plain": tuple(item["plain"]), "tags": tuple(item["tags"])}) for item in state["items"]
+    ]
+    return captions.Description(tuple(items), state["relation"], state["background"])
 
 
 def held_out(data: Path, size: int) -> dict[str, Float[Tensor, "n 3 h w"]]:
