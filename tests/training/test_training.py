@@ -1,10 +1,5 @@
-"""Training of the bundled networks on a few synthetic emoji: data, captions, compositing, every stage, export."""
+"""Training of the bundled networks on a few synthetic emoji: tokens, batches, every stage, export."""
 
-import io
-import json
-import random
-import subprocess
-import tarfile
 from dataclasses import replace
 from functools import partial
 
@@ -12,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from scoredistill.datasets import emoji as data
-from scoredistill.datasets.emoji import Emoji
+from scoredistill.datasets.emoji import Emoji, common_names
 from scoredistill.datasets.procedural_edits import EDITS
-from scoredistill.training import autoencoder, captions, clip, compose, editor, unet
+from scoredistill.training import autoencoder, clip, compose, editor, unet
 from scoredistill.training.command import Training, parse
 from scoredistill.training.loop import Plan, Run, train
 from scoredistill.training.presets import CPU
@@ -54,108 +48,7 @@ def tokenizer(emoji, tmp_path_factory):
     return train_tokenizer(clip.all_captions(emoji), tmp_path_factory.mktemp("tokenizer"), merges=60)
 
 
-# --- data ---
-
-
-def test_held_out_images_are_one_of_a_concept_and_never_among_the_training_images(emoji):
-    held = emoji.select(emoji.held_out)
-    assert 0 < len(held) < len(emoji) / 4
-    assert len(set(held.concept)) == len(held)
-    assert len(held) + len(emoji.train) == len(emoji)
-    kept = set(zip(emoji.train.concept, emoji.train.style, strict=True))
-    assert kept.isdisjoint(zip(held.concept, held.style, strict=True))
-
-
-def test_the_choice_of_held_out_images_never_changes(emoji):
-    held = emoji.select(emoji.held_out)
-    assert [(NAMES[c], s) for c, s in zip(held.concept, held.style, strict=True)] == [("blue disc", 3)]
-
-
-def test_saved_data_load_unchanged(emoji, tmp_path):
-    emoji.save(tmp_path / "emoji.npz")
-    again = Emoji.load(tmp_path / "emoji.npz")
-    assert np.array_equal(again.rgba, emoji.rgba)
-    assert np.array_equal(again.concept, emoji.concept)
-    assert (again.names, again.tags, again.styles) == (emoji.names, emoji.tags, emoji.styles)
-    assert [path.name for path in tmp_path.iterdir()] == ["emoji.npz"]
-
-
-def test_an_unknown_concept_is_named(emoji):
-    assert set(emoji.only(["red bar"]).concept) == {3}
-    with pytest.raises(KeyError, match="purple bar"):
-        emoji.only(["red bar", "purple bar"])
-
-
-def write_package(folder, name: str, files: dict[str, object]) -> None:
-    with tarfile.open(folder / f"{name}-1.0.0.tgz", "w:gz") as archive:
-        for path, content in files.items():
-            text = json.dumps(content).encode()
-            entry = tarfile.TarInfo(f"package/{path}")
-            entry.size = len(text)
-            archive.addfile(entry, io.BytesIO(text))
-
-
-def test_packages_become_images_with_names(tmp_path):
-    pytest.importorskip("resvg_py")
-    labels = [{"label": "Red Disc", "group": 4, "tags": ["ball"]}, {"label": "flag", "group": 9}]
-    write_package(tmp_path, "emojibase-data", {"en/data.json": labels})
-    for style, package in enumerate(data.STYLES):
-        name = "reddisc" if package == "fxemoji" else "red-disc"
-        disc = {"body": f'<circle cx="8" cy="8" r="{3 + style / 2}" fill="#f00"/>', "width": 16, "height": 16}
-        write_package(tmp_path, f"iconify-json-{package}", {"icons.json": {"icons": {name: disc}}})
-    emoji = data.load_emoji(tmp_path)
-    assert emoji.names == ("Red Disc",)
-    assert emoji.tags == (("ball",),)
-    assert emoji.rgba.shape == (len(data.STYLES), 64, 64, 4)
-    assert tuple(emoji.rgba[0, 32, 32]) == (255, 0, 0, 255)
-    assert emoji.rgba[0, 0, 0, 3] == 0
-    covered = (emoji.rgba[..., 3] > 127).sum(axis=(1, 2))
-    assert (np.diff(covered) > 0).all()
-
-
-def test_a_missing_npm_is_reported_in_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(data.shutil, "which", lambda name: None)
-    with pytest.raises(SystemExit, match="needs npm"):
-        data.fetch(tmp_path, "emojibase-data")
-
-
-def test_a_failing_npm_is_reported_with_its_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr(data.shutil, "which", lambda name: name)
-    monkeypatch.setattr(data.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "no network"))
-    with pytest.raises(SystemExit, match=r"could not download emojibase-data: no network"):
-        data.fetch(tmp_path, "emojibase-data")
-
-
-def test_common_concepts_are_distinct_and_include_the_prompts_of_the_sample_grid():
-    names = data.common_names()
-    assert len(names) > 100
-    assert {names["owl"], names["bus"]} == {3, 1}
-    assert {prompt.split(" ", 1)[1] for prompt in unet.PROMPTS} <= set(names)
-
-
-# --- captions and compositing ---
-
-
-def test_captions_name_style_and_background():
-    texts = [captions.caption("owl", (), "flat", "blue", random.Random(seed), synonym=0.0) for seed in range(200)]
-    assert all("owl" in text and text.endswith("on a blue background") for text in texts)
-    assert 40 < sum("flat" in text for text in texts) < 120
-    assert any(text.startswith("a flat emoji of an owl") for text in texts)
-
-
-def test_empty_captions_and_synonyms_come_at_their_rates():
-    rng = random.Random(0)
-    texts = [captions.caption("owl", ("bird",), "flat", None, rng, empty=0.1, synonym=0.5) for _ in range(2000)]
-    assert 130 < texts.count("") < 270
-    assert 750 < sum("bird" in text for text in texts) < 1050
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("owl", "an owl"), ("cactus", "a cactus"), ("french fries", "french fries"), ("glass", "a glass")],
-)
-def test_articles(name, expected):
-    assert captions.with_article(name) == expected
+# --- tokens and batches ---
 
 
 def test_every_caption_fits_the_text_encoder(emoji, tokenizer):
@@ -171,38 +64,8 @@ def test_unknown_letters_are_spelt_in_bytes(tokenizer):
     assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
 
 
-def test_compositing_keeps_opaque_colors_and_shows_the_background(emoji):
-    image = compose.over(compose.premultiplied(emoji.rgba[:1]), compose.named_backgrounds(["blue"]))
-    assert torch.allclose(image[0, :, 32, 32] * 255, torch.tensor([230.0, 40.0, 40.0]))
-    assert torch.allclose(image[0, :, 0, 0], torch.tensor(compose.BACKGROUNDS["blue"]))
-
-
-def test_resampled_edges_do_not_darken(emoji):
-    white_bar = compose.premultiplied(emoji.rgba[6:7])
-    placed = compose.place(white_bar, torch.tensor([0.8]), torch.tensor([[0.1, 0.03]]), torch.ones(1))
-    assert compose.over(placed, torch.ones(1, 3, 1, 1)).min() > 0.97
-
-
-def test_place_scales_moves_and_mirrors():
-    image = torch.zeros(1, 1, 64, 64)
-    image[..., 24:40, 40:48] = 1
-    y, x = torch.meshgrid(
-        torch.linspace(-1, 1, 65)[:-1] + 1 / 64, torch.linspace(-1, 1, 65)[:-1] + 1 / 64, indexing="ij"
-    )
-
-    def center(placed: torch.Tensor) -> tuple[float, float]:
-        mass = placed[0, 0] / placed.sum()
-        return float((mass * x).sum()), float((mass * y).sum())
-
-    one = torch.ones(1)
-    before = center(image)
-    assert center(compose.place(image, one / 2, torch.zeros(1, 2), one)) == pytest.approx(
-        [c / 2 for c in before], abs=1e-3
-    )
-    moved = compose.place(image, one, torch.tensor([[0.25, -0.5]]), one)
-    assert center(moved) == pytest.approx((before[0] + 0.25, before[1] - 0.5), abs=1e-3)
-    mirrored = compose.place(image, one, torch.tensor([[0.25, 0.0]]), -one)
-    assert center(mirrored) == pytest.approx((0.25 - before[0], before[1]), abs=1e-3)
+def test_the_common_concepts_include_the_prompts_of_the_sample_grid():
+    assert {prompt.split(" ", 1)[1] for prompt in unet.PROMPTS} <= set(common_names())
 
 
 def test_images_stay_in_range_and_follow_the_generator(emoji):

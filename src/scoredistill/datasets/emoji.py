@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -71,7 +72,7 @@ class Emoji:
         visible = self.rgba[..., 3] > 63
         sides = []
         for axis in (1, 2):  # over rows: the extent in x; over columns: in y
-            line = visible.any(axis=axis)
+            line: NDArray[np.bool_] = np.any(visible, axis=axis)
             empty = ~line.any(axis=1)  # a blank drawing has the box of the whole image
             sides.append((np.where(empty, 0, line.argmax(axis=1)), np.where(empty, 0, line[:, ::-1].argmax(axis=1))))
         (left, right), (top, bottom) = sides
@@ -113,8 +114,14 @@ class Emoji:
     def save(self, path: Path) -> None:
         """Write the data set to a compressed .npz file."""
         text = json.dumps({"names": self.names, "tags": self.tags, "styles": self.styles})
-        marked = {} if self.marked is None else {"marked": self.marked}
-        arrays = {"rgba": self.rgba, "concept": self.concept, "style": self.style, "text": np.array(text)} | marked
+        arrays: dict[str, Any] = {
+            "rgba": self.rgba,
+            "concept": self.concept,
+            "style": self.style,
+            "text": np.array(text),
+        }
+        if self.marked is not None:
+            arrays["marked"] = self.marked
         with atomic(path) as draft:
             np.savez_compressed(draft, **arrays)
 

@@ -137,15 +137,13 @@ def describe(
         return ""
     bare = rng.random() < BARE
     nouns = [noun(item, rng, bare, plain, tag) for item in description.items]
-    if description.relation is None:
-        (phrase,), templates = nouns, TEMPLATES
-    else:
-        phrase, templates = related(nouns, description.relation, rng), TEMPLATES[:SHORT]
+    alone = description.relation is None
+    phrase = related(nouns, description.relation, rng)
     styles = {item.style for item in description.items}
     style = rng.choice(STYLE_WORDS.get(word := styles.pop(), (word,))) if len(styles) == 1 else ""
-    template = rng.choice(STYLED if style and rng.random() < STYLE else templates)
+    template = rng.choice(STYLED if style and rng.random() < STYLE else TEMPLATES if alone else TEMPLATES[:SHORT])
     text = template.format(noun=phrase, style=style, article=article(style))
-    if description.relation is None and rng.random() < KEYWORDS:
+    if alone and rng.random() < KEYWORDS:
         tags = description.items[0].tags
         text = ", ".join([text, *rng.sample(tags, min(len(tags), rng.randint(1, 2)))])
     return on_background(text, description, rng)
@@ -166,8 +164,10 @@ def noun(item: Item, rng: random.Random, bare: bool, plain: float = PLAIN, tag: 
     return word if bare else with_article(word)
 
 
-def related(nouns: Sequence[str], relation: str, rng: random.Random) -> str:
-    """A phrase of two nouns in a relation."""
+def related(nouns: Sequence[str], relation: str | None, rng: random.Random) -> str:
+    """A phrase of two nouns in a relation; of a single noun without one."""
+    if relation is None:
+        return nouns[0]
     first, second = nouns if relation != "beside" or rng.random() < 0.5 else reversed(nouns)
     return rng.choice(RELATIONS[relation]).format(a=first, b=second)
 

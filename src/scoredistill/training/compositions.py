@@ -138,7 +138,7 @@ def examples(
     pairs = [len(scene.description.items) > 1 for scene in scenes]
     concepts = [-1 if pair else int(emoji.concept[scene.rows[0]]) for pair, scene in zip(pairs, scenes, strict=True)]
     images = render(emoji, scenes, size or emoji.rgba.shape[1])
-    return Examples(images, texts, torch.tensor(concepts), [scene.description for scene in scenes])
+    return Examples(images, texts, torch.tensor(concepts, dtype=torch.long), [scene.description for scene in scenes])
 
 
 def texts(
@@ -207,20 +207,20 @@ def draw_scene(pool: Pool, mixture: Mixture, mirror: float, words: random.Random
     """A random scene. Names that cannot be counted, and drawings without a companion, are shown alone."""
     background = WHITE if words.random() < mixture.white else words.choice(list(BACKGROUNDS))
     row, kind = pool.row(words), words.random()
-    item, rows = pool.item(row), (row,)
+    item, other = pool.item(row), row
     if kind < mixture.counts and any(map(is_countable, (item.name, *item.plain))):
         count = words.choices(list(COUNTS), list(COUNTS.values()))[0]
-        rows, description = (row,) * count, Description((pool.item(row, count),), background=background)
+        rows, description = [row] * count, Description((pool.item(row, count),), background=background)
         placements = layouts.repeated(pool.shape(row), count, words)
     elif kind >= 1 - mixture.relations and (other := pool.companion(row, words)) != row:
         relation = words.choices(list(RELATIONS), list(RELATIONS.values()))[0]
-        rows, description = (row, other), Description((item, pool.item(other)), relation, background)
+        rows, description = [row, other], Description((item, pool.item(other)), relation, background)
         placements = layouts.RELATIONS[relation](pool.shape(row), pool.shape(other), words)
     else:
-        description = Description((item,), background=background)
+        rows, description = [row], Description((item,), background=background)
         placements = layouts.single(pool.shape(row), words)
     flips = {chosen: mirrors(pool.item(chosen).name) and words.random() < mirror for chosen in rows}
-    return Scene(rows, tuple(placements), tuple(flips[chosen] for chosen in rows), description)
+    return Scene(tuple(rows), tuple(placements), tuple(flips[chosen] for chosen in rows), description)
 
 
 def mirrors(name: str) -> bool:

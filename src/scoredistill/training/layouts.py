@@ -148,12 +148,14 @@ def on_top(first: Shape, second: Shape, rng: random.Random) -> list[Placement]:
 
 def in_front(first: Shape, second: Shape, rng: random.Random) -> list[Placement]:
     """The first emoji smaller and lower, in front of the second."""
-    behind = placed(second, rng.uniform(0.4, 0.6), 0.0, fitting(second, 0.8, 0.75) * rng.uniform(0.85, 1.0))
-    bottom = behind.y + behind.scale * second.height / 2
+    side = rng.choice((-1, 1))
+    large = fitting(second, 0.72, 0.75) * rng.uniform(0.85, 1.0)
+    behind = placed(second, 0.5 - side * rng.uniform(0.05, 0.2), rng.uniform(0.38, 0.5), large)
+    half, bottom = large * second.width / 2, behind.y + large * second.height / 2
     scale = fitting(first, 0.45, 0.42) * rng.uniform(0.8, 1.0)
-    side = rng.choice((-1, 1)) * rng.uniform(0.15, 0.5) * behind.scale * second.width
-    y = max(bottom + rng.uniform(0.02, 0.15), 0.8) - scale * first.height / 2
-    return [placed(first, behind.x + side, y, scale), behind]
+    x = behind.x + side * (scale * first.width / 2 + rng.uniform(0.05, 0.6) * half)  # hides at most half of the width
+    y = bottom - rng.uniform(0.0, 0.4) * scale * first.height  # at least a tenth of it is below
+    return [placed(first, x, y, scale), behind]
 
 
 RELATIONS = {"beside": beside, "left": beside, "above": above, "on": on_top, "in front": in_front}

@@ -28,7 +28,8 @@ def evaluate(
     Returns:
         Figures by name; fractions are in [0, 1], PSNR is in dB.
     """
-    emoji, prior = load_emoji(Path(data_dir)), load_prior(prior_folder)
+    prior = load_prior(prior_folder)
+    emoji = load_emoji(Path(data_dir), prior.image_size[0])
     evaluator = Evaluator.load(Path(clip_folder or Path(prior_folder).parent / "clip"), emoji.names)
     if isinstance(prior, Editor):
         return evaluate_editor(prior, evaluator, emoji, 4 * seeds)
@@ -39,6 +40,6 @@ def sheet(prior_folder: Path | str, data_dir: Path | str, path: Path) -> None:
     """Save an image grid of samples: ten prompts in three styles, or eight images edited by eight instructions."""
     prior = load_prior(prior_folder)
     if isinstance(prior, Editor):
-        edit_grid(prior, load_emoji(Path(data_dir)), path)
+        edit_grid(prior, load_emoji(Path(data_dir), prior.image_size[0]), path)
     else:
         sample_grid(prior, path)
