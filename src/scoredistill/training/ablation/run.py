@@ -42,11 +42,11 @@ from scoredistill.training.unet import (
     training_loss,
 )
 
-IMAGES = 256
+IMAGES = 12_000
 """Images that are composed and encoded for the text-to-image model."""
 STEPS = 20
 """Steps of all samples."""
-LENGTHS = (0.02, 0.05, 0.10, 0.15, 0.20, 0.25)
+LENGTHS = (0.05, 0.10, 0.15, 0.20)
 """Relative lengths of the averages that are compared."""
 
 

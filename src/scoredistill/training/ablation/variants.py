@@ -53,7 +53,7 @@ class Variant:
     plan: Plan = Plan(batch=32, lr=2e-3, slow="text_encoder", slow_factor=0.5, bfloat16=True, warmup=100, snapshots=8)
     text: Literal["clip", "frozen", "random"] = "clip"
     mixture: Mixture = MIXTURE
-    autoencoder: str = "aligned"
+    autoencoder: str = "perceptual"
 
 
 PERCEPTUAL = Weights(perceptual=0.3)
