@@ -1,8 +1,16 @@
 """Training pairs of the editor: source image, instruction and edited image.
 
-There are four kinds of edits: procedural edits of any image (`datasets.procedural_edits`), the same emoji in another
-style, on another background, and another emoji of the same style in its place. Sources are single emoji on white or a
-color, scenes of several emoji, and photographs.
+A pair is of one of six kinds, drawn with the probabilities `FRACTIONS`:
+
+    one answer    a procedural edit with one right answer (`datasets.procedural_edits`), of any image
+    many answers  a procedural edit with many, of which one is drawn for the image
+    background    an emoji on another background
+    object        another emoji, one of the common concepts, in the place and style of the first
+    style         the same emoji in another style
+    empty         an empty instruction, which changes nothing
+
+Any image is a single emoji, a scene of several, or a photograph (`SCENES`, `PHOTOGRAPHS`). Wordings are drawn uniformly
+from the trained ones; those held out are for evaluation only.
 """
 
 from __future__ import annotations
@@ -18,22 +26,74 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scoredistill.datasets import photographs
-from scoredistill.datasets.emoji import Emoji
-from scoredistill.datasets.procedural_edits import EDITS
+from scoredistill.datasets.emoji import Emoji, common_names
+from scoredistill.datasets.procedural_edits import EDITS, known_wordings, unit_of
 from scoredistill.training import captions, compose
 
-FRACTIONS = {"procedural": 0.6, "style": 0.16, "background": 0.14, "object": 0.1}
+FRACTIONS = {
+    "one answer": 0.44,
+    "many answers": 0.26,
+    "background": 0.07,
+    "object": 0.15,
+    "style": 0.04,
+    "empty": 0.04,
+}
 SCENES, PHOTOGRAPHS = 0.25, 0.4
 """Fractions of scenes and photographs among the sources of procedural edits; the rest are single emoji."""
 
-STYLE = ("turn it into {style} style", "make it {style} style", "as {article} {style} emoji", "in {style} style")
-BACKGROUND = (
-    "on {article} {color} background",
-    "put it on {article} {color} background",
-    "make the background {color}",
-    "change the background to {color}",
+
+@dataclass(frozen=True)
+class Phrases:
+    """Wordings of an edit with a name in it.
+
+    Attributes:
+        trained: with the field {name}, which stands for the name with its indefinite article if the words need one.
+        held_out: wordings on which no network is trained.
+    """
+
+    trained: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+STYLE = Phrases(
+    (
+        "turn it into {name} style",
+        "make it {name} style",
+        "in {name} style",
+        "as {a} {name} emoji",
+        "change it to {name} style",
+        "draw it in {name} style",
+        "make it look like {a} {name} emoji",
+        "redraw it in {name} style",
+    ),
+    ("change the style to {name}", "turn it into {a} {name} emoji"),
 )
-OBJECT = ("turn it into {noun}", "make it {noun}", "replace it with {noun}", "change it to {noun}")
+BACKGROUND = Phrases(
+    (
+        "on {a} {name} background",
+        "put it on {a} {name} background",
+        "make the background {name}",
+        "change the background to {name}",
+        "give it {a} {name} background",
+        "turn the background {name}",
+        "with {a} {name} background",
+        "set it on {a} {name} background",
+    ),
+    ("use {a} {name} background", "color the background {name}"),
+)
+OBJECT = Phrases(
+    (
+        "turn it into {name}",
+        "make it {name}",
+        "replace it with {name}",
+        "change it to {name}",
+        "change it into {name}",
+        "swap it for {name}",
+        "transform it into {name}",
+        "put {name} there instead",
+    ),
+    ("make it into {name}", "exchange it for {name}"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +101,9 @@ class Pairs:
     """Images before and after an edit.
 
     Attributes:
-        source, target: float32 [n, 3, 64, 64] in [0, 1].
+        source, target: float32 [n, 3, h, w] in [0, 1].
         instructions: n instructions.
-        kinds: n kinds: "style", "background", "object", or the name of a procedural edit.
+        kinds: n kinds: "style", "background", "object", "" for an empty instruction, or the name of a procedural edit.
     """
 
     source: Float[Tensor, "n 3 h w"]
@@ -52,33 +112,65 @@ class Pairs:
     kinds: list[str]
 
 
-def style_instruction(style: str, words: random.Random) -> str:
-    """A random instruction for another style."""
-    return words.choice(STYLE).format(style=style, article=captions.article(style))
+def phrased(text: str, name: str) -> str:
+    """A wording of `STYLE` or `BACKGROUND` with a name in it."""
+    return text.format(name=name, a=captions.article(name))
 
 
-def background_instruction(color: str, words: random.Random) -> str:
-    """A random instruction for another background."""
-    return words.choice(BACKGROUND).format(color=color, article=captions.article(color))
+def named(text: str, name: str) -> str:
+    """A wording of `OBJECT` with a name in it, such as "turn it into an owl"."""
+    return text.format(name=captions.with_article(name))
 
 
-def object_instruction(name: str, words: random.Random) -> str:
-    """A random instruction for another object."""
-    return words.choice(OBJECT).format(noun=captions.with_article(name))
+def instructions(emoji: Emoji) -> dict[str, str]:
+    """All instructions that pairs of a data set may have -> the name of their edit, or their kind."""
+    known = known_wordings()
+    for color in ("white", *compose.BACKGROUNDS):
+        known |= {phrased(text, color): "background" for text in BACKGROUND.trained}
+    for style in emoji.styles:
+        known |= {phrased(text, style): "style" for text in STYLE.trained}
+    for name in object_names(emoji):
+        known |= {named(text, name): "object" for text in OBJECT.trained}
+    return known
+
+
+def object_names(emoji: Emoji) -> list[str]:
+    """Names that instructions ask for: the common concepts of a data set, or all of its concepts if none is common."""
+    return [name for name in common_names() if name in emoji.names] or list(emoji.names)
 
 
 def make_pairs(emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator) -> Pairs:
-    """Make `size` random pairs, of all kinds according to `FRACTIONS`."""
+    """Make random pairs, of all kinds according to `FRACTIONS`, ordered by kind.
+
+    Args:
+        emoji: drawings for the sources and targets, such as the `train` part of a data set. The pairs have their size.
+        photos: square photographs of the same size; there may be none.
+        size: number of pairs.
+        rng: of all choices.
+
+    Raises:
+        ValueError: if the photographs have another size than the emoji.
+    """
+    side = emoji.rgba.shape[1]
+    if len(photos) and photos.shape[1:3] != (side, side):
+        raise ValueError(
+            f"emoji of {side}x{side} pixels and photographs of {photos.shape[1]}x{photos.shape[2]}: "
+            f"crop the photographs to {side} pixels"
+        )
     words = captions.python_rng(rng)
     kinds = words.choices(list(FRACTIONS), list(FRACTIONS.values()), k=size)
-    counts = {kind: kinds.count(kind) for kind in FRACTIONS}
-    parts = [
-        procedural(emoji, photos, count, rng, words)
-        if kind == "procedural"
-        else redrawn(emoji, kind, count, rng, words)
-        for kind, count in counts.items()
-        if count
-    ]
+    parts = []
+    for kind in FRACTIONS:
+        count = kinds.count(kind)
+        if not count:
+            continue
+        if kind in ("one answer", "many answers"):
+            parts.append(procedural(emoji, photos, count, rng, words, exact=kind == "one answer"))
+        elif kind == "empty":
+            source = images(emoji, photos, count, rng)
+            parts.append(Pairs(source, source, [""] * count, [""] * count))
+        else:
+            parts.append(redrawn(emoji, kind, count, rng, words))
     return Pairs(
         torch.cat([part.source for part in parts]),
         torch.cat([part.target for part in parts]),
@@ -88,16 +180,17 @@ def make_pairs(emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: 
 
 
 def procedural(
-    emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator, words: random.Random
+    emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator, words: random.Random, exact: bool
 ) -> Pairs:
-    """Pairs of any image and a procedural edit of it."""
+    """Pairs of any image and a procedural edit of it, with one right answer if `exact`, or else with many."""
     source = images(emoji, photos, size, rng)
-    edits = [words.choice(list(EDITS.values())) for _ in range(size)]
+    unit, known = unit_of(source.shape[2]), [edit for edit in EDITS.values() if edit.exact == exact]
+    edits = [words.choice(known) for _ in range(size)]
     target = source.clone()
-    for edit in EDITS.values():
+    for edit in known:
         rows = [row for row, own in enumerate(edits) if own is edit]
         if rows:
-            target[rows] = edit(source[rows], rng=rng)
+            target[rows] = edit(source[rows], unit, rng)
     return Pairs(source, target, [words.choice(edit.instructions) for edit in edits], [edit.name for edit in edits])
 
 
@@ -105,13 +198,15 @@ def images(
     emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator
 ) -> Float[Tensor, "n 3 h w"]:
     """Shuffled source images: single emoji, scenes and photographs in their fractions."""
-    photographed, scenic = int(PHOTOGRAPHS * size) if len(photos) else 0, int(SCENES * size)
+    photographed, scenic = round(PHOTOGRAPHS * size) if len(photos) else 0, round(SCENES * size)
     alone = size - photographed - scenic
-    rgba = compose.premultiplied(emoji.rgba[torch.randint(len(emoji), (alone,), generator=rng).numpy()])
-    placed = compose.place_at_random(rgba, (0.6, 1.05), 0.2, rng)
-    parts = [compose.over(placed, compose.random_backgrounds(alone, 0.5, rng))]
+    parts = []
+    if alone:
+        rgba = compose.premultiplied(emoji.rgba[torch.randint(len(emoji), (alone,), generator=rng).numpy()])
+        placed = compose.place_at_random(rgba, (0.6, 1.05), 0.2, rng)
+        parts.append(compose.over(placed, compose.random_backgrounds(alone, 0.5, rng)))
     if scenic:
-        behind = compose.random_backgrounds(scenic, 0.3, rng).expand(-1, -1, *placed.shape[2:])
+        behind = compose.random_backgrounds(scenic, 0.3, rng).expand(-1, -1, *emoji.rgba.shape[1:3])
         parts.append(compose.scenes(emoji.rgba, behind, 3, rng))
     if photographed:
         chosen = torch.randint(len(photos), (photographed,), generator=rng).numpy()
@@ -124,20 +219,23 @@ def images(
 def redrawn(emoji: Emoji, kind: str, size: int, rng: torch.Generator, words: random.Random) -> Pairs:
     """Pairs of emoji that differ in style, background or object, depending on `kind`, with the same placement."""
     before = torch.randint(len(emoji), (size,), generator=rng).tolist()
-    after, colors = list(before), [color_or_white(words) for _ in before]
-    new_colors, texts = list(colors), []
+    colors = [color_or_white(words) for _ in before]
+    after, new_colors = list(before), list(colors)
+    common = np.isin(emoji.concept, [emoji.names.index(name) for name in object_names(emoji)])
+    texts = []
     for row, index in enumerate(before):
         if kind == "background":
-            new_colors[row] = words.choice(
-                [c for c in ("white", *compose.BACKGROUNDS) if c != (colors[row] or "white")]
-            )
-            texts.append(background_instruction(new_colors[row] or "white", words))
-            continue
-        same = emoji.concept == emoji.concept[index] if kind == "style" else emoji.style == emoji.style[index]
-        same[index] = False
-        after[row] = words.choice(np.flatnonzero(same).tolist() or [index])
-        style, name = emoji.styles[emoji.style[after[row]]], emoji.names[emoji.concept[after[row]]]
-        texts.append(style_instruction(style, words) if kind == "style" else object_instruction(name, words))
+            color = words.choice([c for c in ("white", *compose.BACKGROUNDS) if c != (colors[row] or "white")])
+            new_colors[row] = color
+            texts.append(phrased(words.choice(BACKGROUND.trained), color))
+        elif kind == "style":
+            others = np.flatnonzero((emoji.concept == emoji.concept[index]) & (emoji.style != emoji.style[index]))
+            after[row] = words.choice(others.tolist() or [index])
+            texts.append(phrased(words.choice(STYLE.trained), emoji.styles[emoji.style[after[row]]]))
+        else:
+            others = np.flatnonzero(common & (emoji.style == emoji.style[index]) & (np.arange(len(emoji)) != index))
+            after[row] = words.choice(others.tolist() or np.flatnonzero(common).tolist() or [index])
+            texts.append(named(words.choice(OBJECT.trained), emoji.names[emoji.concept[after[row]]]))
     seed = int(torch.randint(2**31, (), generator=rng))
     return Pairs(shown(emoji, before, colors, seed), shown(emoji, after, new_colors, seed), texts, [kind] * size)
 
