@@ -22,7 +22,6 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from scoredistill.datasets import photographs
 from scoredistill.datasets.emoji import Emoji
@@ -124,8 +123,7 @@ def loss_of(networks: Encoding, image: Images, rng: torch.Generator, weights: We
         loss = loss + weights.perceptual * perceptual.perceptual_distance(image[::2], decoded[::2] / 2 + 0.5)
     if networks.head is not None:
         wanted = perceptual.features(image[::2], perceptual.LAYOUT)
-        coarse = functional.adaptive_avg_pool2d(latent[::2].float(), (wanted.shape[-2], wanted.shape[-1]))
-        loss = loss + weights.alignment * perceptual.misalignment(networks.head(coarse), wanted)
+        loss = loss + weights.alignment * perceptual.misalignment(networks.head(latent[::2]), wanted)
     return loss
 
 
@@ -169,6 +167,7 @@ def train_autoencoder(
     device: str = "cpu",
     start: AutoencoderKL | None = None,
     weights: Weights = Weights(),
+    decoder_only: bool = False,
 ) -> AutoencoderKL:
     """Train the autoencoder, resuming from the checkpoint in `folder` if there is one.
 
@@ -179,12 +178,17 @@ def train_autoencoder(
         device: to train on.
         start: initial network; a random one by default. If the plan trains no step, it keeps its scaling factor.
         weights: of the loss.
+        decoder_only: keep the encoder and the scaling factor, so that networks trained on its latents stay valid.
 
     Returns:
         The averaged network, with its scaling factor set.
     """
     seen, size = emoji.train, emoji.rgba.shape[1]
-    run = Run(Encoding(start or build(size), weights.alignment > 0), plan, folder, device)
+    networks = Encoding(start or build(size), weights.alignment > 0)
+    for part in (networks.autoencoder.encoder, networks.autoencoder.quant_conv, networks.head):
+        if part is not None and decoder_only:
+            part.requires_grad_(False)
+    run = Run(networks, plan, folder, device)
     if start is not None and run.step == 0 and run.progress >= 1:
         return run.average.autoencoder
     photos = photographs.crops(photographs.TRAIN, PHOTOGRAPHS, size)
@@ -198,5 +202,7 @@ def train_autoencoder(
         return float((reconstruct(networks.autoencoder, held) - held).abs().mean())
 
     network = train(run, loss, draw, "autoencoder", measure).autoencoder
+    if decoder_only:
+        return network
     set_scaling_factor(network, images(seen, photos, 256, torch.Generator().manual_seed(0)).to(device))
     return network

@@ -58,6 +58,13 @@ def export_pipeline(
     make_readable(folder)
 
 
+def export_autoencoder(folder: Path, autoencoder: AutoencoderKL) -> None:
+    """Write the folder of an autoencoder alone, from which training can start and `AutoencoderKL` loads."""
+    half(autoencoder).save_pretrained(folder, safe_serialization=True)
+    forget_origin(folder)
+    make_readable(folder)
+
+
 def export_clip(folder: Path, model: CLIPModel, tokenizer_folder: Path) -> None:
     """Write a `CLIPModel` folder with all files that `CLIPProcessor` needs."""
     half(model).save_pretrained(folder, safe_serialization=True)

@@ -67,6 +67,7 @@ def alignment_head(channels: int, features: int, hidden: int = 256) -> nn.Module
     return nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1), nn.SiLU(), nn.Conv2d(hidden, features, 1))
 
 
-def misalignment(predicted: Float[Tensor, "b c p q"], wanted: Float[Tensor, "b c p q"]) -> Float[Tensor, ""]:
-    """The alignment loss, in [0, 2]."""
+def misalignment(predicted: Float[Tensor, "b c h w"], wanted: Float[Tensor, "b c p q"]) -> Float[Tensor, ""]:
+    """The alignment loss, in [0, 2]; predictions of a finer resolution are averaged."""
+    predicted = functional.adaptive_avg_pool2d(predicted, (wanted.shape[-2], wanted.shape[-1]))
     return 1 - functional.cosine_similarity(predicted.float(), wanted.float(), dim=1).mean()
