@@ -165,8 +165,8 @@ def batch(
     """A batch of `size` images: single emoji anywhere, training examples, then photographs; some of all are edited.
 
     Returns:
-        Images [b, 3, 64, 64] in [0, 1], captions, numbers of what they show (int64 [b]; equal numbers are no negatives),
-        and concepts of the images without photographs, which come first; -1 for two concepts.
+        Images [b, 3, 64, 64] in [0, 1], captions, numbers of what they show (int64 [b]; images of equal numbers are no
+        negatives), and concepts of the images without photographs, which come first; -1 for two concepts.
     """
     others = int(PHOTOGRAPHS * size) if len(photos) else 0
     alone = (size - others) // 2

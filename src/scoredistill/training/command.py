@@ -61,8 +61,8 @@ class Training:
         preset: plans of all stages.
         work: folder of checkpoints, one subfolder per stage.
         device: to train on.
-        start: a folder written by `export`, from whose networks training starts. Optimizers and averages begin anew, with
-            a warm-up. It may lack networks; those are trained from random weights, as all are by default.
+        start: a folder written by `export`, from whose networks training starts. Optimizers and averages begin anew,
+            with a warm-up. It may lack networks; those are trained from random weights, as all are by default.
 
     Raises:
         SystemExit: if `start` has no network, or an autoencoder of images of another size.

@@ -22,9 +22,9 @@ TITLE = "# Training recipe: ablation at equal CPU time\n"
 Column = tuple[str, Callable[[Mapping[str, Any]], str]]
 
 
-def number(name: str, form: str, factor: float = 1.0) -> Callable[[Mapping[str, Any]], str]:
+def number(name: str, form: str) -> Callable[[Mapping[str, Any]], str]:
     """A cell with a figure."""
-    return lambda figures: format(factor * figures[name], form)
+    return lambda figures: format(figures[name], form)
 
 
 AUTOENCODER_COLUMNS: Sequence[Column] = (
