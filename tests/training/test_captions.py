@@ -63,6 +63,16 @@ def test_what_is_counted_has_a_countable_name():
     assert all(re.search(r"\b(two|2) bowls of rice\b", text) for text in texts)
 
 
+def test_another_color_is_always_said_and_replaces_that_of_the_name():
+    apple = Item("red apple", ("apple",), ("fruit",), color="blue")
+    texts = many(Description((apple,)), tag=0.5)
+    assert all("blue apple" in text and "red" not in text for text in texts)
+    assert captions.painted("light green heart", "pink") == "pink heart"
+    assert captions.painted("orange", "blue") == "blue orange"
+    assert captions.painted("the sun", "green") == "green sun"
+    assert captions.painted("red apple", "") == "red apple"
+
+
 ORDER = {  # relation -> words between the first and the second item, and between the second and the first
     "left": (
         r"owl (to the |)left of .*car|owl on the left and .*car on the right",

@@ -11,10 +11,11 @@ from scoredistill.training import compose, compositions
 from scoredistill.training.captions import Description, Item
 from scoredistill.training.compositions import Mixture, Scene, examples, texts
 from scoredistill.training.layouts import Placement
+from scoredistill.training.recoloring import apart, hsv
 
 SIDE = 48
 COLORS = {"red": (220, 10, 10), "lime": (10, 220, 10), "navy": (10, 10, 220), "plum": (200, 10, 200)}
-ONLY_COUNTS, ONLY_RELATIONS = Mixture(1.0, 0.0, 1.0), Mixture(0.0, 1.0, 1.0)
+ONLY_COUNTS, ONLY_RELATIONS = Mixture(1.0, 0.0, 1.0, 0.0), Mixture(0.0, 1.0, 1.0, 0.0)
 
 
 def disc(color: tuple[int, int, int], radius: float) -> np.ndarray:
@@ -59,7 +60,7 @@ def test_there_are_as_many_emoji_as_the_description_says(emoji, rng):
     drawn = examples(emoji, 60, rng, mixture=ONLY_COUNTS, empty=0.0)
     counts = [description.items[0].count for description in drawn.descriptions]
     for image, count in zip(drawn.images, counts, strict=True):
-        assert components((image.amin(0) < 0.75).numpy()) == count
+        assert components((image.amin(0) < 0.5).numpy()) == count
     assert set(counts) == set(compositions.COUNTS)
     spoken = ("two|2", "three|3", "four|4", "five|5", "six|6")
     for text, count in zip(drawn.captions, counts, strict=True):
@@ -83,6 +84,18 @@ def test_relations_are_drawn_as_described(emoji, rng):
             assert first[0].max() > second[0].max()
             assert len(first[0]) < np.pi / 4 * np.ptp(second[0]) * np.ptp(second[1])
             assert np.ptp(first[0]) == pytest.approx(np.ptp(first[1]), abs=1)  # nothing hides the one in front
+
+
+def test_other_colors_are_drawn_and_named(emoji, rng):
+    drawn = examples(emoji, 60, rng, empty=0.0, mixture=Mixture(0.3, 0.0, 1.0, 1.0))
+    assert (drawn.concepts == -1).all()
+    hues = {"red": 0.0, "green": 120.0, "blue": 216.0, "purple": 275.0}
+    for image, text, description in zip(drawn.images, drawn.captions, drawn.descriptions, strict=True):
+        color = description.items[0].color
+        assert re.search(rf"\b{color} ((lime|navy|plum) )?discs?\b", text)
+        if color in hues:
+            ink = image[:, image.amin(0) < 0.5].mean(1, keepdim=True).T.numpy()
+            assert apart(hsv(ink)[0], hues[color]).item() < 12
 
 
 def test_two_emoji_have_different_concepts_and_the_same_style(emoji, rng):
@@ -115,18 +128,20 @@ def test_the_mixture_and_empty_captions_come_at_their_rates(emoji, rng):
 def test_concepts_are_those_of_the_items(emoji, rng):
     drawn = examples(emoji, 100, rng)
     for concept, description in zip(drawn.concepts.tolist(), drawn.descriptions, strict=True):
-        assert concept == -1 if len(description.items) > 1 else emoji.names[concept] == description.items[0].name
+        item = description.items[0]
+        changed = len(description.items) > 1 or item.color
+        assert concept == -1 if changed else emoji.names[concept] == item.name
 
 
 def test_held_out_images_are_never_drawn_and_alone_if_wanted(emoji):
     marked = np.zeros(len(emoji), bool)
     marked[emoji.concept == 2] = True
     split = Emoji(emoji.rgba, emoji.concept, emoji.style, emoji.names, emoji.tags, emoji.styles, marked)
-    seen = examples(split, 200, torch.Generator().manual_seed(0), empty=0.0, mixture=Mixture(0.3, 0.3))
+    seen = examples(split, 200, torch.Generator().manual_seed(0), empty=0.0, mixture=Mixture(0.3, 0.3, recolored=0.0))
     assert not any("navy" in text for text in seen.captions)
     assert not any(len(where(image, "navy disc")[0]) for image in seen.images if image[:, 0, 0].min() == 1)
     unseen = examples(split, 50, torch.Generator().manual_seed(0), held_out=True)
-    assert set(unseen.concepts.tolist()) == {2}
+    assert {item.name for description in unseen.descriptions for item in description.items} == {"navy disc"}
     with pytest.raises(ValueError, match="no emoji to draw from"):
         examples(split.train, 1, torch.Generator(), held_out=True)
 
@@ -196,7 +211,7 @@ def test_other_names_are_mirrored(emoji, rng):
     assert all(flag for scene in scenes for flag in scene.mirrored)
 
 
-@pytest.mark.parametrize("values", [(-0.1, 0.1), (0.6, 0.6), (0.1, 0.1, 1.5)])
+@pytest.mark.parametrize("values", [(-0.1, 0.1), (0.6, 0.6), (0.1, 0.1, 1.5), (0.1, 0.1, 0.5, -1.0)])
 def test_impossible_mixtures_are_refused(values):
-    with pytest.raises(ValueError, match="fractions of counts and relations"):
+    with pytest.raises(ValueError, match="fractions of a mixture must be from 0 to 1"):
         Mixture(*values)

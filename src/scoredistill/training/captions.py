@@ -14,6 +14,7 @@ All randomness comes from the generator that is passed in.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,10 @@ STYLED = (
     "{noun}, {style} style",
     "{noun} in {style} style",
 )
+COLOR_WORDS = re.compile(
+    r"\b(?:light |dark )?(?:red|orange|yellow|green|blue|purple|pink|brown|black|white|gray|gold|golden)\b (?=\w)"
+)
+"""Colors in a name, which another color replaces."""
 STYLE_WORDS = {"glossy": ("glossy", "glossy", "3D", "shiny")}
 """Words for a style; a style that is not listed has its own name only."""
 
@@ -88,6 +93,7 @@ class Item:
         tags: looser synonyms, such as "vehicle".
         style: name of the style; empty to say nothing about it.
         count: how many there are, from 1.
+        color: of a recolored drawing, always mentioned; empty for the usual color.
     """
 
     name: str
@@ -95,6 +101,7 @@ class Item:
     tags: tuple[str, ...] = ()
     style: str = ""
     count: int = 1
+    color: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,18 +157,25 @@ def describe(
 
 
 def noun(item: Item, rng: random.Random, bare: bool, plain: float = PLAIN, tag: float = TAG) -> str:
-    """A noun phrase of an item: "an owl", "owl" (if `bare`), "two owls" or "2 owls"."""
+    """A noun phrase of an item: "an owl", "owl" (if `bare`), "two owls", "2 owls" or "a blue owl"."""
+    names = [painted(word, item.color) for word in (item.name, *item.plain)]
     if item.count > 1:
-        countable = [word for word in (item.name, *item.plain) if is_countable(word)] or [item.name]
-        name, synonyms = countable[0], countable[1:]
-        word = rng.choice(synonyms) if synonyms and rng.random() < plain else name
+        names = [name for name in names if is_countable(name)] or names[:1]
+    word, synonyms = names[0], names[1:]
+    if synonyms and rng.random() < plain:
+        word = rng.choice(synonyms)
+    elif item.tags and not item.plain and item.count == 1 and rng.random() < tag:
+        word = painted(rng.choice(item.tags), item.color)
+    if item.count > 1:
         return counted(word, item.count, digits=rng.random() < DIGITS)
-    word = item.name
-    if item.plain and rng.random() < plain:
-        word = rng.choice(item.plain)
-    elif item.tags and not item.plain and rng.random() < tag:
-        word = rng.choice(item.tags)
     return word if bare else with_article(word)
+
+
+def painted(name: str, color: str) -> str:
+    """A name with another color: "red apple" in blue is "blue apple"; with an empty color unchanged."""
+    if not color:
+        return name
+    return f"{color} {COLOR_WORDS.sub('', name.removeprefix('the '))}"
 
 
 def related(nouns: Sequence[str], relation: str | None, rng: random.Random) -> str:

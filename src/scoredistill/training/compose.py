@@ -14,7 +14,6 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 from scoredistill.media import images as media_images
 from scoredistill.media.images import blurred
@@ -58,7 +57,7 @@ def place(
     shift: Float[Tensor, "b 2"],
     flip: Float[Tensor, " b"],
 ) -> Float[Tensor, "b c h w"]:
-    """Scale images about the center, then shift them.
+    """Scale images about the center, then shift them, by area averaging.
 
     Args:
         image: the images.
@@ -66,13 +65,11 @@ def place(
         shift: (x right, y down) in half image sizes.
         flip: -1 to mirror an image, 1 otherwise.
     """
-    theta = torch.zeros(len(image), 2, 3)
-    theta[:, 0, 0] = flip / scale
-    theta[:, 1, 1] = 1 / scale
-    theta[:, 0, 2] = -shift[:, 0] * flip / scale
-    theta[:, 1, 2] = -shift[:, 1] / scale
-    grid = functional.affine_grid(theta, list(image.shape), align_corners=False)
-    return functional.grid_sample(image, grid, align_corners=False)
+    height, width = image.shape[2:]
+    middle = torch.full_like(scale, 0.5)
+    across = resampling_weights(0.5 + shift[:, 0] / 2, middle, flip * scale, (width, width))
+    down = resampling_weights(0.5 + shift[:, 1] / 2, middle, scale, (height, height))
+    return resampled(image, across, down)
 
 
 def place_at_random(
@@ -114,10 +111,10 @@ def resampling_weights(
         sides: (target, source), in pixels.
     """
     target, source = sides
-    position = (torch.arange(target) + 0.5) / target
+    position = (torch.arange(target, device=scale.device) + 0.5) / target
     at = source * (source_center[:, None] + (position - center[:, None]) / scale[:, None])
     half = (source / (target * scale.abs())).clamp(min=1)[:, None, None] / 2
-    edge = torch.arange(source, dtype=at.dtype)
+    edge = torch.arange(source, dtype=at.dtype, device=at.device)
     overlap = torch.minimum(at[..., None] + half, edge + 1) - torch.maximum(at[..., None] - half, edge)
     return overlap.clamp_(min=0) / (2 * half)
 

@@ -1,4 +1,4 @@
-"""Training images with captions: single emoji, several of a kind, and two emoji in a relation.
+"""Training images with captions: single emoji, several of a kind, two emoji in a relation, and other colors.
 
 An example is drawn in three steps, of which each is a function of its own: a `Scene` (which drawings, where, on which
 background, and its `Description`), the image (`render`), and the caption (`captions.describe`).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from scoredistill.training.compose import BACKGROUNDS, named_backgrounds, over, 
 from scoredistill.training.compose import resampling_weights as weights
 from scoredistill.training.layouts import Placement, Shape
 from scoredistill.training.nouns import is_countable
+from scoredistill.training.recoloring import PAINTS, dominant_hue, recolored
 
 COUNTS = {2: 0.4, 3: 0.3, 4: 0.15, 5: 0.08, 6: 0.07}
 """Number of emoji of a kind -> its probability."""
@@ -53,17 +54,20 @@ class Mixture:
         counts: several emoji of a kind.
         relations: two emoji in a relation.
         white: white backgrounds; the others have a color of `compose.BACKGROUNDS`.
+        recolored: examples of one concept in another color, of those that can be recolored (three quarters).
     """
 
     counts: float = 0.15
     relations: float = 0.10
     white: float = 0.65
+    recolored: float = 0.08
 
     def __post_init__(self) -> None:
-        if min(self.counts, self.relations) < 0 or self.counts + self.relations > 1 or not 0 <= self.white <= 1:
+        fractions = self.counts, self.relations, self.white, self.recolored
+        if min(fractions) < 0 or max(fractions) > 1 or self.counts + self.relations > 1:
             raise ValueError(
-                "the fractions of counts and relations must be at least 0 and add up to at most 1, and that of white "
-                f"backgrounds must be from 0 to 1: got {self}"
+                "the fractions of a mixture must be from 0 to 1, and those of counts and relations must add up to at "
+                f"most 1: got {self}"
             )
 
 
@@ -76,7 +80,7 @@ class Examples(NamedTuple):
     Attributes:
         images: float32 [n, 3, s, s] in [0, 1].
         captions: n captions, some of them empty.
-        concepts: int64 [n], index of the concept into `names`; -1 where there are two.
+        concepts: int64 [n], index of the concept into `names`; -1 where there are two, or one in another color.
         descriptions: what each image shows, to draw other captions of the same images with `captions.describe`.
     """
 
@@ -94,13 +98,23 @@ class Scene:
         rows: index of the drawing of each placed emoji, from front to back.
         placements: their positions and sizes.
         mirrored: whether each is mirrored.
-        description: of the image, with its background.
+        description: of the image, with its background and colors.
     """
 
     rows: tuple[int, ...]
     placements: tuple[Placement, ...]
     mirrored: tuple[bool, ...]
     description: Description
+
+    @property
+    def color(self) -> str:
+        """The color in which the first item is drawn; empty for its own."""
+        return self.description.items[0].color
+
+    @property
+    def changed(self) -> bool:
+        """Whether the image is of more than one concept as it is usually drawn."""
+        return len(self.description.items) > 1 or bool(self.color)
 
 
 def examples(
@@ -135,8 +149,7 @@ def examples(
     pool = Pool(emoji, np.flatnonzero(emoji.held_out == held_out), often or {})
     scenes = [draw_scene(pool, mixture, mirror, words) for _ in range(n)]
     texts = [captions.describe(scene.description, words, empty) for scene in scenes]
-    pairs = [len(scene.description.items) > 1 for scene in scenes]
-    concepts = [-1 if pair else int(emoji.concept[scene.rows[0]]) for pair, scene in zip(pairs, scenes, strict=True)]
+    concepts = [-1 if scene.changed else int(emoji.concept[scene.rows[0]]) for scene in scenes]
     images = render(emoji, scenes, size or emoji.rgba.shape[1])
     return Examples(images, texts, torch.tensor(concepts, dtype=torch.long), [scene.description for scene in scenes])
 
@@ -194,9 +207,15 @@ class Pool:
         left, top, right, bottom = self.emoji.boxes[row].tolist()
         return Shape(right - left, bottom - top, float(self.emoji.tops[row]))
 
-    def item(self, row: int, count: int = 1) -> Item:
+    def item(self, row: int, count: int = 1, color: str = "") -> Item:
         """The item of a drawing."""
-        return captions.item_of(self.emoji, row, count)
+        return replace(captions.item_of(self.emoji, row, count), color=color)
+
+    def color(self, row: int, background: str, words: random.Random) -> str:
+        """A color to give to a drawing, other than that of the background; empty if it cannot be recolored."""
+        if dominant_hue(self.emoji.rgba[row]) is None:
+            return ""
+        return words.choice([color for color in PAINTS if color not in background.split()])
 
     def _place(self, words: random.Random) -> int:
         found = np.searchsorted(self.cumulative, words.random() * self.cumulative[-1], side="right")
@@ -207,14 +226,16 @@ def draw_scene(pool: Pool, mixture: Mixture, mirror: float, words: random.Random
     """A random scene. Names that cannot be counted, and drawings without a companion, are shown alone."""
     background = WHITE if words.random() < mixture.white else words.choice(list(BACKGROUNDS))
     row, kind = pool.row(words), words.random()
-    item, other = pool.item(row), row
+    color = pool.color(row, background, words) if words.random() < mixture.recolored else ""
+    item, other = pool.item(row, color=color), row
     if kind < mixture.counts and any(map(is_countable, (item.name, *item.plain))):
         count = words.choices(list(COUNTS), list(COUNTS.values()))[0]
-        rows, description = [row] * count, Description((pool.item(row, count),), background=background)
+        rows, description = [row] * count, Description((replace(item, count=count),), background=background)
         placements = layouts.repeated(pool.shape(row), count, words)
     elif kind >= 1 - mixture.relations and (other := pool.companion(row, words)) != row:
         relation = words.choices(list(RELATIONS), list(RELATIONS.values()))[0]
-        rows, description = [row, other], Description((item, pool.item(other)), relation, background)
+        rows = [row, other]
+        description = Description((replace(item, color=""), pool.item(other)), relation, background)
         placements = layouts.RELATIONS[relation](pool.shape(row), pool.shape(other), words)
     else:
         rows, description = [row], Description((item,), background=background)
@@ -250,4 +271,8 @@ def drawn(emoji: Emoji, scenes: Sequence[Scene], layer: int, size: int) -> Float
     left, top, right, bottom = torch.from_numpy(emoji.boxes[rows]).T
     sides = size, emoji.rgba.shape[1]
     across, down = weights(x, (left + right) / 2, signed, sides), weights(y, (top + bottom) / 2, scale, sides)
-    return resampled(premultiplied(emoji.rgba[rows]), across, down)
+    rgba = emoji.rgba[rows]
+    for index, scene in enumerate(scenes):
+        if scene.color:
+            rgba[index] = recolored(rgba[index], scene.color)
+    return resampled(premultiplied(rgba), across, down)
