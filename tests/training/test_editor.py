@@ -1,11 +1,14 @@
 """Training of the instruction editor: pairs with known edits, and dropped conditions."""
 
+import dataclasses
+import random
+
 import numpy as np
 import pytest
 import torch
 
 from scoredistill.datasets.emoji import Emoji
-from scoredistill.datasets.procedural_edits import EDITS
+from scoredistill.datasets.procedural_edits import EDITS, View, nearest, recognized, unit_of
 from scoredistill.training import clip, compose, editor, pairs, unet
 from scoredistill.training.tokenizer import train_tokenizer
 
@@ -35,22 +38,44 @@ def test_pairs_come_in_their_fractions_and_repeat_with_the_seed(emoji):
     assert torch.equal(first.target, second.target)
     assert first.instructions == second.instructions
     assert len(first.source) == len(first.target) == len(first.instructions) == len(first.kinds) == 200
-    fractions = {kind: first.kinds.count(kind) / 200 for kind in ("style", "background", "object")}
-    for kind, fraction in fractions.items():
-        assert fraction == pytest.approx(pairs.FRACTIONS[kind], abs=0.08)
+    counts = {"one answer": 0, "many answers": 0} | dict.fromkeys(("style", "background", "object", "empty"), 0)
+    for kind in first.kinds:
+        if kind in EDITS:
+            counts["one answer" if EDITS[kind].exact else "many answers"] += 1
+        else:
+            counts[kind or "empty"] += 1
+    assert sum(pairs.FRACTIONS.values()) == pytest.approx(1)
+    for kind, fraction in pairs.FRACTIONS.items():
+        assert counts[kind] / 200 == pytest.approx(fraction, abs=0.08)
     assert 0 <= first.target.min() <= first.target.max() <= 1
 
 
-def test_procedural_pairs_are_their_edit(emoji):
-    data = made(emoji)
-    checked = 0
+@pytest.mark.parametrize("side", [32, 64])
+def test_procedural_pairs_are_right_answers_of_their_edit_at_any_size(emoji, side):
+    reduced = dataclasses.replace(emoji, rgba=emoji.rgba[:, :: 64 // side, :: 64 // side])
+    photos = PHOTOS[:, :side, :side]
+    data = pairs.make_pairs(reduced, photos, 120, torch.Generator().manual_seed(1))
+    assert data.source.shape == (120, 3, side, side)
+    view, seen = View.whole((side, side), unit_of(side)), set()
     for source, target, text, kind in zip(data.source, data.target, data.instructions, data.kinds, strict=True):
-        if kind in EDITS:
-            assert text in EDITS[kind].instructions
-            if EDITS[kind].exact:
-                assert (EDITS[kind](source[None])[0] - target).abs().max() < 1e-5
-                checked += 1
-    assert checked > 60
+        if kind not in EDITS:
+            continue
+        assert text in EDITS[kind].instructions
+        if EDITS[kind].exact:
+            assert (EDITS[kind](source[None], view=view)[0] - target).abs().max() < 1e-5
+        elif kind != "drawing" or "drawing" not in seen:  # the search for crosshatching takes longest
+            assert nearest(EDITS[kind], source[None], target[None], view).psnr > 45
+        seen.add(kind)
+    assert len(seen) > 15
+    assert {"drawing", "texture", "frame"} <= seen
+
+
+def test_the_answers_of_pairs_differ_from_image_to_image(emoji):
+    """Frames, whose color is seen in a corner."""
+    data = pairs.make_pairs(emoji, PHOTOS, 400, torch.Generator().manual_seed(2))
+    corners = {tuple(target[:, 0, 0].tolist()) for target, kind in zip(data.target, data.kinds, strict=True)
+               if kind == "frame"}  # fmt: skip
+    assert len(corners) >= 4
 
 
 def test_redrawn_pairs_do_what_they_say(emoji):
@@ -62,19 +87,74 @@ def test_redrawn_pairs_do_what_they_say(emoji):
             wanted = torch.tensor(compose.BACKGROUNDS.get(color, (1.0, 1.0, 1.0)))
             assert (target[:, 0, 0] - wanted).abs().max() < 1e-5
             assert (source[:, 0, 0] - target[:, 0, 0]).abs().max() > 1e-3
-            seen.add(kind)
+            assert text in {pairs.phrased(t, color) for t in pairs.BACKGROUND.trained}
         elif kind == "style":
-            assert ("red" in text) != ("azure" in text)
+            assert ("red" in text.split()) != ("azure" in text.split())
             drawn = (source - target).abs().amax(0) > 0.3
             assert drawn.any()
             first, last = target[:, drawn].mean(1)[[0, 2]]
-            assert (first > last) == ("red" in text)
-            seen.add(kind)
+            assert (first > last) == ("red" in text.split())
         elif kind == "object":
-            assert any(name in text for name in NAMES)
+            known = [word for name in NAMES for word in pairs.synonyms(name)]
+            assert text in {pairs.named(t, word) for t in pairs.OBJECT.trained for word in known}
             assert (source[:, 0, 0] - target[:, 0, 0]).abs().max() < 1e-5
-            seen.add(kind)
-    assert seen == {"background", "style", "object"}
+        elif kind == "":
+            assert text == ""
+            assert torch.equal(source, target)
+        seen.add(kind)
+    assert seen >= {"background", "style", "object", ""}
+
+
+def test_objects_are_common_concepts_of_the_same_style_in_the_same_place(emoji):
+    """Only "disc" is common here: every object pair turns into it, in the source's color and place."""
+    concepts = dataclasses.replace(emoji, names=("pizza", "bar", "loop"))
+    assert pairs.object_names(concepts) == ["pizza"]
+    assert pairs.synonyms("automobile")[:2] == ("automobile", "car")
+    words, rng = random.Random(0), torch.Generator().manual_seed(0)
+    data = pairs.redrawn(concepts, "object", 40, rng, words)
+    for source, target, text in zip(data.source, data.target, data.instructions, strict=True):
+        assert any(pairs.named("{name}", word) in text for word in pairs.synonyms("pizza"))
+        before, after = ((x - x[:, :1, :1]).abs().amax(0) > 0.1 for x in (source, target))  # apart from the background
+        centers = [shape.nonzero().float().mean(0) for shape in (before, after)]
+        assert (centers[0] - centers[1]).abs().max() < 2
+        blue = [(image[2] > image[0])[shape].float().mean() > 0.5
+                for image, shape in ((source, before), (target, after))]  # fmt: skip
+        assert blue[0] == blue[1]
+        assert 500 < after.sum() < 1400  # a disc with a radius of 20 pixels, at scales of 0.7 to 1
+
+
+@pytest.mark.parametrize("phrases", [pairs.STYLE, pairs.BACKGROUND, pairs.OBJECT])
+def test_redrawn_edits_have_eight_wordings_besides_those_held_out(phrases):
+    assert len(phrases.trained) >= 8
+    assert len(phrases.held_out) >= 2
+    assert len({*phrases.trained, *phrases.held_out}) == len(phrases.trained) + len(phrases.held_out)
+    assert all("{name}" in text for text in (*phrases.trained, *phrases.held_out))
+
+
+def test_all_instructions_of_pairs_are_known_and_no_held_out_one_is(emoji):
+    known = pairs.instructions(emoji)
+    data = made(emoji)
+    for text, kind in zip(data.instructions, data.kinds, strict=True):
+        assert text == "" or known[text] == kind
+    held_out = [text for edit in EDITS.values() for text in edit.held_out]
+    held_out += [pairs.phrased(text, "blue") for text in pairs.BACKGROUND.held_out]
+    held_out += [pairs.named(text, "ring") for text in pairs.OBJECT.held_out]
+    assert not [text for text in held_out if recognized(text, known).known]
+    assert pairs.named("turn it into {name}", "owl") == "turn it into an owl"
+    assert pairs.phrased("on {a} {name} background", "orange") == "on an orange background"
+    assert recognized("On an orange background!", known).name == "background"
+    oranges = dict.fromkeys(["make it an orange"], "object") | known
+    assert recognized("Make it orange", oranges).name == "tinted orange"
+    assert recognized("Make it an orange", oranges).name == "object"
+
+
+def test_pairs_without_photographs_and_of_one_image(emoji):
+    nothing = np.empty((0, 64, 64, 3), np.uint8)
+    for size in (1, 2, 9):
+        data = pairs.make_pairs(emoji, nothing, size, torch.Generator().manual_seed(size))
+        assert len(data.source) == len(data.target) == len(data.instructions) == size
+    with pytest.raises(ValueError, match="emoji of 64x64 pixels and photographs of 32x32: crop the photographs to 64"):
+        pairs.make_pairs(emoji, PHOTOS[:, :32, :32], 4, torch.Generator())
 
 
 def test_conditions_are_dropped_at_their_rates_and_no_instruction_means_no_change():

@@ -1,20 +1,31 @@
 """Evaluation of the bundled models: figures of editors with known results."""
 
+import numpy as np
 import pytest
 import torch
 
 from scoredistill.cli import main
 from scoredistill.datasets.emoji import Emoji
-from scoredistill.datasets.procedural_edits import EDITS
+from scoredistill.datasets.procedural_edits import EDITS, unit_of
+from scoredistill.media.images import resized
 from scoredistill.priors.pipelines.stable_diffusion import StableDiffusionPrior
 from scoredistill.training.editor import INSTRUCTIONS
 from scoredistill.training.evaluation import editor, evaluator
 
-EDIT_BY_INSTRUCTION = {text: edit for edit in EDITS.values() for text in edit.instructions}
-IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+EDIT_BY_INSTRUCTION = {text: edit for edit in EDITS.values() for text in (*edit.instructions, *edit.held_out)}
+SIDE = 48
+IMAGES = resized(torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)), (SIDE, SIDE))
+FEW = {name: EDITS[name] for name in ("night", "tinted green", "other colors", "time of day", "frame", "texture")}
+MANY = [edit for edit in FEW.values() if not edit.exact]
 
 
-PRIOR, EMOJI = object.__new__(StableDiffusionPrior), object.__new__(Emoji)  # passed on, never used
+class Sized(StableDiffusionPrior):
+    """An editor of 48 pixels that is passed on and never used."""
+
+    image_size = (SIDE, SIDE)
+
+
+PRIOR, EMOJI = object.__new__(Sized), object.__new__(Emoji)
 
 
 class MeanColor(evaluator.Evaluator):
@@ -27,11 +38,23 @@ class MeanColor(evaluator.Evaluator):
 EVALUATOR = object.__new__(MeanColor)
 
 
-def perfect(prior, images, instructions, **options):
-    """The reference edit of each image; the image itself for an empty instruction."""
-    rows = [EDIT_BY_INSTRUCTION[text](image[None], rng=torch.Generator().manual_seed(0)) if text else image[None]
+def perfect(prior, images, instructions, seed=0, **options):
+    """A right answer for each image, the same for all of them; the image itself for an empty instruction."""
+    rows = [image[None] if not text else
+            EDIT_BY_INSTRUCTION[text](image[None], unit_of(SIDE), torch.Generator().manual_seed(seed))
             for image, text in zip(images, instructions, strict=True)]  # fmt: skip
     return torch.cat(rows)
+
+
+def fickle(prior, images, instructions, **options):
+    """Right answers of their own for each image."""
+    return torch.cat([perfect(prior, images[i : i + 1], [text], seed=i) for i, text in enumerate(instructions)])
+
+
+def attentive(prior, images, instructions, **options):
+    """Right answers to trained wordings; every image unchanged for others."""
+    trained = {text for edit in EDITS.values() for text in edit.instructions}
+    return perfect(prior, images, [text if text in trained else "" for text in instructions])
 
 
 def lazy(prior, images, instructions, **options):
@@ -39,28 +62,115 @@ def lazy(prior, images, instructions, **options):
     return images
 
 
+@pytest.fixture
+def emoji():
+    """Four concepts in three styles, all held out."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    alpha = 255 * (x**2 + y**2 < 400).astype(np.uint8)
+    rgba = np.stack([np.dstack([np.full((64, 64, 3), 60 * i, np.uint8), alpha]) for i in range(4) for _ in range(3)])
+    concept, style = np.divmod(np.arange(12), 3)
+    data = Emoji(rgba, concept, style, ("a", "b", "c", "d"), ((),) * 4, ("x", "y", "z"))
+    data.__dict__["held_out"] = np.ones(12, dtype=bool)
+    return data
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Six of the edits, to be quick."""
+    monkeypatch.setattr(editor, "EDITS", FEW)
+
+
 def test_psnr_is_its_formula():
     assert evaluator.psnr(IMAGES * 0 + 0.5, IMAGES * 0 + 0.6) == pytest.approx(20.0, abs=1e-4)
     assert evaluator.psnr(IMAGES, IMAGES) == pytest.approx(100.0)
 
 
-def test_a_perfect_editor_gains_all_and_a_lazy_one_nothing(monkeypatch):
+def test_a_perfect_editor_gains_all_and_a_lazy_one_nothing(few, monkeypatch):
     monkeypatch.setattr(editor, "reconstruction", lambda prior, images: (images + 0.1).clamp(0, 1))
     monkeypatch.setattr(editor, "direction", lambda evaluator, before, after, caption: float((after != before).any()))
     monkeypatch.setattr(editor, "edited", perfect)
     found = editor.procedural(PRIOR, EVALUATOR, IMAGES, "photographs")
-    exact = [edit for edit in EDITS.values() if edit.exact]
-    source = sum(evaluator.psnr(IMAGES, edit(IMAGES)) for edit in exact) / len(exact)
+    exact = [edit for edit in FEW.values() if edit.exact]
+    source = sum(evaluator.psnr(IMAGES, edit(IMAGES, unit_of(SIDE))) for edit in exact) / len(exact)
     assert found["photographs_psnr_edited"] == pytest.approx(100.0)
-    assert found["photographs_psnr_source"] == pytest.approx(source)
-    assert found["photographs_gain"] == pytest.approx(100 - source)
+    assert found["photographs_psnr_source"] == pytest.approx(source, abs=1e-3)
+    assert found["photographs_gain"] == pytest.approx(100 - source, abs=1e-3)
     assert 19 < found["photographs_psnr_ceiling"] < 25
-    assert len([name for name in found if name.startswith("photographs_gain_")]) == len(exact)
-    assert found["photographs_direction"] == 1.0
+    assert len([name for name in found if name.startswith("photographs_gain_")]) == len(FEW)
+    assert found["photographs_direction"] == found["photographs_many_direction"] == 1.0
+    assert found["photographs_many_psnr_edited"] > 60
+    assert 10 < found["photographs_many_psnr_source"] < 25
     monkeypatch.setattr(editor, "edited", lazy)
     idle = editor.procedural(PRIOR, EVALUATOR, IMAGES, "photographs")
-    assert idle["photographs_gain"] == pytest.approx(0.0)
+    assert idle["photographs_gain"] == idle["photographs_many_gain"] == pytest.approx(0.0)
     assert idle["photographs_direction"] == 0.0
+
+
+def test_paraphrases_are_compared_on_the_same_images(few, monkeypatch):
+    monkeypatch.setattr(editor, "edited", perfect)
+    both = editor.paraphrases(PRIOR, IMAGES[:2])
+    assert both["wordings_gain_trained"] == both["wordings_gain_held_out"] > 70
+    assert all(both[f"held_out_loss_{edit.name.replace(' ', '_')}"] == pytest.approx(0, abs=1e-3)
+               for edit in FEW.values())  # fmt: skip
+    monkeypatch.setattr(editor, "edited", attentive)
+    narrow = editor.paraphrases(PRIOR, IMAGES[:2])
+    assert narrow["wordings_gain_trained"] == both["wordings_gain_trained"]
+    assert narrow["wordings_many_gain_trained"] > 40
+    assert narrow["wordings_gain_held_out"] == narrow["wordings_many_gain_held_out"] == pytest.approx(0)
+    assert narrow["held_out_loss_night"] > 70
+    assert editor.in_turn(("a", "b", "c"), 5) == ["a", "b", "c", "a", "b"]
+
+
+def test_separate_crops_agree_if_they_get_one_answer_and_else_do_not(few, monkeypatch):
+    canvases = resized(torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(1)), (2 * SIDE, 2 * SIDE))
+    monkeypatch.setattr(editor, "edited", perfect)
+    same = editor.separate_crops(PRIOR, canvases)
+    for edit in MANY:
+        same_answer = edit.name != "texture"  # whose phase counts from the center of each crop
+        assert (same[f"crops_agreement_{edit.name.replace(' ', '_')}"] == 1) == same_answer
+    assert same["crops_whole_psnr_time_of_day"] > 60  # while each crop is framed
+    assert same["crops_whole_psnr_frame"] < 25
+    monkeypatch.setattr(editor, "edited", fickle)
+    apart = editor.separate_crops(PRIOR, canvases)
+    assert apart["crops_agreement"] < 0.4
+    assert 0.05 < apart["crops_chance"] < 0.5
+    assert apart["crops_whole_psnr"] < 25
+    assert apart["crops_window_psnr"] > apart["crops_whole_psnr"] + 20
+
+
+def test_backgrounds_are_compared_with_the_named_color(monkeypatch, emoji):
+    def colored(prior, images, texts, **options):
+        colors = [next(c for c in editor.BACKGROUNDS if c in text) for text in texts]
+        white = (images > 0.999).all(1, keepdim=True)
+        return torch.where(white, editor.compose.named_backgrounds(colors), images)
+
+    monkeypatch.setattr(editor, "edited", colored)
+    found = editor.backgrounds(PRIOR, emoji, 4)
+    assert found["background_psnr_edited"] > 20  # up to the smooth edges of resized emoji
+    assert found["background_gain"] == found["background_gain_held_out"] > 10
+    monkeypatch.setattr(editor, "edited", lazy)
+    assert editor.backgrounds(PRIOR, emoji, 4)["background_gain"] == pytest.approx(0.0)
+
+
+def test_objects_are_named_and_guided(monkeypatch, emoji):
+    seen = []
+
+    def recorded(prior, images, texts, text_scale=1.0, **options):
+        seen.append((texts, text_scale))
+        return images + text_scale
+
+    monkeypatch.setattr(editor, "edited", recorded)
+    monkeypatch.setattr(MeanColor, "names_in_top", lambda self, images, names: float(images.mean() > 2), raising=False)
+    found = editor.objects(PRIOR, EVALUATOR, emoji, 2)
+    assert found == {"object_name_in_top_5": 0.0, "object_name_in_top_5_guided": 1.0, "object_kept_name": 1.0}
+    assert {scale for _, scale in seen} == {1.0, editor.OBJECT_SCALE}
+    assert all(text.startswith("turn it into ") for texts, _ in seen for text in texts)
+
+
+def test_held_out_images_have_the_size_of_the_editor(emoji):
+    alone, photos = editor.held_out(PRIOR, emoji, 3)
+    assert alone.shape == photos.shape == (3, 3, SIDE, SIDE)
+    assert editor.canvases(PRIOR, 2).shape == (2, 3, 2 * SIDE, 2 * SIDE)
 
 
 def test_an_empty_instruction_is_measured_against_the_source_and_its_reconstruction(monkeypatch):
@@ -83,12 +193,15 @@ def test_directions_are_cosines_of_differences(monkeypatch):
     assert editor.direction(EVALUATOR, blue, red, "at night") == pytest.approx(-1.0)
 
 
-def test_the_grid_shows_edits_beside_the_truth(monkeypatch, tmp_path):
-    monkeypatch.setattr(editor, "held_out", lambda emoji, n: (IMAGES, IMAGES.flip(0)))
+def test_the_grid_shows_edits_beside_the_truth(few, monkeypatch, tmp_path):
+    monkeypatch.setattr(editor, "held_out", lambda prior, emoji, n: (IMAGES, IMAGES.flip(0)))
     monkeypatch.setattr(editor, "edited", lambda prior, images, texts, seed: images)
     grid = editor.edit_grid(PRIOR, EMOJI, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").exists()
-    assert grid.width > 17 * 32
+    assert grid.width > 16 * 2 * SIDE  # eight images with their right answers
+    assert grid.height > (1 + len(FEW)) * 2 * SIDE
+    one = editor.edit_grid(PRIOR, EMOJI, tmp_path / "grid.png", edits=["night"])
+    assert one.height < grid.height / 2
     assert all(text in EDIT_BY_INSTRUCTION for text in INSTRUCTIONS)
 
 

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scoredistill.datasets import photographs
-from scoredistill.datasets.emoji import Emoji, common_names
+from scoredistill.datasets.emoji import Emoji, common_names, plain_names
 from scoredistill.datasets.procedural_edits import EDITS, known_wordings, unit_of
 from scoredistill.training import captions, compose
+from scoredistill.training.nouns import article, with_article
 
 FRACTIONS = {
     "one answer": 0.44,
@@ -114,12 +115,12 @@ class Pairs:
 
 def phrased(text: str, name: str) -> str:
     """A wording of `STYLE` or `BACKGROUND` with a name in it."""
-    return text.format(name=name, a=captions.article(name))
+    return text.format(name=name, a=article(name))
 
 
 def named(text: str, name: str) -> str:
     """A wording of `OBJECT` with a name in it, such as "turn it into an owl"."""
-    return text.format(name=captions.with_article(name))
+    return text.format(name=with_article(name))
 
 
 def instructions(emoji: Emoji) -> dict[str, str]:
@@ -130,13 +131,19 @@ def instructions(emoji: Emoji) -> dict[str, str]:
     for style in emoji.styles:
         known |= {phrased(text, style): "style" for text in STYLE.trained}
     for name in object_names(emoji):
-        known |= {named(text, name): "object" for text in OBJECT.trained}
+        known |= {named(text, word): "object" for text in OBJECT.trained for word in synonyms(name)}
     return known
 
 
 def object_names(emoji: Emoji) -> list[str]:
-    """Names that instructions ask for: the common concepts of a data set, or all of its concepts if none is common."""
-    return [name for name in common_names() if name in emoji.names] or list(emoji.names)
+    """Names that instructions ask for: the common concepts drawn in a data set, or all of its concepts if none is."""
+    drawn = [emoji.names[index] for index in np.unique(emoji.concept)]
+    return [name for name in common_names() if name in drawn] or drawn
+
+
+def synonyms(name: str) -> tuple[str, ...]:
+    """The name of a concept and the plain names that people use for it, such as "automobile" and "car"."""
+    return (name, *plain_names().get(name, ()))
 
 
 def make_pairs(emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator) -> Pairs:
@@ -233,9 +240,10 @@ def redrawn(emoji: Emoji, kind: str, size: int, rng: torch.Generator, words: ran
             after[row] = words.choice(others.tolist() or [index])
             texts.append(phrased(words.choice(STYLE.trained), emoji.styles[emoji.style[after[row]]]))
         else:
-            others = np.flatnonzero(common & (emoji.style == emoji.style[index]) & (np.arange(len(emoji)) != index))
-            after[row] = words.choice(others.tolist() or np.flatnonzero(common).tolist() or [index])
-            texts.append(named(words.choice(OBJECT.trained), emoji.names[emoji.concept[after[row]]]))
+            others = np.flatnonzero(common & (emoji.style == emoji.style[index]))
+            after[row] = words.choice(others.tolist() or np.flatnonzero(common).tolist())
+            name = words.choice(synonyms(emoji.names[emoji.concept[after[row]]]))
+            texts.append(named(words.choice(OBJECT.trained), name))
     seed = int(torch.randint(2**31, (), generator=rng))
     return Pairs(shown(emoji, before, colors, seed), shown(emoji, after, new_colors, seed), texts, [kind] * size)
 

@@ -152,7 +152,10 @@ def test_known_colors_become_what_the_formulas_say():
         shown = EDITS["poster"].render(gray, only(EDITS["poster"], [*PALETTES][[*PALETTES.values()].index(colors)], 1),
                                        View.whole((2, 1)))  # fmt: skip
         assert (shown[0, :, :, 0].T - torch.tensor([colors[0], colors[-1]])).abs().max() < 0.01
+    light = torch.full((1, 3, 8, 8), 0.75)
     for color, rgb in TINTS.items():
+        halfway = [(1 + channel) / 2 for channel in rgb]
+        assert EDITS[f"tinted {color}"](light)[0, :, 0, 0].tolist() == pytest.approx(halfway, abs=1e-5)
         assert EDITS[f"tinted {color}"](GRAY)[0, :, 0, 0].tolist() == pytest.approx(rgb, abs=1e-5)
         assert EDITS[f"tinted {color}"](WHITE).min() == pytest.approx(1.0)
 

@@ -69,6 +69,31 @@ def test_a_planted_answer_is_found_under_noise_and_its_psnr_is_that_of_the_noise
         assert turns(found.answers.values[hatched], answers.values[hatched]).max() < 0.04
 
 
+def test_answers_at_the_ends_of_a_range_are_found():
+    edit, images, view = EDITS["other colors"], scene(4), View.whole((SIDE, SIDE))
+    low, high = edit.variants[0].parameters[0].low, edit.variants[0].parameters[0].high
+    answers = Answers(torch.zeros(4).long(), torch.tensor([[low], [low + 0.04], [high - 0.04], [high - 1e-4]]))
+    found = nearest(edit, images, edit.render(images, answers, view), view)
+    assert (found.answers.values - answers.values).abs().max() < 1e-3
+    beyond = Answers(answers.variant, torch.tensor([[low - 0.4]] * 4))  # which is no answer: the nearest is the end
+    result = edit.render(images, beyond, view)
+    error = (edit.render(images, Answers(answers.variant, torch.tensor([[low]] * 4)), view) - result).square()
+    found = nearest(edit, images, result, view)
+    assert found.answers.values.flatten().tolist() == pytest.approx([low] * 4)
+    assert torch.allclose(found.psnr, -10 * error.mean((1, 2, 3)).log10(), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["texture", "drawing"])
+def test_searches_for_waves_start_near_them(name):
+    edit, images, view = EDITS[name], scene(3), View.whole((SIDE, SIDE))
+    variant = edit.variants[-1]
+    values = torch.tensor([[0.4, 0.3, 0.7], [2.0, 0.1, 0.4], [1.2, 0.8, 0.1]])[:, : len(variant.parameters)]
+    starts, steps = variant.starts(images, variant.prepare(images, view)(values), view)
+    distance = torch.stack([turns(start, values) for start in starts]).amin(0)
+    assert distance.max() < (0.25 if name == "drawing" else 0.1)
+    assert steps[0] < 0.1
+
+
 def test_the_search_is_as_good_as_a_grid_of_all_answers():
     """Of results that are no right answer, too: here the mean of two."""
     for name in ("other colors", "texture"):
@@ -112,7 +137,7 @@ def test_nearest_answers_need_results_for_all_images():
 
 # --- windows ---
 
-LAYOUT = Layout((128, 128), (64, 64), (64, 64))
+LAYOUT = Layout((96, 96), (48, 48), (48, 48))
 
 
 def windows(image):
@@ -121,7 +146,7 @@ def windows(image):
 
 @pytest.mark.parametrize("edit", MANY, ids=lambda e: e.name)
 def test_windows_of_one_answer_agree_and_those_of_different_answers_do_not(edit):
-    image = scene(1, 128)
+    image = scene(1, 96)
     crops, view = windows(image)
     one = edit.draw(1, torch.Generator().manual_seed(0))[torch.zeros(4).long()]
     together = agreement(edit, image, edit.render(crops, one, view), LAYOUT, 1.0)
@@ -138,7 +163,7 @@ def test_windows_of_one_answer_agree_and_those_of_different_answers_do_not(edit)
 
 def test_the_agreement_is_its_formula():
     """Two of three hues that are close agree; so do all in a gray image, where hues cannot be seen."""
-    edit, image = EDITS["other colors"], scene(1, 128)
+    edit, image = EDITS["other colors"], scene(1, 96)
     crops, view = windows(image)
     crops, view = crops[:3], view.rows(torch.arange(3))
     answers = Answers(torch.zeros(3).long(), torch.tensor([[2.0], [2.05], [4.0]]))
@@ -150,6 +175,12 @@ def test_the_agreement_is_its_formula():
     assert -10 * apart.log10() < AGREE
     gray = crops.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     assert alike(edit, gray, answers, view).all()
+    one_gray = torch.cat([crops[:1], gray[1:]])  # what differs in either window counts
+    assert alike(edit, one_gray, answers, view).tolist() == [
+        [True, True, False],
+        [True, True, True],
+        [False, True, True],
+    ]
     with pytest.raises(ValueError, match="give at least 2 windows"):
         fraction(agree[:1, :1])
 
@@ -167,7 +198,7 @@ def test_the_threshold_of_agreement_is_where_it_says():
 
 
 def test_chance_is_one_for_exact_edits_and_about_one_in_k_for_k_answers():
-    image = scene(1, 128)
+    image = scene(1, 96)
     crops, view = windows(image)
     assert chance(EDITS["night"], crops, view) == 1
     assert chance(EDITS["poster"], crops, view, draws=20) == pytest.approx(1 / 6, abs=0.1)

@@ -6,7 +6,7 @@ A text is *known* if it equals a known wording after both are normalized:
     2. British spellings become American ones: colour, grey, posterise, colorise
     3. words of courtesy at the beginning and the end are dropped: "please", "can you", "could you", "would you"
     4. "the image", "this photo", "my picture" and the like become "it"
-    5. the articles a, an and the are dropped
+    5. "the" is dropped; "a" and "an" are not, since "make it an orange" is not "make it orange"
 
 No other difference is allowed, so "make it night and add a moon" or "do not make it night" are unknown. The nearest
 wording is that with the largest Dice coefficient of character trigrams (of the normalized texts, padded by a space),
@@ -57,7 +57,7 @@ def normalized(text: str) -> str:
     text = re.sub(r"(poster|color)is(?=e|ing)", r"\1iz", text)
     text = re.sub(rf"^(?:{COURTESY} )+|(?: {COURTESY})+$", "", text)
     text = re.sub(rf"\b(?:the|this|my|that) {NOUNS}\b", "it", text)
-    return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", text).split())
+    return " ".join(re.sub(r"\bthe\b", " ", text).split())
 
 
 def known_wordings(held_out: bool = False) -> dict[str, str]:

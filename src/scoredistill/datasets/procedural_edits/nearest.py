@@ -89,21 +89,23 @@ def _search(variant: Variant, images: Images, results: Images, view: View) -> tu
     made = variant.prepare(images, view)
 
     def errors_of(values: Float[Tensor, "k b p"]) -> Float[Tensor, "k b"]:
-        found = [made(row).clamp(0, 1).sub(results).square().mean((1, 2, 3)) for row in variant.within(values)]
+        found = [made(row).clamp(0, 1).sub(results).square().mean((1, 2, 3)) for row in values]
         return torch.stack(found)
 
-    values, steps = variant.starts(images, results, view)
+    starts, steps = variant.starts(images, results, view)
+    values = variant.within(starts)
     errors = errors_of(values)
     sizes = torch.ones_like(errors)
     for count, rounds in SEARCH:
         errors, best = errors.topk(min(count, len(errors)), dim=0, largest=False)
         values, sizes = values.gather(0, best[..., None].expand(-1, -1, values.shape[2])), sizes.gather(0, best)
         for _ in range(rounds if variant.parameters else 0):
-            values, errors, sizes = _refined(errors_of, values, errors, sizes, steps.to(images))
+            values, errors, sizes = _refined(variant, errors_of, values, errors, sizes, steps.to(images))
     return values[0], errors[0]
 
 
 def _refined(
+    variant: Variant,
     errors_of: Callable[[Tensor], Tensor],
     values: Float[Tensor, "k b p"],
     errors: Float[Tensor, "k b"],
@@ -116,6 +118,7 @@ def _refined(
         for sign in (-1, 1):
             trial = values.clone()
             trial[..., column] += sign * sizes * steps[column]
+            trial = variant.within(trial)
             found = errors_of(trial)
             better = found < errors
             values = torch.where(better[..., None], trial, values)

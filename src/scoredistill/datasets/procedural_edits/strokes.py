@@ -95,7 +95,7 @@ def hatching(dark: Float[Tensor, "b 1 h w"], low: float, high: float) -> Callabl
 def striped(images: Images, view: View) -> Callable[[Values], Images]:
     """Print stripes on images by values (angle, phase); visible on every color."""
     pale = 0.2 + 0.6 * images
-    return lambda values: pale + 0.2 * rounded(wave(images, view, *values.unbind(1), STRIPE))
+    return lambda values: pale + 0.2 * rounded(wave(images, view, values[:, 0], values[:, 1], STRIPE))
 
 
 def rounded(waves: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scoredistill.datasets import packaged_media as data
-from scoredistill.datasets.procedural_edits import EDITS, Edit
+from scoredistill.datasets.procedural_edits import EDITS, Edit, unit_of
 from scoredistill.estimators import CSDEdit, Estimator, LowPass
 from scoredistill.files import atomic, slug
 from scoredistill.kernels import InverseMultiquadric
@@ -114,7 +114,7 @@ class Subject:
     def __init__(self, prior: Editor, case: Case, source: Tensor):
         self.prior, self.source = prior, source
         self.wrap = case.subject in data.PANORAMAS
-        self.truth = case.edit(source, unit=1.0)
+        self.truth = case.edit(source, unit_of(prior.image_size[0]))
 
     @cached_property
     def canvas(self) -> Canvas:

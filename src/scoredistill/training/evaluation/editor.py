@@ -142,24 +142,24 @@ def procedural(prior: PipelinePrior, evaluator: Evaluator, images: Images, kind:
     return figures
 
 
-def gain(prior: PipelinePrior, edit: Edit, images: Images, instructions: Sequence[str]) -> float:
-    """The gain of an edit, in dB, averaged over images with an instruction each."""
-    view = view_of(prior, images)
-    results = edited(prior, images, instructions)
-    return float((nearest(edit, images, results, view).psnr - nearest(edit, images, images, view).psnr).mean())
-
-
 def paraphrases(prior: PipelinePrior, images: Images) -> dict[str, float]:
     """Gains by trained and by held-out wordings in turn, on the same images, and the loss by the latter.
 
     Edits with one right answer and with many are averaged apart; `held_out_loss_*` are those of each edit.
     """
     figures: dict[str, float] = {}
+    view = view_of(prior, images)
+
+    def quality(edit: Edit, results: Images) -> float:
+        return float(nearest(edit, images, results, view).psnr.mean())
+
     for exact, label in ((True, "wordings"), (False, "wordings_many")):
-        trained, unseen = [], []
+        trained: list[float] = []
+        unseen: list[float] = []
         for edit in (edit for edit in EDITS.values() if edit.exact == exact):
-            trained.append(gain(prior, edit, images, in_turn(edit.instructions, len(images))))
-            unseen.append(gain(prior, edit, images, in_turn(edit.held_out, len(images))))
+            before = quality(edit, images)
+            for texts, gains in ((edit.instructions, trained), (edit.held_out, unseen)):
+                gains.append(quality(edit, edited(prior, images, in_turn(texts, len(images)))) - before)
             figures[f"held_out_loss_{edit.name.replace(' ', '_')}"] = trained[-1] - unseen[-1]
         figures[f"{label}_gain_trained"] = sum(trained) / len(trained)
         figures[f"{label}_gain_held_out"] = sum(unseen) / len(unseen)
