@@ -11,7 +11,7 @@ import torch
 from scoredistill.datasets.emoji import Emoji, common_names
 from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.training import autoencoder, captions, clip, compose, editor, perceptual, unet
-from scoredistill.training.command import Training, parse
+from scoredistill.training.command import Training, adjusted, parse
 from scoredistill.training.loop import Plan, Run
 from scoredistill.training.presets import CPU
 from scoredistill.training.tokenizer import MAX_LENGTH, train_tokenizer
@@ -213,6 +213,7 @@ def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, 
     monkeypatch.setattr(unet, "PROMPTS", ("a red disc",))
     brief = Plan(batch=4, lr=1e-3, steps=2, warmup=1)
     monkeypatch.setattr(clip, "CROPS", 8)
+    monkeypatch.setattr(clip, "CAPTIONS", 100)
     monkeypatch.setattr(editor, "CROPS", 8)
     monkeypatch.setattr(editor, "INSTRUCTIONS", ("make it green",))
     preset = replace(CPU, autoencoder=brief, clip=brief, unet=brief, editor=brief, common=False, images=16, pairs=8)
@@ -257,7 +258,43 @@ def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, 
     assert torch.equal(again.unet(again.last("unet")).unet.conv_in.weight, stored.float())
 
 
-def test_export_needs_a_folder(capsys):
+def test_a_decoder_alone_keeps_the_latents(emoji, tmp_path):
+    pytest.importorskip("skimage")
+    pytest.importorskip("sklearn")
+    start = autoencoder.build(64, (8, 16, 32))
+    start.register_to_config(scaling_factor=0.7)
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    plan = Plan(batch=4, lr=1e-3, steps=2, warmup=1)
+    for _ in range(2):  # the second time from the checkpoint
+        trained = autoencoder.train_autoencoder(emoji, plan, tmp_path, start=start, decoder_only=True)
+        assert trained.config.scaling_factor == 0.7
+        kept = {name for name, value in trained.state_dict().items() if torch.equal(value, before[name])}
+        assert {name for name in kept if "decoder" not in name} >= {n for n in before if n.startswith("encoder")}
+        assert not torch.equal(trained.decoder.conv_out.weight, before["decoder.conv_out.weight"])
+    with pytest.raises(ValueError, match="choice of parameters"):
+        autoencoder.train_autoencoder(emoji, plan, tmp_path, start=start)
+
+
+def test_a_start_must_have_networks_of_the_size_of_the_images(emoji, tmp_path):
+    with pytest.raises(SystemExit, match="none of the networks"):
+        Training(emoji, CPU, tmp_path, "cpu", start=tmp_path)
+    autoencoder.build(128, (8, 16, 32)).save_pretrained(tmp_path / "emoji" / "vae")
+    with pytest.raises(SystemExit, match="of images of 128 pixels, and the preset trains on 64"):
+        Training(emoji, CPU, tmp_path, "cpu", start=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["all"], "export needs --out"), (["autoencoder", "--decoder-only"], "name its folder by --start")],
+)
+def test_options_that_lack_a_folder_are_refused(options, message, capsys):
     with pytest.raises(SystemExit):
-        parse(["all", "--data", "d", "--work", "w"])
-    assert "export needs --out" in capsys.readouterr().err
+        parse([*options, "--data", "d", "--work", "w"])
+    assert message in capsys.readouterr().err
+
+
+def test_options_override_the_plan():
+    options = parse(["unet", "--data", "d", "--work", "w", "--cpu-minutes", "5", "--rate", "0.5", "--parts", "1"])
+    plan = adjusted(CPU.unet, options)
+    assert (plan.minutes, plan.cpu_minutes, plan.lr) == (None, 5.0, CPU.unet.lr / 2)
+    assert plan.batch * plan.parts == CPU.unet.batch * CPU.unet.parts

@@ -12,6 +12,8 @@ deviation 1.
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 
 from scoredistill.datasets import photographs
 from scoredistill.datasets.emoji import Emoji
+from scoredistill.files import write_json
 from scoredistill.training import compose, perceptual
 from scoredistill.training.loop import Plan, Run, train
 
@@ -32,6 +35,9 @@ PHOTOGRAPHS = 4096
 """Number of photograph crops from which batches are drawn."""
 SHAPES = {64: ((16, 32, 64), 4), 128: ((16, 16, 48, 96), 8)}
 """Side of the images -> widths at each resolution, and channels of the latents."""
+
+SCALING = "scaling_factor.json"
+"""File with the scaling factor of a finished run."""
 
 Images = Float[Tensor, "b 3 h w"]
 
@@ -176,7 +182,8 @@ def train_autoencoder(
         plan: duration and rates.
         folder: of the checkpoint, log and sample grid.
         device: to train on.
-        start: initial network; a random one by default. If the plan trains no step, it keeps its scaling factor.
+        start: initial network, which is copied; a random one by default. If the plan trains no step, it keeps its
+            scaling factor.
         weights: of the loss.
         decoder_only: keep the encoder and the scaling factor, so that networks trained on its latents stay valid.
 
@@ -184,13 +191,17 @@ def train_autoencoder(
         The averaged network, with its scaling factor set.
     """
     seen, size = emoji.train, emoji.rgba.shape[1]
-    networks = Encoding(start or build(size), weights.alignment > 0)
-    for part in (networks.autoencoder.encoder, networks.autoencoder.quant_conv, networks.head):
-        if part is not None and decoder_only:
-            part.requires_grad_(False)
+    networks = Encoding(copy.deepcopy(start) or build(size), weights.alignment > 0 and not decoder_only)
+    if decoder_only:
+        networks.autoencoder.encoder.requires_grad_(False)
+        networks.autoencoder.quant_conv.requires_grad_(False)
     run = Run(networks, plan, folder, device)
+    network = run.average.autoencoder
     if start is not None and run.step == 0 and run.progress >= 1:
-        return run.average.autoencoder
+        return network
+    if run.progress >= 1 and (known := scaling_factor_of(folder, run.step)) is not None:
+        network.register_to_config(scaling_factor=known)
+        return network
     photos = photographs.crops(photographs.TRAIN, PHOTOGRAPHS, size)
 
     def loss(networks: Any, rng: torch.Generator) -> Tensor:
@@ -201,8 +212,16 @@ def train_autoencoder(
     def measure(networks: Any) -> float:
         return float((reconstruct(networks.autoencoder, held) - held).abs().mean())
 
-    network = train(run, loss, draw, "autoencoder", measure).autoencoder
-    if decoder_only:
-        return network
-    set_scaling_factor(network, images(seen, photos, 256, torch.Generator().manual_seed(0)).to(device))
+    train(run, loss, draw, "autoencoder", measure)
+    if not decoder_only:
+        set_scaling_factor(network, images(seen, photos, 256, torch.Generator().manual_seed(0)).to(device))
+    write_json(folder / SCALING, {"step": run.step, "scaling_factor": network.config.scaling_factor})
     return network
+
+
+def scaling_factor_of(folder: Path, step: int) -> float | None:
+    """The scaling factor at a step of a run, if it is known."""
+    if not (folder / SCALING).exists():
+        return None
+    known = json.loads((folder / SCALING).read_text())
+    return known["scaling_factor"] if known["step"] == step else None

@@ -215,7 +215,7 @@ def anywhere(emoji: Emoji, n: int, rng: torch.Generator) -> tuple[Tensor, list[s
     )
 
 
-def all_captions(emoji: Emoji, n: int = CAPTIONS) -> list[str]:
+def all_captions(emoji: Emoji, n: int) -> list[str]:
     """Training texts of the tokenizer: names and tags, n captions, and instructions, those of edits more often."""
     rng = torch.Generator().manual_seed(0)
     words = captions.python_rng(rng)
@@ -290,7 +290,7 @@ def train_clip(
     tokenizer_folder = folder / "tokenizer"
     if not (tokenizer_folder / "vocab.json").exists():
         if start is None:
-            train_tokenizer(all_captions(emoji), tokenizer_folder)
+            train_tokenizer(all_captions(emoji, CAPTIONS), tokenizer_folder)
         else:
             copy_tokenizer(start[1], tokenizer_folder)
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)

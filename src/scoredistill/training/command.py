@@ -48,6 +48,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.out is None and {"export", "all"} & set(options.stages):
         parser.error("the stage export needs --out: name the folder to export to")
+    if options.decoder_only and options.start is None:
+        parser.error("--decoder-only keeps a trained encoder: name its folder by --start")
     return options
 
 
@@ -63,13 +65,22 @@ class Training:
         device: to train on.
         start: a folder written by `export`, from whose networks training starts. Optimizers and averages begin anew,
             with a warm-up. It may lack networks; those are trained from random weights, as all are by default.
+        decoder_only: train the decoder of the autoencoder only, so that the latents of other networks stay valid.
 
     Raises:
         SystemExit: if `start` has no network, or an autoencoder of images of another size.
     """
 
-    def __init__(self, emoji: Emoji, preset: Preset, work: Path, device: str, start: Path | None = None) -> None:
-        self.decoder_only = False
+    def __init__(
+        self,
+        emoji: Emoji,
+        preset: Preset,
+        work: Path,
+        device: str,
+        start: Path | None = None,
+        decoder_only: bool = False,
+    ) -> None:
+        self.decoder_only = decoder_only
         self.emoji, self.preset, self.work, self.device, self.start = emoji, preset, work, device, start
         if start is not None and not any(self.known(part) for part in PARTS.values()):
             raise SystemExit(f"{start} has none of the networks {', '.join(PARTS.values())}: name a folder of `export`")
@@ -184,8 +195,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     preset = PRESETS[options.preset]
-    training = Training(load_emoji(options.data, preset.size), preset, options.work, options.device, options.start)
-    training.decoder_only = options.decoder_only
+    training = Training(
+        load_emoji(options.data, preset.size), preset, options.work, options.device, options.start, options.decoder_only
+    )
     run: dict[str, Callable[[Plan], object]] = {stage: getattr(training, stage) for stage in STAGES[1:5]}
     for stage in STAGES if "all" in options.stages else options.stages:
         if stage == "export":

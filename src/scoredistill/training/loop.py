@@ -139,15 +139,19 @@ class Run:
         """Load the checkpoint.
 
         Raises:
-            ValueError: if it is of another optimizer.
+            ValueError: if it is of another optimizer or network, or trained other parameters.
         """
         state = load_state(self.path)
-        if len(state["optimizers"]) != len(self.optimizers):
-            raise ValueError(f"{self.path} was trained with another optimizer: remove it, or use that optimizer")
-        self.network.load_state_dict(state["network"])
-        self.averages.load_state_dict(state["averages"])
-        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+        try:
+            self.network.load_state_dict(state["network"])
+            self.averages.load_state_dict(state["averages"])
+            for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(kept)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{self.path} was trained with another optimizer, network or choice of parameters: "
+                "remove it, or train in another folder"
+            ) from error
         self.step, self.images = state["step"], state["images"]
         self.seconds, self.cpu_seconds = state["seconds"], state["cpu_seconds"]
 
