@@ -131,7 +131,8 @@ class Training:
         often = common_names() if self.preset.common else None
         emoji = self.emoji.only(often) if often else self.emoji
         folder, encoder, recipe = self.work / "unet", text_encoder_of(clip), self.preset.recipe
-        start = None if self.known(PARTS["unet"]) is None else exported(self.start / "emoji")
+        known = self.known(PARTS["unet"])
+        start = None if known is None else exported(known.parent)
 
         def data() -> Latents:
             return encode(
