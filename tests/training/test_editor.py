@@ -171,8 +171,10 @@ def test_conditions_are_dropped_at_their_rates_and_no_instruction_means_no_chang
 
 
 def test_a_widened_network_is_the_old_one_until_it_is_trained(emoji, tmp_path):
-    tokenizer = train_tokenizer(clip.all_captions(emoji), tmp_path, merges=60)
-    network = unet.TextToImage(unet.build_unet((16, 32)), clip.text_encoder_of(clip.build(tokenizer))).eval()
+    tokenizer = train_tokenizer(clip.all_captions(emoji, 50), tmp_path, merges=60)
+    network = unet.TextToImage(
+        unet.build_unet((16, 32), channels=4), clip.text_encoder_of(clip.build(tokenizer))
+    ).eval()
     wide = editor.widened(network).eval()
     z, time = torch.randn(2, 4, 16, 16), torch.tensor([10, 900])
     ids = clip.tokens(tokenizer, ["a disc", ""], padding="max_length")

@@ -9,8 +9,9 @@ from scoredistill.datasets.emoji import Emoji
 from scoredistill.datasets.procedural_edits import EDITS, unit_of
 from scoredistill.media.images import resized
 from scoredistill.priors.pipelines.stable_diffusion import StableDiffusionPrior
+from scoredistill.training import compose
 from scoredistill.training.editor import INSTRUCTIONS
-from scoredistill.training.evaluation import editor, evaluator
+from scoredistill.training.evaluation import editor, evaluator, text_to_image
 
 EDIT_BY_INSTRUCTION = {text: edit for edit in EDITS.values() for text in (*edit.instructions, *edit.held_out)}
 SIDE = 48
@@ -211,3 +212,57 @@ def test_figures_and_grids_need_a_file(option, tmp_path, capsys):
         main(["prior", "evaluate", "emoji", option, str(tmp_path)])
     assert stop.value.code == 2
     assert f"is a directory: give a file for {option}" in capsys.readouterr().err
+
+
+# --- text to image ---
+
+
+def painted(prior, prompts, seed=0):
+    names = sorted(compose.BACKGROUNDS, key=len, reverse=True)
+    found = [next((name for name in names if f"{name} background" in prompt), None) for prompt in prompts]
+    return compose.named_backgrounds(found).expand(-1, -1, 16, 16) + 0.02
+
+
+def test_backgrounds_are_obeyed_if_the_border_has_the_color(monkeypatch):
+    monkeypatch.setattr(text_to_image, "samples", painted)
+    assert text_to_image.backgrounds(PRIOR) == 1.0
+    monkeypatch.setattr(text_to_image, "samples", lambda prior, prompts, seed: torch.ones(len(prompts), 3, 16, 16))
+    assert text_to_image.backgrounds(PRIOR) == 0.0
+
+
+def test_the_color_of_the_border_ignores_what_stands_inside():
+    images = torch.zeros(2, 3, 16, 16)
+    images[:, 1, 3:-3, 2:] = 1
+    assert torch.equal(text_to_image.border_color(images), torch.zeros(2, 3))
+    assert torch.equal(text_to_image.border_color(images + 0.5), torch.full((2, 3), 0.5))
+
+
+def test_variety_tells_seeds_from_prompts():
+    red, blue = torch.zeros(2, 3, 8, 8)
+    red[0], blue[2] = 1, 1
+    same_seeds = text_to_image.variety(EVALUATOR, torch.stack([red, blue, red, blue]), 2)
+    assert same_seeds["diversity_of_seeds"] == pytest.approx(0)
+    assert same_seeds["diversity_of_prompts"] == pytest.approx(2**0.5)
+    assert "diversity_of_seeds" not in text_to_image.variety(EVALUATOR, torch.stack([red, blue]), 2)
+
+
+def test_plain_names_are_retrieved_by_their_concepts(monkeypatch):
+    asked = []
+    monkeypatch.setattr(text_to_image, "samples", lambda prior, prompts, seed: asked.extend(prompts))
+    monkeypatch.setattr(MeanColor, "names_in_top", lambda self, images, names: float(names == ["automobile"]))
+    assert text_to_image.plain_retrieval(PRIOR, EVALUATOR, ["owl", "automobile"]) == 1
+    assert asked == ["a car"]
+
+
+def test_the_grid_has_every_prompt_in_every_style_and_the_further_prompts(monkeypatch, tmp_path):
+    asked = []
+
+    def grey(prior, prompts, seed):
+        asked.extend(prompts)
+        return torch.full((len(prompts), 3, 8, 8), 0.5)
+
+    monkeypatch.setattr(text_to_image, "samples", grey)
+    text_to_image.sample_grid(PRIOR, tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").stat().st_size > 1000
+    assert len(asked) == 10 * (1 + len(text_to_image.GRID_STYLES)) + len(text_to_image.FURTHER)
+    assert {"an owl", "a glossy emoji of an owl", "a noto emoji of a hamburger", "two cats"} <= set(asked)

@@ -13,6 +13,7 @@ Distances in these features are not the Inception FID: compare them only with on
 Reference: EfficientNet (Tan and Le 2019), https://arxiv.org/abs/1905.11946.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -52,6 +53,15 @@ class EfficientNet:
     def image_features(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280"]:
         """Pooled float32 features, in [0, 6], of images in [0, 1], which are resized to 224 x 224 pixels."""
         return torch.cat([self.network.pooled(self._pixels(piece)) for piece in images.split(PIECE)])
+
+    def maps(self, images: Float[Tensor, "b 3 h w"], stages: Sequence[int]) -> list[Float[Tensor, "b c p q"]]:
+        """Outputs of stages, of images in [0, 1] at their own size, for losses: they are differentiable in the images.
+
+        Args:
+            images: of any size.
+            stages: increasing numbers from 1 (16 channels, half the resolution) to 7 (320 channels, a 32nd).
+        """
+        return self.network.maps(2 * images - 1, stages)
 
     @torch.no_grad()
     def logits(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1000"]:
@@ -93,6 +103,15 @@ class _Lite0(nn.Module):
     def pooled(self, x: Tensor) -> Tensor:
         x = relu6(self._bn0(self._conv_stem(x)))
         return relu6(self._bn1(self._conv_head(self._blocks(x)))).mean((2, 3))
+
+    def maps(self, x: Tensor, stages: Sequence[int]) -> list[Tensor]:
+        x, start, found = relu6(self._bn0(self._conv_stem(x))), 0, []
+        for stage, (*_, count) in enumerate(STAGES[: stages[-1]], 1):
+            x = self._blocks[start : start + count](x)
+            start += count
+            if stage in stages:
+                found.append(x)
+        return found
 
 
 class _Block(nn.Module):

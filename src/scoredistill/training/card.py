@@ -17,7 +17,7 @@ tags: [emoji, {tag}]
 
 DATA = """## Data and licenses
 
-Trained from random initial values by `python -m scoredistill.training` on emoji drawings, rasterized at 64
+Trained from random initial values by `python -m scoredistill.training` on emoji drawings, rasterized at {size}
 pixels:
 
 | set | by | license |
@@ -36,15 +36,17 @@ Apache-2.0.
 
 PRIOR = """# emoji: a small text-to-image diffusion model
 
-64x64 pixels, latents 4x16x16, v-prediction on DDPM's linear schedule, a complete `StableDiffusionPipeline` in the
-format of the large models, so that everything that works on those can be developed and tested on a CPU.
+{size}x{size} pixels, latents {channels}x16x16, v-prediction on DDPM's linear schedule, a complete
+`StableDiffusionPipeline` in the format of the large models, so that everything that works on those can be developed and
+tested on a CPU.
 
     from diffusers import StableDiffusionPipeline
     pipeline = StableDiffusionPipeline.from_pretrained(folder)
     pipeline("a hamburger", num_inference_steps=30, guidance_scale=5).images[0]
 
-Prompts: "a hamburger", "a glossy emoji of an owl", "a red apple on a light blue background". Styles: glossy, flat,
-noto, classic, twitter, firefox, round. The concepts are those of `common_concepts.txt` ({concepts}).
+Prompts: "a hamburger", "a glossy emoji of an owl", "a red apple on a light blue background", "three cats", "a cat next
+to a dog". Styles: glossy, flat, noto, classic, twitter, firefox, round. The concepts are those of
+`common_concepts.txt` ({concepts}), by their names or the plain ones of `plain_names.txt` ("a car").
 
 {data}
 The autoencoder also saw crops of photographs shipped with scikit-image and scikit-learn (public domain, CC0, and
@@ -63,21 +65,20 @@ CLIP beside this folder, so these figures inherit its errors; the Fréchet dista
 
 ## Limitations
 
-It knows common emoji and little else: a prompt outside its concepts gives something that resembles one of them,
-several objects in one prompt are not composed, and small parts (eyes, wheels, strings) are often blurred or misplaced.
-It is a test bed, not a tool for art.
+It knows common emoji and little else: a prompt outside its concepts gives something that resembles one of them, and
+small parts (eyes, wheels, strings) are often misplaced. It is a test bed, not a tool for art.
 """
 
 TAUGHT = (
-    'It was trained on {edits}; "change the colors", which is ambiguous on purpose; for emoji "on a blue background" '
-    'and, with little success, "turn it into flat style" and "turn it into a pizza". An empty instruction means no '
-    "change. It works on photographs too. Since no text means no change, a text guidance scale of 1 gives the edit it "
-    "was trained on, 1.5 a stronger one; 7.5 is far too much."
+    "It was trained on {edits}; on edits with many right answers, of which it chooses one ({many}); and for emoji on "
+    '"on a blue background", "turn it into flat style" and "turn it into a pizza". Each has at least eight wordings. '
+    "An empty instruction means no change. It works on photographs too. Since no text means no change, a text guidance "
+    "scale of 1 gives the edit it was trained on, 1.5 a stronger one; 7.5 is far too much."
 )
 EDITOR = """# emoji-edit: a small instruction editor
 
-Images of 64x64 pixels and an instruction: a complete `StableDiffusionInstructPix2PixPipeline` in the format of the
-large ones, continued from `emoji`, with the latents of the source as further input channels.
+Images of {size}x{size} pixels and an instruction: a complete `StableDiffusionInstructPix2PixPipeline` in the format
+of the large ones, continued from `emoji`, with the latents of the source as further input channels.
 
     from diffusers import StableDiffusionInstructPix2PixPipeline
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(folder)
@@ -105,17 +106,16 @@ folder.
 
 ## Limitations
 
-It knows the instructions above, in a few wordings, and 64x64 pixels. Edges and small parts move slightly, and flat
-colors become uneven. "pixelate it", "blur it" and "posterize it" gain little or nothing, and it does not replace one
-object by another. It is a test bed, not a tool for art.
+It knows the instructions above and {size}x{size} pixels. Edges and small parts move slightly, and flat colors become
+uneven. It is a test bed, not a tool for art.
 """
 
 CLIP = """# clip: a small CLIP for emoji
 
 A `CLIPModel` (vision 64x64 in patches of 8, text of 24 tokens, features of length 128) with tokenizer and image
-processor. It measures how well a 64x64 image matches a caption such as "a picture of an owl" or "a photo, at night";
-use it as a metric for the emoji priors. A quarter of its training images were edited (night, sepia, and so on) and an
-eighth were photographs, so that it knows the direction of an edit.
+processor; larger images are reduced to 64x64. It measures how well an image matches a caption such as "a picture of
+an owl" or "a photo, at night"; use it as a metric for the emoji priors. A quarter of its training images were edited
+(night, sepia, and so on) and an eighth were photographs, so that it knows the direction of an edit.
 
 {data}
 ## Training
@@ -151,6 +151,16 @@ EDITOR_MEANINGS = {
     "empty_psnr_to_source": "empty instruction: PSNR to the source itself, in dB",
     "background_gain": "another background, emoji: gain in dB",
     "object_name_in_top_5": '"turn it into a pizza" and others: name in the top 5',
+    "emoji_many_gain": "edits with many answers, emoji: gain of the nearest right answer over the source, in dB",
+    "photographs_many_gain": "the same, photographs",
+    "wordings_gain_trained": "gain by all trained wordings in turn, in dB",
+    "wordings_gain_held_out": "the same, wordings not seen in training",
+    "wordings_many_gain_trained": "edits with many answers: gain by trained wordings in turn, in dB",
+    "wordings_many_gain_held_out": "the same, wordings not seen in training",
+    "crops_agreement": "edits with many answers: pairs of crops, edited apart, that agree",
+    "crops_chance": "the same, by chance",
+    "background_gain_held_out": "another background, wordings not seen in training: gain in dB",
+    "object_name_in_top_5_guided": '"turn it into a pizza" and others, text guidance 3: name in the top 5',
     "emoji_direction": "CLIP direction, emoji",
     "photographs_direction": "CLIP direction, photographs",
 }
@@ -163,6 +173,10 @@ MEANINGS = {
     "sample_name_in_top_5": "samples of ten common prompts: own name in the top 5",
     "sample_name_is_first": "samples of ten common prompts: own name first",
     "common_concepts_name_in_top_5": "samples of all its concepts: own name in the top 5",
+    "plain_names_name_in_top_5": 'samples of plain names ("a car"): name of the concept in the top 5',
+    "backgrounds_obeyed": "samples on named backgrounds: the border has that color",
+    "diversity_of_seeds": "CLIP distance between seeds of a prompt",
+    "diversity_of_prompts": "CLIP distance between prompts",
     "red_apple_red_minus_green": "red minus green of colored pixels, a red apple",
     "green_apple_red_minus_green": "red minus green of colored pixels, a green apple",
     "frechet_samples_to_real": "Fréchet distance, samples to real emoji",
@@ -176,7 +190,9 @@ def table(figures: Mapping[str, float], meanings: Mapping[str, str]) -> str:
     return "\n".join(["| figure | value |", "| --- | --- |", *rows])
 
 
-def prior_card(figures: Mapping[str, float], training: str, concepts: int, names: int) -> str:
+def prior_card(
+    figures: Mapping[str, float], training: str, concepts: int, names: int, size: int = 128, channels: int = 8
+) -> str:
     """The card of the text-to-image model.
 
     Args:
@@ -184,29 +200,43 @@ def prior_card(figures: Mapping[str, float], training: str, concepts: int, names
         training: description of the training.
         concepts: number of concepts that it was trained on.
         names: number of names among which the CLIP chooses.
+        size: side of the images.
+        channels: of the latents.
     """
     meanings = {name: meaning for name, meaning in MEANINGS.items() if name not in OF_CLIP}
-    text = PRIOR.format(data=DATA, training=training, figures=table(figures, meanings), concepts=concepts, names=names)
+    text = PRIOR.format(
+        data=DATA.format(size=size),
+        training=training,
+        figures=table(figures, meanings),
+        concepts=concepts,
+        names=names,
+        size=size,
+        channels=channels,
+    )
     return HEADER.format(library="diffusers", tag="text-to-image") + text
 
 
-def clip_card(figures: Mapping[str, float], training: str, names: int) -> str:
+def clip_card(figures: Mapping[str, float], training: str, names: int, size: int = 128) -> str:
     """The card of the CLIP, from the same figures."""
     meanings = {name: MEANINGS[name] for name in OF_CLIP}
-    text = CLIP.format(data=DATA, training=training, figures=table(figures, meanings), names=names)
+    shown = table(figures, meanings)
+    text = CLIP.format(data=DATA.format(size=size), training=training, figures=shown, names=names)
     return HEADER.format(library="transformers", tag="clip") + text
 
 
-def editor_card(figures: Mapping[str, float], training: str) -> str:
+def editor_card(figures: Mapping[str, float], training: str, size: int = 128) -> str:
     """The card of the instruction editor."""
     gains = {f"{kind}_gain_{n.replace(' ', '_')}": f"gain, {kind}, {n}" for kind in KINDS for n in EDITS}
-    quoted = ", ".join(f'"{edit.instructions[0]}"' for edit in EDITS.values() if edit.exact)
+    exact, many = (
+        ", ".join(f'"{edit.instructions[0]}"' for edit in EDITS.values() if edit.exact == one) for one in (True, False)
+    )
     text = EDITOR.format(
-        data=DATA,
+        data=DATA.format(size=size),
         training=training,
         figures=table(figures, EDITOR_MEANINGS | gains),
-        taught=textwrap.fill(TAUGHT.format(edits=quoted), 120),
+        taught=textwrap.fill(TAUGHT.format(edits=exact, many=many), 120),
         text_scale=TEXT_SCALE,
         image_scale=IMAGE_SCALE,
+        size=size,
     )
     return HEADER.format(library="diffusers", tag="image-editing") + text

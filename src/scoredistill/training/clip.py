@@ -9,8 +9,9 @@ classified among all of them. Their features n_k are kept in a bank, which is up
 
     - (1 / b) sum_i log softmax_k(s u_i . n_k)_(name of i).
 
-A quarter of the images are edited (`datasets.procedural_edits`) and an eighth are photographs, with captions that say
-so, because edits are evaluated by the direction from a caption to that of the edited image.
+The images are single emoji anywhere and the training examples of `training.compositions`. A quarter of the images are
+edited (`datasets.procedural_edits`) and an eighth are photographs, with captions that say so, because edits are
+evaluated by the direction from a caption to that of the edited image. All are seen at 64 pixels.
 
 Reference: Learning transferable visual models from natural language supervision (Radford et al. 2021),
 https://arxiv.org/abs/2103.00020.
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
@@ -31,17 +33,25 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from scoredistill.datasets import photographs
-from scoredistill.datasets.emoji import SIZE, Emoji
-from scoredistill.datasets.procedural_edits import EDITS
+from scoredistill.datasets.emoji import Emoji, plain_names
+from scoredistill.datasets.procedural_edits import EDITS, unit_of
 from scoredistill.training import captions, compose
+from scoredistill.training.compositions import examples, texts
 from scoredistill.training.loop import Plan, Run, train
+from scoredistill.training.pairs import instructions
 from scoredistill.training.tokenizer import MAX_LENGTH, copy_tokenizer, train_tokenizer
 
+SIZE = 64
+"""Side of the images that the image encoder sees; larger ones are averaged over areas."""
 WIDTH, HEADS, PROJECTION = 192, 3, 128
 KEEP, MASKED = 0.5, 0.5
 """Fraction of the patches that is kept, and fraction of the training during which the others are masked."""
 EDITED, PHOTOGRAPHS = 0.25, 0.125
 """Fractions of edited images and of photographs."""
+TAG = 0.15
+"""Probability that a tag replaces the name of a single emoji."""
+CAPTIONS = 20_000
+"""Captions on which the tokenizer is trained, besides names, tags and instructions."""
 CROPS = 2048
 """Number of photograph crops from which batches are drawn."""
 BANK_STEPS = 25
@@ -79,9 +89,18 @@ def text_features(model: CLIPModel, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b
     return functional.normalize(model.text_projection(pooled).float(), dim=-1)
 
 
+def shrunk(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 64 64"]:
+    """Images at the size of the image encoder, each pixel the mean of an area; smaller images are enlarged."""
+    if images.shape[-2:] == (SIZE, SIZE):
+        return images
+    if min(images.shape[-2:]) < SIZE:
+        return functional.interpolate(images, (SIZE, SIZE), mode="bilinear", align_corners=False)
+    return functional.adaptive_avg_pool2d(images, SIZE)
+
+
 def image_features(model: CLIPModel, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b p"]:
-    """Unit features of images in [0, 1]."""
-    pooled = model.vision_model(pixel_values=2 * images - 1).pooler_output
+    """Unit features of images in [0, 1], of any size."""
+    pooled = model.vision_model(pixel_values=2 * shrunk(images) - 1).pooler_output
     return functional.normalize(model.visual_projection(pooled).float(), dim=-1)
 
 
@@ -93,7 +112,7 @@ def masked_image_features(
     Reference: Scaling language-image pre-training via masking (Li et al. 2022), https://arxiv.org/abs/2212.00794.
     """
     vision = model.vision_model
-    patches = vision.embeddings(2 * images - 1)
+    patches = vision.embeddings(2 * shrunk(images) - 1)
     n, count, width = len(patches), patches.shape[1] - 1, patches.shape[2]
     chosen = 1 + torch.rand(n, count, generator=rng).topk(round(keep * count)).indices.to(images.device)
     seen = patches.gather(1, chosen[..., None].expand(-1, -1, width))
@@ -141,51 +160,71 @@ class Towers(nn.Module):
 
 
 def batch(
-    emoji: Emoji, photos: UInt8[NDArray, "k h w 3"], size: int, rng: torch.Generator
+    emoji: Emoji, photos: UInt8[NDArray, "k 64 64 3"], size: int, rng: torch.Generator
 ) -> tuple[Tensor, list[str], Tensor, Tensor]:
-    """A batch of `size` images: augmented emoji, then photographs; some of both are edited.
+    """A batch of `size` images: single emoji anywhere, training examples, then photographs; some of all are edited.
 
     Returns:
-        Images [b, 3, 64, 64] in [0, 1], captions, numbers of the pairs of concept and edit (int64 [b]), and concepts of
-        the emoji, which come first.
+        Images [b, 3, 64, 64] in [0, 1], captions, numbers of what they show (int64 [b]; images of equal numbers are no
+        negatives), and concepts of the images without photographs, which come first; -1 for two concepts.
     """
     others = int(PHOTOGRAPHS * size) if len(photos) else 0
-    chosen = torch.randint(len(emoji), (size - others,), generator=rng).numpy()
+    alone = (size - others) // 2
     words = captions.python_rng(rng)
-    colors = [words.choice(list(compose.BACKGROUNDS)) if words.random() < 0.5 else None for _ in chosen]
-    placed = compose.place_at_random(compose.premultiplied(emoji.rgba[chosen]), (0.6, 1.1), 0.2, rng)
-    images = compose.color_jittered(compose.over(placed, compose.named_backgrounds(colors)), 0.25, rng)
-    texts = []
-    for index, color in zip(chosen, colors, strict=True):
-        concept, style = emoji.concept[index], emoji.styles[emoji.style[index]]
-        mentioned = color if words.random() < 0.5 else None
-        texts.append(captions.caption(emoji.names[concept], emoji.tags[concept], style, mentioned, words, synonym=0.15))
-    concepts = torch.from_numpy(emoji.concept[chosen])
+    images, written, concepts = anywhere(emoji, alone, rng)
+    made = examples(emoji, size - others - alone, rng, size=SIZE, empty=0.0)
+    images = compose.color_jittered(torch.cat([images, made.images]), 0.25, rng)
+    written, concepts = written + made.captions, torch.cat([concepts, made.concepts])
+    shown: list[object] = concepts[:alone].tolist()
+    for concept, description in zip(made.concepts.tolist(), made.descriptions, strict=True):
+        count = description.items[0].count
+        shown.append(concept if concept >= 0 and count == 1 else (concept, count, written[len(shown)]))
     if others:
         seen = torch.randint(len(photos), (others,), generator=rng).numpy()
         images = torch.cat([images, photographs.as_images(photos[seen])])
-        texts += [words.choice(PLAIN) for _ in seen]
-    kinds = torch.cat([concepts, torch.full((others,), len(emoji.names))]) * (len(EDITS) + 1)
+        written += [words.choice(PLAIN) for _ in seen]
+        shown += ["photograph"] * others
+    numbers: dict[object, int] = {}
     for row in range(size):
-        if words.random() < EDITED:
-            number = words.randrange(len(EDITS))
-            edit = list(EDITS.values())[number]
-            images[row : row + 1] = edit(images[row : row + 1], rng=rng)
-            texts[row] = f"{texts[row]}, {edit.caption}"
-            kinds[row] += number + 1
-    return compose.degraded(images, rng), texts, kinds, concepts
+        edit = words.choice(list(EDITS.values())) if words.random() < EDITED else None
+        if edit is not None:
+            images[row : row + 1] = edit(images[row : row + 1], unit=unit_of(SIZE), rng=rng)
+            written[row] = f"{written[row]}, {edit.caption}"
+        shown[row] = numbers.setdefault((shown[row], edit and edit.name), len(numbers))
+    return compose.degraded(images, rng), written, torch.tensor(shown), concepts
 
 
-def all_captions(emoji: Emoji) -> list[str]:
-    """Training texts of the tokenizer: names and tags in all forms of captions, and instructions."""
-    words = captions.python_rng(torch.Generator().manual_seed(0))
-    texts = [*emoji.names, *(tag for tags in emoji.tags for tag in tags)]
-    for name, tags in zip(emoji.names, emoji.tags, strict=True):
-        for style in emoji.styles:
-            texts.append(captions.caption(name, tags, style, words.choice([None, *compose.BACKGROUNDS]), words))
+def anywhere(emoji: Emoji, n: int, rng: torch.Generator) -> tuple[Tensor, list[str], Tensor]:
+    """Single emoji of random size and place, some of them cut off: images [n, 3, 64, 64], captions and concepts."""
+    words = captions.python_rng(rng)
+    chosen = torch.from_numpy(np.flatnonzero(~emoji.held_out))[
+        torch.randint(int((~emoji.held_out).sum()), (n,), generator=rng)
+    ]
+    colors = [words.choice(list(compose.BACKGROUNDS)) if words.random() < 0.5 else None for _ in chosen]
+    rgba = shrunk(compose.premultiplied(emoji.rgba[chosen.numpy()]))
+    placed = compose.place_at_random(rgba, (0.6, 1.1), 0.2, rng)
+    written = []
+    for index, color in zip(chosen.tolist(), colors, strict=True):
+        mentioned = color if words.random() < 0.5 else None
+        description = captions.Description((captions.item_of(emoji, index),), background=mentioned)
+        written.append(captions.describe(description, words, tag=TAG))
+    return (
+        compose.over(placed, compose.named_backgrounds(colors)),
+        written,
+        torch.from_numpy(emoji.concept[chosen.numpy()]),
+    )
+
+
+def all_captions(emoji: Emoji, n: int) -> list[str]:
+    """Training texts of the tokenizer: names and tags, n captions, and instructions, those of edits more often."""
+    rng = torch.Generator().manual_seed(0)
+    words = captions.python_rng(rng)
+    plain = [name for names in plain_names().values() for name in names]
+    written = [*emoji.names, *plain, *(tag for tags in emoji.tags for tag in tags), *texts(emoji, n, rng)]
+    written += instructions(emoji)
     for edit in EDITS.values():  # repeated so that their words become tokens
-        texts += 20 * [*edit.instructions, f"{words.choice(PLAIN)}, {edit.caption}"]
-    return texts
+        written += 20 * [*edit.instructions, f"{words.choice(PLAIN)}, {edit.caption}"]
+    return written
 
 
 @torch.no_grad()
@@ -251,22 +290,24 @@ def train_clip(
     tokenizer_folder = folder / "tokenizer"
     if not (tokenizer_folder / "vocab.json").exists():
         if start is None:
-            train_tokenizer(all_captions(emoji), tokenizer_folder)
+            train_tokenizer(all_captions(emoji, CAPTIONS), tokenizer_folder)
         else:
             copy_tokenizer(start[1], tokenizer_folder)
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
     towers = Towers(build(tokenizer) if start is None else start[0], len(emoji.names))
-    run, seen = Run(towers, plan, folder, device), emoji.train
-    photos = photographs.crops(photographs.TRAIN, CROPS)
+    run = Run(towers, plan, folder, device)
+    photos = photographs.crops(photographs.TRAIN, CROPS, SIZE)
 
     def loss(towers: Any, rng: torch.Generator) -> Tensor:
-        images, texts, kinds, concepts = batch(seen, photos, plan.batch, rng)
+        images, written, kinds, concepts = batch(emoji, photos, plan.batch, rng)
         names, model = towers.names(tokenizer, emoji.names), towers.model
-        ids = tokens(tokenizer, texts).to(device)
+        ids = tokens(tokenizer, written).to(device)
         scale = model.logit_scale.exp().clamp(max=100)
         keep = KEEP if run.progress < MASKED else 1.0
         drawn = masked_image_features(model, images.to(device), keep, rng)
-        classification = functional.cross_entropy(scale * drawn[: len(concepts)] @ names.T, concepts.to(device))
+        classification = functional.cross_entropy(
+            scale * drawn[: len(concepts)] @ names.T, concepts.to(device), ignore_index=-1
+        )
         return contrastive_loss(drawn, text_features(model, ids), scale, kinds.to(device)) + classification
 
     return train(run, loss, sample_grid(emoji.select(emoji.held_out), tokenizer), "clip").model, tokenizer

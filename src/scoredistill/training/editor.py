@@ -1,8 +1,8 @@
 r"""The instruction editor: a UNet conditioned on an instruction and a source image, trained on pairs.
 
-Training continues from the text-to-image model. The UNet reads the latents of the source as 4 further channels, whose
+Training continues from the text-to-image model. The UNet reads the latents of the source as further channels, whose
 weights start at zero, as in InstructPix2Pix (Brooks et al. 2022, https://arxiv.org/abs/2211.09800). The latents of the
-source are the mode of the autoencoder, unscaled. Loss and noise are those of `training.unet`. For guidance with two
+source are the mode of the autoencoder, unscaled. The objective is that of `training.objective`. For guidance with two
 scales, conditions are dropped at random:
 
     text (12 %)     the target is the source itself, since no instruction means no change
@@ -29,8 +29,9 @@ from scoredistill.datasets.emoji import Emoji
 from scoredistill.training import compose
 from scoredistill.training.clip import tokens
 from scoredistill.training.loop import Plan, Run, train
+from scoredistill.training.objective import Objective
 from scoredistill.training.pairs import make_pairs
-from scoredistill.training.unet import TextToImage, build_scheduler, build_unet, loss_of
+from scoredistill.training.unet import TextToImage, build_unet, decode
 
 NO_TEXT, NO_IMAGE, NEITHER = 0.12, 0.05, 0.05
 """Probabilities with which the conditions are dropped."""
@@ -56,7 +57,7 @@ class LatentPairs:
     """Encoded pairs.
 
     Attributes:
-        source, target: latents of the images before and after, float16 [n, 4, 16, 16], scaled to standard deviation 1.
+        source, target: latents of the images before and after, float16 [n, c, 16, 16], scaled to standard deviation 1.
         instructions: n instructions.
     """
 
@@ -66,9 +67,9 @@ class LatentPairs:
 
 
 def widened(network: TextToImage) -> TextToImage:
-    """The text-to-image model as an untrained editor, which ignores the source: channels 5 to 8 have zero weights."""
-    plain = network.unet
-    unet = build_unet(tuple(plain.config["block_out_channels"]), channels=2 * plain.config["in_channels"])
+    """The text-to-image model as an untrained editor, which ignores the source: its channels have zero weights."""
+    plain, channels = network.unet, network.unet.config["out_channels"]
+    unet = build_unet(tuple(plain.config["block_out_channels"]), channels=channels, inputs=2 * channels)
     weights = plain.state_dict()
     known = weights["conv_in.weight"]
     weights["conv_in.weight"] = torch.cat([known, torch.zeros_like(known)], 1)
@@ -87,7 +88,7 @@ def latents(autoencoder: AutoencoderKL, images: Float[Tensor, "n 3 h w"], device
 def encode(emoji: Emoji, autoencoder: AutoencoderKL, n: int, device: str = "cpu", seed: int = 0) -> LatentPairs:
     """Make and encode n random pairs."""
     rng = torch.Generator().manual_seed(seed)
-    photos = photographs.crops(photographs.TRAIN, CROPS)
+    photos = photographs.crops(photographs.TRAIN, CROPS, emoji.rgba.shape[1])
     source, target, instructions = [], [], []
     for start in tqdm(range(0, n, 128), desc="encode", unit="batch", mininterval=1.0):
         pairs = make_pairs(emoji, photos, min(128, n - start), rng)
@@ -124,19 +125,18 @@ def sample(
     seed: int = 0,
 ) -> Float[Tensor, "b c h w"]:
     """Latents edited by DDIM with text and image guidance; `source` is unscaled."""
-    scheduler = build_scheduler()
-    scheduler.set_timesteps(steps)
     n, device = len(source), next(network.parameters()).device
     ids = tokens(tokenizer, [*instructions, *[""] * (2 * n)], padding="max_length").to(device)
     words = network.text_encoder(input_ids=ids).last_hidden_state
     beside = torch.cat([source, source, torch.zeros_like(source)])
-    z = torch.randn(source.shape, generator=torch.Generator().manual_seed(seed)).to(device)
-    for time in scheduler.timesteps:
+
+    def guided(z: Tensor, time: Tensor) -> Tensor:
         out = network.unet(torch.cat([z.repeat(3, 1, 1, 1), beside], 1), time, words).sample
         full, textless, nothing = out.chunk(3)
-        guided = nothing + IMAGE_SCALE * (textless - nothing) + TEXT_SCALE * (full - textless)
-        z = scheduler.step(guided, time, z).prev_sample
-    return z
+        return nothing + IMAGE_SCALE * (textless - nothing) + TEXT_SCALE * (full - textless)
+
+    noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(seed)).to(device)
+    return Objective().sample(guided, noise, steps)
 
 
 def sample_grid(
@@ -150,10 +150,11 @@ def sample_grid(
         with torch.no_grad():
             mode = autoencoder.encode(2 * images.to(device) - 1).latent_dist.mode()
             z = sample(network, tokenizer, mode.repeat_interleave(columns - 1, 0), texts, steps=10)
-            edited = autoencoder.decode(z / autoencoder.config.scaling_factor).sample.cpu() / 2 + 0.5
+        edited = decode(autoencoder, z).cpu()
         rows = torch.cat([images[:, None], edited.unflatten(0, (len(images), columns - 1))], 1)
         labels = ["source", "nothing", *INSTRUCTIONS] * len(images)
-        compose.image_grid(rows.flatten(0, 1), columns, labels=labels).save(path)
+        zoom = max(1, 128 // images.shape[-1])
+        compose.image_grid(rows.flatten(0, 1), columns, labels=labels, zoom=zoom).save(path)
 
     return draw
 
@@ -189,16 +190,20 @@ def train_editor(
     if run.progress >= 1:
         return run.average
     data = encode(emoji.train, autoencoder, pairs, device)
-    alpha_bar = build_scheduler().alphas_cumprod
-    scaling = autoencoder.config.scaling_factor
+    objective, scaling = Objective(), autoencoder.config.scaling_factor
 
     def loss(network: Any, rng: torch.Generator) -> Tensor:
         chosen = torch.randint(len(data.source), (plan.batch,), generator=rng)
         target, source, texts = dropped(data, chosen, rng)
         ids = tokens(tokenizer, texts, padding="max_length").to(device)
-        return loss_of(network, target.to(device), ids, alpha_bar, rng, beside=source.to(device) / scaling)
+        beside = source.to(device) / scaling
+
+        def predict(noisy: Tensor, time: Tensor) -> Tensor:
+            return network(torch.cat([noisy, beside], 1), time, ids)
+
+        return objective.loss(predict, target.to(device), rng)
 
     held = emoji.select(emoji.held_out)
     alone = compose.over(compose.premultiplied(held.rgba[:: max(1, len(held) // 2)][:2]), torch.ones(1, 3, 1, 1))
-    unseen = photographs.as_images(photographs.crops(photographs.HELD_OUT, 2, seed=1))
+    unseen = photographs.as_images(photographs.crops(photographs.HELD_OUT, 2, emoji.rgba.shape[1], seed=1))
     return train(run, loss, sample_grid(autoencoder, tokenizer, torch.cat([alone, unseen]), device), "editor")

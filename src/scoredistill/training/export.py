@@ -15,10 +15,11 @@ from diffusers import AutoencoderKL, StableDiffusionInstructPix2PixPipeline, Sta
 from torch import nn
 from transformers import CLIPModel, CLIPTokenizer
 
-from scoredistill.datasets.emoji import SIZE
 from scoredistill.files import write_json, write_text
+from scoredistill.training.clip import SIZE
+from scoredistill.training.objective import build_scheduler
 from scoredistill.training.tokenizer import copy_tokenizer
-from scoredistill.training.unet import TextToImage, build_scheduler
+from scoredistill.training.unet import TextToImage
 
 
 def export_pipeline(
@@ -53,6 +54,13 @@ def export_pipeline(
     pipeline.save_pretrained(folder, safe_serialization=True)
     declare_float32(folder / "text_encoder" / "config.json")
     copy_tokenizer(tokenizer_folder, folder / "tokenizer")
+    forget_origin(folder)
+    make_readable(folder)
+
+
+def export_autoencoder(folder: Path, autoencoder: AutoencoderKL) -> None:
+    """Write the folder of an autoencoder alone, from which training can start and `AutoencoderKL` loads."""
+    half(autoencoder).save_pretrained(folder, safe_serialization=True)
     forget_origin(folder)
     make_readable(folder)
 

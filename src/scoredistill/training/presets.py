@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scoredistill.training.autoencoder import Weights
 from scoredistill.training.loop import Plan
+from scoredistill.training.unet import Recipe
 
 
 @dataclass(frozen=True)
@@ -12,37 +14,49 @@ class Preset:
     """Training plans of the networks, and sizes of their data.
 
     Attributes:
+        size: side of the images, in pixels.
         autoencoder, clip, unet, editor: plans of the stages.
+        weights: of the loss of the autoencoder.
+        recipe: of the text-to-image model.
         common: train the text-to-image model on the concepts of common_concepts.txt only.
-        variants: images per emoji that are composed and encoded before the UNet is trained.
+        images: images that are composed and encoded before the UNet is trained.
         pairs: pairs that are made and encoded before the editor is trained.
     """
 
+    size: int
     autoencoder: Plan
     clip: Plan
     unet: Plan
     editor: Plan
+    weights: Weights
+    recipe: Recipe
     common: bool
-    variants: int
+    images: int
     pairs: int
 
 
 CPU = Preset(
+    size=128,
     autoencoder=Plan(batch=16, lr=2e-3, minutes=33.0, bfloat16=True),
     clip=Plan(batch=128, lr=1.5e-3, minutes=70.0, weight_decay=0.1, bfloat16=True),
     unet=Plan(batch=16, parts=2, lr=2e-3, minutes=59.0, slow="text_encoder", slow_factor=0.5, bfloat16=True),
     editor=Plan(batch=32, lr=1.5e-3, minutes=90.0, slow="text_encoder", slow_factor=0.5, bfloat16=True),
+    weights=Weights(),
+    recipe=Recipe(),
     common=True,
-    variants=12,
+    images=40_000,
     pairs=60_000,
 )
 GPU = Preset(
+    size=128,
     autoencoder=Plan(batch=64, lr=2e-3, steps=20_000, bfloat16=True),
     clip=Plan(batch=512, lr=1e-3, steps=10_000, weight_decay=0.1, bfloat16=True),
     unet=Plan(batch=256, lr=1.5e-3, steps=40_000, slow="text_encoder", slow_factor=0.5, bfloat16=True),
     editor=Plan(batch=256, lr=1.5e-3, steps=20_000, slow="text_encoder", slow_factor=0.5, bfloat16=True),
+    weights=Weights(),
+    recipe=Recipe(),
     common=False,
-    variants=16,
+    images=400_000,
     pairs=400_000,
 )
 PRESETS = {"cpu": CPU, "gpu": GPU}

@@ -43,7 +43,7 @@ def learn_merges(texts: Iterable[str], merges: int) -> list[tuple[str, str]]:
     return [(first, second) for first, second in pairs]
 
 
-def train_tokenizer(texts: Iterable[str], folder: Path, merges: int = 2000) -> CLIPTokenizer:
+def train_tokenizer(texts: Iterable[str], folder: Path, merges: int = 2500) -> CLIPTokenizer:
     """Train a tokenizer on texts and save it in `folder`, for old and new versions of transformers."""
     pairs = learn_merges(texts, merges)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from scoredistill.datasets import photographs
-from scoredistill.datasets.emoji import Emoji, common_names
-from scoredistill.metrics import frechet_distance
+from scoredistill.datasets.emoji import Emoji, common_names, plain_names
+from scoredistill.metrics import diversity, frechet_distance
 from scoredistill.priors.guidance import Guided
 from scoredistill.priors.pipelines import PipelinePrior
 from scoredistill.sampling import ddim
@@ -28,6 +28,31 @@ from scoredistill.training.unet import PROMPTS
 STEPS, SCALE = 30, 5.0
 """DDIM steps and guidance of all samples."""
 GRID_STYLES = ("glossy", "flat", "noto")
+FURTHER = (
+    "a cat",
+    "a dog",
+    "a car",
+    "a smiley",
+    "an angry face",
+    "a skull",
+    "an elephant",
+    "an octopus",
+    "a sunflower",
+    "a birthday cake",
+    "a house",
+    "a bicycle",
+    "a snowman",
+    "a trumpet",
+    "a strawberry on a yellow background",
+    "a cup of coffee on a blue background",
+    "two cats",
+    "three red apples",
+    "a cat next to a dog",
+    "a bird on a cactus",
+)
+"""Prompts of the last rows of the image grid, with plain names, counts, relations and backgrounds."""
+SUBJECTS = ("an owl", "a hamburger", "a rocket")
+"""Subjects of samples on every background."""
 
 
 def evaluate_text_to_image(prior: PipelinePrior, evaluator: Evaluator, emoji: Emoji, seeds: int) -> dict[str, float]:
@@ -44,7 +69,7 @@ def evaluate_text_to_image(prior: PipelinePrior, evaluator: Evaluator, emoji: Em
 
 def autoencoding(prior: PipelinePrior, emoji: Emoji) -> dict[str, float]:
     """PSNR of the reconstruction of held-out emoji on white, and of crops of held-out photographs."""
-    unseen = photographs.as_images(photographs.crops(photographs.HELD_OUT, 256))
+    unseen = photographs.as_images(photographs.crops(photographs.HELD_OUT, 256, emoji.rgba.shape[1]))
     held = on_white(emoji.select(emoji.held_out))
     return {
         "psnr_held_out_emoji": psnr(reconstruction(prior, held), held),
@@ -73,7 +98,7 @@ def samples(prior: PipelinePrior, prompts: Sequence[str], seed: int = 0) -> Floa
 
 
 def sampling(prior: PipelinePrior, evaluator: Evaluator, emoji: Emoji, seeds: int) -> dict[str, float]:
-    """Retrieval of the common prompts, adherence to a named color, and Fréchet distance to real images."""
+    """Retrieval of the common prompts, adherence to named colors, variety, and Fréchet distance to real images."""
     names = [prompt.split(" ", 1)[1] for prompt in PROMPTS] * seeds
     drawn = samples(prior, list(PROMPTS) * seeds)
     known = [name for name in common_names() if name in emoji.names]
@@ -85,10 +110,45 @@ def sampling(prior: PipelinePrior, evaluator: Evaluator, emoji: Emoji, seeds: in
         "sample_name_in_top_5": evaluator.names_in_top(drawn, names),
         "sample_name_is_first": evaluator.names_in_top(drawn, names, top=1),
         "common_concepts_name_in_top_5": evaluator.names_in_top(many, known * 2),
+        "plain_names_name_in_top_5": plain_retrieval(prior, evaluator, known),
+        **variety(evaluator, drawn, len(PROMPTS)),
+        "backgrounds_obeyed": backgrounds(prior),
         **colors(prior, seeds),
         "frechet_samples_to_real": frechet_distance(evaluator.features(many), evaluator.features(real)),
         "frechet_real_half_to_half": frechet_distance(one, other),
     }
+
+
+def variety(evaluator: Evaluator, images: Float[Tensor, "n 3 h w"], prompts: int) -> dict[str, float]:
+    """Mean CLIP distance between the seeds of a prompt, if there are several, and between prompts of a seed."""
+    features = evaluator.features(images).unflatten(0, (-1, prompts))
+    figures = {"diversity_of_prompts": sum(map(diversity, features)) / len(features)}
+    if len(features) > 1:
+        figures["diversity_of_seeds"] = sum(map(diversity, features.unbind(1))) / prompts
+    return figures
+
+
+def plain_retrieval(prior: PipelinePrior, evaluator: Evaluator, names: Sequence[str]) -> float:
+    """Fraction of samples of plain names ("a car") whose concept ("automobile") is in the top 5."""
+    pairs = [(name, plain_names()[name][0]) for name in names if name in plain_names()]
+    drawn = samples(prior, [captions.with_article(plain) for _, plain in pairs], seed=3)
+    return evaluator.names_in_top(drawn, [name for name, _ in pairs])
+
+
+def backgrounds(prior: PipelinePrior) -> float:
+    """Fraction of samples on named backgrounds whose border is nearest to that color, among all and white."""
+    named = compose.named_backgrounds([None, *compose.BACKGROUNDS])[..., 0, 0]
+    wanted = [index for index in range(1, len(named)) for _ in SUBJECTS]
+    prompts = [captions.with_background(subject, color) for color in compose.BACKGROUNDS for subject in SUBJECTS]
+    found = torch.cdist(border_color(samples(prior, prompts, seed=4)), named).argmin(1)
+    return float((found == torch.tensor(wanted)).float().mean())
+
+
+def border_color(images: Float[Tensor, "n 3 h w"], width: int = 3) -> Float[Tensor, "n 3"]:
+    """Median color of the pixels near the border."""
+    top, bottom = images[:, :, :width], images[:, :, -width:]
+    left, right = images[..., :width], images[..., -width:]
+    return torch.cat([side.flatten(2) for side in (top, bottom, left, right)], 2).median(2).values
 
 
 def colors(prior: PipelinePrior, seeds: int) -> dict[str, float]:
@@ -103,11 +163,17 @@ def colors(prior: PipelinePrior, seeds: int) -> dict[str, float]:
 
 
 def sample_grid(prior: PipelinePrior, path: Path, styles: Sequence[str] = GRID_STYLES, seed: int = 0) -> Image.Image:
-    """Save an image grid of samples: the ten common prompts, plain and in each style, one row each; and return it."""
+    """Save an image grid of samples: the ten common prompts, plain and in each style, then the further prompts.
+
+    Returns:
+        The image grid, ten images a row.
+    """
     prompts, labels = list(PROMPTS), list(PROMPTS)
     for style in styles:
         prompts += [f"{captions.article(style)} {style} emoji of {prompt}" for prompt in PROMPTS]
         labels += [f"{style}: {prompt}" for prompt in PROMPTS]
-    image = compose.image_grid(samples(prior, prompts, seed), len(PROMPTS), labels=labels)
+    prompts, labels = [*prompts, *FURTHER], [*labels, *FURTHER]
+    zoom = max(1, 128 // prior.image_size[0])
+    image = compose.image_grid(samples(prior, prompts, seed), len(PROMPTS), labels=labels, zoom=zoom)
     image.save(path)
     return image
