@@ -3,7 +3,7 @@
 MUTANTS = [
     # schedules, time schedules, kernels
     ("schedule.py", "return log_alpha.exp(), ", "return (1.001 * log_alpha).exp(), ", "test_schedule.py", ""),
-    ("schedule.py", "torch.lerp(table[below], table[below + 1], position - below)", "table[below]", "test_schedule.py", ""),
+    ("schedule.py", "torch.lerp(table.take(below), table.take(below + 1), position - below)", "table.take(below)", "test_schedule.py", ""),
     ("schedule.py", "r / (1 + r))", "r / (1 + 1.01 * r))", "test_schedule.py", ""),
     ("times.py", "(1 - fraction) * math.log(self.start)", "fraction * math.log(self.start)", "test_times.py", "Bandwidth"),
     ("times.py", "index / max(steps - 1, 1)", "index / steps", "test_times.py", "Window or sqrt"),
@@ -127,7 +127,7 @@ MUTANTS = [
     ("sampling.py", "(2 * bandwidth.to(z.dtype) ** 2)", "bandwidth.to(z.dtype) ** 2", "test_sampling.py", "kernel_of_the_paper"),
     ("sampling.py", "z = pull(ratio[0] * draw(x), 0, 0)", "z = ratio[0] * draw(x)", "test_sampling.py", "kernel_of_the_paper"),
     ("sampling.py", "* (z - d), k, k + 1)", "* (z - d), k, k)", "test_sampling.py", "kernel_of_the_paper"),
-    ("sampling.py", "if not lo <= float(grid[at]) <= hi", "if not lo <= float(grid[at])", "test_sampling.py", "kernel_of_the_paper"),
+    ("sampling.py", "acts = [lo <= t <= hi for", "acts = [lo <= t for", "test_sampling.py", "kernel_of_the_paper"),
     ("sampling.py", "path.append(x_t / prior.schedule(now)[0].to(x.dtype))", "path.append(x_t)", "test_sampling.py", "from_its_anchor"),
     ("sampling.py", 'if anchor == "x" else', 'if anchor != "" else', "test_sampling.py", "from_its_anchor"),
     # where the noise comes from

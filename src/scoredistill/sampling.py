@@ -310,15 +310,17 @@ def paper_sample(
     """
     if dt not in STEP_VARIABLES:
         raise ValueError(f"unknown dt {dt!r}: use one of {', '.join(STEP_VARIABLES)}")
-    times = prior.times(steps).to(x.device, torch.promote_types(x.dtype, torch.float32))
-    grid = torch.cat([times[:, 0], times[-1:, 1]])
+    times = prior.times(steps).to(torch.promote_types(x.dtype, torch.float32))
+    known = torch.cat([times[:, 0], times[-1:, 1]])
+    lo, hi = (0.0, 1.0) if interval is None else interval
+    acts = [lo <= t <= hi for t in known.tolist()]  # known on the host: nothing waits for the device
+    grid = known.to(x.device)
     ratio = prior.schedule.ratio(grid).clamp(max=LARGEST).to(x.dtype)
     change = STEP_VARIABLES[dt](ratio).diff()
     anchors = [x] * (steps + 1) if anchor == "x" else _inverted_path(prior, x, grid, cond)
-    lo, hi = (0.0, 1.0) if interval is None else interval
 
     def pull(z: Tensor, k: int, at: int) -> Tensor:
-        if not lo <= float(grid[at]) <= hi:
+        if not acts[at]:
             return z
         return anchors[at] + per_sample((change[k] / (2 * bandwidth.to(z.dtype) ** 2)).exp(), z) * (z - anchors[at])
 

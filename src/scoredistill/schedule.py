@@ -122,7 +122,8 @@ class Tabulated(Schedule):
         table = self._table(t.device)
         position = (t.to(table.dtype) * (len(self) - 1)).clamp(0, len(self) - 1)
         below = position.floor().long().clamp(max=len(self) - 2)
-        log_ratio = torch.lerp(table[below], table[below + 1], position - below)
+        # take, because table[below] reads `below` on the host if it has no axis
+        log_ratio = torch.lerp(table.take(below), table.take(below + 1), position - below)
         squared = (2 * log_ratio).exp()
         alpha = (1 + squared).rsqrt()
         sigma = squared.sqrt() * alpha
@@ -134,7 +135,7 @@ class Tabulated(Schedule):
         table = self._table(r.device)
         wanted = r.to(table.dtype).log().clamp(table[0], table[-1])
         above = torch.searchsorted(table, wanted.contiguous()).clamp(1, len(self) - 1)
-        low, high = table[above - 1], table[above]
+        low, high = table.take(above - 1), table.take(above)
         return ((above - 1 + (wanted - low) / (high - low)) / (len(self) - 1)).to(r.dtype)
 
     def _table(self, device: torch.device) -> Tensor:

@@ -109,7 +109,7 @@ class CollaborativeMeanShift(Estimator):
             source = seen.detach().requires_grad_(kernel.features is not None)
             f = source if kernel.features is None else kernel.features(source)
         flat = f.detach().flatten(1)
-        apart = spacing(flat) if kernel.bandwidth == "median" else float(kernel.bandwidth)
+        apart = spacing(flat).to(h) if kernel.bandwidth == "median" else float(kernel.bandwidth)
         width = h.clamp(min=kernel.scale * apart)
         u = _distances(flat).square() / (2 * width[:, None].square())
         weights = -kernel.slope(u) / kernel.profile(u).sum(1, keepdim=True)
@@ -142,12 +142,12 @@ class Subspace:
         return x.flatten(1) @ self.axes.T
 
 
-def spacing(x: Float[Tensor, " n *d"]) -> float:
+def spacing(x: Float[Tensor, " n *d"]) -> Float[Tensor, ""]:
     """Median distance of a particle to its nearest neighbor, in the units of x; 0 for a single particle."""
     if len(x) < 2:
-        return 0.0
+        return x.new_zeros(())
     distance = _distances(x.flatten(1)).fill_diagonal_(torch.inf)
-    return distance.amin(1).median().item()
+    return distance.amin(1).median()
 
 
 @torch.no_grad()

@@ -176,9 +176,11 @@ class Editor(TextPrior):
     Attributes:
         factor: pixels along one side of a latent; 1 if samples are pixels.
         max_rows: largest batch of one network call; None for no limit.
+        takes_zeros: whether the model was trained with zeros for no image, which `ImageGuided` gives it.
     """
 
     max_rows: int | None
+    takes_zeros: bool = True
 
     @property
     @abstractmethod

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.priors.base import Prior, PriorWrapper, Terms
+from scoredistill.priors.base import Editor, Prior, PriorWrapper, Terms
 from scoredistill.priors.conditions import Cond, cat_conds, expand_cond
 from scoredistill.schedule import per_sample
 
@@ -100,13 +100,22 @@ class ImageGuided(LinearGuidance):
         uncond: the condition of no instruction or a negative one; by default the prior's own (`Prior.null`).
 
     Raises:
-        ValueError: when evaluated, if the condition has no image.
+        ValueError: if the prior does not take zeros for no image and `image_scale` is not 1, which needs none. When
+            evaluated: if the condition has no image.
     """
 
     def __init__(
         self, prior: Prior, text_scale: float, image_scale: float, image: str = "image", uncond: Cond | None = None
     ):
         super().__init__(prior)
+        model = prior
+        while isinstance(model, PriorWrapper):
+            model = model.prior
+        if isinstance(model, Editor) and not model.takes_zeros and image_scale != 1:
+            raise ValueError(
+                f"{model.name} does not take zeros for 'no image': guide it with Guided, not ImageGuided, or with "
+                "image_scale=1"
+            )
         self.text_scale, self.image_scale, self.image = float(text_scale), float(image_scale), image
         self.uncond = uncond
 

@@ -146,7 +146,7 @@ def _materialize(unet: Any, device: torch.device, rng: torch.Generator) -> list[
     """Initialize the layers on the meta device: A uniform in +-1 / sqrt(in), as linear layers, and B = 0."""
     made = []
     for name, empty in list(unet.named_parameters()):
-        if empty.is_meta:
+        if empty.is_meta and f".{ADAPTER}." in name:  # the whole network may be there
             value = torch.zeros(empty.shape)
             if "lora_A" in name:
                 value = (2 * torch.rand(empty.shape, generator=rng) - 1) / empty.shape[1] ** 0.5
