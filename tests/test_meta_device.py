@@ -10,7 +10,7 @@ import torch
 import tiny
 import tiny_flow
 import tiny_unets
-from scoredistill import load_prior
+from scoredistill import distill, load_prior
 from scoredistill.estimators import (
     Averaged,
     Batch,
@@ -39,8 +39,9 @@ from scoredistill.estimators.methods import (
     CSDEdit,
     FixedNoise,
 )
+from scoredistill.generators import CoordinateMLP, Encoded, Latents, Pixels, Windows
 from scoredistill.kernels import RBF, InverseMultiquadric
-from scoredistill.priors import Guided, ImageGuided, Prior
+from scoredistill.priors import Empirical, GaussianMixture, Guided, ImageGuided, Prior
 from scoredistill.priors.network import Denoiser, NetworkConfig, NetworkPrior
 from scoredistill.schedule import Flow, Tabulated, per_sample
 
@@ -200,3 +201,38 @@ def test_estimators_read_nothing(schedule, dtype):
     groups = torch.tensor([0, 1, 1])
     check(Stein(DDS(), share=LowPass()), prior, cond, (4, 2, 2), dtype, 3, groups)
     check(Averaged(Stein(SDS())), Guided(prior, 7.5), cond, (4, 2, 2), dtype, 3, groups)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_closed_form_and_small_priors_read_nothing(dtype):
+    mixture = GaussianMixture(torch.eye(2), 0.1 * torch.ones(2, 2, 2) + torch.eye(2), labels=[0, 1])
+    for name, value in vars(mixture).items():
+        if isinstance(value, torch.Tensor):
+            setattr(mixture, name, value.to(META, dtype if value.is_floating_point() else None))
+        elif isinstance(value, list):
+            setattr(mixture, name, [each.to(META, dtype) for each in value])
+    network = NetworkPrior(Denoiser(NetworkConfig(width=8, depth=1, classes=2)).to(META, dtype))
+    label = {"label": torch.zeros(1, dtype=torch.long, device=META)}
+    for prior in (mixture, network):
+        for method in ("SDS", "ISM", "CSD", "CollaborativeMSD", "MSD, paper"):
+            check((NAMED | OPTIONS)[method](), Guided(prior, 7.5), label, (2,), dtype)
+    check(DDS(), Empirical(torch.empty(3, 2, device=META, dtype=dtype)), None, (2,), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Latents(2, (4, 8, 8)),
+        lambda: Encoded(Pixels(2, (16, 16)), Conditional(Flow())),
+        lambda: CoordinateMLP(2, (8, 8), width=4, features=2),
+        lambda: Windows(torch.zeros(2, 4, 12, 16), (8, 8), scales=(1,), maps=torch.rand(2, 12, 16)),
+        lambda: Windows(torch.zeros(1, 4, 16, 16), (8, 8), wrap=True, scales=(1, 2)),
+    ],
+    ids=["latents", "encoded pixels", "coordinates", "windows of regions", "windows of two scales"],
+)
+def test_loops_read_nothing(make, dtype):
+    """Two steps from parameters to parameters."""
+    generator = make().to(META, dtype)
+    steps = list(distill(generator, Conditional(Flow()), SDS(), steps=2, particles=2))
+    assert all(step.grad_norm.device == META for step in steps)

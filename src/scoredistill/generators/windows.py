@@ -85,6 +85,13 @@ class Windows(Generator):
         self.register_buffer("cursor", torch.tensor(0))
         self._coverage: Tensor | None = None  # of the sweep that the last views belong to
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Windows":
+        """Move the canvas alone: the position in the sweeps is read in every step, so it stays on the CPU."""
+        sweep, cursor = self.sweep, self.cursor
+        super()._apply(fn, recurse)
+        self.sweep, self.cursor = sweep, cursor
+        return self
+
     def steps(self, sweeps: int, n: int | None = None) -> int:
         """Number of steps of n windows (of a whole sweep by default) in `sweeps` sweeps.
 
@@ -122,9 +129,9 @@ class Windows(Generator):
         """The same windows of another canvas of this size, such as the source, without gradient."""
         made = canvas.new_empty(len(views), canvas.shape[1], *self.window)
         for k, layout in self.layouts.items():
-            here = (views[:, 4] == k).nonzero()[:, 0].to(canvas.device)
-            seen = layout.take(canvas.detach(), views[here.cpu(), 1:3], views[here.cpu(), 0])
-            made[here] = functional.avg_pool2d(seen, k) if k > 1 else seen
+            here = (views[:, 4] == k).nonzero()[:, 0]
+            seen = layout.take(canvas.detach(), views[here, 1:3], views[here, 0])
+            made[here.to(canvas.device)] = functional.avg_pool2d(seen, k) if k > 1 else seen
         return made
 
     def spread(
