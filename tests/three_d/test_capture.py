@@ -2,6 +2,7 @@
 
 import json
 import math
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -239,6 +240,115 @@ def test_normalized_refuses_degenerate_captures():
         normalized(Capture(torch.zeros(4, 3, 64, 64), replace(cameras, poses=inside), tuple("abcd")))
 
 
+def test_names_may_be_those_of_windows(tmp_path):
+    folder = scene(tmp_path, {"alpha_path": "masks\\0.png"}, train_filenames=["images/1.png", "images\\2.png"])
+    gray(folder, ["masks/0.png"])
+    content = json.loads((folder / "transforms.json").read_text())
+    for entry, root in zip(content["frames"], (".\\", "", "C:\\Users\\me\\scene\\"), strict=True):
+        entry["file_path"] = root + entry["file_path"].replace("/", "\\")
+    content["train_filenames"][1] = content["frames"][2]["file_path"]
+    (folder / "transforms.json").write_text(json.dumps(content))
+    found = read_capture(folder)
+    assert found.names == ("0.png", "1.png", "2.png")
+    assert found.held_out == (0,)
+    write_transforms(found, tmp_path / "again")
+    assert read_capture(tmp_path / "again").names == found.names
+
+
+def test_colmap_names_may_be_those_of_windows(capture, tmp_path):
+    listing = write_colmap(capture, tmp_path) / "images.txt"
+    listing.write_text(listing.read_text().replace("part1/", "part1\\").replace("part0/", "D:/work/images/part0/"))
+    found = read_capture(tmp_path)
+    assert sorted(name.rpartition("/")[2] for name in found.names) == sorted(
+        name.rpartition("/")[2] for name in capture.names
+    )
+    assert "part1/view 1.png" in found.names
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_byte_order_marks_are_read_over(capture, tmp_path, encoding):
+    model = write_colmap(capture, tmp_path / "colmap")
+    for path in (write_transforms(capture, tmp_path / "a"), model / "cameras.txt", model / "images.txt"):
+        path.write_text(path.read_text(), encoding=encoding)
+    assert len(read_capture(tmp_path / "a")) == len(read_capture(tmp_path / "colmap")) == 9
+
+
+@pytest.mark.parametrize("points", ["", "1 2 -1", "1.5 2 7 3 4 -1 5 6 8 9 10 -1", None])
+@pytest.mark.parametrize("name", ["a.png", "12", "b c.png"])
+def test_lists_without_lines_of_points_are_whole(tmp_path, points, name):
+    lines = []
+    for i in range(4):
+        lines.append(f"{i} 1 0 0 0 {i} 0 2 1 {i}/{name}" if name != "12" else f"{i} 1 0 0 0 {i} 0 2 1 {12 + i}")
+        if points is not None and i % 2:
+            lines.append(points)
+    names = [line.split(maxsplit=9)[9] for line in lines if len(line.split()) in (10, 11)]
+    folder = model(tmp_path, "1 PINHOLE 8 6 8 6 4 3\n", "\n".join(["# list", *lines]), [])
+    for each in names:
+        gray(folder, ["images/picture.png"])
+        (folder / "images" / each).parent.mkdir(exist_ok=True)
+        (folder / "images/picture.png").rename(folder / "images" / each)
+    assert len(read_capture(folder).names) == 4
+
+
+LENSES = [
+    ("SIMPLE_RADIAL", "9 4 3 0"), ("RADIAL", "9 4 3 0 0"), ("OPENCV", "9 9 4 3 0 0 0 0"),
+    ("FULL_OPENCV", "9 9 4 3 0 0 0 0 0 0 0 0"), ("FOV", "9 9 4 3 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "numbers"), LENSES)
+def test_models_without_distortion_are_pinhole_cameras(tmp_path, name, numbers):
+    folder = model(tmp_path, f"1 {name} 8 6 {numbers}", "1 1 0 0 0 0 0 2 1 a\n\n2 1 0 0 0 1 0 2 1 b\n", [])
+    for each in "ab":
+        gray(folder, ["images/picture.png"])
+        (folder / "images/picture.png").rename(folder / "images" / each)
+    found = read_capture(folder).cameras
+    assert close(found.focal, torch.full((2, 2), 9.0))
+    assert close(found.center, torch.tensor([[4.0, 3.0]]).expand(2, 2))
+
+
+def as_binary(folder):
+    """The text files of a model, as binary files in their place; every image has two points."""
+    rows = [line.split() for line in (folder / "cameras.txt").read_text().splitlines() if line[0] != "#"]
+    cameras = [struct.pack("<iiQQ4d", int(r[0]), 1, int(r[2]), int(r[3]), *map(float, r[4:])) for r in rows]
+    lines = [line for line in (folder / "images.txt").read_text().splitlines() if line.strip() and line[0] != "#"]
+    images = []
+    for words in (line.split(maxsplit=9) for line in lines):
+        head = struct.pack("<i7di", int(words[0]), *map(float, words[1:8]), int(words[8]))
+        images.append(head + words[9].encode() + b"\0" + struct.pack("<Qddqddq", 2, 1, 2, -1, 3, 4, 5))
+    for name, parts in (("cameras", cameras), ("images", images)):
+        (folder / f"{name}.bin").write_bytes(struct.pack("<Q", len(parts)) + b"".join(parts))
+        (folder / f"{name}.txt").unlink()
+
+
+def test_binary_models_are_read_as_text_is(capture, tmp_path):
+    folder = write_colmap(capture, tmp_path)
+    text = read_capture(tmp_path)
+    as_binary(folder)
+    found = read_capture(tmp_path)
+    assert found.names == text.names
+    assert same_cameras(found.cameras, text.cameras)
+    for name in ("cameras", "images"):
+        whole = (folder / f"{name}.bin").read_bytes()
+        for size in (0, 9, len(whole) - 1):
+            (folder / f"{name}.bin").write_bytes(whole[:size])
+            with pytest.raises(ValueError, match=rf"{name}\.bin is truncated"):
+                read_capture(tmp_path)
+        (folder / f"{name}.bin").write_bytes(whole)
+
+
+def test_of_several_models_the_largest_is_read(capture, tmp_path):
+    large = write_colmap(capture, tmp_path)
+    large.rename(tmp_path / "sparse" / "1")
+    assert len(read_capture(tmp_path)) == 9
+    (tmp_path / "sparse" / "0").mkdir()
+    for name in ("cameras", "images"):
+        text = (tmp_path / "sparse" / "1" / f"{name}.txt").read_text().splitlines()
+        (tmp_path / "sparse" / "0" / f"{name}.txt").write_text("\n".join(text[:5]))
+    assert len(read_capture(tmp_path)) == 9
+    assert len(read_capture(tmp_path / "sparse" / "0")) == 2
+
+
 def test_posed_scenes_are_distinguished_from_folders_of_images(capture, tmp_path):
     gray(tmp_path / "video", ["0.png", "1.png"])
     assert not is_capture(tmp_path / "video")
@@ -314,7 +424,12 @@ def test_a_truncated_image_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("cameras", "images", "sentence"),
     [
-        ("1 OPENCV 8 6 8 6 4 3 0 0 0 0", "1 1 0 0 0 0 0 2 1 a.png\n", "model OPENCV"),
+        ("1 OPENCV 8 6 8 6 4 3 0 0 0 0.1", "1 1 0 0 0 0 0 2 1 a.png\n", "distorted camera of model OPENCV"),
+        (
+            "1 OPENCV_FISHEYE 8 6 8 6 4 3 0 0 0 0",
+            "1 1 0 0 0 0 0 2 1 a.png\n",
+            "distorted camera of model OPENCV_FISHEYE",
+        ),
         ("1 PINHOLE 8 6 8 6 4", "1 1 0 0 0 0 0 2 1 a.png\n", "model PINHOLE with 3 numbers"),
         ("1 PINHOLE 8 6 0 6 4 3", "1 1 0 0 0 0 0 2 1 a.png\n", "not positive"),
         ("1 PINHOLE wide 6", "1 1 0 0 0 0 0 2 1 a.png\n", "cameras.txt is invalid"),
@@ -340,7 +455,7 @@ def test_other_folders_are_refused(tmp_path, capture):
     for name in ("cameras", "images"):
         (tmp_path / f"{name}.bin").write_bytes(b"")
     assert is_capture(tmp_path)
-    with pytest.raises(ValueError, match="binary: convert it with colmap model_converter"):
+    with pytest.raises(ValueError, match=r"cameras\.bin is truncated"):
         read_capture(tmp_path)
     for wrong in ({"size": 0}, {"held_out": 1}, {"held_out": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -2,7 +2,8 @@
 
     capture, similarity = normalized(read_capture("folder", size=96))
 
-The formats of nerfstudio (transforms.json), the original NeRF (transforms_train.json) and COLMAP (text) are read.
+The formats of nerfstudio (transforms.json), the original NeRF (transforms_train.json) and COLMAP (text or binary) are
+read.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def read_capture(
     World coordinates are those of the file (see `normalized`). EXIF rotation is ignored, as in COLMAP.
 
     Args:
-        folder: with transforms.json, transforms_train.json, or COLMAP's cameras.txt and images.txt, which may be in
-            sparse/0, sparse or colmap/sparse/0.
+        folder: with transforms.json, transforms_train.json, or COLMAP's cameras and images (.txt or .bin), which
+            may be in sparse/0 (or another number), sparse or colmap/sparse/0.
         size: shorter side in pixels to which larger images are reduced by area averaging; intrinsics are scaled too.
         held_out: hold out every k-th image for testing, starting with the first; 0 holds out none. By default the split
             of the file, or every 8th image if it has none, as is usual for the LLFF scenes.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import torch
@@ -83,6 +83,30 @@ def load(
         None if any(a is None for a in alphas) else _stack(alphas),
         None if any(d is None for d in depths) else _stack(depths),
     )
+
+
+def located(written: str, *folders: Path, suffixes: Sequence[str] = ()) -> Path:
+    """The file that a scene names, also by a path of Windows, or by an absolute path of another computer.
+
+    Args:
+        written: the name in the file of the scene, relative to one of the folders or absolute.
+        folders: where to look, in this order.
+        suffixes: that may be missing from the name.
+
+    Returns:
+        The path of the first file found; without any, that in the first folder.
+    """
+    plain = written.replace("\\", "/")
+    names = [written, plain]
+    if PureWindowsPath(written).anchor or plain.startswith("/"):  # PureWindowsPath splits at both kinds of slash
+        parts = PureWindowsPath(written).parts[1:]
+        names += ["/".join(parts[k:]) for k in range(len(parts))]
+    for name in names:
+        for folder in folders:
+            for suffix in ("", *suffixes):
+                if (path := folder / (name + suffix)).is_file():
+                    return path
+    return folders[0] / plain
 
 
 def _check_poses(frames: Sequence[Frame]) -> None:

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import posixpath
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from scoredistill.files import atomic, write_json
+from scoredistill.files import atomic, read_text, write_json
 from scoredistill.media.images import to_pil
-from scoredistill.three_d.capture.frames import DEPTH_UNITS, Frame
+from scoredistill.three_d.capture.frames import DEPTH_UNITS, Frame, located
 from scoredistill.three_d.capture.scene import Capture
 
 NERFSTUDIO = "transforms.json"
@@ -30,7 +30,7 @@ BLENDER = ("transforms_train.json", "transforms_val.json", "transforms_test.json
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
 """Camera models that are pinhole cameras if their distortion is 0."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".webp")  # missing from names in the original format
 LARGEST = 65535 / DEPTH_UNITS  # depth in world units
 
 
@@ -43,7 +43,7 @@ def read_transforms(folder: Path) -> tuple[list[Frame], tuple[int, ...] | None]:
     if (folder / NERFSTUDIO).is_file():
         content = _json(folder / NERFSTUDIO)
         frames = [_frame(folder, content, entry, i, NERFSTUDIO) for i, entry in enumerate(content["frames"])]
-        paths = [os.path.normpath(str(entry["file_path"])) for entry in content["frames"]]
+        paths = [_normal(entry["file_path"]) for entry in content["frames"]]
         return frames, _split(content, paths)
     frames, kept = [], []
     for name in BLENDER:
@@ -61,7 +61,7 @@ def read_transforms(folder: Path) -> tuple[list[Frame], tuple[int, ...] | None]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
@@ -87,13 +87,13 @@ def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: 
     if pose.shape not in ((3, 4), (4, 4)):
         raise ValueError(f"{where} needs a transform_matrix of 4x4 numbers")
     pose = np.concatenate([pose[:3], [[0.0, 0.0, 0.0, 1.0]]])
-    path = _image(folder, entry["file_path"])
+    path = located(entry["file_path"], folder, suffixes=SUFFIXES)
     extra = {
-        key: folder / both[name]
+        key: located(str(entry[name]), folder)
         for key, name in (("alpha", "alpha_path"), ("depth", "depth_file_path"))
         if entry.get(name)
     }
-    return Frame(_name(entry["file_path"], path), path, pose, lens, size, **extra)
+    return Frame(_name(folder, entry["file_path"], path), path, pose, lens, size, **extra)
 
 
 def _intrinsics(both: dict[str, Any]) -> tuple[tuple[float, float, float, float] | float, tuple[int, int] | None]:
@@ -115,23 +115,20 @@ def _intrinsics(both: dict[str, Any]) -> tuple[tuple[float, float, float, float]
     return (fx, fy, cx, cy), size
 
 
-def _image(folder: Path, name: str) -> Path:
-    """The path of the image of a frame; names in the original format have no suffix."""
-    path = folder / name
-    if path.is_file():
-        return path
-    for suffix in SUFFIXES:
-        if (longer := path.with_name(path.name + suffix)).is_file():
-            return longer
-    return path
-
-
-def _name(written: str, path: Path) -> str:
+def _name(folder: Path, written: str, path: Path) -> str:
     """The name in the file without leading "./" and "images/", with the suffix of the image."""
-    parts = [part for part in PurePosixPath(written.replace("\\", "/")).parts if part not in (".", "..", "/")]
+    if PureWindowsPath(written).anchor and path.is_relative_to(folder):
+        written = path.relative_to(folder).as_posix()
+    whole = PureWindowsPath(written)  # splits at both kinds of slash
+    parts = [part for part in whole.parts if part not in (".", "..", whole.anchor)]
     if len(parts) > 1 and parts[0] == "images":
         parts = parts[1:]
-    return "/".join([*parts[:-1], path.name])
+    return "/".join([*parts[:-1], PureWindowsPath(path.name).name])
+
+
+def _normal(written: object) -> str:
+    """A name in one spelling, to compare names with each other."""
+    return posixpath.normpath(str(written).replace("\\", "/"))
 
 
 def _split(content: dict[str, Any], paths: Sequence[str]) -> tuple[int, ...] | None:
@@ -139,7 +136,7 @@ def _split(content: dict[str, Any], paths: Sequence[str]) -> tuple[int, ...] | N
     lists = {key: content.get(f"{key}_filenames") for key in ("train", "val", "test")}
     if not any(lists.values()):
         return None
-    named = {key: {os.path.normpath(str(name)) for name in names or ()} for key, names in lists.items()}
+    named = {key: {_normal(name) for name in names or ()} for key, names in lists.items()}
     unknown = sorted(set.union(*named.values()) - set(paths))
     if unknown:
         raise ValueError(f"the split of {NERFSTUDIO} names {unknown[0]}, which is not one of its frames")
