@@ -125,6 +125,16 @@ def test_what_cannot_be_edited_is_refused_before_any_work(prior, tmp_path, monke
     assert not (tmp_path / "new").exists()
 
 
+def test_photographs_are_decoded_at_the_working_size_which_is_said(prior, tmp_path, monkeypatch, capsys):
+    write_transforms(capture_of(4, size=(60, 80)), tmp_path)
+    sizes, read = [], module.read_capture
+    monkeypatch.setattr(module, "read_capture", lambda path, size: sizes.append(size) or read(path, size))
+    result = small(tmp_path, prior, rounds=1, progress=True)
+    assert sizes == [16]
+    assert result.capture.images.shape == (4, 3, 16, 21)
+    assert "4 photographs of 80x60 pixels, edited at 21x16" in capsys.readouterr().out
+
+
 # The schedule
 
 

@@ -11,7 +11,16 @@ import torch
 from PIL import Image
 
 from scoredistill.three_d.camera import Cameras, RandomViews, around, look_at
-from scoredistill.three_d.capture import Capture, is_capture, normalized, read_capture, write_colmap, write_transforms
+from scoredistill.three_d.capture import (
+    Capture,
+    capture_shape,
+    is_capture,
+    normalized,
+    read_capture,
+    write_colmap,
+    write_transforms,
+)
+from scoredistill.three_d.capture import frames as frames_module
 
 
 @pytest.fixture
@@ -176,6 +185,41 @@ def test_size_averages_by_area_and_keeps_the_rays(capture, tmp_path):
     rows = capture.images.mean(3)
     assert close(odd.images.mean(3)[:, :, 0], (rows[:, :, 0] + rows[:, :, 1] + rows[:, :, 2] / 2) / 2.5, 1e-5)
     assert read_capture(tmp_path, size=400).images.shape == capture.images.shape  # never enlarged
+
+
+def test_images_of_several_sizes_become_one_with_their_cameras(tmp_path):
+    """Upright and across: the most frequent size is kept, and the rays of the others are the same ones."""
+    sizes = [(48, 32), (32, 48), (48, 32), (48, 33)]
+    entries = []
+    for i, (w, h) in enumerate(sizes):
+        gray(tmp_path, [f"{i}.png"], (w, h))
+        lens = {"fl_x": 60, "fl_y": 50, "cx": w / 2 + 1, "cy": h / 2, "w": w, "h": h}
+        entries.append({"file_path": f"{i}.png", "transform_matrix": pose(40.0 * i), **lens})
+    (tmp_path / "transforms.json").write_text(json.dumps({"frames": entries}))
+    with pytest.warns(UserWarning, match="3 sizes, so 2 of them are resized to 24x16 pixels"):
+        found = read_capture(tmp_path, 16, held_out=0)
+    assert found.images.shape == (4, 3, 16, 24)
+    assert close(found.cameras.focal[1], torch.tensor([60 * 24 / 32, 50 * 16 / 48]))
+    assert close(found.cameras.center[1], torch.tensor([17 * 24 / 32, 8.0]))
+    assert capture_shape(tmp_path, held_out=2) == (2, (32, 48))
+
+
+def test_the_shape_of_a_capture_needs_no_pixels(tmp_path):
+    folder = scene(tmp_path, w=80, h=60, frames=9)
+    gray(folder, [f"images/{i}.png" for i in range(9)], (80, 60))
+    for path in (folder / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:60])
+    assert capture_shape(folder) == (7, (60, 80))
+
+
+def test_images_are_reduced_in_strips(tmp_path, monkeypatch):
+    """Results do not depend on the height of the strips that are held as floats."""
+    folder = scene(tmp_path, w=40, h=30, cx=20.0, cy=15.0)
+    for i in range(3):
+        Image.effect_noise((40, 30), 80).convert("RGBA").save(folder / f"images/{i}.png")
+    whole = read_capture(folder, 7)
+    monkeypatch.setattr(frames_module, "STRIP", 4)
+    assert close(read_capture(folder, 7).images, whole.images)
 
 
 def test_depth_is_averaged_over_what_is_known(tmp_path):
@@ -400,7 +444,7 @@ def test_too_few_frames_and_broken_files_are_refused(tmp_path):
             read_capture(scene(tmp_path, frames=frames))
     folder = scene(tmp_path)
     gray(folder, ["images/1.png"], size=(16, 12))
-    with pytest.raises(ValueError, match="one size, not 8x6, 16x12"):
+    with pytest.warns(UserWarning, match="2 sizes, so 1 of them are resized to 8x6"):
         read_capture(folder)
     assert read_capture(folder, size=6).images.shape == (3, 3, 6, 8)  # sizes may differ on disk
     (folder / "images/1.png").write_bytes(b"no image")

@@ -115,5 +115,9 @@ def _edit_scene(edit: EditCommand, live: LiveView, scene: SceneOptions, run: Com
     asked = values(edit, scene, run)
     with Watch(live.port if live.view else None, edit.instruction) as watch:
         made = edit_scene(asked.pop("source"), **{**asked, "out": out, "callback": watch})
-        print(f"{len(made.views)} views, {cost(made.counts, made.seconds)}: {out / 'report.html'}")
+        height, width = made.capture.cameras.size
+        print(
+            f"{len(made.views)} views of {width}x{height} pixels, {cost(made.counts, made.seconds)}: "
+            f"{out / 'report.html'}"
+        )
         watch.stay(made.scene)

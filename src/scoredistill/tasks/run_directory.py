@@ -258,7 +258,7 @@ def default_out(text: str, fallback: str, suffix: str = "") -> Path:
     return RUNS / f"{slug(text) or fallback}{suffix}"
 
 
-def digest(values: bytes) -> str:
+def digest(values: bytes | memoryview) -> str:
     """Hash that identifies a source in config.json."""
     return hashlib.sha256(values).hexdigest()
 

@@ -82,7 +82,7 @@ class SceneDirectory(RunDirectory[SceneResult]):
             ValueError: if the directory is not writable, or the run to continue has other settings or photographs.
         """
         self._capture, state = capture, None
-        facts = {"photographs": digest(capture.images.contiguous().numpy().tobytes())}
+        facts = {"photographs": digest(capture.images.contiguous().numpy().data)}
         if self.resume and self._fit.is_file():
             self._check_source("other photographs", facts)
             state = load_state(self._fit)

@@ -11,13 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from scoredistill.three_d.capture.colmap import find_model, read_colmap, write_colmap
-from scoredistill.three_d.capture.frames import load
+from scoredistill.three_d.capture.frames import Frame, load, shape
 from scoredistill.three_d.capture.scene import Capture, Similarity, normalized
 from scoredistill.three_d.capture.transforms import BLENDER, NERFSTUDIO, read_transforms, write_transforms
 
 __all__ = [
     "Capture",
     "Similarity",
+    "capture_shape",
     "is_capture",
     "normalized",
     "read_capture",
@@ -42,7 +43,8 @@ def read_capture(
 ) -> Capture:
     """Read a posed scene; if a folder has several formats, transforms.json is preferred to COLMAP.
 
-    World coordinates are those of the file (see `normalized`). EXIF rotation is ignored, as in COLMAP.
+    Photographs are decoded one at a time, and images of several sizes are resized to the most frequent one,
+    with a warning. World coordinates are those of the file (see `normalized`). EXIF rotation is ignored, as in COLMAP.
 
     Args:
         folder: with transforms.json, transforms_train.json, or COLMAP's cameras and images (.txt or .bin), which
@@ -55,11 +57,29 @@ def read_capture(
     Raises:
         ValueError: if the folder has no scene, or it cannot be read; the message says why in one sentence.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: give one with transforms.json or a COLMAP model")
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
+    frames, split = _described(Path(folder), held_out)
+    return load(frames, split, size, background)
+
+
+def capture_shape(folder: str | Path, held_out: int | None = None) -> tuple[int, tuple[int, int]]:
+    """Number of images for training, and (height, width) of all, without decoding an image.
+
+    Args:
+        folder, held_out: see `read_capture`.
+
+    Raises:
+        ValueError: as `read_capture`, except for what only decoding an image shows.
+    """
+    frames, split = _described(Path(folder), held_out)
+    return len(frames) - len(split), shape(frames)
+
+
+def _described(folder: Path, held_out: int | None) -> tuple[list[Frame], tuple[int, ...]]:
+    """Frames of a folder, and the indices of those held out."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder: give one with transforms.json or a COLMAP model")
     if held_out is not None and (held_out < 0 or held_out == 1):
         raise ValueError(f"held_out must be 0, or at least 2 to leave images for training, not {held_out}")
     if any((folder / name).is_file() for name in (NERFSTUDIO, *BLENDER)):
@@ -73,4 +93,4 @@ def read_capture(
     if held_out is not None or split is None:
         step = 8 if held_out is None else held_out
         split = tuple(range(0, len(frames), step)) if step else ()
-    return load(frames, split, size, background)
+    return frames, split
