@@ -222,6 +222,44 @@ def test_images_are_reduced_in_strips(tmp_path, monkeypatch):
     assert close(read_capture(folder, 7).images, whole.images)
 
 
+def test_masks_say_which_pixels_are_used(tmp_path):
+    """A pixel of a reduced image is used if all that it covers is; frames without a mask are used whole."""
+    folder = scene(tmp_path, {"mask_path": "m\\0.png"})
+    (folder / "m").mkdir()
+    mask = np.zeros((6, 8), np.uint8)
+    mask[:, 3:] = 1  # any value above 0
+    Image.fromarray(mask).save(folder / "m/0.png")
+    found = read_capture(folder, size=3, held_out=0)
+    assert found.mask[0, 0].tolist() == [[0, 0, 1, 1]] * 3
+    assert found.mask[1:].eq(1).all()
+    assert normalized(found)[0].mask is not None
+    write_transforms(found, tmp_path / "again")
+    assert read_capture(tmp_path / "again").mask.equal(found.mask)
+    for i in range(3):
+        Image.new("L", (8, 6)).save(folder / f"m/{i}.png")
+    content = json.loads((folder / "transforms.json").read_text())
+    for i, entry in enumerate(content["frames"]):
+        entry["mask_path"] = f"m/{i}.png"
+    (folder / "transforms.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="the masks leave no pixel"):
+        read_capture(folder)
+
+
+def test_keys_without_effect_are_named_unless_they_change_nothing(tmp_path):
+    folder = scene(tmp_path, {"time": 0.5, "sharpness": 3.0}, rolling_shutter=[1, 0], aabb_scale=4, shutter=None)
+    with pytest.warns(UserWarning, match=r"transforms\.json has keys that have no effect: rolling_shutter, time$"):
+        read_capture(folder)
+
+
+def test_angles_and_principal_points_are_used_together(tmp_path):
+    folder = scene(tmp_path, camera_angle_x=2 * math.atan(0.5), camera_angle_y=2 * math.atan(1.0), cx=5.0)
+    content = json.loads((folder / "transforms.json").read_text())
+    (folder / "transforms.json").write_text(json.dumps({k: v for k, v in content.items() if k not in ("fl_x", "fl_y")}))
+    cameras = read_capture(folder).cameras
+    assert close(cameras.focal[0], torch.tensor([8.0, 3.0]))
+    assert close(cameras.center[0], torch.tensor([5.0, 3.0]))
+
+
 def test_depth_is_averaged_over_what_is_known(tmp_path):
     cameras = around(torch.tensor([0.0, 90.0]), size=(2, 2))
     depth = torch.tensor([[[[2.0, 0.0], [4.0, 0.0]]], [[[0.0, 0.0], [0.0, 0.0]]]])

@@ -54,7 +54,8 @@ def edit_scene(asked: SceneArguments) -> SceneResult:
         before = copy.deepcopy(asked.fitted).to(prior.device)
     if directory is not None:
         directory.keep_fit(before)
-    psnr = held_out_psnr(before, world) if world.held_out else None
+    seen = world.held_out and (world.mask is None or bool(world.mask[list(world.held_out)].any()))
+    psnr = held_out_psnr(before, world) if seen else None
     if asked.progress and psnr is not None:
         print(f"fit: {psnr:.1f} dB on {len(world.held_out)} held-out views")
     editing, views = prepared(world, settings, before, prior, session.counted)
@@ -86,5 +87,6 @@ def _reduced(capture: Capture, shorter: int) -> Capture:
     if size == capture.cameras.size:
         return capture
     alpha = None if capture.alpha is None else resized(capture.alpha, size)
+    mask = None if capture.mask is None else (resized(capture.mask, size) > 1 - 1e-4).to(capture.mask)
     images, cameras = resized(capture.images, size), capture.cameras.resized(size)
-    return replace(capture, images=images, cameras=cameras, alpha=alpha, depth=None)
+    return replace(capture, images=images, cameras=cameras, alpha=alpha, depth=None, mask=mask)

@@ -36,6 +36,7 @@ class Frame:
         size: (width, height) to which the lens refers; None for that of the image.
         alpha: path of a grayscale image of the opacity.
         depth: path of a 16-bit image of depth, in 1/1000 world units.
+        mask: path of an image that is 0 where the image shall not be trained on.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Frame:
     size: tuple[int, int] | None = None
     alpha: Path | None = None
     depth: Path | None = None
+    mask: Path | None = None
 
 
 def load(
@@ -69,12 +71,18 @@ def load(
     lenses: list[np.ndarray] = []
     alphas: list[Pixels] = []
     depths: list[Pixels] = []
+    masks: list[Pixels] = []
     for i, frame in enumerate(frames):  # one photograph at a time: together they may exceed the memory
-        rgb, lens, alpha, depth = _read(frame, new, background)
+        rgb, lens, alpha, depth, mask = _read(frame, new, background)
         images[i] = torch.from_numpy(rgb).permute(2, 0, 1)
         lenses.append(lens)
         alphas.append(alpha)
         depths.append(depth)
+        masks.append(mask)
+    training = [mask for i, mask in enumerate(masks) if i not in held_out]
+    if training and not any(mask is None or mask.any() for mask in training):
+        raise ValueError("the masks leave no pixel to train on: they must be above 0 where images are to be used")
+    some = None if all(mask is None for mask in masks) else [np.ones((*new, 1)) if m is None else m for m in masks]
     stacked = torch.tensor(np.stack(lenses), dtype=torch.float32)
     poses = torch.tensor(np.stack([frame.pose for frame in frames]), dtype=torch.float32)
     return Capture(
@@ -84,6 +92,7 @@ def load(
         tuple(held_out),
         _stack(alphas),
         _stack(depths),
+        None if some is None else _stack(some),
     )
 
 
@@ -178,8 +187,8 @@ def _check_poses(frames: Sequence[Frame]) -> None:
 
 def _read(
     frame: Frame, new: tuple[int, int], background: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray, Pixels, Pixels]:
-    """RGB [h, w, 3], lens [4], and alpha and depth [h, w, 1] or None, at the size (h, w)."""
+) -> tuple[np.ndarray, np.ndarray, Pixels, Pixels, Pixels]:
+    """RGB [h, w, 3], lens [4], and alpha, depth and mask [h, w, 1] or None, at the size (h, w)."""
     with _decoded(frame.path) as image:
         width, height = image.size
         if image.has_transparency_data:
@@ -201,7 +210,10 @@ def _read(
     if depth is not None:
         known = shrunk((depth > 0).astype(np.float32), new)
         depth = shrunk(depth, new) / np.maximum(known, 1e-6)
-    return rgb, lens, alpha, depth
+    mask = None if frame.mask is None else _gray(frame.mask, (height, width)) > 0
+    if mask is not None:  # a pixel counts if all that it covers does
+        mask = (shrunk(mask.astype(np.float32), new) > 1 - 1e-4).astype(np.float32)
+    return rgb, lens, alpha, depth, mask
 
 
 def _strips(
