@@ -456,3 +456,8 @@ def test_other_images_are_encoded_as_a_canvas_of_theirs(prior):
 def test_options_of_images_are_refused_for_scenes(options, said, tmp_path, refused):
     (tmp_path / "transforms.json").write_text('{"frames": []}')
     assert said in refused("edit", tmp_path, "make it night", *options)
+
+
+def test_the_file_of_a_scene_means_its_folder(tmp_path, refused):
+    (tmp_path / "transforms.json").write_text('{"frames": []}')
+    assert "at least two posed images" in refused("edit", tmp_path / "transforms.json", "make it night")

@@ -13,6 +13,7 @@ from PIL import Image
 from scoredistill.three_d.camera import Cameras, RandomViews, around, look_at
 from scoredistill.three_d.capture import (
     Capture,
+    capture_folder,
     capture_shape,
     is_capture,
     normalized,
@@ -440,6 +441,11 @@ def test_posed_scenes_are_distinguished_from_folders_of_images(capture, tmp_path
     write_colmap(capture, tmp_path / "b")
     assert is_capture(tmp_path / "a")
     assert is_capture(str(tmp_path / "b"))
+    assert is_capture(tmp_path / "a" / "transforms.json")
+    assert not is_capture(tmp_path / "nowhere" / "transforms.json")
+    assert len(read_capture(tmp_path / "a" / "transforms.json")) == 9
+    assert capture_folder(tmp_path / "b" / "sparse" / "0" / "images.txt") == tmp_path / "b" / "sparse" / "0"
+    assert len(read_capture(tmp_path / "b" / "sparse" / "0" / "images.txt")) == 9
 
 
 def test_a_model_may_lie_beside_its_images(tmp_path):

@@ -18,6 +18,7 @@ from scoredistill.three_d.capture.transforms import BLENDER, NERFSTUDIO, read_tr
 __all__ = [
     "Capture",
     "Similarity",
+    "capture_folder",
     "capture_shape",
     "is_capture",
     "normalized",
@@ -26,13 +27,21 @@ __all__ = [
     "write_transforms",
 ]
 
+FILES = (NERFSTUDIO, *BLENDER, *(f"{name}.{kind}" for name in ("cameras", "images") for kind in ("txt", "bin")))
+
 
 def is_capture(path: str | Path) -> bool:
-    """Whether a folder holds a posed scene and not just images; its files may still be invalid."""
-    folder = Path(path)
+    """Whether a folder holds a posed scene and not just images, or a file describes one; it may still be invalid."""
+    folder = capture_folder(path)
     if not folder.is_dir():
         return False
     return any((folder / name).is_file() for name in (NERFSTUDIO, *BLENDER)) or find_model(folder) is not None
+
+
+def capture_folder(path: str | Path) -> Path:
+    """The folder of a scene, which may be given by its transforms.json or a file of its COLMAP model."""
+    path = Path(path)
+    return path.parent if path.name in FILES and path.is_file() else path
 
 
 def read_capture(
@@ -47,8 +56,8 @@ def read_capture(
     with a warning. World coordinates are those of the file (see `normalized`). EXIF rotation is ignored, as in COLMAP.
 
     Args:
-        folder: with transforms.json, transforms_train.json, or COLMAP's cameras and images (.txt or .bin), which
-            may be in sparse/0 (or another number), sparse or colmap/sparse/0.
+        folder: with transforms.json, transforms_train.json, or COLMAP's cameras and images (.txt or .bin), which may be
+            in sparse/0 (or another number), sparse or colmap/sparse/0; or the path of such a file.
         size: shorter side in pixels to which larger images are reduced by area averaging; intrinsics are scaled too.
         held_out: hold out every k-th image for testing, starting with the first; 0 holds out none. By default the split
             of the file, or every 8th image if it has none, as is usual for the LLFF scenes.
@@ -59,7 +68,7 @@ def read_capture(
     """
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
-    frames, split = _described(Path(folder), held_out)
+    frames, split = _described(capture_folder(folder), held_out)
     return load(frames, split, size, background)
 
 
@@ -72,7 +81,7 @@ def capture_shape(folder: str | Path, held_out: int | None = None) -> tuple[int,
     Raises:
         ValueError: as `read_capture`, except for what only decoding an image shows.
     """
-    frames, split = _described(Path(folder), held_out)
+    frames, split = _described(capture_folder(folder), held_out)
     return len(frames) - len(split), shape(frames)
 
 
