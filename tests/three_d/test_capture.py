@@ -22,6 +22,7 @@ from scoredistill.three_d.capture import (
     write_transforms,
 )
 from scoredistill.three_d.capture import frames as frames_module
+from scoredistill.three_d.capture.distortion import Distortion
 
 
 @pytest.fixture
@@ -261,6 +262,61 @@ def test_angles_and_principal_points_are_used_together(tmp_path):
     assert close(cameras.center[0], torch.tensor([5.0, 3.0]))
 
 
+DISTORTED = {
+    "barrel": ({"k1": -0.2, "k2": 0.05}, (None, 40)),
+    "pincushion": ({"k1": 0.15, "p1": 0.01, "p2": -0.02}, (None, 40)),
+    "rational": ({"k1": 0.3, "k3": -0.02, "k4": 0.35, "k5": 0.01}, (None, 32)),
+}
+
+
+@pytest.mark.parametrize("name", DISTORTED)
+def test_distorted_images_are_those_of_a_pinhole_camera(tmp_path, name):
+    """A pattern of the direction of rays, as a distorted lens and as the pinhole camera sees it, at two sizes."""
+    coefficients, sizes = DISTORTED[name]
+    width, height, fx, fy, cx, cy = 120, 90, 100.0, 95.0, 62.0, 43.0
+    pattern = lambda x, y: np.stack([0.5 + 0.4 * np.sin(9 * x), 0.5 + 0.4 * np.cos(8 * y), 0.5 + x * y], -1)
+    seen = np.meshgrid((np.arange(width) + 0.5 - cx) / fx, (np.arange(height) + 0.5 - cy) / fy)
+    lens = Distortion(**coefficients)
+    x, y = seen
+    for _ in range(100):  # invert the distortion
+        at = lens(x, y)
+        x, y = x + seen[0] - at[0], y + seen[1] - at[1]
+    picture = Image.fromarray((pattern(x, y).clip(0, 1) * 255).round().astype(np.uint8))
+    entries = []
+    for i in range(2):
+        picture.save(tmp_path / f"{i}.png")
+        entries.append({"file_path": f"{i}.png", "transform_matrix": pose(30.0 * i)})
+    shared = {"camera_model": "OPENCV", "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "w": width, "h": height}
+    (tmp_path / "transforms.json").write_text(json.dumps({**shared, **coefficients, "frames": entries}))
+    for size in sizes:
+        found = read_capture(tmp_path, size, held_out=0)
+        rows, columns = found.cameras.size
+        (f, g), (u, v) = found.cameras.focal[0].tolist(), found.cameras.center[0].tolist()
+        true = pattern(*np.meshgrid((np.arange(columns) + 0.5 - u) / f, (np.arange(rows) + 0.5 - v) / g))
+        assert abs(found.images[0].permute(1, 2, 0).numpy() - true.clip(0, 1)).max() < 0.012
+        factor = f / fx * width / columns
+        assert 1.02 < factor < 1.2 if name == "pincushion" else factor == pytest.approx(1.0)
+
+
+def test_masks_and_colmap_lenses_are_undistorted(tmp_path):
+    """COLMAP's RADIAL equals OPENCV with the same coefficients."""
+    half = np.zeros((30, 40, 3), np.uint8)
+    half[:, 20:] = 255
+    for kind, line in (("a", "1 RADIAL 40 30 30 20 15 -0.1 0.02"), ("b", "1 OPENCV 40 30 30 30 20 15 -0.1 0.02 0 0")):
+        model(tmp_path / kind, line, "1 1 0 0 0 0 0 2 1 a.png\n\n2 1 0 0 0 1 0 2 1 b.png\n", [])
+        (tmp_path / kind / "images").mkdir()
+        for name in "ab":
+            Image.fromarray(half).save(tmp_path / kind / "images" / f"{name}.png")
+    one, other = read_capture(tmp_path / "a"), read_capture(tmp_path / "b")
+    assert close(one.images, other.images)
+    assert 0.4 < float(one.images.mean()) < 0.6
+    folder = scene(tmp_path / "c", {"mask_path": "m.png"}, k1=-0.05)
+    mask = np.zeros((6, 8), np.uint8)
+    mask[:, 4:] = 255
+    Image.fromarray(mask).save(folder / "m.png")
+    assert read_capture(folder).mask[0, 0, :, [2, 6]].tolist() == [[0, 1]] * 6
+
+
 def test_depth_is_averaged_over_what_is_known(tmp_path):
     cameras = around(torch.tensor([0.0, 90.0]), size=(2, 2))
     depth = torch.tensor([[[[2.0, 0.0], [4.0, 0.0]]], [[[0.0, 0.0], [0.0, 0.0]]]])
@@ -467,9 +523,10 @@ def test_a_model_may_lie_beside_its_images(tmp_path):
         ({"transform_matrix": np.diag([1, 1, -1, 1]).tolist()}, {}, "left-handed"),
         ({"transform_matrix": np.diag([2, 2, 2, 1]).tolist()}, {}, "no rotation"),
         ({"transform_matrix": np.diag([1, 1, float("nan"), 1]).tolist()}, {}, "not finite"),
-        ({}, {"k1": 0.1}, r"distorted \(k1\)"),
-        ({"p2": 0.1}, {}, r"distorted \(p2\)"),
-        ({}, {"camera_model": "OPENCV_FISHEYE"}, r"distorted \(OPENCV_FISHEYE\)"),
+        ({}, {"k1": -50.0}, "too strong for a pinhole camera"),
+        ({"p2": "0.x"}, {}, "in k1 and the like"),
+        ({}, {"camera_model": "OPENCV_FISHEYE"}, r"not undistorted here \(OPENCV_FISHEYE\)"),
+        ({}, {"is_fisheye": True}, r"not undistorted here \(is_fisheye\)"),
         ({"fl_x": "wide"}, {}, "needs numbers in transform_matrix"),
         ({"fl_x": -3.0}, {}, "needs numbers in transform_matrix"),
         ({"w": 10}, {}, "is 8x6, but its camera is for 10x6"),
@@ -512,7 +569,7 @@ def test_a_truncated_image_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("cameras", "images", "sentence"),
     [
-        ("1 OPENCV 8 6 8 6 4 3 0 0 0 0.1", "1 1 0 0 0 0 0 2 1 a.png\n", "distorted camera of model OPENCV"),
+        ("1 OPENCV 8 6 8 6 4 3 0 0 0 0.1", "1 1 0 0 0 0 0 2 1 a.png\n", "at least two"),
         (
             "1 OPENCV_FISHEYE 8 6 8 6 4 3 0 0 0 0",
             "1 1 0 0 0 0 0 2 1 a.png\n",

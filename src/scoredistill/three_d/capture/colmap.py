@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 
 from scoredistill.files import read_text, write_text
+from scoredistill.three_d.capture.distortion import Distortion
 from scoredistill.three_d.capture.frames import Frame, located
 from scoredistill.three_d.capture.scene import Capture
 from scoredistill.three_d.capture.transforms import write_images
@@ -41,8 +42,8 @@ MODELS = (  # by MODEL_ID, with the names of their parameters
     ("RAD_TAN_THIN_PRISM_FISHEYE", "fx fy cx cy k0 k1 k2 k3 k4 k5 p0 p1 s0 s1 s2 s3"),
 )
 PARAMETERS = {name: parameters.split() for name, parameters in MODELS}
-Camera = tuple[tuple[int, int], tuple[float, float, float, float]]
-"""(width, height) and fx, fy, cx, cy of a pinhole camera."""
+Camera = tuple[tuple[int, int], tuple[float, float, float, float], Distortion]
+"""(width, height), fx, fy, cx, cy, and distortion."""
 Listed = tuple[list[float], int, str]
 """Quaternion and translation (seven numbers), CAMERA_ID and name of an image."""
 
@@ -65,7 +66,7 @@ def read_colmap(folder: Path) -> list[Frame]:
     """Frames sorted by name; the images are in images/, in the folder, or beside the model.
 
     Raises:
-        ValueError: if the model is missing or invalid, or a camera is not a pinhole camera.
+        ValueError: if the model is missing or invalid, or a lens is of a kind that is not undistorted.
     """
     model = find_model(folder)
     if model is None:
@@ -84,9 +85,9 @@ def read_colmap(folder: Path) -> list[Frame]:
             raise ValueError(
                 f"images{suffix} is invalid at {name!r}: cameras{suffix} has no camera with CAMERA_ID {key}"
             )
-        size, lens = cameras[key]
+        size, lens, distortion = cameras[key]
         path, pose = located(name, *places), _pose(np.array(numbers), name)
-        frames.append(Frame(name.replace("\\", "/"), path, pose, lens, size))
+        frames.append(Frame(name.replace("\\", "/"), path, pose, lens, size, distortion=distortion))
     return sorted(frames, key=lambda frame: frame.name)
 
 
@@ -108,7 +109,7 @@ def _cameras(path: Path) -> dict[int, Camera]:
 
 
 def _camera(model: str, size: tuple[int, int], numbers: list[float], source: str) -> Camera:
-    """A camera of any model whose distortion is 0."""
+    """A camera of a model of `Distortion`, or of any other whose distortion is 0."""
     names = PARAMETERS.get(model)
     if names is None or len(names) != len(numbers):
         raise ValueError(
@@ -123,11 +124,13 @@ def _camera(model: str, size: tuple[int, int], numbers: list[float], source: str
     lens.pop("f", None)
     if min(fx, fy) <= 0:
         raise ValueError(f"{source} has a focal length that is not positive in a camera of model {model}: correct it")
-    if "FISHEYE" in model or any(lens.values()):  # a fisheye lens is no pinhole camera, even with all numbers 0
+    if "FISHEYE" in model or lens.get("omega"):  # a fisheye lens is no pinhole camera, even with all numbers 0
         raise ValueError(
-            f"{source} has a distorted camera of model {model}: undistort the images first (colmap image_undistorter)"
+            f"{source} has a distorted camera of model {model}, which is not undistorted here: undistort the "
+            "images first (colmap image_undistorter)"
         )
-    return size, (fx, fy, cx, cy)
+    lens.pop("omega", None)
+    return size, (fx, fy, cx, cy), Distortion(**lens)
 
 
 def _images(path: Path) -> list[Listed]:

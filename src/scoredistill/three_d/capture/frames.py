@@ -17,10 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from scoredistill.three_d.camera import Cameras
+from scoredistill.three_d.capture.distortion import Distortion, undistorted, zoom
 from scoredistill.three_d.capture.scene import Capture
 
 Pixels = np.ndarray | None  # of a quantity that a capture may lack
 DEPTH_UNITS = 1000  # steps of a 16-bit depth image per world unit: millimeters in nerfstudio
+FINER = 4  # images are undistorted at so many times their final size, or at that on disk
 STRIP = 128  # rows of an image that are floats at one time
 
 
@@ -37,6 +39,7 @@ class Frame:
         alpha: path of a grayscale image of the opacity.
         depth: path of a 16-bit image of depth, in 1/1000 world units.
         mask: path of an image that is 0 where the image shall not be trained on.
+        distortion: of the lens; the image is undistorted when it is read.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Frame:
     alpha: Path | None = None
     depth: Path | None = None
     mask: Path | None = None
+    distortion: Distortion = Distortion()
 
 
 def load(
@@ -136,8 +140,14 @@ def _size(frame: Frame) -> tuple[int, int]:
     """(width, height) of an image on disk, whose aspect ratio must be that of its camera."""
     with _opened(frame.path) as image:
         width, height = image.size
-    _lens(frame, width, height)
+    _zoom(frame, width, height)
     return width, height
+
+
+def _zoom(frame: Frame, width: int, height: int) -> float:
+    """By how much the focal length grows when an image of this size is undistorted; 1 without distortion."""
+    fx, fy, cx, cy = _lens(frame, width, height).tolist()
+    return zoom(frame.distortion, (fx, fy, cx, cy), (width, height)) if frame.distortion else 1.0
 
 
 def _reduced(size: tuple[int, int], shorter: int | None) -> tuple[int, int]:
@@ -191,6 +201,8 @@ def _read(
     """RGB [h, w, 3], lens [4], and alpha, depth and mask [h, w, 1] or None, at the size (h, w)."""
     with _decoded(frame.path) as image:
         width, height = image.size
+        bent = frame.distortion
+        at = (min(height, FINER * new[0]), min(width, FINER * new[1])) if bent else new
         if image.has_transparency_data:
             over = lambda rgba: np.concatenate(
                 [
@@ -199,21 +211,27 @@ def _read(
                 ],
                 2,
             )
-            both = _strips(image, "RGBA", new, over)
+            both = _strips(image, "RGBA", at, over)
             rgb, alpha = both[..., :3], both[..., 3:]
         else:
-            rgb, alpha = _strips(image, "RGB", new), None
-    lens = _lens(frame, width, height) * np.tile([new[1] / width, new[0] / height], 2)
+            rgb, alpha = _strips(image, "RGB", at), None
+    lens, factor = _lens(frame, width, height), _zoom(frame, width, height)
+    fx, fy, cx, cy = (lens * np.tile([at[1] / width, at[0] / height], 2)).tolist()
+
+    def finished(values: np.ndarray) -> np.ndarray:
+        return shrunk(undistorted(values, bent, (fx, fy, cx, cy), factor), new) if bent else values
+
     if alpha is None and frame.alpha is not None:
-        alpha = shrunk(_gray(frame.alpha, (height, width)) / 255, new)
+        alpha = shrunk(_gray(frame.alpha, (height, width)) / 255, at)
     depth = None if frame.depth is None else _gray(frame.depth, (height, width)) / DEPTH_UNITS
     if depth is not None:
-        known = shrunk((depth > 0).astype(np.float32), new)
-        depth = shrunk(depth, new) / np.maximum(known, 1e-6)
+        known = finished(shrunk((depth > 0).astype(np.float32), at))
+        depth = finished(shrunk(depth, at)) / np.maximum(known, 1e-6)
     mask = None if frame.mask is None else _gray(frame.mask, (height, width)) > 0
     if mask is not None:  # a pixel counts if all that it covers does
-        mask = (shrunk(mask.astype(np.float32), new) > 1 - 1e-4).astype(np.float32)
-    return rgb, lens, alpha, depth, mask
+        mask = (finished(shrunk(mask.astype(np.float32), at)) > 1 - 1e-4).astype(np.float32)
+    lens = lens * [factor, factor, 1, 1] * np.tile([new[1] / width, new[0] / height], 2)
+    return finished(rgb), lens, None if alpha is None else finished(alpha), depth, mask
 
 
 def _strips(

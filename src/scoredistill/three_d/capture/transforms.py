@@ -17,6 +17,7 @@ import math
 import posixpath
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -25,13 +26,14 @@ from PIL import Image
 
 from scoredistill.files import atomic, read_text, write_json
 from scoredistill.media.images import to_pil
+from scoredistill.three_d.capture.distortion import Distortion
 from scoredistill.three_d.capture.frames import DEPTH_UNITS, Frame, located
 from scoredistill.three_d.capture.scene import Capture
 
 NERFSTUDIO = "transforms.json"
 BLENDER = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
-DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
+DISTORTION = tuple(field.name for field in fields(Distortion))
+PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV")
 """Camera models that are pinhole cameras if their distortion is 0."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".webp")  # missing from names in the original format
 USED = (
@@ -52,7 +54,7 @@ def read_transforms(folder: Path) -> tuple[list[Frame], tuple[int, ...] | None]:
     """Frames of a folder, and the indices of those that its files hold out (None if they have no split).
 
     Raises:
-        ValueError: if a file cannot be read, lacks a required key, or describes distorted images.
+        ValueError: if a file cannot be read, lacks a required key, or describes lenses of another kind.
     """
     if (folder / NERFSTUDIO).is_file():
         content = _json(folder / NERFSTUDIO)
@@ -100,15 +102,19 @@ def _tell_unused(content: dict[str, Any], name: str) -> None:
 def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: int, source: str) -> Frame:
     where = f"frame {index} of {source}"
     both = {**content, **entry}
-    bent = [key for key in (*DISTORTION, "is_fisheye") if both.get(key)]
-    if bent or both.get("camera_model", "PINHOLE") not in PINHOLES:
-        what = both["camera_model"] if not bent else ", ".join(bent)
-        raise ValueError(f"{where} is distorted ({what}): undistort the images first")
+    if both.get("is_fisheye") or both.get("camera_model", "PINHOLE") not in PERSPECTIVE:
+        what = "is_fisheye" if both.get("is_fisheye") else both["camera_model"]
+        raise ValueError(
+            f"{where} has a lens of a kind that is not undistorted here ({what}): undistort the images first"
+        )
     try:
         pose = np.array(entry.get("transform_matrix"), np.float64)
         lens, size = _intrinsics(both)
+        distortion = Distortion(**{key: float(both[key]) for key in DISTORTION if both.get(key)})
     except (TypeError, ValueError, KeyError) as error:
-        raise ValueError(f"{where} needs numbers in transform_matrix, and in fl_x or camera_angle_x") from error
+        raise ValueError(
+            f"{where} needs numbers in transform_matrix, in fl_x or camera_angle_x, and in k1 and the like"
+        ) from error
     if pose.shape not in ((3, 4), (4, 4)):
         raise ValueError(f"{where} needs a transform_matrix of 4x4 numbers")
     pose = np.concatenate([pose[:3], [[0.0, 0.0, 0.0, 1.0]]])
@@ -118,7 +124,7 @@ def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: 
         for key, name in (("alpha", "alpha_path"), ("depth", "depth_file_path"), ("mask", "mask_path"))
         if entry.get(name)
     }
-    return Frame(_name(folder, entry["file_path"], path), path, pose, lens, size, **extra)
+    return Frame(_name(folder, entry["file_path"], path), path, pose, lens, size, **extra, distortion=distortion)
 
 
 def _intrinsics(both: dict[str, Any]) -> tuple[tuple[float, float, float, float] | float, tuple[int, int] | None]:
