@@ -9,6 +9,7 @@ import torch
 
 from scoredistill.checkpoint import load_state
 from scoredistill.metrics import psnr
+from scoredistill.optional import MissingExtra
 from scoredistill.priors.base import Editor
 from scoredistill.priors.counted import Counted
 from scoredistill.sampling import ddim
@@ -27,6 +28,7 @@ from scoredistill.three_d.capture import Capture, normalized, read_capture, writ
 from scoredistill.three_d.encodings import DenseGrid
 from scoredistill.three_d.fitting import held_out_psnr
 from scoredistill.three_d.scenes.nerf import Field, NeRF
+from scoredistill.three_d.scenes.splats import Splats
 
 module = importlib.import_module("scoredistill.tasks.scene_editing.edit_scene")  # `tasks` has a function of that name
 METHODS = list(SCENE_METHODS)
@@ -461,3 +463,38 @@ def test_options_of_images_are_refused_for_scenes(options, said, tmp_path, refus
 def test_the_file_of_a_scene_means_its_folder(tmp_path, refused):
     (tmp_path / "transforms.json").write_text('{"frames": []}')
     assert "at least two posed images" in refused("edit", tmp_path / "transforms.json", "make it night")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said", "files"),
+    [
+        (
+            "write_glb with a texture",
+            "mesh.glb has colors of vertices instead of a texture: texture needs",
+            ["mesh.glb"],
+        ),
+        ("write_glb", "no mesh: texture needs", []),
+        ("extract", "no mesh: surface needs", []),
+    ],
+)
+def test_a_missing_package_costs_no_run(lacking, said, files, tmp_path, monkeypatch):
+    def write(mesh, path, field, side, **_):
+        if side or lacking == "write_glb":
+            raise MissingExtra("texture needs xatlas" if side else "mesh export needs trimesh")
+        path.touch()
+
+    def surface(*_, **__):
+        if lacking == "extract":
+            raise MissingExtra("surface needs skimage")
+
+    monkeypatch.setattr(exports, "write_glb", write)
+    monkeypatch.setattr(exports, "extract", surface)
+    assert exports.export_scene(ball(), tmp_path).startswith(said)
+    assert [path.name for path in tmp_path.iterdir()] == files
+
+
+def test_splats_that_cannot_be_drawn_cost_no_run(tmp_path):
+    splats = Splats(30)
+    with torch.no_grad():
+        splats.opacities.fill_(-50)
+    assert exports.export_scene(splats, tmp_path).startswith("no splats: no Gaussian can be drawn")
