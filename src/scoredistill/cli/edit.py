@@ -73,7 +73,7 @@ def edit(
     if scene_given:
         edit = replace(edit, source=capture_folder(edit.source))
     about = f"{edit.source.stem} {edit.instruction or ' '.join(canvas.regions)}"
-    out = run.out or default_out(about, "edit")
+    out = run.out or default_out(about, "edit", resume=run.resume)
     if scene_given:
         _refuse("a scene", canvas, video)
         _edit_scene(edit, live, scene, run, out)
