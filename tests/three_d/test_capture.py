@@ -298,6 +298,13 @@ def test_distorted_images_are_those_of_a_pinhole_camera(tmp_path, name):
         assert 1.02 < factor < 1.2 if name == "pincushion" else factor == pytest.approx(1.0)
 
 
+def test_distortion_of_a_ray_by_hand():
+    # r^2 = 0.13 and a = 1 + 0.013 + 0.000169. x' = 0.3 a - 0.0024 - 0.0093, y' = -0.2 a + 0.0042 + 0.0036.
+    lens = Distortion(k1=0.1, k2=0.01, p1=0.02, p2=-0.03)
+    x, y = lens(np.array([0.3]), np.array([-0.2]))
+    assert (x.item(), y.item()) == pytest.approx((0.2922507, -0.1948338), abs=1e-9)
+
+
 def test_masks_and_colmap_lenses_are_undistorted(tmp_path):
     """COLMAP's RADIAL equals OPENCV with the same coefficients."""
     half = np.zeros((30, 40, 3), np.uint8)
