@@ -1,5 +1,6 @@
-"""Atomic writes, so that readers and later runs see either the old file or the new one; file names from text."""
+"""Atomic writes, so that readers see either the old file or the new one; text of any encoding; names from text."""
 
+import codecs
 import json
 import os
 import re
@@ -7,6 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+MARKS = (  # that of UTF-32 begins with that of UTF-16
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 
 
 @contextmanager
@@ -25,6 +34,19 @@ def atomic(path: str | Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file in UTF-8, or in the UTF-16 or UTF-32 that its byte-order mark names; the mark is removed.
+
+    Raises:
+        ValueError: if the bytes are not text in that encoding (a `UnicodeDecodeError`).
+    """
+    raw = Path(path).read_bytes()
+    for mark, encoding in MARKS:
+        if raw.startswith(mark):
+            return raw[len(mark) :].decode(encoding)
+    return raw.decode("utf-8")
 
 
 def write_text(path: str | Path, text: str) -> None:

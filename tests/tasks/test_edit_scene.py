@@ -9,6 +9,7 @@ import torch
 
 from scoredistill.checkpoint import load_state
 from scoredistill.metrics import psnr
+from scoredistill.optional import MissingExtra
 from scoredistill.priors.base import Editor
 from scoredistill.priors.counted import Counted
 from scoredistill.sampling import ddim
@@ -27,6 +28,7 @@ from scoredistill.three_d.capture import Capture, normalized, read_capture, writ
 from scoredistill.three_d.encodings import DenseGrid
 from scoredistill.three_d.fitting import held_out_psnr
 from scoredistill.three_d.scenes.nerf import Field, NeRF
+from scoredistill.three_d.scenes.splats import Splats
 
 module = importlib.import_module("scoredistill.tasks.scene_editing.edit_scene")  # `tasks` has a function of that name
 METHODS = list(SCENE_METHODS)
@@ -123,6 +125,16 @@ def test_what_cannot_be_edited_is_refused_before_any_work(prior, tmp_path, monke
     with pytest.raises(ValueError, match="holds other files"):
         small(capture, prior, out=tmp_path / "full")
     assert not (tmp_path / "new").exists()
+
+
+def test_photographs_are_decoded_at_the_working_size_which_is_said(prior, tmp_path, monkeypatch, capsys):
+    write_transforms(capture_of(4, size=(60, 80)), tmp_path)
+    sizes, read = [], module.read_capture
+    monkeypatch.setattr(module, "read_capture", lambda path, size: sizes.append(size) or read(path, size))
+    result = small(tmp_path, prior, rounds=1, progress=True)
+    assert sizes == [16]
+    assert result.capture.images.shape == (4, 3, 16, 21)
+    assert "4 photographs of 80x60 pixels, edited at 21x16" in capsys.readouterr().out
 
 
 # The schedule
@@ -446,3 +458,43 @@ def test_other_images_are_encoded_as_a_canvas_of_theirs(prior):
 def test_options_of_images_are_refused_for_scenes(options, said, tmp_path, refused):
     (tmp_path / "transforms.json").write_text('{"frames": []}')
     assert said in refused("edit", tmp_path, "make it night", *options)
+
+
+def test_the_file_of_a_scene_means_its_folder(tmp_path, refused):
+    (tmp_path / "transforms.json").write_text('{"frames": []}')
+    assert "at least two posed images" in refused("edit", tmp_path / "transforms.json", "make it night")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said", "files"),
+    [
+        (
+            "write_glb with a texture",
+            "mesh.glb has colors of vertices instead of a texture: texture needs",
+            ["mesh.glb"],
+        ),
+        ("write_glb", "no mesh: texture needs", []),
+        ("extract", "no mesh: surface needs", []),
+    ],
+)
+def test_a_missing_package_costs_no_run(lacking, said, files, tmp_path, monkeypatch):
+    def write(mesh, path, field, side, **_):
+        if side or lacking == "write_glb":
+            raise MissingExtra("texture needs xatlas" if side else "mesh export needs trimesh")
+        path.touch()
+
+    def surface(*_, **__):
+        if lacking == "extract":
+            raise MissingExtra("surface needs skimage")
+
+    monkeypatch.setattr(exports, "write_glb", write)
+    monkeypatch.setattr(exports, "extract", surface)
+    assert exports.export_scene(ball(), tmp_path).startswith(said)
+    assert [path.name for path in tmp_path.iterdir()] == files
+
+
+def test_splats_that_cannot_be_drawn_cost_no_run(tmp_path):
+    splats = Splats(30)
+    with torch.no_grad():
+        splats.opacities.fill_(-50)
+    assert exports.export_scene(splats, tmp_path).startswith("no splats: no Gaussian can be drawn")

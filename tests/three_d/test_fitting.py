@@ -72,6 +72,24 @@ def test_the_loss_is_the_mean_squared_error():
     assert losses(empty(views), views, steps=1, rays=50) == pytest.approx([0.25 + 0.3**2])
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["rays", "images"])
+def test_masked_pixels_are_in_no_loss_and_no_psnr(whole, rng):
+    """Half of the images is wrong by 1, half by 1/2; the mask leaves the latter."""
+    views = gray(4, 0.5, alpha=0.0)
+    views.images[..., :8], views.alpha[..., :8] = 0.0, 1.0
+    views.mask = torch.ones(4, 1, *SIZE)
+    views.mask[..., :8] = 0
+    nothing = empty(views)
+    scene = Splats(30, size=SIZE, rng=rng) if whole else nothing
+    if whole:
+        with torch.no_grad():
+            scene.opacities.fill_(-100.0)
+    assert losses(scene, views, steps=2) == pytest.approx([0.25, 0.25], abs=1e-4)
+    capture = Capture(views.images, views.cameras, tuple("abcd"), (1,), mask=views.mask)
+    assert held_out_psnr(nothing, capture) == pytest.approx(10 * torch.tensor(4.0).log10().item(), abs=1e-3)
+    assert PosedImages.of(capture).mask.shape == (3, 1, *SIZE)
+
+
 def test_images_may_change_between_steps():
     views = gray()
     seen = []

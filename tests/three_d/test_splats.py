@@ -237,6 +237,27 @@ def test_files_hold_all_parameters_and_others_read_them(degree, rng, tmp_path):
         assert rows["f_rest_4"][5] == some.colors[5, 2, 1]
 
 
+def test_gaussians_that_cannot_be_drawn_are_not_written(rng, tmp_path):
+    some = Gaussians(*(getattr(cloud(9, rng, 1), n).float() for n in Gaussians.__dataclass_fields__))
+    nan, inf = float("nan"), float("inf")
+    for i, (name, value) in enumerate([
+        ("means", nan), ("scales", 90.0), ("scales", -inf), ("quaternions", 0.0), ("opacities", -5.6), ("colors", inf),
+        ("opacities", nan),
+    ]):  # fmt: skip
+        getattr(some, name)[i] = value
+    some.opacities[7] = -5.5  # just above 1/255
+    write_ply(tmp_path / "splats.ply", some)
+    back = read_ply(tmp_path / "splats.ply")
+    for name in Gaussians.__dataclass_fields__:
+        assert torch.equal(getattr(back, name), getattr(some, name)[7:])
+    some.means[7:] = nan
+    before = (tmp_path / "splats.ply").read_bytes()
+    with pytest.raises(ValueError, match="no Gaussian can be drawn"):
+        write_ply(tmp_path / "splats.ply", some)
+    assert (tmp_path / "splats.ply").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["splats.ply"]
+
+
 def test_files_of_others_are_read(tmp_path):
     """Another order of properties, and degree 2: harmonics above degree 1 are left out."""
     names = ["opacity", "x", "y", "z", "f_dc_2", "f_dc_1", "f_dc_0", *(f"f_rest_{i}" for i in range(24))]

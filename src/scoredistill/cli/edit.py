@@ -1,6 +1,6 @@
 """The command `edit`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from scoredistill.tasks.image_editing.request import CanvasOptions, EditOptions
 from scoredistill.tasks.run_directory import default_out
 from scoredistill.tasks.scene_editing.request import SceneOptions
 from scoredistill.tasks.video_editing.request import VideoFile, VideoOptions
-from scoredistill.three_d.capture import is_capture
+from scoredistill.three_d.capture import capture_folder, is_capture
 
 FLAGS = {"regions": "region"}  # flags that are not called as their fields
 
@@ -24,7 +24,7 @@ class EditCommand(EditOptions):
 
     Attributes:
         source: An image, a video (.mp4, .gif, ...), a directory with the frames of one, or the directory of a scene:
-            photographs with transforms.json or COLMAP's text files.
+            photographs with transforms.json or a COLMAP model.
         instruction: What to change, for example "make it night"; may be empty if there are regions.
         method: csd (collaborative), csd_full, csd_paper, uncoupled, common_noise, random_noise, crops, windows or
             per_frame; for scenes csd, uncoupled, common_noise, random_noise or one_view.
@@ -69,9 +69,12 @@ def edit(
         scene: Options of scenes.
         run: How the run is carried out.
     """
+    scene_given = is_capture(edit.source)
+    if scene_given:
+        edit = replace(edit, source=capture_folder(edit.source))
     about = f"{edit.source.stem} {edit.instruction or ' '.join(canvas.regions)}"
-    out = run.out or default_out(about, "edit")
-    if edit.source.is_dir() and is_capture(edit.source):
+    out = run.out or default_out(about, "edit", resume=run.resume)
+    if scene_given:
         _refuse("a scene", canvas, video)
         _edit_scene(edit, live, scene, run, out)
     elif is_video(edit.source):
@@ -115,5 +118,9 @@ def _edit_scene(edit: EditCommand, live: LiveView, scene: SceneOptions, run: Com
     asked = values(edit, scene, run)
     with Watch(live.port if live.view else None, edit.instruction) as watch:
         made = edit_scene(asked.pop("source"), **{**asked, "out": out, "callback": watch})
-        print(f"{len(made.views)} views, {cost(made.counts, made.seconds)}: {out / 'report.html'}")
+        height, width = made.capture.cameras.size
+        print(
+            f"{len(made.views)} views of {width}x{height} pixels, {cost(made.counts, made.seconds)}: "
+            f"{out / 'report.html'}"
+        )
         watch.stay(made.scene)

@@ -25,6 +25,6 @@ def image(image: OmitArgPrefixes[ImageCommand], run: OmitArgPrefixes[CommandRun]
     """
     from scoredistill.tasks import text_to_image
 
-    out = run.out or default_out(image.prompt, "image", f"-{image.method}")
+    out = run.out or default_out(image.prompt, "image", f"-{image.method}", run.resume)
     result = text_to_image(**{**values(image, run), "out": out})
     print(f"{len(result.images)} image(s), {cost(result.counts, result.seconds)}: {out / 'report.html'}")

@@ -29,7 +29,7 @@ def object_(
     """
     from scoredistill.tasks import text_to_3d
 
-    out = run.out or default_out(object.prompt, "object", f"-3d-{object.method}")
+    out = run.out or default_out(object.prompt, "object", f"-3d-{object.method}", run.resume)
     with Watch(live.port if live.view else None, object.prompt) as watch:
         made = text_to_3d(**{**values(object, run), "out": out, "callback": watch})
         print(f"{cost(made.counts, made.seconds)}: {out / 'report.html'}")

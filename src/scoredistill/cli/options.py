@@ -18,7 +18,8 @@ class CommandRun(RunOptions):
     """How the run is carried out.
 
     Attributes:
-        out: Output directory; by default runs/ followed by what the command is about. preview.png in it shows the
+        out: Output directory; by default runs/ followed by what the command is about, and by a number if there is an
+            earlier run about the same. preview.png in it shows the
             result so far.
     """
 

@@ -247,18 +247,27 @@ def save_image(image: Image.Image, path: Path) -> None:
         image.save(draft)
 
 
-def default_out(text: str, fallback: str, suffix: str = "") -> Path:
-    """The output directory of a command without --out.
+def default_out(text: str, fallback: str, suffix: str = "", resume: bool = False) -> Path:
+    """The output directory of a command without --out: one that does not exist, so that no earlier run is replaced.
+
+    The second run about the same is numbered: runs/an_owl-csd, runs/an_owl-csd-2.
 
     Args:
         text: what the run is about, such as its prompt.
         fallback: used if no letter of the text can stand in a file name.
         suffix: what follows, such as the method.
+        resume: the last existing directory instead, of those without result.json if there are any.
     """
-    return RUNS / f"{slug(text) or fallback}{suffix}"
+    name = f"{slug(text) or fallback}{suffix}"
+    existing: list[Path] = []
+    while (path := RUNS / (name if not existing else f"{name}-{len(existing) + 1}")).exists():
+        existing.append(path)
+    if not resume or not existing:
+        return path
+    return ([each for each in existing if not (each / "result.json").is_file()] or existing)[-1]
 
 
-def digest(values: bytes) -> str:
+def digest(values: bytes | memoryview) -> str:
     """Hash that identifies a source in config.json."""
     return hashlib.sha256(values).hexdigest()
 

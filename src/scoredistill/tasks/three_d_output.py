@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from scoredistill.media.images import grid
+from scoredistill.optional import MissingExtra
 from scoredistill.three_d.mesh import extract, write_glb
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.scenes.nerf import NeRF
@@ -60,7 +61,10 @@ def export_scene(scene: Scene, path: Path, levels: Sequence[float] = LEVELS) -> 
         What could not be written and why, or "".
     """
     if isinstance(scene, Splats):
-        write_ply(path / "splats.ply", scene.gaussians())
+        try:
+            write_ply(path / "splats.ply", scene.gaussians())
+        except ValueError as error:
+            return f"no splats: {error}"
         return ""
     if not isinstance(scene, NeRF):
         return "only radiance fields have meshes"
@@ -71,6 +75,15 @@ def export_scene(scene: Scene, path: Path, levels: Sequence[float] = LEVELS) -> 
         except ValueError as error:
             reason = str(error)
             continue
-        write_glb(mesh, path / "mesh.glb", scene.field, TEXTURE_SIDE, unlit=True, device=scene.device)
-        return ""
+        except MissingExtra as error:  # at the end of a run, whose other results are to be kept
+            return f"no mesh: {error}"
+        lacking = ""
+        for side in (TEXTURE_SIDE, None):  # vertex colors need fewer packages than a texture
+            try:
+                write_glb(mesh, path / "mesh.glb", scene.field, side, unlit=True, device=scene.device)
+            except MissingExtra as error:
+                lacking = lacking or str(error)
+                continue
+            return lacking and f"mesh.glb has colors of vertices instead of a texture: {lacking}"
+        return f"no mesh: {lacking}"
     return f"no mesh: {reason}"

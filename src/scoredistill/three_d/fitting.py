@@ -11,8 +11,8 @@ Each step draws random pixels of all images, traces their rays and minimizes
     loss = mean over pixels of |C(ray) - pixel|^2
 
 with Adam, whose learning rates decay by a factor `decay` over the run. If an alpha channel a is given, the opacity o is
-fitted to it as well, by (o - a)^2. `fit` is a Python generator, like `loop.distill`, and the images may be changed
-between steps.
+fitted to it as well, by (o - a)^2. With a mask, both are means over its pixels alone. `fit` is a Python generator, like
+`loop.distill`, and the images may be changed between steps.
 """
 
 import copy
@@ -43,6 +43,7 @@ class PosedImages:
         images: RGB in [0, 1], [n, 3, h, w].
         cameras: one per image.
         alpha: opacity of each pixel, [n, 1, h, w], or None if it is not known.
+        mask: weight of each pixel in the loss, [n, 1, h, w], or None for equal weights.
 
     Raises:
         ValueError: if shapes do not match.
@@ -51,13 +52,15 @@ class PosedImages:
     images: Float[Tensor, "n 3 h w"]
     cameras: Cameras
     alpha: Float[Tensor, "_ 1 _ _"] | None = None  # its shape is checked below, with a message
+    mask: Float[Tensor, "_ 1 _ _"] | None = None
 
     def __post_init__(self) -> None:
         n, _, *size = self.images.shape
         if n != len(self.cameras) or tuple(size) != tuple(self.cameras.size):
             raise ValueError(f"{n} images of {size[1]}x{size[0]} pixels need as many cameras of that size")
-        if self.alpha is not None and self.alpha.shape != (n, 1, *size):
-            raise ValueError(f"alpha must be [{n}, 1, {size[0]}, {size[1]}], not {list(self.alpha.shape)}")
+        for name, values in (("alpha", self.alpha), ("mask", self.mask)):
+            if values is not None and values.shape != (n, 1, *size):
+                raise ValueError(f"{name} must be [{n}, 1, {size[0]}, {size[1]}], not {list(values.shape)}")
 
     @classmethod
     def of(cls, capture: Capture, alpha: bool = False) -> "PosedImages":
@@ -70,7 +73,8 @@ class PosedImages:
         """
         some = list(capture.training)
         known = capture.alpha[some] if alpha and capture.alpha is not None else None
-        return cls(capture.images[some], capture.cameras[some], known)
+        mask = None if capture.mask is None else capture.mask[some]
+        return cls(capture.images[some], capture.cameras[some], known, mask)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -78,7 +82,8 @@ class PosedImages:
     def to(self, device: torch.device | str) -> "PosedImages":
         """The same images on another device."""
         alpha = None if self.alpha is None else self.alpha.to(device)
-        return PosedImages(self.images.to(device), self.cameras.to(device), alpha)
+        mask = None if self.mask is None else self.mask.to(device)
+        return PosedImages(self.images.to(device), self.cameras.to(device), alpha, mask)
 
     def rays(
         self, which: Int[Tensor, " r"], row: Int[Tensor, " r"], column: Int[Tensor, " r"]
@@ -212,10 +217,10 @@ def scene_of(
 
 @torch.no_grad()
 def held_out_psnr(scene: Scene, capture: Capture) -> float:
-    """PSNR in dB of renders of the held-out views, clamped to [0, 1], averaged over views.
+    """PSNR in dB of renders of the held-out views, clamped to [0, 1], averaged over views; masked pixels do not count.
 
     Raises:
-        ValueError: if no image is held out.
+        ValueError: if no image is held out, or their masks leave no pixel.
     """
     if not capture.held_out:
         raise ValueError("the capture has no held-out images: read it with held_out=8, for example")
@@ -223,7 +228,13 @@ def held_out_psnr(scene: Scene, capture: Capture) -> float:
     found = []
     for i in capture.held_out:
         render = scene.render(capture.cameras[i].to(device)).rgb.clamp(0, 1)
-        found.append(psnr(render, capture.images[i : i + 1].to(device)))
+        image = capture.images[i : i + 1].to(device)
+        if capture.mask is None:
+            found.append(psnr(render, image))
+        elif bool((mask := capture.mask[i : i + 1].to(device)).any()):
+            found.append(-10 * _mean((render - image).square(), mask).clamp(min=1e-12).log10()[None])
+    if not found:
+        raise ValueError("the masks leave no pixel of the held-out images: hold out others")
     return float(torch.cat(found).mean())
 
 
@@ -245,10 +256,11 @@ def _loss_of_rays(scene: NeRF, views: PosedImages, rays: int, rng: torch.Generat
     pick = pick.to(views.images.device)
     which, row, column = pick // (height * width), pick // width % height, pick % width
     traced = scene.trace(*views.rays(which, row, column))
-    loss = (traced["rgb"] - views.images[which, :, row, column]).square().mean()
+    weight = None if views.mask is None else views.mask[which, :, row, column]
+    loss = _mean((traced["rgb"] - views.images[which, :, row, column]).square(), weight)
     if views.alpha is None:
         return loss
-    return loss + (traced["opacity"] - views.alpha[which, :, row, column]).square().mean()
+    return loss + _mean((traced["opacity"] - views.alpha[which, :, row, column]).square(), weight)
 
 
 def _loss_of_images(scene: Scene, views: PosedImages, rays: int, rng: torch.Generator) -> Tensor:
@@ -256,5 +268,15 @@ def _loss_of_images(scene: Scene, views: PosedImages, rays: int, rng: torch.Gene
     count = min(max(1, round(rays / (height * width))), len(views))
     some = torch.randperm(len(views), generator=rng)[:count].to(views.images.device)
     rendering = scene.render(views.cameras[some])
-    loss = (rendering.rgb - views.images[some]).square().mean()
-    return loss if views.alpha is None else loss + (rendering.opacity - views.alpha[some]).square().mean()
+    weight = None if views.mask is None else views.mask[some]
+    loss = _mean((rendering.rgb - views.images[some]).square(), weight)
+    if views.alpha is None:
+        return loss
+    return loss + _mean((rendering.opacity - views.alpha[some]).square(), weight)
+
+
+def _mean(values: Float[Tensor, "n c *s"], weight: Float[Tensor, "n 1 *s"] | None) -> Tensor:
+    """Weighted mean, 0 without weight; the mean without weights."""
+    if weight is None:
+        return values.mean()
+    return (values * weight).sum() / (values.shape[1] * weight.sum()).clamp(min=1e-12)

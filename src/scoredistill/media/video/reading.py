@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from scoredistill.files import read_text
 from scoredistill.media.images import read_image
 from scoredistill.media.video.decoding import open_container
 from scoredistill.media.video.source import RATE, TIMES, Video, increase, one_size, spans
@@ -81,7 +82,7 @@ def _listed_times(file: Path, count: int) -> tuple[float, ...] | None:
     if not file.exists():
         return None
     try:
-        times = tuple(float(line) for line in file.read_text().split())
+        times = tuple(float(line) for line in read_text(file).split())
     except ValueError:
         times = ()
     if len(times) != count or not increase(times):

@@ -23,8 +23,9 @@ class EditOptions:
     """Options of an edit of any kind of source.
 
     Attributes:
-        size: Shorter side in pixels at which the model works; the result has the size of the source. 0 for the size
-            of the source. By default four times the side of the model's own images, and once for videos and scenes.
+        size: Shorter side in pixels at which the model works. By default four times the side of the model's own images,
+            and once for videos and scenes. The result of an image or a video has the size of the source, and 0 works at
+            that size; a scene keeps the size at which it was edited, which is printed.
         text_scale: Guidance by the instruction; for the bundled editor 1 is the edit and 1.5 a stronger one.
         image_scale: Guidance by the source.
         sweeps: Number of passes over the whole source; more is finer and slower. Steps of methods that sample.

@@ -18,7 +18,7 @@ from scoredistill.tasks.scene_editing.output import SceneDirectory, SceneResult
 from scoredistill.tasks.scene_editing.request import SceneArguments, SceneRequest
 from scoredistill.tasks.scene_editing.run import edit_fitted, fit_scene, prepared, spread_over
 from scoredistill.tasks.session import Session, editor
-from scoredistill.three_d.capture import Capture, normalized, read_capture
+from scoredistill.three_d.capture import Capture, capture_shape, normalized, read_capture
 from scoredistill.three_d.fitting import held_out_psnr
 from scoredistill.three_d.scenes.base import Scene
 
@@ -28,19 +28,21 @@ def edit_scene(asked: SceneArguments) -> SceneResult:
     """Edit a scene by an instruction.
 
     Raises:
-        ValueError: for impossible settings or an unreadable capture, before the prior is loaded.
+        ValueError: for impossible settings or an invalid capture, before the prior is loaded; for a corrupt image,
+            before the fit.
         FloatingPointError: if the edit is not finite.
     """
     request = requested(SceneRequest, asked, asked.prior)
     request.complete()  # refuses what no prior could do
-    given = _read(asked.capture, request.size)
-    spread_over(len(given.training), request.use)
+    training, full = _shape(asked.capture)
+    spread_over(training, request.use)
     directory = SceneDirectory.of(asked, request)
     prior = editor(asked.prior, asked)
-    settings = request.complete(min(*prior.image_size, *given.cameras.size), len(given.training))
-    if request.size is None:
-        given = _read(asked.capture, settings.size)
-    world, _ = normalized(_reduced(given, settings.size))
+    settings = request.complete(min(*prior.image_size, *full), training)
+    world, _ = normalized(_reduced(_read(asked.capture, settings.size), settings.size))
+    if asked.progress:
+        sizes = [f"{width}x{height}" for height, width in (full, world.cameras.size)]
+        print(f"{len(world)} photographs of {sizes[0]} pixels, edited at {sizes[1]}: size sets the shorter side")
     session = Session(asked, prior, directory)
     state = None if directory is None else directory.open(settings, world)
     settings = replace(settings, views=min(settings.views, settings.use))
@@ -52,7 +54,8 @@ def edit_scene(asked: SceneArguments) -> SceneResult:
         before = copy.deepcopy(asked.fitted).to(prior.device)
     if directory is not None:
         directory.keep_fit(before)
-    psnr = held_out_psnr(before, world) if world.held_out else None
+    seen = world.held_out and (world.mask is None or bool(world.mask[list(world.held_out)].any()))
+    psnr = held_out_psnr(before, world) if seen else None
     if asked.progress and psnr is not None:
         print(f"fit: {psnr:.1f} dB on {len(world.held_out)} held-out views")
     editing, views = prepared(world, settings, before, prior, session.counted)
@@ -66,6 +69,13 @@ def edit_scene(asked: SceneArguments) -> SceneResult:
     return session.finish(result)
 
 
+def _shape(capture: str | Path | Capture) -> tuple[int, tuple[int, int]]:
+    """Number of images for training, and (height, width) of all."""
+    if isinstance(capture, Capture):
+        return len(capture.training), capture.cameras.size
+    return capture_shape(capture)
+
+
 def _read(capture: str | Path | Capture, size: int | None) -> Capture:
     """The capture, read with images of about the wanted size if it is a directory."""
     return capture if isinstance(capture, Capture) else read_capture(Path(capture), size)
@@ -77,5 +87,6 @@ def _reduced(capture: Capture, shorter: int) -> Capture:
     if size == capture.cameras.size:
         return capture
     alpha = None if capture.alpha is None else resized(capture.alpha, size)
+    mask = None if capture.mask is None else (resized(capture.mask, size) > 1 - 1e-4).to(capture.mask)
     images, cameras = resized(capture.images, size), capture.cameras.resized(size)
-    return replace(capture, images=images, cameras=cameras, alpha=alpha, depth=None)
+    return replace(capture, images=images, cameras=cameras, alpha=alpha, depth=None, mask=mask)

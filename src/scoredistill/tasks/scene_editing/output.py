@@ -65,7 +65,7 @@ class SceneDirectory(RunDirectory[SceneResult]):
 
     leftovers = (
         "checkpoint.safetensors", "result.json", "report.html", "preview.png", "before.*", "after.*", "mesh.glb",
-        "scene.safetensors", "views/*", "views/images/*", "views/masks/*",
+        "scene.safetensors", "views/*", "views/images/*", "views/masks/*", "views/train_masks/*",
     )  # fmt: skip
 
     def __init__(self, path: Path, request: SceneRequest, resume: bool = False):
@@ -82,7 +82,7 @@ class SceneDirectory(RunDirectory[SceneResult]):
             ValueError: if the directory is not writable, or the run to continue has other settings or photographs.
         """
         self._capture, state = capture, None
-        facts = {"photographs": digest(capture.images.contiguous().numpy().tobytes())}
+        facts = {"photographs": digest(capture.images.contiguous().numpy().data)}
         if self.resume and self._fit.is_file():
             self._check_source("other photographs", facts)
             state = load_state(self._fit)
@@ -124,7 +124,7 @@ class SceneDirectory(RunDirectory[SceneResult]):
         alpha = None if capture.alpha is None else capture.alpha[some]
         edited = replace(
             capture, images=result.edited.cpu(), cameras=capture.cameras[some], names=names, held_out=(), alpha=alpha,
-            depth=None,
+            depth=None, mask=None if capture.mask is None else capture.mask[some],
         )  # fmt: skip
         write_transforms(edited, self.path / "views")
 

@@ -99,7 +99,7 @@ class SceneArguments(EditOptions, SceneOptions, RunOptions):
     """Parameters of `edit_scene`, beside its options and those of any run.
 
     Attributes:
-        capture: A directory with transforms.json or COLMAP's text files, or a capture of `read_capture`.
+        capture: A directory with transforms.json or a COLMAP model, or a capture of `read_capture`.
         instruction: What to change.
         prior: A name, a directory or a hub name for `load_prior`, or a loaded prior; it must be an instruction editor.
         method: A name of `SCENE_METHODS`.

@@ -233,7 +233,8 @@ def prepared(
     """
     views = tuple(capture.training[k] for k in spread_over(len(capture.training), settings.use))
     alpha = None if capture.alpha is None else capture.alpha[list(views)]
-    photographs = PosedImages(capture.images[list(views)].clone(), capture.cameras[list(views)], alpha)
+    mask = None if capture.mask is None else capture.mask[list(views)]
+    photographs = PosedImages(capture.images[list(views)], capture.cameras[list(views)], alpha, mask)
     photographs = photographs.to(prior.device)
     canvas = Canvas(prior, photographs.images)
     text = prior.encode_text([settings.instruction])

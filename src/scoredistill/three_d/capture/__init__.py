@@ -2,7 +2,8 @@
 
     capture, similarity = normalized(read_capture("folder", size=96))
 
-The formats of nerfstudio (transforms.json), the original NeRF (transforms_train.json) and COLMAP (text) are read.
+The formats of nerfstudio (transforms.json), the original NeRF (transforms_train.json) and COLMAP (text or binary) are
+read.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from scoredistill.three_d.capture.colmap import find_model, read_colmap, write_colmap
-from scoredistill.three_d.capture.frames import load
+from scoredistill.three_d.capture.frames import Frame, load, shape
 from scoredistill.three_d.capture.scene import Capture, Similarity, normalized
 from scoredistill.three_d.capture.transforms import BLENDER, NERFSTUDIO, read_transforms, write_transforms
 
 __all__ = [
     "Capture",
     "Similarity",
+    "capture_folder",
+    "capture_shape",
     "is_capture",
     "normalized",
     "read_capture",
@@ -24,13 +27,21 @@ __all__ = [
     "write_transforms",
 ]
 
+FILES = (NERFSTUDIO, *BLENDER, *(f"{name}.{kind}" for name in ("cameras", "images") for kind in ("txt", "bin")))
+
 
 def is_capture(path: str | Path) -> bool:
-    """Whether a folder holds a posed scene and not just images; its files may still be invalid."""
-    folder = Path(path)
+    """Whether a folder holds a posed scene and not just images, or a file describes one; it may still be invalid."""
+    folder = capture_folder(path)
     if not folder.is_dir():
         return False
     return any((folder / name).is_file() for name in (NERFSTUDIO, *BLENDER)) or find_model(folder) is not None
+
+
+def capture_folder(path: str | Path) -> Path:
+    """The folder of a scene, which may be given by its transforms.json or a file of its COLMAP model."""
+    path = Path(path)
+    return path.parent if path.name in FILES and path.is_file() else path
 
 
 def read_capture(
@@ -41,11 +52,12 @@ def read_capture(
 ) -> Capture:
     """Read a posed scene; if a folder has several formats, transforms.json is preferred to COLMAP.
 
-    World coordinates are those of the file (see `normalized`). EXIF rotation is ignored, as in COLMAP.
+    Photographs are decoded one at a time, and images of several sizes are resized to the most frequent one,
+    with a warning. World coordinates are those of the file (see `normalized`). EXIF rotation is ignored, as in COLMAP.
 
     Args:
-        folder: with transforms.json, transforms_train.json, or COLMAP's cameras.txt and images.txt, which may be in
-            sparse/0, sparse or colmap/sparse/0.
+        folder: with transforms.json, transforms_train.json, or COLMAP's cameras and images (.txt or .bin), which may be
+            in sparse/0 (or another number), sparse or colmap/sparse/0; or the path of such a file.
         size: shorter side in pixels to which larger images are reduced by area averaging; intrinsics are scaled too.
         held_out: hold out every k-th image for testing, starting with the first; 0 holds out none. By default the split
             of the file, or every 8th image if it has none, as is usual for the LLFF scenes.
@@ -54,11 +66,29 @@ def read_capture(
     Raises:
         ValueError: if the folder has no scene, or it cannot be read; the message says why in one sentence.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: give one with transforms.json or a COLMAP model")
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
+    frames, split = _described(capture_folder(folder), held_out)
+    return load(frames, split, size, background)
+
+
+def capture_shape(folder: str | Path, held_out: int | None = None) -> tuple[int, tuple[int, int]]:
+    """Number of images for training, and (height, width) of all, without decoding an image.
+
+    Args:
+        folder, held_out: see `read_capture`.
+
+    Raises:
+        ValueError: as `read_capture`, except for what only decoding an image shows.
+    """
+    frames, split = _described(capture_folder(folder), held_out)
+    return len(frames) - len(split), shape(frames)
+
+
+def _described(folder: Path, held_out: int | None) -> tuple[list[Frame], tuple[int, ...]]:
+    """Frames of a folder, and the indices of those held out."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder: give one with transforms.json or a COLMAP model")
     if held_out is not None and (held_out < 0 or held_out == 1):
         raise ValueError(f"held_out must be 0, or at least 2 to leave images for training, not {held_out}")
     if any((folder / name).is_file() for name in (NERFSTUDIO, *BLENDER)):
@@ -72,4 +102,4 @@ def read_capture(
     if held_out is not None or split is None:
         step = 8 if held_out is None else held_out
         split = tuple(range(0, len(frames), step)) if step else ()
-    return load(frames, split, size, background)
+    return frames, split

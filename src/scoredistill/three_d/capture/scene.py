@@ -31,6 +31,7 @@ class Capture:
         held_out: indices of the images held out for testing, in increasing order; the others are for training.
         alpha: opacity of each pixel, in [0, 1], [n, 1, h, w]; None if it is not known.
         depth: along the optical axis, in world units, [n, 1, h, w], 0 where it is not known; None if there is none.
+        mask: 1 for the pixels to train and to evaluate on, 0 for others, [n, 1, h, w]; None for all pixels.
 
     Raises:
         ValueError: if shapes do not match, or no image is left for training.
@@ -42,6 +43,7 @@ class Capture:
     held_out: tuple[int, ...] = ()
     alpha: Float[Tensor, "n 1 h w"] | None = None
     depth: Float[Tensor, "n 1 h w"] | None = None
+    mask: Float[Tensor, "n 1 h w"] | None = None
 
     def __post_init__(self) -> None:
         n, size = len(self.images), tuple(self.images.shape[2:])

@@ -3,34 +3,50 @@
 Poses map camera coordinates to the world, with x right, y up and looking along -z: the convention of `camera`. The
 original format describes the lens by one angle and has one file per part of the split.
 
-`alpha_path` of a frame is our own key: a grayscale image of the opacity (`mask_path` of nerfstudio selects the pixels
-to train on and is not read). `depth_file_path` is that of nerfstudio: 16-bit depths along the optical axis, in 1/1000
-world units.
+`alpha_path` of a frame is our own key: a grayscale image of the opacity. `mask_path` is that of nerfstudio: an image
+that is 0 where the frame shall not be trained on. So is `depth_file_path`: 16-bit depths along the optical axis, in
+1/1000 world units.
+
+Keys that have no effect here are named in a warning, except for those that change nothing (`HARMLESS`).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
+import posixpath
+import warnings
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import fields
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from scoredistill.files import atomic, write_json
+from scoredistill.files import atomic, read_text, write_json
 from scoredistill.media.images import to_pil
-from scoredistill.three_d.capture.frames import DEPTH_UNITS, Frame
+from scoredistill.three_d.capture.distortion import Distortion
+from scoredistill.three_d.capture.frames import DEPTH_UNITS, Frame, located
 from scoredistill.three_d.capture.scene import Capture
 
 NERFSTUDIO = "transforms.json"
 BLENDER = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
-DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
+DISTORTION = tuple(field.name for field in fields(Distortion))
+PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV")
 """Camera models that are pinhole cameras if their distortion is 0."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".webp")  # missing from names in the original format
+USED = (
+    "frames", "file_path", "transform_matrix", "camera_model", "fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x",
+    "camera_angle_y", "alpha_path", "depth_file_path", "mask_path", "train_filenames", "val_filenames",
+    "test_filenames", "is_fisheye", *DISTORTION,
+)  # fmt: skip
+HARMLESS = (
+    "aabb_scale", "applied_scale", "applied_transform", "auto_orient_and_center", "colmap_im_id", "frame_id", "name",
+    "height", "id", "image_id", "intrinsic_matrix", "offset", "orientation_override", "ply_file_path", "rotation",
+    "scale", "sharpness", "timestamp", "width", "world_to_scene",
+)  # fmt: skip
+"""Keys that describe how a file was made, or a world that is aligned anew in any case (`normalized`)."""
 LARGEST = 65535 / DEPTH_UNITS  # depth in world units
 
 
@@ -38,18 +54,20 @@ def read_transforms(folder: Path) -> tuple[list[Frame], tuple[int, ...] | None]:
     """Frames of a folder, and the indices of those that its files hold out (None if they have no split).
 
     Raises:
-        ValueError: if a file cannot be read, lacks a required key, or describes distorted images.
+        ValueError: if a file cannot be read, lacks a required key, or describes lenses of another kind.
     """
     if (folder / NERFSTUDIO).is_file():
         content = _json(folder / NERFSTUDIO)
+        _tell_unused(content, NERFSTUDIO)
         frames = [_frame(folder, content, entry, i, NERFSTUDIO) for i, entry in enumerate(content["frames"])]
-        paths = [os.path.normpath(str(entry["file_path"])) for entry in content["frames"]]
+        paths = [_normal(entry["file_path"]) for entry in content["frames"]]
         return frames, _split(content, paths)
     frames, kept = [], []
     for name in BLENDER:
         if not (folder / name).is_file():
             continue
         content = _json(folder / name)
+        _tell_unused(content, name)
         for i, entry in enumerate(content["frames"]):
             if name != BLENDER[0]:
                 kept.append(len(frames))
@@ -61,7 +79,7 @@ def read_transforms(folder: Path) -> tuple[list[Frame], tuple[int, ...] | None]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
@@ -72,38 +90,56 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _tell_unused(content: dict[str, Any], name: str) -> None:
+    """Warn of keys with a value that have no effect, and might be expected to have one."""
+    known = {*USED, *HARMLESS}
+    objects = (content, *content["frames"])
+    unused = sorted({key for each in objects for key, value in each.items() if key not in known and value})
+    if unused:
+        warnings.warn(f"{name} has keys that have no effect: {', '.join(unused)}", stacklevel=5)
+
+
 def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: int, source: str) -> Frame:
     where = f"frame {index} of {source}"
     both = {**content, **entry}
-    bent = [key for key in DISTORTION if both.get(key)]
-    if bent or both.get("camera_model", "PINHOLE") not in PINHOLES:
-        what = both["camera_model"] if not bent else ", ".join(bent)
-        raise ValueError(f"{where} is distorted ({what}): undistort the images first")
+    if both.get("is_fisheye") or both.get("camera_model", "PINHOLE") not in PERSPECTIVE:
+        what = "is_fisheye" if both.get("is_fisheye") else both["camera_model"]
+        raise ValueError(
+            f"{where} has a lens of a kind that is not undistorted here ({what}): undistort the images first"
+        )
     try:
         pose = np.array(entry.get("transform_matrix"), np.float64)
         lens, size = _intrinsics(both)
+        distortion = Distortion(**{key: float(both[key]) for key in DISTORTION if both.get(key)})
     except (TypeError, ValueError, KeyError) as error:
-        raise ValueError(f"{where} needs numbers in transform_matrix, and in fl_x or camera_angle_x") from error
+        raise ValueError(
+            f"{where} needs numbers in transform_matrix, in fl_x or camera_angle_x, and in k1 and the like"
+        ) from error
     if pose.shape not in ((3, 4), (4, 4)):
         raise ValueError(f"{where} needs a transform_matrix of 4x4 numbers")
     pose = np.concatenate([pose[:3], [[0.0, 0.0, 0.0, 1.0]]])
-    path = _image(folder, entry["file_path"])
+    path = located(entry["file_path"], folder, suffixes=SUFFIXES)
     extra = {
-        key: folder / both[name]
-        for key, name in (("alpha", "alpha_path"), ("depth", "depth_file_path"))
+        key: located(str(entry[name]), folder)
+        for key, name in (("alpha", "alpha_path"), ("depth", "depth_file_path"), ("mask", "mask_path"))
         if entry.get(name)
     }
-    return Frame(_name(entry["file_path"], path), path, pose, lens, size, **extra)
+    return Frame(_name(folder, entry["file_path"], path), path, pose, lens, size, **extra, distortion=distortion)
 
 
 def _intrinsics(both: dict[str, Any]) -> tuple[tuple[float, float, float, float] | float, tuple[int, int] | None]:
     """The lens of a frame, and the (width, height) to which it refers."""
     size = (int(both["w"]), int(both["h"])) if "w" in both and "h" in both else None
+    angles = [float(both[f"camera_angle_{axis}"]) for axis in "xy" if f"camera_angle_{axis}" in both]
+    if not all(0 < angle < math.pi for angle in angles):
+        raise ValueError("camera_angle_x must be between 0 and pi")
     if "fl_x" not in both and "fl_y" not in both:
-        angle = float(both["camera_angle_x"])
-        if not 0 < angle < math.pi:
-            raise ValueError("camera_angle_x must be between 0 and pi")
-        return angle, size
+        if size is None or "camera_angle_x" not in both:
+            if "cx" in both or "cy" in both:
+                raise KeyError("w")
+            return float(both["camera_angle_x"]), size
+        focal = [side / 2 / math.tan(angle / 2) for side, angle in zip(size, angles, strict=False)]
+        both = {**both, "fl_x": focal[0], "fl_y": focal[-1]}
     fx = float(both["fl_x"] if "fl_x" in both else both["fl_y"])
     fy = float(both.get("fl_y", fx))
     if size is None and not ("cx" in both and "cy" in both):
@@ -115,23 +151,20 @@ def _intrinsics(both: dict[str, Any]) -> tuple[tuple[float, float, float, float]
     return (fx, fy, cx, cy), size
 
 
-def _image(folder: Path, name: str) -> Path:
-    """The path of the image of a frame; names in the original format have no suffix."""
-    path = folder / name
-    if path.is_file():
-        return path
-    for suffix in SUFFIXES:
-        if (longer := path.with_name(path.name + suffix)).is_file():
-            return longer
-    return path
-
-
-def _name(written: str, path: Path) -> str:
+def _name(folder: Path, written: str, path: Path) -> str:
     """The name in the file without leading "./" and "images/", with the suffix of the image."""
-    parts = [part for part in PurePosixPath(written.replace("\\", "/")).parts if part not in (".", "..", "/")]
+    if PureWindowsPath(written).anchor and path.is_relative_to(folder):
+        written = path.relative_to(folder).as_posix()
+    whole = PureWindowsPath(written)  # splits at both kinds of slash
+    parts = [part for part in whole.parts if part not in (".", "..", whole.anchor)]
     if len(parts) > 1 and parts[0] == "images":
         parts = parts[1:]
-    return "/".join([*parts[:-1], path.name])
+    return "/".join([*parts[:-1], PureWindowsPath(path.name).name])
+
+
+def _normal(written: object) -> str:
+    """A name in one spelling, to compare names with each other."""
+    return posixpath.normpath(str(written).replace("\\", "/"))
 
 
 def _split(content: dict[str, Any], paths: Sequence[str]) -> tuple[int, ...] | None:
@@ -139,7 +172,7 @@ def _split(content: dict[str, Any], paths: Sequence[str]) -> tuple[int, ...] | N
     lists = {key: content.get(f"{key}_filenames") for key in ("train", "val", "test")}
     if not any(lists.values()):
         return None
-    named = {key: {os.path.normpath(str(name)) for name in names or ()} for key, names in lists.items()}
+    named = {key: {_normal(name) for name in names or ()} for key, names in lists.items()}
     unknown = sorted(set.union(*named.values()) - set(paths))
     if unknown:
         raise ValueError(f"the split of {NERFSTUDIO} names {unknown[0]}, which is not one of its frames")
@@ -152,7 +185,8 @@ def write_transforms(capture: Capture, folder: str | Path) -> Path:
     """Write a capture in the format of nerfstudio, with its split.
 
     Writes transforms.json, images/NAME.png and, if they are known, masks/NAME.png (alpha, 8 bits) and depth/NAME.png
-    (16 bits in 1/1000 world units, 0 where it is not known). Files of the same name are replaced.
+    (16 bits in 1/1000 world units, 0 where it is not known) and train_masks/NAME.png. Files of the same name are
+    replaced.
 
     Returns:
         The path of transforms.json.
@@ -171,6 +205,9 @@ def write_transforms(capture: Capture, folder: str | Path) -> Path:
         if capture.alpha is not None:
             entry["alpha_path"] = f"masks/{name}"
             _save((capture.alpha[i, 0].clamp(0, 1) * 255).round().numpy().astype(np.uint8), folder / "masks" / name)
+        if capture.mask is not None:
+            entry["mask_path"] = f"train_masks/{name}"
+            _save((capture.mask[i, 0] * 255).numpy().astype(np.uint8), folder / "train_masks" / name)
         if capture.depth is not None:
             entry["depth_file_path"] = f"depth/{name}"
             _save((capture.depth[i, 0] * DEPTH_UNITS).round().numpy().astype(np.uint16), folder / "depth" / name)

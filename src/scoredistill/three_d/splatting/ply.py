@@ -4,6 +4,7 @@ Binary little-endian PLY, one float32 property each: x y z, nx ny nz (zeros), f_
 of red, then of green, then of blue; none for degree 0), opacity (logit), scale_0..2 (logarithms), rot_0..3 (w x y z).
 """
 
+import math
 from os import PathLike
 from pathlib import Path
 
@@ -14,23 +15,38 @@ from torch import Tensor
 from scoredistill.files import atomic
 from scoredistill.three_d.splatting.gaussians import Gaussians
 
+FAINTEST = -math.log(254)  # logit of the opacity 1/255
+
 
 def write_ply(path: str | PathLike[str], gaussians: Gaussians) -> None:
-    """Write Gaussians to a file atomically; parameters are converted to float32."""
+    """Write Gaussians to a file atomically; parameters are converted to float32.
+
+    Gaussians that cannot be drawn are left out, because viewers may fail on them: those with parameters or deviations
+    that are not finite, with a quaternion of 0, or with an opacity below 1/255, which renderers skip.
+
+    Raises:
+        ValueError: if there is none that can be drawn; nothing is written.
+    """
     with torch.no_grad():
         rest = gaussians.colors[:, 1:].transpose(1, 2).flatten(1)
         columns = [gaussians.means, torch.zeros_like(gaussians.means), gaussians.colors[:, 0], rest]
         columns += [gaussians.opacities[:, None], gaussians.scales, gaussians.quaternions]
-        table = torch.cat(columns, 1).float().cpu().numpy().astype("<f4")
+        table = torch.cat(columns, 1).float().cpu()
+        whole = table.isfinite().all(1) & gaussians.scales.float().exp().isfinite().all(1).cpu()
+        turned = table[:, -4:].norm(dim=1) > 0
+        seen = gaussians.opacities.float().cpu() >= FAINTEST
+        rows = table[whole & turned & seen].numpy().astype("<f4")
+    if not len(rows):
+        raise ValueError("no Gaussian can be drawn: all are transparent, or not finite")
     header = [
         "ply",
         "format binary_little_endian 1.0",
-        f"element vertex {len(table)}",
+        f"element vertex {len(rows)}",
         *(f"property float {name}" for name in _names(rest.shape[1])),
         "end_header",
     ]
     with atomic(Path(path)) as draft:
-        draft.write_bytes("\n".join([*header, ""]).encode("ascii") + table.tobytes())
+        draft.write_bytes("\n".join([*header, ""]).encode("ascii") + rows.tobytes())
 
 
 def read_ply(path: str | PathLike[str]) -> Gaussians:
