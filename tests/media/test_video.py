@@ -124,6 +124,19 @@ def test_round_trip_keeps_frames_order_colors_and_times(tmp_path, suffix, times)
     assert [p.name for p in tmp_path.iterdir()] == [f"a{suffix}"]
 
 
+@pytest.mark.parametrize("name", ["10:30.mp4", "talk:one.mp4", "night:1/file:a.mp4", "night:1/a:b.gif", "-a%03d?.webm"])
+def test_names_with_a_colon_are_no_protocol(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    video = open_video(write(Path(name), steady(3)))
+    assert [bar(f) for f in video.frames()] == [0, 1, 2]
+
+
+def test_sound_is_taken_from_a_name_with_a_colon(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = open_video(with_sound(tmp_path / "b.mp4", n=5, seconds=0.2).rename("10:30.mp4"))
+    assert len(heard(write(tmp_path / "a.mp4", source.times, sound_from=source))) == 1
+
+
 def test_rate_and_duration_are_averages(tmp_path):
     video = open_video(write(tmp_path / "a.mp4", steady(30, 30000 / 1001)))
     assert video.rate == pytest.approx(30000 / 1001, rel=1e-4)

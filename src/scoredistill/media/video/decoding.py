@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from scoredistill.media.video.source import RATE, Frame, Video, increase, one_size, pyav, spans
+from scoredistill.media.video.hdr import is_wide, standard
+from scoredistill.media.video.source import RATE, Frame, Video, increase, location, one_size, pyav, spans
 
 
 def open_container(path: Path) -> Video:
@@ -60,7 +61,7 @@ def _video(path: Path) -> Iterator[tuple[Any, Any]]:
     """The open container and its first video stream that is not a cover image."""
     av = pyav()
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(location(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
         raise ValueError(f"{path.name} is not a video or is corrupt: save or download it again") from error
     with container:
@@ -121,7 +122,7 @@ def _from_key(path: Path, pts: Sequence[int], keys: Sequence[int], start: int) -
 
 def _images(frames: Iterator[Any], skip: int) -> Iterator[Frame]:
     for frame in itertools.islice(frames, skip, None):
-        pixels = frame.to_ndarray(format="rgb24")
+        pixels = standard(frame) if is_wide(frame) else frame.to_ndarray(format="rgb24")
         yield np.ascontiguousarray(np.rot90(pixels, _quarters(frame)))
 
 

@@ -97,6 +97,11 @@ def pyav() -> ModuleType:
     return require("av", "video", "reading and writing videos")
 
 
+def location(path: Path) -> str:
+    """A path for FFmpeg, which takes what stands before a colon in a relative path, as in 10:30.mp4, for a protocol."""
+    return str(path.absolute())
+
+
 def one_size(sizes: dict[tuple[int, int], Any], name: str) -> tuple[int, int]:
     """The only (width, height) in `sizes`, which maps each size to the frame where it first occurs.
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from scoredistill.media.video.sound import Sound, stretch
-from scoredistill.media.video.source import TIMES, Video, increase, pyav, spans
+from scoredistill.media.video.source import TIMES, Video, increase, location, pyav, spans
 
 TICKS = 90_000  # time units per second of video files; a GIF has 100
 SHORTEST = 2  # shortest duration of a GIF frame that browsers respect, in hundredths of a second
@@ -171,7 +171,7 @@ class _Video:
             raise ValueError(f"two frames are less than 1/{TICKS} s apart: leave one of them out")
         final = max(SHORTEST, self.ends[-1] - self.ends[max(self.kept)])
         muxing = {".gif": {"loop": "0", "final_delay": str(final)}, ".mp4": {"movflags": "+faststart"}}
-        self.out = av.open(str(writer.draft / writer.path.name), "w", options=muxing.get(suffix, {}))
+        self.out = av.open(location(writer.draft / writer.path.name), "w", options=muxing.get(suffix, {}))
         rate = Fraction(len(writer.times) / writer.duration).limit_denominator(1001)
         self.stream = self.out.add_stream(codec, rate=max(rate, Fraction(1, 1001)), options=options)
         even = 1 if self.gif else 2
