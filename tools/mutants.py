@@ -349,6 +349,8 @@ MUTANTS = [
     ("media/video/hdr.py", "(10000 / WHITE)", "(PEAK / WHITE)", "media/test_hdr.py", "bt2408"),
     ("media/video/hdr.py", "u * (1 + u / m**2) / (1 + u)", "u / (1 + u)", "media/test_hdr.py", "knee"),
     ("media/video/hdr.py", "columns * np.linalg.solve(columns, white)", "columns", "media/test_hdr.py", "primaries"),
+    ("media/video/decoding.py", "return True, c < 0, b < 0", "return True, b < 0, c < 0", "media/test_video.py", "matrices"),
+    ("media/video/decoding.py", "left = 1 / left if", "left = left if", "media/test_video.py", "square"),
     ("media/metadata.py", "<= 3", "<= 255", "media/test_metadata.py", "linear"),
     ("media/motion.py", "(2 * x + 1) / width - 1", "2 * x / width - 1", "media/test_motion.py", "warp"),
     ("media/motion.py", "motion = max(float(before), step.after)", "motion = float(before)", "media/test_motion.py", ""),
