@@ -5,6 +5,7 @@ part, a bar of i + 1 white columns, so that a frame lost, doubled or out of orde
 """
 
 import resource
+import struct
 import subprocess
 import sys
 import textwrap
@@ -124,6 +125,19 @@ def test_round_trip_keeps_frames_order_colors_and_times(tmp_path, suffix, times)
     assert [p.name for p in tmp_path.iterdir()] == [f"a{suffix}"]
 
 
+@pytest.mark.parametrize("name", ["10:30.mp4", "talk:one.mp4", "night:1/file:a.mp4", "night:1/a:b.gif", "-a%03d?.webm"])
+def test_names_with_a_colon_are_no_protocol(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    video = open_video(write(Path(name), steady(3)))
+    assert [bar(f) for f in video.frames()] == [0, 1, 2]
+
+
+def test_sound_is_taken_from_a_name_with_a_colon(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = open_video(with_sound(tmp_path / "b.mp4", n=5, seconds=0.2).rename("10:30.mp4"))
+    assert len(heard(write(tmp_path / "a.mp4", source.times, sound_from=source))) == 1
+
+
 def test_rate_and_duration_are_averages(tmp_path):
     video = open_video(write(tmp_path / "a.mp4", steady(30, 30000 / 1001)))
     assert video.rate == pytest.approx(30000 / 1001, rel=1e-4)
@@ -162,7 +176,8 @@ def test_a_stretch_far_in_does_not_decode_the_whole(tmp_path, monkeypatch):
 
     video, seen = open_video(with_sound(tmp_path / "a.mp4")), []
     images = module._images
-    monkeypatch.setattr(module, "_images", lambda frames, skip: images((seen.append(1) or f for f in frames), skip))
+    spy = lambda frames, *rest: images((seen.append(1) or f for f in frames), *rest)
+    monkeypatch.setattr(module, "_images", spy)
     (one,) = video.frames(40, 41)
     assert bar(one) == 40
     assert len(seen) <= 12  # the distance of key frames
@@ -213,6 +228,58 @@ def test_rotation_noted_by_a_phone_is_applied(tmp_path, degrees):
     (pixels,) = video.frames()
     expected = np.rot90(frame(9), degrees // 90)  # against the time schedule
     assert np.abs(pixels.astype(int) - expected).mean() < 6
+
+
+def with_matrix(path, a, b, c, d):
+    """Replace the display matrix of an .mp4 file; (x, y) is shown at (a x + c y, b x + d y)."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((1, 0, 0, 1), lambda p: p),
+        ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
+        ((1, 0, 0, -1), lambda p: p[::-1]),
+        ((-1, 0, 0, -1), lambda p: p[::-1, ::-1]),
+        ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),
+        ((0, -1, 1, 0), lambda p: np.rot90(p)),
+        ((0, 1, 1, 0), lambda p: p.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda p: np.rot90(p, 2).transpose(1, 0, 2)),
+    ],
+)
+def test_display_matrices_turn_and_mirror(tmp_path, matrix, shown):
+    (pixels,) = open_video(with_matrix(write(tmp_path / "a.mp4", [0.0], frames=[frame(9)]), *matrix)).frames()
+    expected = shown(frame(9))
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels.astype(int) - expected).mean() < 6
+
+
+def shown_ratio(path):
+    with av.open(str(path)) as source:
+        stream = source.streams.video[0]
+        return stream.width / stream.height * float(stream.sample_aspect_ratio or 1)
+
+
+@pytest.mark.parametrize(
+    "aspect", [Fraction(32, 27), Fraction(10, 11), Fraction(2), Fraction(1, 2), Fraction(101, 100)]
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_pixels_that_are_not_square_keep_their_shape(tmp_path, aspect, turned):
+    """Frames are resampled to square pixels; what is left by rounding is written into the file."""
+    path = write(tmp_path / "a.mp4", [0.0], 32, 40, frames=[np.full((32, 40, 3), 90, np.uint8)], aspect=float(aspect))
+    if turned:
+        with_matrix(path, 0, 1, -1, 0)
+    video = open_video(path)
+    expected = 32 / float(40 * aspect) if turned else float(40 * aspect) / 32
+    assert video.width / video.height == pytest.approx(expected, rel=0.03)
+    assert next(video.frames()).shape == (video.height, video.width, 3)
+    again = write(tmp_path / "b.mp4", video.times, video.height, video.width, video.frames(), aspect=video.aspect)
+    assert shown_ratio(again) == pytest.approx(expected, rel=1e-3)
 
 
 def test_gif_leaves_out_what_browsers_slow_down(tmp_path):

@@ -6,17 +6,18 @@ import io
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
 from scoredistill.files import atomic
+from scoredistill.media.metadata import in_srgb, stripped, upright
 
 MAX_PIXELS = 2**28  # 16384 x 16384; 768 MiB as RGB
 FRAMES_PER_SECOND = 50  # the fastest GIF that browsers play at its own speed
@@ -42,13 +43,23 @@ def read_image(path: str | Path | Image.Image) -> Image.Image:
         if isinstance(path, Image.Image):
             return _decoded(path, name)
         try:
-            image = Image.open(path)
-        except PermissionError as error:
-            raise ValueError(f"{name} may not be read: change the permissions of the file") from error
-        except Exception as error:  # plugins of Pillow raise errors of every kind on broken headers
-            raise ValueError(f"{name} cannot be read as an image: save it again as PNG or JPEG") from error
-        with image:
-            return _decoded(image, name)
+            return _opened(path, name)
+        except ValueError as error:
+            for data in () if isinstance(error.__cause__, PermissionError) else stripped(Path(path).read_bytes()):
+                with suppress(ValueError):
+                    return _opened(io.BytesIO(data), name)
+            raise
+
+
+def _opened(file: str | Path | io.BytesIO, name: str) -> Image.Image:
+    try:
+        image = Image.open(file)
+    except PermissionError as error:
+        raise ValueError(f"{name} may not be read: change the permissions of the file") from error
+    except Exception as error:  # plugins of Pillow raise errors of every kind on broken headers
+        raise ValueError(f"{name} cannot be read as an image: save it again as PNG or JPEG") from error
+    with image:
+        return _decoded(image, name)
 
 
 def _check_file(path: Path) -> None:
@@ -79,16 +90,16 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
         raise ValueError(f"{name} has {width} x {height} pixels, more than 2^28: make it smaller first")
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
-    except Exception as error:  # as in read_image
+    except Exception as error:  # as in _opened
         raise ValueError(f"{name} is corrupt or truncated: save or download it again") from error
-    if upright.mode == "F" or upright.mode.startswith("I"):
-        return _of_numbers(np.asarray(upright), name)
+    colored = in_srgb(upright(image))
+    if colored.mode == "F" or colored.mode.startswith("I"):
+        return _of_numbers(np.asarray(colored), name)
     try:
-        return _over_white(_in_srgb(upright))
+        return _over_white(colored)
     except ValueError as error:
         raise ValueError(
-            f"{name} has the unsupported color mode {upright.mode}: save it as an RGB PNG or JPEG"
+            f"{name} has the unsupported color mode {colored.mode}: save it as an RGB PNG or JPEG"
         ) from error
 
 
@@ -102,21 +113,6 @@ def _of_numbers(values: np.ndarray, name: str) -> Image.Image:
         scale = 255 / 65535
     gray = (values.astype(np.float32) * scale).round().clip(0, 255).astype(np.uint8)
     return Image.fromarray(gray).convert("RGB")
-
-
-def _in_srgb(image: Image.Image) -> Image.Image:
-    """Convert CMYK and RGB by the embedded color profile; unchanged without one, or with one that does not apply."""
-    profile = image.info.get("icc_profile")
-    if image.mode not in ("CMYK", "RGB", "RGBA") or not profile:
-        return image
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "sRGB" in ImageCms.getProfileDescription(source):
-            return image
-        mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode) or image
-    except (ImageCms.PyCMSError, OSError):
-        return image
 
 
 def to_pil(images: Float[Tensor, "b 3 h w"]) -> list[Image.Image]:

@@ -5,7 +5,8 @@ those of the file, so a variable frame rate is preserved. Video files are read a
 
 Opening a video decodes it once, without keeping or converting frames, because headers may state a wrong number of
 frames, while len(video) must be what frames() yields. Frames that the decoder reports as corrupt are skipped: the times
-then have a gap, or end early, and `complete` is False. Pixels are assumed to be square.
+then have a gap, or end early, and `complete` is False. Frames whose pixels are not square are resampled. HDR videos and
+wide gamuts are converted to the standard dynamic range and primaries of BT.709 (see `hdr`).
 """
 
 from scoredistill.media.video.reading import open_video

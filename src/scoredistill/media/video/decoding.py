@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from scoredistill.media.video.source import RATE, Frame, Video, increase, one_size, pyav, spans
+from scoredistill.media.video.hdr import is_wide, standard
+from scoredistill.media.video.source import RATE, Frame, Video, increase, location, one_size, pyav, spans
 
 
 def open_container(path: Path) -> Video:
@@ -25,14 +29,20 @@ def open_container(path: Path) -> Video:
     keys: list[int] = []
     faults: list[str] = []
     sizes: dict[tuple[int, int], int] = {}
+    left = 1.0  # of the pixel aspect ratio, after resampling to a whole number of pixels
     with _video(path) as (container, stream):
         base, rate, sound = stream.time_base, stream.average_rate, bool(container.streams.audio)
+        aspect = float(getattr(stream, "sample_aspect_ratio", None) or 1)
+        end = _stated_end(stream)
         if any(entry.pos + entry.size > path.stat().st_size for entry in getattr(stream, "index_entries", ())):
             faults.append("the index lists frames after the end of the file")
     last = 0
     for frame in _decoded(path, faults=faults):
-        turned = _quarters(frame) % 2
-        sizes.setdefault((frame.height, frame.width) if turned else (frame.width, frame.height), len(marks))
+        size = _square(frame.width, frame.height, aspect)
+        sizes.setdefault(size[::-1] if _orientation(frame)[0] else size, len(marks))
+        if not marks:
+            left = aspect * frame.width / frame.height * size[1] / size[0]
+            left = 1 / left if _orientation(frame)[0] else left
         if frame.key_frame:
             keys.append(len(marks))
         marks.append(frame.pts)
@@ -46,13 +56,16 @@ def open_container(path: Path) -> Video:
     sane = len(pts) == len(marks) and increase(pts)
     if not sane:  # missing or decreasing times are replaced by a constant frame rate
         times = tuple(i / float(rate or RATE) for i in range(len(marks)))
-        read = lambda start, stop: _images(_decoded(path), start)
-        return Video(path.name, height, width, times, spans(times), read, path, sound, complete=not faults)
+        read = lambda start, stop: _images(_decoded(path), start, aspect)
+        video = Video(path.name, height, width, times, spans(times), read, path, sound, complete=not faults)
+        return replace(video, aspect=left)
     times = tuple(float((p - pts[0]) * base) for p in pts)
     keys = keys if not faults else []
-    read = lambda start, stop: _images(*_from_key(path, pts, keys, start))
-    duration = spans(times, float(last * base))
-    return Video(path.name, height, width, times, duration, read, path, sound, float(pts[0] * base), not faults)
+    read = lambda start, stop: _images(*_from_key(path, pts, keys, start), aspect)
+    origin, shown = float(pts[0] * base), float(last * base)
+    if end is not None and not faults and origin == 0 and end > times[-1]:
+        shown = end - times[-1]
+    return Video(path.name, height, width, times, spans(times, shown), read, path, sound, origin, not faults, left)
 
 
 @contextmanager
@@ -60,7 +73,7 @@ def _video(path: Path) -> Iterator[tuple[Any, Any]]:
     """The open container and its first video stream that is not a cover image."""
     av = pyav()
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(location(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
         raise ValueError(f"{path.name} is not a video or is corrupt: save or download it again") from error
     with container:
@@ -119,12 +132,44 @@ def _from_key(path: Path, pts: Sequence[int], keys: Sequence[int], start: int) -
     return _decoded(path), start  # no key frame, or the container cannot seek to it
 
 
-def _images(frames: Iterator[Any], skip: int) -> Iterator[Frame]:
+def _images(frames: Iterator[Any], skip: int, aspect: float) -> Iterator[Frame]:
+    """Frames as displayed: with square pixels, turned and mirrored."""
     for frame in itertools.islice(frames, skip, None):
-        pixels = frame.to_ndarray(format="rgb24")
-        yield np.ascontiguousarray(np.rot90(pixels, _quarters(frame)))
+        pixels = standard(frame) if is_wide(frame) else frame.to_ndarray(format="rgb24")
+        size = _square(frame.width, frame.height, aspect)
+        if size != (frame.width, frame.height):
+            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+        transposed, mirrored, upside_down = _orientation(frame)
+        pixels = pixels.transpose(1, 0, 2) if transposed else pixels
+        yield np.ascontiguousarray(pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1])
 
 
-def _quarters(frame: Any) -> int:
-    """Counterclockwise quarter turns with which the frame is to be displayed."""
-    return round(getattr(frame, "rotation", 0) / 90) % 4
+def _square(width: int, height: int, aspect: float) -> tuple[int, int]:
+    """(width, height) with nearly square pixels: the side along which pixels are longer grows to an even number.
+
+    Args:
+        aspect: width over height of a pixel; within 2 % of 1, or outside [1/8, 8], the size stays.
+    """
+    if not 1 / 8 <= aspect <= 8 or abs(aspect - 1) < 0.02:
+        return width, height
+    return (2 * round(width * aspect / 2), height) if aspect > 1 else (width, 2 * round(height / aspect / 2))
+
+
+def _orientation(frame: Any) -> tuple[bool, bool, bool]:
+    """Whether to transpose a frame, then to mirror it left to right, then top to bottom, for display.
+
+    The display matrix takes the pixel (x, y) to (a x + c y, b x + d y); angles between quarter turns are rounded.
+    """
+    matrix = getattr(frame, "side_data", {}).get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32, 9).tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, a < 0, d < 0
+    return True, c < 0, b < 0
+
+
+def _stated_end(stream: Any) -> float | None:
+    """End of the last frame in seconds by a tag of Matroska and WebM, which do not store the durations of frames."""
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) if match else None

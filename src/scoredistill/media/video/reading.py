@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from scoredistill.files import read_text
 from scoredistill.media.images import read_image
+from scoredistill.media.metadata import orientation
 from scoredistill.media.video.decoding import open_container
 from scoredistill.media.video.source import RATE, TIMES, Video, increase, one_size, spans
 
@@ -72,7 +73,7 @@ def _size(file: Path) -> tuple[int, int]:
     """(width, height) after EXIF rotation, from the header alone."""
     try:
         with Image.open(file) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5
+            turned = orientation(image) >= 5
             return (image.height, image.width) if turned else image.size
     except Exception:
         return read_image(file).size  # raises the error that says what is wrong

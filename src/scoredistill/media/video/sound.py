@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scoredistill.media.video.source import Video, pyav, spans
+from scoredistill.media.video.source import Video, location, pyav, spans
 
 
 def stretch(video: Video, times: Sequence[float | int]) -> Video:
@@ -32,7 +32,8 @@ class Sound:
         av = pyav()
         self.origin, (cut, self.end) = video.origin, video.times
         self.begin = 0.0 if cut > 0 else -math.inf
-        self.source, self.out = av.open(str(video.path), metadata_errors="replace"), out
+        assert video.path is not None  # only a video of a file has sound
+        self.source, self.out = av.open(location(video.path), metadata_errors="replace"), out
         self.copied: dict[int, bool] = {}
         self.targets: dict[int, Any] = {}
         for stream in self.source.streams.audio:

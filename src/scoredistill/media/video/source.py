@@ -28,7 +28,7 @@ class Video:
 
     Attributes:
         name: of the file or folder.
-        height, width: in pixels as displayed, after the rotation that phones store in a video.
+        height, width: in pixels as displayed, after rotation and mirroring, with square pixels.
         times: presentation time of each frame in seconds, strictly increasing from 0.
         duration: in seconds, to the end of the last frame.
         read: (start, stop) -> iterator over the frames from start on; use `frames`.
@@ -36,6 +36,7 @@ class Video:
         sound: whether the file has sound.
         origin: time in seconds of the first frame on the timeline of the file, which is that of its sound.
         complete: whether the whole file could be decoded.
+        aspect: width over height of a pixel, near 1: frames of files whose pixels are not square are resampled.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Video:
     sound: bool = False
     origin: float = 0.0
     complete: bool = True
+    aspect: float = 1.0
 
     @property
     def rate(self) -> float:
@@ -95,6 +97,11 @@ def pyav() -> ModuleType:
         MissingExtra: if it is not installed.
     """
     return require("av", "video", "reading and writing videos")
+
+
+def location(path: Path) -> str:
+    """A path for FFmpeg, which takes what stands before a colon in a relative path, as in 10:30.mp4, for a protocol."""
+    return str(path.absolute())
 
 
 def one_size(sizes: dict[tuple[int, int], Any], name: str) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from scoredistill.media.video.sound import Sound, stretch
-from scoredistill.media.video.source import TIMES, Video, increase, pyav, spans
+from scoredistill.media.video.source import TIMES, Video, increase, location, pyav, spans
 
 TICKS = 90_000  # time units per second of video files; a GIF has 100
 SHORTEST = 2  # shortest duration of a GIF frame that browsers respect, in hundredths of a second
@@ -52,6 +52,7 @@ class VideoWriter:
             otherwise. If `times` are a part of the times of that video, it is the sound of that part.
         duration: in seconds, from the first time to the end of the last frame; by default the last frame lasts for the
             median of the others.
+        aspect: width over height of a pixel, which .mp4 files store.
 
     Raises:
         ValueError: if the suffix is unknown, times do not increase, the folder is in use, frames have another size or
@@ -67,6 +68,7 @@ class VideoWriter:
         times: Sequence[float | int],
         sound_from: Video | None = None,
         duration: float | int | None = None,
+        aspect: float = 1.0,
     ) -> None:
         self.path, self.height, self.width = Path(path), height, width
         self.times = [float(t - times[0]) for t in times]
@@ -82,6 +84,7 @@ class VideoWriter:
             raise ValueError(f"{self.path} is a folder that already exists: choose a new name")
         self.duration = max(float(duration), self.times[-1]) if duration else spans(self.times)
         self.sound = stretch(sound_from, times) if sound_from is not None and sound_from.sound else None
+        self.aspect = aspect
         self.count = 0
 
     def __enter__(self) -> VideoWriter:
@@ -171,7 +174,7 @@ class _Video:
             raise ValueError(f"two frames are less than 1/{TICKS} s apart: leave one of them out")
         final = max(SHORTEST, self.ends[-1] - self.ends[max(self.kept)])
         muxing = {".gif": {"loop": "0", "final_delay": str(final)}, ".mp4": {"movflags": "+faststart"}}
-        self.out = av.open(str(writer.draft / writer.path.name), "w", options=muxing.get(suffix, {}))
+        self.out = av.open(location(writer.draft / writer.path.name), "w", options=muxing.get(suffix, {}))
         rate = Fraction(len(writer.times) / writer.duration).limit_denominator(1001)
         self.stream = self.out.add_stream(codec, rate=max(rate, Fraction(1, 1001)), options=options)
         even = 1 if self.gif else 2
@@ -183,6 +186,8 @@ class _Video:
         if not self.gif:
             context.colorspace = context.color_primaries = context.color_trc = BT709
             context.color_range = LIMITED
+            if writer.aspect != 1:
+                context.sample_aspect_ratio = Fraction(writer.aspect).limit_denominator(10_000)
         self.sound = Sound(writer.sound, self.out, copied, otherwise) if writer.sound and otherwise else None
 
     def write(self, frame: np.ndarray, i: int) -> None:

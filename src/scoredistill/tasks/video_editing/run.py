@@ -88,9 +88,16 @@ class VideoEdit:
         bar = tqdm(self._finished(), "writing", len(source), disable=not progress, unit="frame")
         if path is None:
             return [Image.fromarray(frame) for frame in bar]
-        with VideoWriter(
-            path, source.height, source.width, times=source.times, sound_from=source, duration=source.duration
-        ) as writer:
+        writer = VideoWriter(
+            path,
+            source.height,
+            source.width,
+            times=source.times,
+            sound_from=source,
+            duration=source.duration,
+            aspect=source.aspect,
+        )
+        with writer:
             for frame in bar:
                 writer.write(frame)
         return []

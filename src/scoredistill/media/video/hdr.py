@@ -1,0 +1,121 @@
+r"""Conversion of HDR and wide-gamut frames to standard dynamic range with the primaries of BT.709.
+
+The transfer function of the file (HLG or PQ of ITU-R BT.2100, otherwise that of sRGB) gives light in units of the
+reference white, 203 cd/m^2 (ITU-R BT.2408); HLG is displayed at 1000 cd/m^2 with a system gamma of 1.2. A matrix
+converts the primaries. Light up to KNEE is kept; brighter light is compressed so that 1000 cd/m^2 becomes 1:
+
+.. math:: y = k + (1 - k) \frac{u (1 + u / m^2)}{1 + u}, \quad u = \frac{x - k}{1 - k}, \quad m = \frac{p - k}{1 - k},
+
+with x the largest channel, k the knee and p the peak; all channels are scaled alike, which keeps the hue. The result is
+encoded as sRGB.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8, UInt16
+
+PQ, HLG = 16, 18  # FFmpeg's numbers of the transfer functions
+BT2020, DCI_P3, DISPLAY_P3 = 9, 11, 12  # and of the primaries
+BT2020_MATRIX = 9  # and of the color space: BT.2020, non-constant luminance
+UNSPECIFIED = 2
+WHITE, PEAK = 203.0, 1000.0  # cd/m^2
+KNEE = 0.8
+D65, DCI = (0.3127, 0.3290), (0.314, 0.351)
+PRIMARIES = {
+    1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), D65),
+    BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046), D65),
+    DCI_P3: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), DCI),
+    DISPLAY_P3: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), D65),
+}
+
+
+def is_wide(frame: Any) -> bool:
+    """Whether a decoded frame is HDR, or has primaries wider than those of BT.709."""
+    return _transfer(frame) in (PQ, HLG) or _number(frame, "color_primaries") in (BT2020, DCI_P3, DISPLAY_P3)
+
+
+def standard(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a frame for which `is_wide` holds, in sRGB."""
+    transfer, primaries = _transfer(frame), _number(frame, "color_primaries")
+    matrix = _number(frame, "colorspace")
+    guess = {} if matrix != UNSPECIFIED else {"src_colorspace": BT2020_MATRIX}
+    signal = frame.reformat(format="rgb48le", **guess).to_ndarray()
+    primaries = primaries if primaries in PRIMARIES else BT2020
+    return tone_mapped(signal, transfer, primaries)
+
+
+def tone_mapped(signal: UInt16[np.ndarray, "h w 3"], transfer: int, primaries: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Convert RGB values of 16 bits to sRGB.
+
+    Args:
+        signal: nonlinear values, 65535 for the nominal peak.
+        transfer: PQ, HLG, or any other number for the transfer function of sRGB.
+        primaries: a key of PRIMARIES.
+    """
+    light = _curve(transfer)[signal]
+    if transfer == HLG:  # from light of the scene to that of the display
+        luminance = light @ np.array([0.2627, 0.6780, 0.0593], np.float32)
+        light *= (np.maximum(luminance, 1e-9) ** 0.2 * (PEAK / WHITE))[..., None]
+    light = np.maximum(light @ _to_bt709(primaries).T, 0)
+    if transfer in (PQ, HLG):
+        brightest = light.max(-1, keepdims=True)
+        light *= compressed(brightest) / np.maximum(brightest, 1e-9)
+    return _encoding()[(np.minimum(light, 1) * 65535).round().astype(np.uint16)]
+
+
+def compressed(light: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
+    """Light in units of the reference white, compressed to [0, 1] as in the equation above."""
+    u = np.maximum(light - KNEE, 0) / (1 - KNEE)
+    m = (PEAK / WHITE - KNEE) / (1 - KNEE)
+    return np.minimum(np.where(light <= KNEE, light, KNEE + (1 - KNEE) * u * (1 + u / m**2) / (1 + u)), 1)
+
+
+@cache
+def _curve(transfer: int) -> np.ndarray:
+    """Light for each value of 16 bits: of the scene in [0, 1] for HLG, otherwise in units of the reference white."""
+    v = np.linspace(0, 1, 65536)
+    if transfer == HLG:
+        a, b, c = 0.17883277, 0.28466892, 0.55991073
+        light = np.where(v <= 0.5, v**2 / 3, (np.exp((v - c) / a) + b) / 12)
+    elif transfer == PQ:
+        p = v ** (1 / 78.84375)
+        light = (np.maximum(p - 0.8359375, 0) / (18.8515625 - 18.6875 * p)) ** (1 / 0.1593017578125) * (10000 / WHITE)
+    else:
+        light = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+    return light.astype(np.float32)
+
+
+@cache
+def _encoding() -> np.ndarray:
+    """The 8-bit value in sRGB for light of 0 to 1 in 16 bits."""
+    v = np.linspace(0, 1, 65536)
+    return (255 * np.where(v <= 0.0031308, 12.92 * v, 1.055 * v ** (1 / 2.4) - 0.055)).round().astype(np.uint8)
+
+
+@cache
+def _to_bt709(primaries: int) -> Float[np.ndarray, "3 3"]:
+    """The matrix from linear RGB of these primaries to that of BT.709; white becomes white."""
+    return (np.linalg.inv(_to_xyz(1)) @ _to_xyz(primaries)).astype(np.float32)
+
+
+def _to_xyz(primaries: int) -> Float[np.ndarray, "3 3"]:
+    *corners, white = (np.array([x / y, 1, (1 - x - y) / y]) for x, y in PRIMARIES[primaries])
+    columns = np.stack(corners, 1)
+    columns = columns * np.linalg.solve(columns, white)
+    if primaries != DCI_P3:
+        return columns
+    x, y = D65  # scaled in XYZ to the other white
+    return np.diag(np.array([x / y, 1, (1 - x - y) / y]) / white) @ columns
+
+
+def _transfer(frame: Any) -> int:
+    return _number(frame, "color_trc")
+
+
+def _number(frame: Any, name: str) -> int:
+    """A color property of a frame as FFmpeg's number; 2 (unspecified) where this PyAV does not know it."""
+    return int(getattr(frame, name, UNSPECIFIED))
