@@ -92,6 +92,7 @@ VARIANTS = (
     cooked("min_snr", "min-SNR weights", weights="min_snr"),
     cooked("uniform", "uniform weights of v", weights="uniform"),
     planned("batch_64", "batch 64", batch=64),
+    planned("muon_64", "Muon, batch 64", optimizer="muon", batch=64),
     replace(BASE, name="single", change="single emoji, names only (today's captions)", mixture=Mixture(0.0, 0.0),
             recipe=Recipe(plain=0.0, tag=0.1)),
     replace(BASE, name="aligned", change="latents of the aligned autoencoder", autoencoder="aligned"),
