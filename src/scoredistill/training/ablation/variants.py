@@ -30,7 +30,7 @@ class AutoencoderVariant:
     size: int = 128
     widths: tuple[int, ...] | None = None
     weights: Weights = Weights()
-    plan: Plan = Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100)
+    plan: Plan = Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100, snapshots=6)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Variant:
     name: str
     change: str
     recipe: Recipe = Recipe()
-    plan: Plan = Plan(batch=32, lr=2e-3, slow="text_encoder", slow_factor=0.5, bfloat16=True, warmup=100, snapshots=8)
+    plan: Plan = Plan(batch=32, lr=2e-3, slow="text_encoder", slow_factor=0.5, bfloat16=True, warmup=100, snapshots=6)
     text: Literal["clip", "frozen", "random"] = "clip"
     mixture: Mixture = MIXTURE
     autoencoder: str = "perceptual"
@@ -63,7 +63,9 @@ AUTOENCODERS = (
     AutoencoderVariant("aligned", "+ perceptual and alignment loss", weights=replace(PERCEPTUAL, alignment=0.1)),
     AutoencoderVariant("pixels64", "64 pixels (f4, 4 channels), + perceptual loss", 64, weights=PERCEPTUAL),
     AutoencoderVariant("muon", "+ perceptual loss, Muon", weights=PERCEPTUAL,
-                       plan=Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100, optimizer="muon")),
+                       plan=Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100, snapshots=6, optimizer="muon")),
+    AutoencoderVariant("batch_4", "+ perceptual loss, batch 4", weights=PERCEPTUAL,
+                       plan=Plan(batch=4, lr=2e-3, bfloat16=True, warmup=400, snapshots=6)),
 )  # fmt: skip
 
 BASE = Variant("base", "AdamW, v, capped weights")
