@@ -247,8 +247,8 @@ def train(run: Run, loss: Loss, draw: Draw, name: str, measure: Measure | None =
     """Train to the end of the plan; a complete run returns at once.
 
     Every `save_minutes`, at snapshots and at the end, a checkpoint and a line of log.jsonl are written; sample grids
-    (samples.png) and held-out losses as described in `Plan.snapshots`. SIGINT (Ctrl-C) and SIGTERM save a checkpoint and
-    exit.
+    (samples.png) and held-out losses as described in `Plan.snapshots`. SIGINT (Ctrl-C) and SIGTERM save a checkpoint
+    and exit.
 
     Args:
         run: the network in training.
