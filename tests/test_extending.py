@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from import_graph import ImportGraph
-from test_layers import roundabout, upward
+from test_layers import misplaced, roundabout, upward
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "extending.md").read_text()
@@ -29,15 +29,17 @@ def link_weights(source, target):
         shutil.copy2(source, target)
 
 
-@pytest.fixture
-def copy(tmp_path):
-    """A copy of the package, with the tests of estimators and what they need."""
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "src", tmp_path / "src", copy_function=link_weights, ignore=ignored)
-    shutil.copytree(ROOT / "tests" / "estimators", tmp_path / "tests" / "estimators", ignore=ignored)
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the package, with the tests of estimators and what they need, to which every recipe is applied."""
+    ignored, root = shutil.ignore_patterns("__pycache__"), tmp_path_factory.mktemp("copy")
+    shutil.copytree(ROOT / "src", root / "src", copy_function=link_weights, ignore=ignored)
+    shutil.copytree(ROOT / "tests" / "estimators", root / "tests" / "estimators", ignore=ignored)
     for path in (*(ROOT / "tests").glob("*.py"), ROOT / "pyproject.toml"):
-        shutil.copy2(path, tmp_path / path.relative_to(ROOT))
-    return tmp_path
+        shutil.copy2(path, root / path.relative_to(ROOT))
+    for recipe in RECIPES.values():
+        apply(recipe, root)
+    return root
 
 
 def apply(recipe, copy):
@@ -66,19 +68,20 @@ def test_the_recipes_are_those_that_architecture_lists():
     assert [name.lower().replace(" ", "-") for name in RECIPES] == listed
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_works_on_a_copy_of_the_package(name, copy):
-    recipe = RECIPES[name]
-    apply(recipe, copy)
-    graph = ImportGraph(copy / "src" / "scoredistill")
-    assert graph.cycles() == upward(graph) == roundabout(graph) == []
-    (use,) = USE.findall(recipe)
+def test_what_the_recipes_add_runs(copy):
+    """One process runs the uses of all recipes, each in names of its own, since most of its time goes into imports."""
     proof = "import scoredistill\nassert scoredistill.__file__.startswith(__import__('os').getcwd())\n"
-    run(["-c", proof + use], copy)
+    uses = {name: USE.findall(recipe) for name, recipe in RECIPES.items()}
+    assert all(len(found) == 1 for found in uses.values()), uses
+    run(["-c", proof + "".join(f"print({name!r})\nexec({use!r}, {{}})\n" for name, (use,) in uses.items())], copy)
+
+
+def test_what_the_recipes_add_keeps_the_layers(copy):
+    graph = ImportGraph(copy / "src" / "scoredistill")
+    assert graph.cycles() == upward(graph) == roundabout(graph) == misplaced(graph) == []
 
 
 def test_a_new_estimator_is_held_to_its_identity(copy):
-    apply(RECIPES["An estimator"], copy)
     run(["-m", "pytest", "-q", "tests/estimators/test_methods.py", "-k", "SnrSDS or every_method or exported"], copy)
 
 
@@ -92,6 +95,4 @@ def test_files_to_copy_exist():
 
 def test_what_the_recipes_write_passes_the_linter(copy):
     pytest.importorskip("ruff")
-    for recipe in RECIPES.values():
-        apply(recipe, copy)
     run(["-m", "ruff", "check", "--no-cache", "src"], copy)

@@ -34,7 +34,6 @@ OWN_MESSAGE = {"torch_fidelity"}  # in no extra; `metrics.inception` raises `Mis
 SLOW = {"diffusers", "transformers", "tqdm"}  # required, but seconds to import: functions may import them late
 LAZY = "scoredistill.cli"  # commands import what they run when they run it, so that --help is quick
 ROOT = Path(scoredistill.__file__).parent
-GRAPH = ImportGraph(ROOT)
 MODULES = {"pillow": "PIL"}  # distributions that are imported under another name
 
 
@@ -79,25 +78,30 @@ def misplaced(graph):
     return wrong
 
 
-def test_every_part_of_the_package_has_a_layer():
-    assert {room(module) for module in GRAPH.modules} == set(HEIGHT)
+@pytest.fixture(scope="module")
+def graph():
+    return ImportGraph(ROOT)
 
 
-def test_imports_point_down():
-    assert upward(GRAPH) == []
+def test_every_part_of_the_package_has_a_layer(graph):
+    assert {room(module) for module in graph.modules} == set(HEIGHT)
 
 
-def test_there_are_no_import_cycles():
-    assert GRAPH.cycles() == []
+def test_imports_point_down(graph):
+    assert upward(graph) == []
 
 
-def test_no_module_imports_through_its_own_package():
-    assert roundabout(GRAPH) == []
+def test_there_are_no_import_cycles(graph):
+    assert graph.cycles() == []
 
 
-def test_optional_packages_are_required_where_they_are_used():
+def test_no_module_imports_through_its_own_package(graph):
+    assert roundabout(graph) == []
+
+
+def test_optional_packages_are_required_where_they_are_used(graph):
     """Statements import what is always installed; the rest goes through `optional.require`, which says what to do."""
-    assert misplaced(GRAPH) == []
+    assert misplaced(graph) == []
 
 
 class TestPlanted:

@@ -211,8 +211,10 @@ def test_product_samples_at_the_priors_own_levels_end_without_noise(rng, schedul
     assert (left.abs().max() > 0.3) == (s > 1)  # the kernel's own levels end at .05 sqrt(s)
 
 
-def test_the_priors_own_levels_are_evenly_spaced_times():
-    prior, h = gaussian(MEAN, VARIANCE), torch.tensor([0.5, 20.0], dtype=F64)
+@pytest.mark.parametrize("schedule", [VP(), VE(0.02, 50.0)], ids=repr)
+def test_the_priors_own_levels_are_evenly_spaced_times(schedule):
+    """The last level is 0, also where the schedule's own least noise (VE: 0.02) is not."""
+    prior, h = gaussian(MEAN, VARIANCE, schedule), torch.tensor([0.5, 2.0], dtype=F64)
     r = product_levels(prior, h, 5, "prior")
     tau = (h**2 * r**2 / (h**2 + r**2)).sqrt()
     times = prior.schedule.time_of(tau)

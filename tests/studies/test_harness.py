@@ -39,6 +39,12 @@ def test_differences_are_of_the_same_case_and_divide_by_the_root_of_their_number
     assert fewer == {"mean": pytest.approx(2.0), "std": pytest.approx(1.0), "n": 2}
 
 
+def test_differences_pair_cases_by_name_whatever_their_order():
+    ours = {("a", 0): {"x": 5.0}, ("b", 0): {"x": 7.0}}
+    theirs = {("b", 0): {"x": 1.0}, ("c", 0): {"x": 9.0}, ("a", 0): {"x": 4.0}}
+    assert differences(ours, theirs)["x"] == {"mean": pytest.approx(3.5), "std": pytest.approx(2.5), "n": 2}
+
+
 def test_deviation_over_seeds_is_of_means_over_prompts():
     found = {("a", 0): {"x": 1.0}, ("b", 0): {"x": 5.0}, ("a", 1): {"x": 2.0}, ("b", 1): {"x": 6.0}}
     cell = over_seeds(found)["x"]
@@ -117,20 +123,22 @@ def test_a_killed_study_leaves_no_worker_behind(tmp_path):
     )
     study = subprocess.Popen([sys.executable, str(script)])
     files = [tmp_path / "out" / "images" / name for name in "ab"]
-    wait_for(lambda: all(file.is_file() and file.read_text() for file in files))
+    wait_for(lambda: all(file.is_file() and file.read_text() for file in files), 600)
     study.kill()
     study.wait()
     workers = [int(file.read_text()) for file in files]
     try:
-        wait_for(lambda: not any(alive(worker) for worker in workers))
+        wait_for(lambda: not any(alive(worker) for worker in workers), 90)
     finally:
         for worker in filter(alive, workers):
             os.kill(worker, signal.SIGKILL)
 
 
-def wait_for(condition):
-    """Sleep until a condition holds; the time limit of the test ends what never does."""
+def wait_for(condition, seconds):
+    """Sleep until a condition holds; fail after more seconds than a busy machine needs."""
+    end = time.monotonic() + seconds
     while not condition():
+        assert time.monotonic() < end, f"not so after {seconds} s"
         time.sleep(0.1)
 
 

@@ -400,7 +400,7 @@ def test_a_fit_to_views_of_a_scene(rng):
     with torch.no_grad():
         wanted = target(views)
     psnr = []
-    for _ in range(100):
+    for _ in range(75):
         loss = (splats(views) - wanted).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -96,6 +96,18 @@ def test_an_earlier_time_is_reconstructed_from_earlier_snapshots(tmp_path):
     assert torch.allclose(found, torch.full_like(found, 0.5 * (g + 1) / (g + 2)), atol=5e-3)
 
 
+def test_later_snapshots_are_not_read(tmp_path):
+    network = Point()
+    kept = averages.Averages(network)
+    for step in range(1, 81):
+        with torch.no_grad():
+            network.weight.fill_(1.0 if step <= 40 else float("nan"))
+        kept.update(network, step)
+        if step % 10 == 0:
+            kept.snapshot(tmp_path, step, torch.float32)
+    assert torch.allclose(averages.reconstruct(tmp_path, network, 0.08, time=40).weight, torch.ones(6).double(), atol=0.02)
+
+
 def test_snapshots_that_are_missing_are_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="train with snapshots > 0"):
         averages.reconstruct(tmp_path, Point(), 0.1)

@@ -36,6 +36,12 @@ def test_the_distance_is_zero_for_equal_images_and_grows_with_blur():
     assert distances[0] > 0.01
 
 
+def test_features_have_unit_length_unless_they_are_nearly_zero():
+    features = torch.tensor([3.0, 4.0])[None, :, None, None]
+    assert torch.allclose(perceptual.unit(features)[0, :, 0, 0], torch.tensor([0.6, 0.8]), atol=1e-3)
+    assert perceptual.unit(1e-4 * features).abs().max() < 0.01
+
+
 def test_blur_costs_more_than_a_shift_of_brightness_of_the_same_squared_error():
     blurry = blurred(IMAGES, 1.0)
     brighter = IMAGES * (1 - (blurry - IMAGES).square().mean().sqrt() / IMAGES.square().mean().sqrt())

@@ -42,6 +42,13 @@ def test_a_red_drawing_takes_any_color_and_keeps_its_shading_and_outlines(color)
     assert np.array_equal(after[..., 3], before[..., 3])
 
 
+def test_hues_are_turned_by_one_angle_and_so_keep_their_differences():
+    before = drawing((30, 60, 220), (30, 130, 220))  # blue and azure: their mean becomes green
+    old, new = (hsv(image[32, [16, 44], :3] / 255.0)[0] for image in (before, recolored(before, "green")))
+    assert new[1] - new[0] == pytest.approx(old[1] - old[0], abs=2)
+    assert new.mean() == pytest.approx(PAINTS["green"].hue, abs=4)
+
+
 def test_dark_lines_of_the_same_hue_stay_dark():
     after = recolored(drawing((220, 30, 20), (220, 30, 20), (40, 25, 24)), "yellow")
     assert after[32, 50, :3].max() < 80  # 169 if all pixels were brightened alike

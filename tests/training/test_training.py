@@ -80,6 +80,15 @@ def test_images_stay_in_range_and_follow_the_generator(emoji):
     assert not torch.equal(first, other)
 
 
+def test_scaled_latents_have_standard_deviation_one():
+    network = autoencoder.build(64, (8, 16, 16))
+    images = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    factor = autoencoder.set_scaling_factor(network, images)
+    assert network.config.scaling_factor == factor
+    with torch.no_grad():
+        assert float(factor * network.encode(2 * images - 1).latent_dist.mode().std()) == pytest.approx(1, abs=1e-4)
+
+
 def test_pairs_of_the_same_concept_are_no_negatives():
     features = torch.eye(3)
     same = clip.contrastive_loss(features, features[[0, 0, 2]], torch.tensor(5.0), torch.tensor([7, 7, 1]))
