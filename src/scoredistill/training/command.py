@@ -183,14 +183,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the stages named on the command line.
 
     Raises:
-        SystemExit: if an optional package or an earlier stage is missing, or the arguments are invalid.
+        SystemExit: if an optional package or an earlier stage is missing, the arguments are invalid, or a checkpoint does
+            not fit them.
     """
     options = parse(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
         _run(options)
-    except MissingExtra as error:
+    except (MissingExtra, ValueError) as error:
         raise SystemExit(str(error)) from error
 
 
