@@ -105,7 +105,9 @@ def test_later_snapshots_are_not_read(tmp_path):
         kept.update(network, step)
         if step % 10 == 0:
             kept.snapshot(tmp_path, step, torch.float32)
-    assert torch.allclose(averages.reconstruct(tmp_path, network, 0.08, time=40).weight, torch.ones(6).double(), atol=0.02)
+    assert torch.allclose(
+        averages.reconstruct(tmp_path, network, 0.08, time=40).weight, torch.ones(6).double(), atol=0.02
+    )
 
 
 def test_snapshots_that_are_missing_are_reported(tmp_path):

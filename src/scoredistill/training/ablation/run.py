@@ -85,7 +85,9 @@ class Ablation:
         emoji = load_emoji(self.data, variant.size)
         start = codec.build(variant.size, variant.widths, self.seed)
         plan = replace(variant.plan, cpu_minutes=self.cpu_minutes)
-        network = codec.train_autoencoder(emoji, plan, folder, start=start, weights=variant.weights).eval()
+        network = codec.train_autoencoder(
+            emoji, plan, folder, start=start, weights=variant.weights, crop=variant.crop
+        ).eval()
         network.save_pretrained(folder / "vae")
         write_json(folder / "figures.json", {"change": variant.change, **last_line(folder), **self.restored(network)})
         return network

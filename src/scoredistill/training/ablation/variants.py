@@ -23,6 +23,7 @@ class AutoencoderVariant:
         widths: channels at each resolution; by default those of the size.
         weights: of the loss.
         plan: without its duration.
+        crop: side of crops that are seen first; see `train_autoencoder`.
     """
 
     name: str
@@ -31,6 +32,7 @@ class AutoencoderVariant:
     widths: tuple[int, ...] | None = None
     weights: Weights = Weights()
     plan: Plan = Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100, snapshots=6)
+    crop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ AUTOENCODERS = (
     AutoencoderVariant("aligned", "+ perceptual and alignment loss", weights=replace(PERCEPTUAL, alignment=0.1)),
     AutoencoderVariant("pixels64", "64 pixels (f4, 4 channels), + perceptual loss", 64, weights=PERCEPTUAL),
     AutoencoderVariant("muon", "+ perceptual loss, Muon", weights=PERCEPTUAL,
+                       plan=Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100, snapshots=6, optimizer="muon")),
+    AutoencoderVariant("crops", "+ perceptual loss, crops of 64 pixels first", weights=PERCEPTUAL, crop=64),
+    AutoencoderVariant("crops_muon", "+ perceptual loss, crops of 64 pixels first, Muon", weights=PERCEPTUAL, crop=64,
                        plan=Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100, snapshots=6, optimizer="muon")),
     AutoencoderVariant("batch_4", "+ perceptual loss, batch 4", weights=PERCEPTUAL,
                        plan=Plan(batch=4, lr=2e-3, bfloat16=True, warmup=400, snapshots=6)),
