@@ -39,7 +39,7 @@ class Preset:
 
 CPU = Preset(
     size=128,
-    autoencoder=Plan(batch=16, lr=2e-3, minutes=150.0, bfloat16=True, snapshots=16),
+    autoencoder=Plan(batch=16, lr=2e-3, minutes=150.0, optimizer="muon", bfloat16=True, snapshots=16),
     clip=Plan(batch=128, lr=1.5e-3, minutes=70.0, weight_decay=0.1, bfloat16=True),
     unet=Plan(
         batch=16, parts=2, lr=2e-3, minutes=240.0, slow="text_encoder", slow_factor=0.5, bfloat16=True, snapshots=16
@@ -54,7 +54,7 @@ CPU = Preset(
 )
 GPU = Preset(
     size=128,
-    autoencoder=Plan(batch=64, lr=2e-3, steps=40_000, bfloat16=True, snapshots=16),
+    autoencoder=Plan(batch=64, lr=2e-3, steps=40_000, optimizer="muon", bfloat16=True, snapshots=16),
     clip=Plan(batch=512, lr=1e-3, steps=10_000, weight_decay=0.1, bfloat16=True),
     unet=Plan(batch=256, lr=1.5e-3, steps=40_000, slow="text_encoder", slow_factor=0.5, bfloat16=True, snapshots=16),
     editor=Plan(batch=256, lr=1.5e-3, steps=20_000, slow="text_encoder", slow_factor=0.5, bfloat16=True, snapshots=16),

@@ -59,19 +59,31 @@ class Variant:
 
 
 PERCEPTUAL = Weights(perceptual=0.3)
+MUON = Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100, snapshots=6, optimizer="muon")
 AUTOENCODERS = (
     AutoencoderVariant("base", "128 pixels, L1 and gradients"),
     AutoencoderVariant("perceptual", "+ perceptual loss", weights=PERCEPTUAL),
     AutoencoderVariant("aligned", "+ perceptual and alignment loss", weights=replace(PERCEPTUAL, alignment=0.1)),
     AutoencoderVariant("pixels64", "64 pixels (f4, 4 channels), + perceptual loss", 64, weights=PERCEPTUAL),
-    AutoencoderVariant("muon", "+ perceptual loss, Muon", weights=PERCEPTUAL,
-                       plan=Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100, snapshots=6, optimizer="muon")),
+    AutoencoderVariant("pixels64_muon", "the same, Muon", 64, weights=PERCEPTUAL, plan=MUON),
+    AutoencoderVariant("muon", "+ perceptual loss, Muon", weights=PERCEPTUAL, plan=MUON),
     AutoencoderVariant("crops", "+ perceptual loss, crops of 64 pixels first", weights=PERCEPTUAL, crop=64),
-    AutoencoderVariant("crops_muon", "+ perceptual loss, crops of 64 pixels first, Muon", weights=PERCEPTUAL, crop=64,
-                       plan=Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100, snapshots=6, optimizer="muon")),
-    AutoencoderVariant("batch_4", "+ perceptual loss, batch 4", weights=PERCEPTUAL,
-                       plan=Plan(batch=4, lr=2e-3, bfloat16=True, warmup=400, snapshots=6)),
-)  # fmt: skip
+    AutoencoderVariant("crops_muon", "the same, Muon", weights=PERCEPTUAL, crop=64, plan=MUON),
+    AutoencoderVariant("crops_muon_plain", "the same, no perceptual loss", crop=64, plan=MUON),
+    AutoencoderVariant(
+        "crops_muon_aligned",
+        "crops, Muon, perceptual and alignment loss",
+        weights=replace(PERCEPTUAL, alignment=0.1),
+        crop=64,
+        plan=MUON,
+    ),
+    AutoencoderVariant(
+        "batch_4",
+        "+ perceptual loss, batch 4",
+        weights=PERCEPTUAL,
+        plan=Plan(batch=4, lr=2e-3, bfloat16=True, warmup=400, snapshots=6),
+    ),
+)
 
 BASE = Variant("base", "AdamW, v, capped weights")
 
