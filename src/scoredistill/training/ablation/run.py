@@ -46,7 +46,7 @@ IMAGES = 12_000
 """Images that are composed and encoded for the text-to-image model."""
 STEPS = 20
 """Steps of all samples."""
-LENGTHS = (0.05, 0.10, 0.15, 0.20)
+LENGTHS = (0.05, 0.07, 0.10)
 """Relative lengths of the averages that are compared."""
 
 
