@@ -103,12 +103,23 @@ def test_frozen_parameters_stay_and_slow_ones_are_slower(tmp_path):
 
 def test_the_log_holds_time_images_and_losses_and_snapshots_come_at_their_number(tmp_path):
     run = Run(network(), Plan(batch=4, lr=1e-3, steps=12, parts=2, snapshots=3), tmp_path)
-    train(run, loss, nothing, "test", measure=lambda network: 0.25)
-    (line,) = [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert (line["step"], line["images"], line["held_out"]) == (12, 96, 0.25)
-    assert {"seconds", "cpu_seconds", "loss"} < set(line)
+    drawn = []
+    train(run, loss, lambda network, path: drawn.append(path.name), "test", measure=lambda network: 0.25)
+    lines = [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["images"]) for line in lines] == [(4, 32), (8, 64), (12, 96)]
+    assert all(line["held_out"] == 0.25 and {"seconds", "cpu_seconds", "loss"} < set(line) for line in lines)
+    assert drawn == ["samples.png"] * 3
     steps = sorted({path.name.split("-")[0] for path in (tmp_path / "snapshots").iterdir()})
     assert steps == ["00000004", "00000008", "00000012"]
+
+
+def test_checkpoints_between_snapshots_measure_nothing(tmp_path):
+    run = Run(network(), Plan(batch=4, lr=1e-3, steps=4, snapshots=2, save_minutes=0.0), tmp_path)
+    drawn = []
+    train(run, loss, lambda network, path: drawn.append(run.step), "test", measure=lambda network: 0.25)
+    lines = [json.loads(text) for text in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line.get("held_out") for line in lines] == [None, 0.25, None, 0.25]
+    assert drawn == [2, 4]
 
 
 def test_an_interrupted_training_saves_and_says_how_far_it_came(tmp_path):

@@ -32,6 +32,17 @@ def test_a_kernel_is_one_matrix_and_moves_by_the_stated_root_mean_square():
     assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.01 * RMS, rel=0.2)
 
 
+def test_a_kernel_and_a_layer_of_one_flattened_shape_move_apart():
+    """They are orthogonalized in one batch."""
+    kernel, layer, alone = (torch.nn.Parameter(torch.zeros(s)) for s in ((4, 2, 3, 3), (4, 18), (4, 18)))
+    for weight in (kernel, layer, alone):
+        weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.dim()))
+    Muon([kernel, layer], lr=0.1).step()
+    Muon([alone], lr=0.1).step()
+    assert torch.allclose(layer, alone, atol=1e-5)
+    assert not torch.allclose(kernel.flatten(1), layer, atol=1e-3)
+
+
 def test_momentum_is_nesterovs_and_weights_decay():
     weight = torch.nn.Parameter(torch.full((4, 4), 2.0))
     optimizer = Muon([weight], lr=0.1, momentum=0.5, weight_decay=0.3)

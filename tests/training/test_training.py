@@ -89,6 +89,15 @@ def test_scaled_latents_have_standard_deviation_one():
         assert float(factor * network.encode(2 * images - 1).latent_dist.mode().std()) == pytest.approx(1, abs=1e-4)
 
 
+def test_crops_are_parts_of_their_images_anywhere():
+    image = torch.arange(16.0).expand(500, 1, 16, 16) + 100 * torch.arange(16.0)[:, None]
+    image = (image + 10_000 * torch.arange(500.0)[:, None, None, None]).expand(-1, 3, -1, -1)
+    crops = autoencoder.cropped(image, 5, torch.Generator().manual_seed(0))
+    corner = crops[:, :1, :1, :1] - 10_000 * torch.arange(500.0)[:, None, None, None]
+    assert torch.equal(crops - crops[:, :1, :1, :1], (image[:, :, :5, :5] - image[:, :1, :1, :1]))
+    assert set((corner % 100).flatten().tolist()) == set((corner // 100).flatten().tolist()) == set(range(12))
+
+
 def test_pairs_of_the_same_concept_are_no_negatives():
     features = torch.eye(3)
     same = clip.contrastive_loss(features, features[[0, 0, 2]], torch.tensor(5.0), torch.tensor([7, 7, 1]))
@@ -225,7 +234,8 @@ def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, 
     monkeypatch.setattr(clip, "CAPTIONS", 100)
     monkeypatch.setattr(editor, "CROPS", 8)
     monkeypatch.setattr(editor, "INSTRUCTIONS", ("make it green",))
-    preset = replace(CPU, autoencoder=brief, clip=brief, unet=brief, editor=brief, common=False, images=16, pairs=8)
+    stages = dict.fromkeys(("autoencoder", "clip", "unet", "editor"), brief)
+    preset = replace(CPU, **stages, common=False, crop=32, images=16, pairs=8)
     training = Training(emoji, preset, tmp_path / "work", "cpu")
     with pytest.raises(SystemExit, match="no checkpoint of the stage autoencoder"):
         training.unet(brief)

@@ -33,6 +33,8 @@ from scoredistill.training.loop import Plan, Run, train
 
 PHOTOGRAPHS = 4096
 """Number of photograph crops from which batches are drawn."""
+CROPPED = 0.8
+"""Fraction of the training in which crops are seen instead of whole images, if the training uses crops."""
 SHAPES = {64: ((16, 32, 64), 4), 128: ((16, 16, 48, 96), 8)}
 """Side of the images -> widths at each resolution, and channels of the latents."""
 
@@ -110,6 +112,15 @@ def images(
     return torch.cat([alone, scene, photo[:quarter]])
 
 
+def cropped(image: Images, side: int, rng: torch.Generator) -> Float[Tensor, "b 3 s s"]:
+    """A random square crop of each image."""
+    n, _, height, width = image.shape
+    top = torch.randint(height - side + 1, (n,), generator=rng)[:, None] + torch.arange(side)
+    left = torch.randint(width - side + 1, (n,), generator=rng)[:, None] + torch.arange(side)
+    rows = torch.arange(n)[:, None, None]
+    return image.movedim(1, 3)[rows, top[:, :, None], left[:, None, :]].movedim(3, 1).contiguous()
+
+
 def differences(image: Images) -> tuple[Tensor, Tensor]:
     """Finite differences down and across."""
     return image[..., 1:, :] - image[..., :-1, :], image[..., :, 1:] - image[..., :, :-1]
@@ -174,6 +185,7 @@ def train_autoencoder(
     start: AutoencoderKL | None = None,
     weights: Weights = Weights(),
     decoder_only: bool = False,
+    crop: int | None = None,
 ) -> AutoencoderKL:
     """Train the autoencoder, resuming from the checkpoint in `folder` if there is one.
 
@@ -186,6 +198,8 @@ def train_autoencoder(
             scaling factor.
         weights: of the loss.
         decoder_only: keep the encoder and the scaling factor, so that networks trained on its latents stay valid.
+        crop: side of random crops that are seen for the first `CROPPED` of the training, a multiple of 32; the network
+            is convolutional, so a crop costs its share of the whole image. By default, whole images are seen.
 
     Returns:
         The averaged network, with its scaling factor set.
@@ -205,7 +219,10 @@ def train_autoencoder(
     photos = photographs.crops(photographs.TRAIN, PHOTOGRAPHS, size)
 
     def loss(networks: Any, rng: torch.Generator) -> Tensor:
-        return loss_of(networks, images(seen, photos, plan.batch, rng).to(device), rng, weights)
+        batch = images(seen, photos, plan.batch, rng)
+        if crop is not None and run.progress < CROPPED:
+            batch = cropped(batch, crop, rng)
+        return loss_of(networks, batch.to(device), rng, weights)
 
     draw, held = sample_grid(held_out_images(emoji, 8), device), held_out_images(emoji, 64).to(device)
 

@@ -106,7 +106,8 @@ def reconstruct(folder: Path, network: nn.Module, std: float, time: int | None =
     Args:
         folder: with snapshots.
         network: with the architecture and the buffers of the result.
-        std: relative length, in (0, 0.28].
+        std: relative length, in (0, 0.28]. Between the lengths of `STDS` few snapshots are enough; others need more
+            (with 4 snapshots an average of length 0.15 was far off, with 16 it is accurate).
         time: step of the average; that of the last snapshot by default.
 
     Raises:

@@ -114,8 +114,10 @@ class Training:
         """Train the autoencoder."""
         known = self.known(PARTS["autoencoder"])
         start = known and AutoencoderKL.from_pretrained(known, torch_dtype=torch.float32)
-        folder, weights = self.work / "autoencoder", self.preset.weights
-        return train_autoencoder(self.emoji, plan, folder, self.device, start, weights, self.decoder_only)
+        folder, preset = self.work / "autoencoder", self.preset
+        return train_autoencoder(
+            self.emoji, plan, folder, self.device, start, preset.weights, self.decoder_only, preset.crop
+        )
 
     def clip(self, plan: Plan) -> tuple[CLIPModel, CLIPTokenizer]:
         """Train the CLIP and its tokenizer."""
@@ -183,14 +185,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the stages named on the command line.
 
     Raises:
-        SystemExit: if an optional package or an earlier stage is missing, or the arguments are invalid.
+        SystemExit: if an optional package or an earlier stage is missing, the arguments are invalid, or a checkpoint
+            does not fit them.
     """
     options = parse(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
         _run(options)
-    except MissingExtra as error:
+    except (MissingExtra, ValueError) as error:
         raise SystemExit(str(error)) from error
 
 

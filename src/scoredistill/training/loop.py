@@ -54,7 +54,8 @@ class Plan:
         bfloat16: compute in bfloat16 by autocast; weights and optimizer stay in float32.
         parts: number of losses, computed in parallel threads, whose mean is the loss of a step. On two cores, two parts
             with one thread each (`--threads 1`) are faster than one part with two threads.
-        snapshots: number of snapshots of the averages, evenly spaced, for `averages.reconstruct`.
+        snapshots: number of snapshots of the averages, evenly spaced, for `averages.reconstruct`. Samples are drawn and
+            the held-out loss is measured when one is saved; without snapshots, at every checkpoint.
     """
 
     batch: int
@@ -101,6 +102,7 @@ class Run:
         step: number of completed steps.
         seconds, cpu_seconds: time and CPU time spent in steps.
         images: number of images seen.
+        due: whether the progress has passed that of a snapshot since the last one.
     """
 
     def __init__(self, network: nn.Module, plan: Plan, folder: Path, device: str = "cpu") -> None:
@@ -108,6 +110,7 @@ class Run:
         self.averages = Averages(self.network)
         self.optimizers = build_optimizers(self.network, plan)
         self.step, self.seconds, self.cpu_seconds, self.images = 0, 0.0, 0.0, 0
+        self.due = False
         self.pool = ThreadPoolExecutor(plan.parts)
         folder.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
@@ -184,8 +187,7 @@ class Run:
         self.images += self.plan.batch * self.plan.parts
         self.seconds += time.monotonic() - started
         self.cpu_seconds += time.process_time() - before
-        if self.snapshot_due(progress):
-            self.averages.snapshot(self.folder / "snapshots", self.step)
+        self.due = self.due or self.snapshot_due(progress)
         return value
 
     def backward(self, loss: Loss, part: int) -> float:
@@ -195,6 +197,11 @@ class Run:
             value = loss(self.network, rng) / self.plan.parts
         value.backward()
         return float(value.detach())
+
+    def snapshot(self) -> None:
+        """Save a snapshot of the averages."""
+        self.averages.snapshot(self.folder / "snapshots", self.step)
+        self.due = False
 
     def snapshot_due(self, before: float) -> bool:
         """Whether the progress has passed a multiple of 1 / snapshots since `before`."""
@@ -239,8 +246,9 @@ class Interrupt:
 def train(run: Run, loss: Loss, draw: Draw, name: str, measure: Measure | None = None) -> Any:
     """Train to the end of the plan; a complete run returns at once.
 
-    Every `save_minutes` and at the end, a checkpoint, a sample grid (samples.png) and a line of log.jsonl are written.
-    SIGINT (Ctrl-C) and SIGTERM save a checkpoint and exit.
+    Every `save_minutes`, at snapshots and at the end, a checkpoint and a line of log.jsonl are written; sample grids
+    (samples.png) and held-out losses as described in `Plan.snapshots`. SIGINT (Ctrl-C) and SIGTERM save a checkpoint
+    and exit.
 
     Args:
         run: the network in training.
@@ -266,10 +274,14 @@ def train(run: Run, loss: Loss, draw: Draw, name: str, measure: Measure | None =
             recent = value if recent == 0 else 0.98 * recent + 0.02 * value
             bar.set_postfix(step=run.step, loss=f"{recent:.4f}", refresh=False)
             bar.update(run.progress - bar.n)
-            if run.progress >= 1 or stop.requested or time.monotonic() - saved > 60 * run.plan.save_minutes:
+            ends = run.progress >= 1
+            if ends or run.due or stop.requested or time.monotonic() - saved > 60 * run.plan.save_minutes:
+                shows = not stop.requested and (ends or run.due or not run.plan.snapshots)
+                if run.due:
+                    run.snapshot()
                 run.save()
-                run.log(recent, None if measure is None or stop.requested else measure(run.average))
-                if not stop.requested:
+                run.log(recent, measure(run.average) if shows and measure is not None else None)
+                if shows:
                     draw(run.average, run.folder / "samples.png")
                 saved = time.monotonic()
     if stop.requested:

@@ -15,7 +15,7 @@ https://arxiv.org/abs/2502.16982.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def orthogonalized(matrices: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if wide else x).to(matrices.dtype)
 
 
@@ -71,18 +71,19 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is not None:
                     alike.setdefault((len(weight), weight[0].numel()), []).append(weight)
             for shape, weights in alike.items():
-                moments = [self.moment(weight, group["momentum"]) for weight in weights]
+                moments = self.moments(weights, group["momentum"])
                 directions = orthogonalized(torch.stack([moment.reshape(shape) for moment in moments]))
-                rate = group["lr"] * RMS * max(shape) ** 0.5
-                for weight, direction in zip(weights, directions, strict=True):
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    weight.sub_(direction.reshape(weight.shape), alpha=rate)
+                torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+                shaped = [direction.view_as(weight) for direction, weight in zip(directions, weights, strict=True)]
+                torch._foreach_add_(weights, shaped, alpha=-group["lr"] * RMS * max(shape) ** 0.5)
 
-    def moment(self, weight: Tensor, mu: float) -> Tensor:
-        """Update the momentum M of a weight, and return G + mu M."""
-        assert weight.grad is not None
-        state = self.state[weight]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(weight)
-        state["momentum"].mul_(mu).add_(weight.grad)
-        return weight.grad.add(state["momentum"], alpha=mu)
+    def moments(self, weights: Sequence[Tensor], mu: float) -> Sequence[Tensor]:
+        """Update the momenta M of weights, and return G + mu M."""
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        for weight in weights:
+            if "momentum" not in self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        momenta = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_mul_(momenta, mu)
+        torch._foreach_add_(momenta, gradients)
+        return torch._foreach_add(gradients, momenta, alpha=mu)

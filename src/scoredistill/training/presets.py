@@ -17,6 +17,7 @@ class Preset:
         size: side of the images, in pixels.
         autoencoder, clip, unet, editor: plans of the stages.
         weights: of the loss of the autoencoder.
+        crop: side of crops that the autoencoder sees first; None for whole images.
         recipe: of the text-to-image model.
         common: train the text-to-image model on the concepts of common_concepts.txt only.
         images: images that are composed and encoded before the UNet is trained.
@@ -29,6 +30,7 @@ class Preset:
     unet: Plan
     editor: Plan
     weights: Weights
+    crop: int | None
     recipe: Recipe
     common: bool
     images: int
@@ -37,11 +39,14 @@ class Preset:
 
 CPU = Preset(
     size=128,
-    autoencoder=Plan(batch=16, lr=2e-3, minutes=33.0, bfloat16=True),
+    autoencoder=Plan(batch=16, lr=2e-3, minutes=150.0, optimizer="muon", bfloat16=True, snapshots=16),
     clip=Plan(batch=128, lr=1.5e-3, minutes=70.0, weight_decay=0.1, bfloat16=True),
-    unet=Plan(batch=16, parts=2, lr=2e-3, minutes=59.0, slow="text_encoder", slow_factor=0.5, bfloat16=True),
-    editor=Plan(batch=32, lr=1.5e-3, minutes=90.0, slow="text_encoder", slow_factor=0.5, bfloat16=True),
-    weights=Weights(),
+    unet=Plan(
+        batch=16, parts=2, lr=2e-3, minutes=240.0, slow="text_encoder", slow_factor=0.5, bfloat16=True, snapshots=16
+    ),
+    editor=Plan(batch=32, lr=1.5e-3, minutes=180.0, slow="text_encoder", slow_factor=0.5, bfloat16=True, snapshots=16),
+    weights=Weights(perceptual=0.3),
+    crop=64,
     recipe=Recipe(),
     common=True,
     images=40_000,
@@ -49,11 +54,12 @@ CPU = Preset(
 )
 GPU = Preset(
     size=128,
-    autoencoder=Plan(batch=64, lr=2e-3, steps=20_000, bfloat16=True),
+    autoencoder=Plan(batch=64, lr=2e-3, steps=40_000, optimizer="muon", bfloat16=True, snapshots=16),
     clip=Plan(batch=512, lr=1e-3, steps=10_000, weight_decay=0.1, bfloat16=True),
-    unet=Plan(batch=256, lr=1.5e-3, steps=40_000, slow="text_encoder", slow_factor=0.5, bfloat16=True),
-    editor=Plan(batch=256, lr=1.5e-3, steps=20_000, slow="text_encoder", slow_factor=0.5, bfloat16=True),
-    weights=Weights(),
+    unet=Plan(batch=256, lr=1.5e-3, steps=40_000, slow="text_encoder", slow_factor=0.5, bfloat16=True, snapshots=16),
+    editor=Plan(batch=256, lr=1.5e-3, steps=20_000, slow="text_encoder", slow_factor=0.5, bfloat16=True, snapshots=16),
+    weights=Weights(perceptual=0.3),
+    crop=64,
     recipe=Recipe(),
     common=False,
     images=400_000,

@@ -231,7 +231,9 @@ def sample_grid(
     """A function that saves a grid with `rows` samples of every prompt in `PROMPTS`."""
 
     def draw(network: Any, path: Path) -> None:
-        z = sample(network, tokenizer, list(PROMPTS) * rows, steps=20, objective=objective)
+        device = next(network.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16):
+            z = sample(network, tokenizer, list(PROMPTS) * rows, steps=20, objective=objective)
         images = decode(autoencoder, z)
         zoom = max(1, 128 // images.shape[-1])
         compose.image_grid(images, len(PROMPTS), labels=PROMPTS * rows, zoom=zoom).save(path)
@@ -247,22 +249,27 @@ def decode(autoencoder: AutoencoderKL, latent: Float[Tensor, "n c p q"]) -> Floa
 
 
 def held_out_error(
-    emoji: Emoji, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, objective: Objective, device: str = "cpu"
+    emoji: Emoji,
+    autoencoder: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    objective: Objective,
+    device: str = "cpu",
+    levels: int = LEVELS,
 ) -> Callable[[Any], float]:
     """A function that measures the error of the clean latents of held-out images, on fixed noise and levels.
 
-    Each image is seen at `LEVELS` noise levels, evenly spaced in the schedule, with a caption of its style.
+    Each image is seen at `levels` noise levels, evenly spaced in the schedule, with a caption of its style.
     """
     held = emoji.select(emoji.held_out)
     images = compose.over(compose.premultiplied(held.rgba), torch.ones(1, 3, 1, 1))
-    z = torch.cat([encoded(autoencoder, part, device) for part in images.split(64)]).repeat_interleave(LEVELS, 0)
+    z = torch.cat([encoded(autoencoder, part, device) for part in images.split(64)]).repeat_interleave(levels, 0)
     texts = []
     for concept, style in zip(held.concept, held.style, strict=True):
         style = held.styles[style]
         texts.append(f"{captions.article(style)} {style} emoji of {captions.with_article(held.names[concept])}")
-    ids = tokens(tokenizer, texts, padding="max_length").repeat_interleave(LEVELS, 0)
+    ids = tokens(tokenizer, texts, padding="max_length").repeat_interleave(levels, 0)
     eps = torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
-    fraction = ((torch.arange(LEVELS) + 0.5) / LEVELS).repeat(len(held))
+    fraction = ((torch.arange(levels) + 0.5) / levels).repeat(len(held))
 
     def measure(network: Any) -> float:
         errors = []
@@ -343,5 +350,5 @@ def train_unet(
     if run.progress >= 1:
         return run.average
     loss = training_loss(data(), tokenizer, plan.batch, recipe, device)
-    measure = held_out_error(emoji, autoencoder, tokenizer, recipe.objective, device)
+    measure = held_out_error(emoji, autoencoder, tokenizer, recipe.objective, device, levels=4)
     return train(run, loss, sample_grid(autoencoder, tokenizer, objective=recipe.objective), "unet", measure)

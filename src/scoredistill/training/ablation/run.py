@@ -46,7 +46,7 @@ IMAGES = 12_000
 """Images that are composed and encoded for the text-to-image model."""
 STEPS = 20
 """Steps of all samples."""
-LENGTHS = (0.05, 0.10, 0.15, 0.20)
+LENGTHS = (0.05, 0.07, 0.10)
 """Relative lengths of the averages that are compared."""
 
 
@@ -85,7 +85,9 @@ class Ablation:
         emoji = load_emoji(self.data, variant.size)
         start = codec.build(variant.size, variant.widths, self.seed)
         plan = replace(variant.plan, cpu_minutes=self.cpu_minutes)
-        network = codec.train_autoencoder(emoji, plan, folder, start=start, weights=variant.weights).eval()
+        network = codec.train_autoencoder(
+            emoji, plan, folder, start=start, weights=variant.weights, crop=variant.crop
+        ).eval()
         network.save_pretrained(folder / "vae")
         write_json(folder / "figures.json", {"change": variant.change, **last_line(folder), **self.restored(network)})
         return network

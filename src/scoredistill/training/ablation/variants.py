@@ -23,6 +23,7 @@ class AutoencoderVariant:
         widths: channels at each resolution; by default those of the size.
         weights: of the loss.
         plan: without its duration.
+        crop: side of crops that are seen first; see `train_autoencoder`.
     """
 
     name: str
@@ -30,7 +31,8 @@ class AutoencoderVariant:
     size: int = 128
     widths: tuple[int, ...] | None = None
     weights: Weights = Weights()
-    plan: Plan = Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100)
+    plan: Plan = Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100, snapshots=6)
+    crop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,21 +52,38 @@ class Variant:
     name: str
     change: str
     recipe: Recipe = Recipe()
-    plan: Plan = Plan(batch=32, lr=2e-3, slow="text_encoder", slow_factor=0.5, bfloat16=True, warmup=100, snapshots=8)
+    plan: Plan = Plan(batch=32, lr=2e-3, slow="text_encoder", slow_factor=0.5, bfloat16=True, warmup=100, snapshots=6)
     text: Literal["clip", "frozen", "random"] = "clip"
     mixture: Mixture = MIXTURE
     autoencoder: str = "perceptual"
 
 
 PERCEPTUAL = Weights(perceptual=0.3)
+MUON = Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100, snapshots=6, optimizer="muon")
 AUTOENCODERS = (
     AutoencoderVariant("base", "128 pixels, L1 and gradients"),
     AutoencoderVariant("perceptual", "+ perceptual loss", weights=PERCEPTUAL),
     AutoencoderVariant("aligned", "+ perceptual and alignment loss", weights=replace(PERCEPTUAL, alignment=0.1)),
     AutoencoderVariant("pixels64", "64 pixels (f4, 4 channels), + perceptual loss", 64, weights=PERCEPTUAL),
-    AutoencoderVariant("muon", "+ perceptual loss, Muon", weights=PERCEPTUAL,
-                       plan=Plan(batch=16, lr=2e-3, bfloat16=True, warmup=100, optimizer="muon")),
-)  # fmt: skip
+    AutoencoderVariant("pixels64_muon", "the same, Muon", 64, weights=PERCEPTUAL, plan=MUON),
+    AutoencoderVariant("muon", "+ perceptual loss, Muon", weights=PERCEPTUAL, plan=MUON),
+    AutoencoderVariant("crops", "+ perceptual loss, crops of 64 pixels first", weights=PERCEPTUAL, crop=64),
+    AutoencoderVariant("crops_muon", "the same, Muon", weights=PERCEPTUAL, crop=64, plan=MUON),
+    AutoencoderVariant("crops_muon_plain", "the same, no perceptual loss", crop=64, plan=MUON),
+    AutoencoderVariant(
+        "crops_muon_aligned",
+        "crops, Muon, perceptual and alignment loss",
+        weights=replace(PERCEPTUAL, alignment=0.1),
+        crop=64,
+        plan=MUON,
+    ),
+    AutoencoderVariant(
+        "batch_4",
+        "+ perceptual loss, batch 4",
+        weights=PERCEPTUAL,
+        plan=Plan(batch=4, lr=2e-3, bfloat16=True, warmup=400, snapshots=6),
+    ),
+)
 
 BASE = Variant("base", "AdamW, v, capped weights")
 
@@ -92,6 +111,7 @@ VARIANTS = (
     cooked("min_snr", "min-SNR weights", weights="min_snr"),
     cooked("uniform", "uniform weights of v", weights="uniform"),
     planned("batch_64", "batch 64", batch=64),
+    planned("muon_64", "Muon, batch 64", optimizer="muon", batch=64),
     replace(BASE, name="single", change="single emoji, names only (today's captions)", mixture=Mixture(0.0, 0.0),
             recipe=Recipe(plain=0.0, tag=0.1)),
     replace(BASE, name="aligned", change="latents of the aligned autoencoder", autoencoder="aligned"),
