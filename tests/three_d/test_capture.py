@@ -403,7 +403,7 @@ def test_names_may_be_those_of_windows(tmp_path):
 
 def test_colmap_names_may_be_those_of_windows(capture, tmp_path):
     listing = write_colmap(capture, tmp_path) / "images.txt"
-    listing.write_text(listing.read_text().replace("part1/", "part1\\").replace("part0/", "D:/work/images/part0/"))
+    listing.write_text(listing.read_text().replace("part1/", "part1\\").replace("part0/", "D:/scans/images/part0/"))
     found = read_capture(tmp_path)
     assert sorted(name.rpartition("/")[2] for name in found.names) == sorted(
         name.rpartition("/")[2] for name in capture.names

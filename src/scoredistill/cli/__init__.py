@@ -5,6 +5,7 @@ Invalid input ends with one sentence and exit code 2, before any work; interrupt
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"scoredistill {__version__}")
         return
     try:
-        _dispatch(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn  # type: ignore[assignment]
+            _dispatch(arguments)
     except KeyboardInterrupt:
         same, resumed = "the same command continues", "the same command with --resume continues"
         again = {"image": resumed, "object": resumed, "edit": resumed, "toy": same, "bench": same}.get(arguments[0])
@@ -40,6 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "the device is out of memory: use fewer --particles or --views, --image latents, or a smaller --size",
             1,
         )
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    """Show a warning as one sentence, without the line of source that raised it."""
+    print(f"scoredistill: {message}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> None:
