@@ -299,7 +299,8 @@ def train_clip(
     photos = photographs.crops(photographs.TRAIN, CROPS, SIZE)
 
     def loss(towers: Any, rng: torch.Generator) -> Tensor:
-        images, written, kinds, concepts = batch(emoji, photos, plan.batch, rng)
+        with torch.autocast("cpu", enabled=False):  # images are made on the CPU, in single precision
+            images, written, kinds, concepts = batch(emoji, photos, plan.batch, rng)
         names, model = towers.names(tokenizer, emoji.names), towers.model
         ids = tokens(tokenizer, written).to(device)
         scale = model.logit_scale.exp().clamp(max=100)
