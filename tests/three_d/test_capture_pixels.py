@@ -55,6 +55,20 @@ def deep_png(path):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
 
 
+def test_large_photographs_and_malformed_metadata_are_no_obstacle(tmp_path, monkeypatch):
+    """Pillow's own limit does not count, and a broken text chunk is skipped; ours is told."""
+    folder = scene(tmp_path)
+    path = folder / "images/0.png"
+    data = path.read_bytes()
+    at = data.index(b"IDAT") - 4
+    path.write_bytes(data[:at] + struct.pack(">I", 5) + b"tEXt" + b"a\0bcd" + b"nocr" + data[at:])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert color(folder) == pytest.approx([v / 255 for v in COLOR], abs=1e-6)
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 47)
+    with pytest.raises(ValueError, match=r"0\.png has 8 x 6 pixels, more than"):
+        read_capture(folder)
+
+
 GRAY = [
     ("png", Image.fromarray(np.full((6, 8), 100 * 257, np.uint16))),
     ("tif", Image.fromarray(np.full((6, 8), 100 / 255, np.float32))),

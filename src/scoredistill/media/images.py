@@ -39,7 +39,7 @@ def read_image(path: str | Path | Image.Image) -> Image.Image:
     name = "the image" if isinstance(path, Image.Image) else Path(path).name
     if not isinstance(path, Image.Image):
         _check_file(Path(path))
-    with _large_images():
+    with large_images():
         if isinstance(path, Image.Image):
             return _decoded(path, name)
         try:
@@ -72,7 +72,7 @@ def _check_file(path: Path) -> None:
 
 
 @contextmanager
-def _large_images() -> Iterator[None]:
+def large_images() -> Iterator[None]:
     """Lift the limit of Pillow, which only warns at first; MAX_PIXELS replaces it."""
     with _limit:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None

@@ -6,16 +6,17 @@ converted to sRGB, as for all images.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from scoredistill.media.images import from_numbers
-from scoredistill.media.metadata import in_srgb, orientation, upright
+from scoredistill.media.images import MAX_PIXELS, from_numbers, large_images
+from scoredistill.media.metadata import in_srgb, orientation, stripped, upright
 
 STRIP = 128  # rows of an image that are floats at one time
 SIDEWAYS = 5  # EXIF orientations from here on exchange width and height
@@ -40,17 +41,40 @@ def oriented(image: Image.Image, camera: Size) -> Size:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """The image of a file, of which only the header is read.
+def opened(path: Path, decode: bool = False) -> Iterator[Image.Image]:
+    """The image of a file, of which only the header is read unless it is decoded.
+
+    Malformed metadata are skipped, as for all images.
 
     Raises:
-        ValueError: if it cannot be read, here or in the block.
+        ValueError: if it cannot be read, or has more than 2^28 pixels.
     """
+    with large_images(), _whole(path, decode) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{path.name} has {image.width} x {image.height} pixels, more than 2^28: make it smaller")
+        yield image
+
+
+def _whole(path: Path, decode: bool) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            yield image
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        return _open(path, decode)
+    except Exception as error:  # plugins of Pillow raise errors of every kind on broken files
+        with suppress(OSError):
+            for data in stripped(path.read_bytes()):
+                with suppress(Exception):
+                    return _open(io.BytesIO(data), decode)
         raise ValueError(f"{path.name} cannot be read as an image: save it again as PNG or JPEG") from error
+
+
+def _open(file: Path | io.BytesIO, decode: bool) -> Image.Image:
+    image = Image.open(file)
+    if decode and image.width * image.height <= MAX_PIXELS:
+        try:
+            image.load()
+        except Exception:
+            image.close()
+            raise
+    return image
 
 
 @contextmanager
@@ -60,8 +84,7 @@ def decoded(path: Path, camera: Size) -> Iterator[Image.Image]:
     Raises:
         ValueError: if it cannot be read.
     """
-    with opened(path) as image:
-        image.load()
+    with opened(path, decode=True) as image:
         turned = upright(image) if oriented(image, camera) != image.size else image
         colored = in_srgb(turned)
         if colored.mode == "F" or colored.mode.startswith("I"):
@@ -80,8 +103,7 @@ def gray(path: Path, camera: Size) -> tuple[Float[np.ndarray, "h w 1"], float]:
     if path.suffix.lower() == ".npy":
         values, white = _array(path), 65535.0
     else:
-        with opened(path) as image:
-            image.load()
+        with opened(path, decode=True) as image:
             turned = upright(image) if oriented(image, camera) != image.size else image
             deep = turned.mode == "F" or turned.mode.startswith("I")
             values = np.asarray(turned if deep else turned.convert("L"), np.float32)
