@@ -12,7 +12,7 @@ from PIL import Image
 
 from scoredistill.files import slug
 from scoredistill.reports.page import Page
-from scoredistill.studies.editing.claims import KINDS, METRICS, REFERENCES, equal_cost
+from scoredistill.studies.editing.claims import KINDS, METRICS, REFERENCES, bounds_note, equal_cost, paired_of
 from scoredistill.studies.editing.tables import (
     COST,
     DEVIATION,
@@ -74,11 +74,11 @@ def _part(page: Page, results: Results, part: str) -> None:
     subjects = "images" if part == "images" else "clips"
     deviation = f"± is the standard deviation over {subjects} and instructions."
     error = (
-        f"csd minus each method on the same {subjects} and instructions; ± is the standard error of the mean. Better "
-        "and worse: csd is, by more than two standard errors."
+        f"csd minus each method on the same {subjects} and instructions; ± is the standard error of the mean, "
+        f"clustered by {subjects}. Better and worse: csd is, significantly.{bounds_note(results)}"
     )
     for kind, equal in KINDS.items():
-        found, paired = results.get(f"{part}{kind}", {}), results.get(f"paired{kind}", {}).get(part, {})
+        found, paired = results.get(f"{part}{kind}", {}), paired_of(results, part, kind)
         if found or paired:
             page.heading(f"{PARTS[part]}{' at equal ' if equal else ''}{', '.join(equal)}")
             page.text(SCALED if equal else "")

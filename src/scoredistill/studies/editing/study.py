@@ -66,13 +66,16 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
             results[f"{part}{end}"] = {m: mean_and_std(list(each.values())) for m, each in measured.items() if each}
             results.setdefault(f"paired{end}", {})[part] = _against_csd(measured)
     results["by_instruction"] = {text: _by_method(read, cases["images"], text) for text in setting.instructions}
+    results["by_subject"] = {
+        name: _by_method(read, cases[part], name) for part, video in PARTS.items() for name in setting.subjects(video)
+    }
     every = dict.fromkeys((*METHODS, *VIDEO_METHODS))
     results["descriptions"] = {m: (EDIT_RECIPES if m in METHODS else VIDEO_RECIPES)[m].says for m in every}
     if setting.whole:
         sweeps = {**image_sweeps(setting), **video_sweeps(setting)}
         results["tradeoff"], results["sweeps"] = _series(read, tradeoff(setting)), _series(read, sweeps)
         results["paired"]["sweeps"] = {  # the last point minus the first
-            name: differences(*(measurements(read, point.cases) for point in (line[-1], line[0])))
+            name: differences(measurements(read, line[-1].cases), measurements(read, line[0].cases), subject_of)
             for name, line in sweeps.items()
         }
     return results
@@ -86,12 +89,17 @@ def measurements(read: Found, cases: Mapping[Key, Case], kind: str = "natural") 
 def _against_csd(measured: Mapping[str, Mapping[Key, Measurements]]) -> dict[str, Any]:
     """method -> metric -> csd minus the method on the same subject, instruction and seed."""
     others = [m for m in measured if m not in ("csd", *REFERENCES)] if "csd" in measured else []
-    return {m: differences(measured["csd"], measured[m]) for m in others}
+    return {m: differences(measured["csd"], measured[m], subject_of) for m in others}
 
 
-def _by_method(read: Found, methods: Mapping[str, Mapping[Key, Case]], text: str) -> dict[str, Any]:
-    """method -> metric -> mean and deviation of one instruction."""
-    chosen = {m: {key: case for key, case in each.items() if key[1] == text} for m, each in methods.items()}
+def subject_of(key: Key) -> str:
+    """The image or clip of a case, by which standard errors are clustered: edits of one image are alike."""
+    return key[0]
+
+
+def _by_method(read: Found, methods: Mapping[str, Mapping[Key, Case]], what: str) -> dict[str, Any]:
+    """method -> metric -> mean and deviation, of one subject or one instruction."""
+    chosen = {m: {key: case for key, case in each.items() if what in key[:2]} for m, each in methods.items()}
     return {m: mean_and_std(list(measurements(read, each).values())) for m, each in chosen.items()}
 
 

@@ -88,10 +88,17 @@ def difference_rows(
             of: pair,
             **{head(name, metrics): _compared(measured.get(name), metrics[name].better) for name in shown},
             "n": str(max(cell.get("n", 0) for cell in measured.values())),
+            **_clusters(measured),
         }
         for pair, measured in paired.items()
         if measured
     ]
+
+
+def _clusters(measured: Mapping[str, Cell]) -> Row:
+    """The number of clusters, if standard errors are clustered."""
+    found = [cell["clusters"] for cell in measured.values() if "clusters" in cell]
+    return {"clusters": str(max(found))} if found else {}
 
 
 def _compared(cell: Cell | None, better: int) -> str:
