@@ -1,5 +1,6 @@
 """The harness of all studies: statistics, verdicts, printed numbers, refusals, and workers of a killed study."""
 
+import dataclasses
 import importlib
 import math
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from scoredistill.cli import main
 from scoredistill.studies.harness.claims import FAILS, FEW, HOLDS, MISSING, WITHIN, ordered_claim, verdict
 from scoredistill.studies.harness.statistics import (
     STUDENT,
@@ -220,8 +222,60 @@ def alive(pid):
         ({"methods": ("magic",)}, "unknown method magic"),
         ({"methods": ("csd", "csd")}, "a method is named twice"),
         ({"seeds": 0}, "seeds must be at least 1"),
+        ({"seed": -1}, "the first seed must be from 0 to 99999[0-9] for [0-9] seeds?, not -1"),
+        ({"seed": 10**6}, "the first seed must be from 0 to 99999[0-9]"),
     ],
 )
 def test_every_study_refuses_impossible_methods_and_seeds(name, asked, says, refused_study):
     module = importlib.import_module(f"scoredistill.studies.{name}.study")
     refused_study(module.study, module.Setting(**asked), says)
+
+
+REFERENCES = ("source-", "truth-")  # jobs that have no seed: references, fits, ordinary samples
+UNSEEDED = (*REFERENCES, *(f"{kind}-{name}" for kind in ("image", "video") for name in REFERENCES))
+UNSEEDED += ("reference-", "fit-", "ddim-")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_job_of_every_study_has_the_first_seed(name):
+    """Only references have the same name with another first seed, so that nothing else is taken from another run."""
+    module = importlib.import_module(f"scoredistill.studies.{name}.study")
+    planned = []
+    for first in (0, 7):
+        setting = module.Setting(seed=first).complete()
+        jobs = [*module.study.first(setting), *module.study.plan(setting)]
+        assert len({job.name for job in jobs}) == len(jobs)
+        assert dataclasses.asdict(setting)["seed"] == first
+        planned.append({job.name for job in jobs})
+    assert len(planned[0]) == len(planned[1])
+    assert all(job.startswith(UNSEEDED) for job in planned[0] & planned[1])
+    assert module.study.key(module.Setting().complete()) == module.study.key(module.Setting(seed=7).complete())
+
+
+@pytest.mark.parametrize("name", [*STUDIES[:3], "toy2d"])
+def test_repetitions_have_the_seeds_that_follow(name):
+    """What a run with first seed 1 needs beyond its figures is what one with first seed 0 has made."""
+    module = importlib.import_module(f"scoredistill.studies.{name}.study")
+    wide, narrow = (module.Setting(seeds=n, seed=s, methods=("csd",)).complete() for n, s in ((4, 0), (2, 1)))
+    jobs = [{job.name for job in module.study.plan(setting)} for setting in (wide, narrow)]
+    missing = jobs[1] - jobs[0]
+    assert len(jobs[1]) < len(jobs[0])
+    assert all(job.endswith("-1-first") for job in missing)
+
+
+COMMANDS = {
+    "toy2d": ["toy"],
+    "text_to_image": ["bench", "images"],
+    "editing": ["bench", "edits"],
+    "text_to_3d": ["bench", "objects"],
+    "scene_editing": ["bench", "scenes"],
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_command_passes_the_first_seed_on(name, monkeypatch, tmp_path):
+    asked = []
+    module = importlib.import_module(f"scoredistill.studies.{name}.study")
+    monkeypatch.setattr(module, "study", lambda setting, out, workers: asked.append(setting))
+    main([*COMMANDS[name], "--seed", "100", "--seeds", "2", "--out", str(tmp_path)])
+    assert (asked[0].seed, asked[0].seeds) == (100, 2)

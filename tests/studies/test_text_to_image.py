@@ -96,10 +96,10 @@ def test_a_study_writes_its_schema_and_goes_on_where_it_stopped(folder, small, t
 def test_a_method_that_breaks_down_is_reported_and_tried_again(folder, small, tmp_path, monkeypatch):
     whole = jobs.drawn
 
-    def broken(setup, name, method, prompt, n, out):
+    def broken(setup, name, method, prompt, n, out, seed):
         if method == "msd" and prompt == "an owl":
             raise FloatingPointError("not finite")
-        return whole(setup, name, method, prompt, n, out)
+        return whole(setup, name, method, prompt, n, out, seed)
 
     one = replace(small_setting(folder), blocks=("mlp",), methods=("ddim", "msd"))
     with monkeypatch.context() as patch:
@@ -195,6 +195,16 @@ def test_the_mmd_of_a_prompt_is_that_of_its_gaussians_and_zero_for_equal_ones(sh
 
 def test_a_single_image_of_a_prompt_has_no_mmd():
     assert "mmd" not in gather._fractions(torch.zeros(1, 4).double(), torch.randn(8, 4).double())
+
+
+def test_images_of_another_first_seed_are_others_in_other_files(folder, small, tmp_path):
+    """With first seed 1, the first image is the second of a run with first seed 0; on latents they are independent."""
+    setup = jobs.Setup(folder, None, PROMPTS, 4)
+    for seed in (0, 1):
+        jobs.drawn(setup, "mlp", "ddim", "an owl", 2, tmp_path, seed=seed)
+    pixels = [np.load(tmp_path / f"{stem}-an_owl.npz")["pixels"] for stem in ("mlp-ddim-2", "mlp-ddim-2-s1")]
+    assert np.abs(pixels[1][0].astype(int) - pixels[0][1]).max() <= 1
+    assert np.abs(pixels[1][1].astype(int) - pixels[0][1]).max() > 1
 
 
 def test_budgets_are_met(prior):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from scoredistill.files import slug
@@ -17,7 +16,7 @@ from scoredistill.studies.editing.sweeps import Series, all_series, image_sweeps
 from scoredistill.studies.editing.tables import tables
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
 from scoredistill.studies.harness.report import image_or_blank
-from scoredistill.studies.harness.setting import check_editor
+from scoredistill.studies.harness.setting import check_editor, seeded
 from scoredistill.studies.harness.statistics import Measurements, differences, mean_and_std
 from scoredistill.studies.harness.study import Study
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
@@ -122,7 +121,10 @@ def preview(setting: Setting, directory: StudyDirectory) -> None:
     names = setting.images[:PREVIEWED]
     files = [("source", directory.images / f"source-{name}.png") for name in names]
     methods = ("truth", *setting.chosen(video=False))
-    files += chain.from_iterable([(m, directory.images / f"{m}-{n}-{text}.png") for n in names] for m in methods)
+    seeds = {method: 0 if method in REFERENCES else setting.seed for method in methods}
+    files += [
+        (m, directory.images / f"{seeded(f'{m}-{n}-{text}', seed)}.png") for m, seed in seeds.items() for n in names
+    ]
     found = [(method, image_or_blank(path)) for method, path in files if path.is_file()]
     if found:
         labels = [method for method, _ in found]

@@ -23,6 +23,7 @@ from scoredistill.studies.harness.tables import (
     head,
     metric_rows,
     quick_note,
+    seeds_note,
 )
 
 METHODS = ("csd", "csd_full", "csd_paper", "uncoupled", "common_noise", "random_noise", "per_frame", "crops", "windows")
@@ -49,7 +50,8 @@ def extent(results: Results) -> str:
     """How much was measured, beside what the claims need."""
     setting = results.get("setting", {})
     counts = [f"{len(setting[key])} {key}" for key in ("images", "clips", "instructions") if setting.get(key)]
-    measured = f"Measured on {', '.join(counts)}. " if counts else ""
+    seeds = f", {setting['seeds']} seeds{seeds_note(setting)}" if setting.get("seed") else ""
+    measured = f"Measured on {', '.join(counts)}{seeds}. " if counts else ""
     return f"{measured}The claims need at least 8 images and 4 instructions.{quick_note(setting)}"
 
 

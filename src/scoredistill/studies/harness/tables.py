@@ -55,6 +55,12 @@ def quick_note(setting: Mapping[str, Any]) -> str:
     return QUICK if setting.get("quick") else ""
 
 
+def seeds_note(setting: Mapping[str, Any]) -> str:
+    """Which seeds there are, if the first is not 0, to follow their number; results of older versions begin with 0."""
+    first = setting.get("seed", 0)
+    return f" from {first}" if first else ""
+
+
 def head(metric: str, metrics: Metrics) -> str:
     """A metric's title with an arrow to where it is better."""
     return f"{metrics[metric].title}{ {1: ' ↑', 0: '', -1: ' ↓'}[metrics[metric].better] }"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scoredistill.studies.harness.tables import Results, Row, Section, Tables
+from scoredistill.studies.harness.tables import Results, Row, Section, Tables, seeds_note
 from scoredistill.studies.text_to_image.claims import TABLE3, claims, plus_minus
 from scoredistill.studies.text_to_image.gather import BANDWIDTH
 
@@ -19,7 +19,7 @@ def extent(results: Results) -> str:
     """How much was measured, and what the deviations and the FID are."""
     setting = results["setting"]
     return (
-        f"Prior {setting['prior']}, {len(setting['prompts'])} prompts, {setting['seeds']} seeds, "
+        f"Prior {setting['prior']}, {len(setting['prompts'])} prompts, {setting['seeds']} seeds{seeds_note(setting)}, "
         f"{setting['references']} DDIM samples of each prompt. ± is the standard deviation over sets of one image of "
         "each prompt; of MMD, precision, recall, coverage and diversity it is over prompts, of the distance over "
         "images. FID is in the features of CLIP, the published one in those of Inception: only the order can be "
