@@ -1,9 +1,11 @@
 """Distances of sets of images, against distributions with a known distance."""
 
+import math
+
 import pytest
 import torch
 
-from scoredistill.metrics import diversity, frechet_distance, kernel_distance
+from scoredistill.metrics import diversity, frechet_distance, kernel_distance, mmd
 
 
 def normal(n, mean=0.0, scale=1.0, seed=0, f=3):
@@ -34,6 +36,24 @@ def test_the_kernel_distance_is_unbiased_and_sees_a_shift():
         [kernel_distance(normal(500, seed=k, f=1), normal(500, m, seed=k + 50, f=1)) for k in range(40)]
     )
     assert abs(found.mean() - expected) < 3 * found.std() / 40**0.5
+
+
+def test_on_unit_features_kid_is_the_distance_of_means_and_a_narrow_kernel_sees_more():
+    """Signed axes of 128 dimensions, one axis or all of them: the means are equal, the distributions are not.
+
+    With a = 1/d and q = exp(-4/2h^2): E k is (1 + q) / 2 for one axis, and a (1 + q) / 2 + (1 - a) sqrt(q) otherwise.
+    """
+    d, h = 128, 0.5
+    one = torch.eye(d)[:1].repeat(d, 1)
+    same_mean = [torch.cat([axes, -axes]) for axes in (one, torch.eye(d))]
+    shifted = [axes + 0.1 * torch.eye(d)[1] for axes in same_mean[:1]] + same_mean[1:]
+    assert abs(kernel_distance(*same_mean)) < 3 / d**2
+    assert kernel_distance(*(torch.nn.functional.normalize(x, dim=1) for x in shifted)) < 2 * 3 / d * 0.1**2
+    q = math.exp(-4 / (2 * h**2))
+    expected = (1 - 1 / d) * ((1 + q) / 2 - math.sqrt(q))
+    assert mmd(*same_mean, h) == pytest.approx(expected, rel=0.02)  # each set holds its distribution once
+    wide = mmd(*same_mean, 10.0)  # as in CMMD
+    assert abs(wide) < 0.01 * mmd(*same_mean, h)
 
 
 def test_diversity_is_the_mean_distance_of_pairs():

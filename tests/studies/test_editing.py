@@ -137,6 +137,14 @@ def test_differences_are_of_the_same_subject_and_instruction():
     }
 
 
+def test_standard_errors_are_clustered_by_image():
+    """Both edits of an image have the same difference, 1 and 5: the error is that of two values, not of four."""
+    keys = [(name, text, 0) for name in ("cat", "venice") for text in (NIGHT, "make it snowy")]
+    ours = {key: {"seam": 6.0 if key[0] == "cat" else 2.0} for key in keys}
+    found = study._against_csd({"csd": ours, "crops": {key: {"seam": 1.0} for key in keys}})["crops"]["seam"]
+    assert found == {"mean": 3.0, "std": pytest.approx(2.0), "n": 4, "clusters": 2}
+
+
 def test_the_whole_study_runs_and_goes_on(synthetic, tmp_path):
     out = tmp_path / "study"
     setting = Setting(
@@ -149,6 +157,9 @@ def test_the_whole_study_runs_and_goes_on(synthetic, tmp_path):
     assert results["videos"]["csd"]["warp_error"]["mean"] < results["videos"]["per_frame"]["warp_error"]["mean"]
     assert results["images"]["crops"]["seam"]["mean"] > results["images"]["csd"]["seam"]["mean"]
     assert results["failed"] == {}
+    assert set(results["paired"]["images"]["crops"]["seam"]) == {"mean", "n", "clusters"}  # of one image no error
+    assert results["by_subject"]["cat"]["csd"] == results["images"]["csd"]
+    assert set(results["by_subject"]) == {"cat", "bikes"}
     assert report.read_text().count("<video") >= 2
     assert "| crops |" in (out / "tables.md").read_text()
     parts = {p: p.stat().st_mtime_ns for p in (out / "parts").glob("*.json")}

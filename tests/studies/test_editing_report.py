@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from scoredistill.files import slug
-from scoredistill.studies.editing.claims import NOT_EQUAL, PUBLISHED, claims
+from scoredistill.studies.editing.claims import NOT_EQUAL, PUBLISHED, UNDECIDED, claims
 from scoredistill.studies.editing.report import VIDEOS, report
 from scoredistill.studies.editing.tables import tables as markdown
 from scoredistill.studies.harness.claims import FAILS, HOLDS, MISSING, WITHIN
@@ -33,10 +33,10 @@ def figures(i, *names):
 
 
 def paired(gain, direction=0.0):
-    """csd's difference from a method: better by `gain` in everything, with a standard error of 1."""
+    """csd's difference from a method: better by `gain` in everything, with a standard error of 1, on 40 images."""
     better = {"source": 1, "consistency": 1, "seam": -1, "warp_error": -1, "neighbor_distance": -1}
-    return {name: cell(sign * gain, 1.0, n=64) for name, sign in better.items()} | {
-        "direction": cell(direction, 1.0, n=64)
+    return {name: cell(sign * gain, 1.0, n=80, clusters=40) for name, sign in better.items()} | {
+        "direction": cell(direction, 1.0, n=80, clusters=40)
     }
 
 
@@ -167,7 +167,7 @@ def test_what_was_not_measured_has_no_verdict(results, change):
         case "no direction":
             del part["images"]["crops"]["direction"]
         case "one pair":
-            part["images"]["crops"]["seam"] = cell(-3.0, 0.0, n=1)
+            part["images"]["crops"]["seam"] = cell(-3.0, 0.0, n=1, clusters=1)
         case "nan":
             part["images"]["crops"]["seam"]["mean"] = float("nan")
         case "no error":
@@ -213,11 +213,32 @@ def test_without_the_number_of_edits_a_sweep_gives_no_verdict(results):
 
 @pytest.mark.parametrize(("mean", "verdict"), [(2.1, HOLDS), (1.9, WITHIN), (-1.9, WITHIN), (-2.1, FAILS)])
 def test_paired_differences_of_a_sweep_go_before_its_means(results, mean, verdict):
-    results["paired"]["sweeps"] = {"kernel scale": {"consistency": cell(mean, 1.0, n=8)}}
+    results["paired"]["sweeps"] = {"kernel scale": {"consistency": cell(mean, 1.0, n=80, clusters=40)}}
     (row,) = (row for row in claims(results) if row["claim"] == WIDER)
     assert row["verdict"] == verdict
-    assert "(n = 8)" in row["ours"]
+    assert "(n = 80 on 40 images)" in row["ours"]
     assert "unpaired" not in row["ours"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "verdict"), [(-7.4, HOLDS), (-6.9, UNDECIDED), (0.1, UNDECIDED), (6.9, UNDECIDED), (7.4, FAILS)]
+)
+def test_older_results_get_upper_bounds_of_their_standard_errors(results, mean, verdict):
+    """32 edits of 8 images: sqrt(31 / 7) times Student's 2.365 is 4.977, and a standard error of 1.45 needs 7.22."""
+    results["setting"]["images"] = [f"image {i}" for i in range(8)]
+    results["paired"]["images"]["crops"]["seam"] = cell(mean, 1.45, n=32)
+    (row,) = (row for row in claims(results) if row["claim"] == SEAM)
+    assert row["verdict"] == verdict
+    assert "± 3.05" in row["ours"]
+    assert "(n = 32 on 8 images)" in row["ours"]
+    assert "upper bounds" in markdown(results)
+    results["setting"]["images"] = ["image"]
+    assert verdicts(results)[SEAM] == MISSING
+
+
+def test_clustered_results_have_no_remark_on_bounds(results, folder):
+    assert "upper bounds" not in markdown(results)
+    assert "upper bounds" not in report(results, folder).read_text()
 
 
 def test_a_single_point_is_no_sweep(results):
@@ -226,7 +247,7 @@ def test_a_single_point_is_no_sweep(results):
 
 
 def test_markdown_has_every_number_in_its_cell(results):
-    results["paired"]["images"]["crops"]["seam"] = cell(-0.125, 0.05, n=64)
+    results["paired"]["images"]["crops"]["seam"] = cell(-0.125, 0.05, n=80, clusters=40)
     found = tables(markdown(results))
     first, second, csd = found["Images"][:3]
     assert first["method"] == "source (unchanged)"
@@ -240,7 +261,7 @@ def test_markdown_has_every_number_in_its_cell(results):
     assert crops["seam ↓"] == "-0.125 ± 0.050 better"
     assert crops["direction ↑"] == "0.00 ± 1.00"
     assert crops["consistency ↑"] == "+3.00 ± 1.00 better"
-    assert crops["n"] == "64"
+    assert (crops["n"], crops["clusters"]) == ("80", "40")
     assert found["Videos"][1]["warp error ↓"] == "118.0 ± 0.2"
     assert found["Trade-off"][2]["text scale"] == "7.5"
     assert found["Trade-off"][2]["consistency ↑"] == "7.50 ± 0.50"

@@ -1,5 +1,6 @@
 """The harness of all studies: statistics, verdicts, printed numbers, refusals, and workers of a killed study."""
 
+import dataclasses
 import importlib
 import math
 import os
@@ -11,10 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from scoredistill.studies.harness.claims import FAILS, HOLDS, MISSING, WITHIN, ordered_claim, verdict
+from scoredistill.cli import main
+from scoredistill.studies.harness.claims import FAILS, FEW, HOLDS, MISSING, WITHIN, ordered_claim, verdict
 from scoredistill.studies.harness.statistics import (
+    STUDENT,
     Metric,
+    bounded_error,
+    clustered_error,
     differences,
     digits,
     flat_mean_and_std,
@@ -43,6 +49,64 @@ def test_differences_pair_cases_by_name_whatever_their_order():
     ours = {("a", 0): {"x": 5.0}, ("b", 0): {"x": 7.0}}
     theirs = {("b", 0): {"x": 1.0}, ("c", 0): {"x": 9.0}, ("a", 0): {"x": 4.0}}
     assert differences(ours, theirs)["x"] == {"mean": pytest.approx(3.5), "std": pytest.approx(2.5), "n": 2}
+
+
+def test_a_clustered_error_by_hand():
+    """Sums of deviations from 3.25 are -3.75 and 3.75; of clusters of one size, it is the error of their means."""
+    assert clustered_error([1.0, 2.0, 7.0, 3.0], "aaba") == pytest.approx(math.sqrt(2 * 2 * 3.75**2) / 4)
+    assert clustered_error([1.0, 3.0, 5.0, 9.0, 0.0, 2.0], "aabbcc") == pytest.approx(
+        statistics.stdev([2.0, 7.0, 1.0]) / math.sqrt(3)
+    )
+    assert clustered_error([1.0, 3.0, 7.0], "abc") == pytest.approx(statistics.stdev([1.0, 3.0, 7.0]) / math.sqrt(3))
+    assert clustered_error([1.0, 3.0], "aa") is None
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
+def test_a_clustered_error_knows_the_correlation_within_clusters(correlation):
+    """Its square is on average v (1 + (m - 1) rho) / n, the variance of the mean, which the usual one misses."""
+    g, m, repeats, rng = 8, 4, 2000, torch.Generator().manual_seed(0)
+    own, shared = (torch.randn(repeats, g, k, generator=rng) for k in (m, 1))
+    values = (math.sqrt(1 - correlation) * own + math.sqrt(correlation) * shared).flatten(1)
+    names = [i // m for i in range(g * m)]
+    squares = torch.tensor([clustered_error(row, names) for row in values.tolist()]).square()
+    truth = (1 + (m - 1) * correlation) / (g * m)
+    assert squares.mean().item() == pytest.approx(truth, abs=4 * squares.std().item() / math.sqrt(repeats))
+    assert values.mean(1).var().item() == pytest.approx(truth, rel=0.15)
+
+
+def test_a_bound_of_the_clustered_error_is_reached_and_never_exceeded():
+    rng, names = torch.Generator().manual_seed(0), [i // 4 for i in range(20)]
+    usual = lambda values: statistics.stdev(values) / math.sqrt(len(values))
+    for values in torch.randn(50, 20, generator=rng).tolist():
+        assert clustered_error(values, names) < bounded_error(usual(values), 20, 5)
+    equal = [float(name**2) for name in names]
+    assert clustered_error(equal, names) == pytest.approx(bounded_error(usual(equal), 20, 5))
+
+
+def test_differences_are_clustered_by_what_is_asked():
+    found = differences(figures(5.0, 7.0, 8.0), figures(4.0, 4.0, 1.0), lambda key: key[0])["clip_sim"]
+    error = clustered_error([1.0, 3.0, 7.0], ["a tulip", "a castle", "a tulip"])
+    assert found == {"mean": pytest.approx(11 / 3), "std": pytest.approx(error), "n": 3, "clusters": 2}
+    single = differences(figures(5.0), figures(4.0), lambda key: key[0])["clip_sim"]
+    assert single == {"mean": 1.0, "n": 1, "clusters": 1}
+    assert verdict(single, 1) == MISSING
+
+
+def test_quantiles_are_those_of_student():
+    """The density of t with k degrees of freedom, integrated from 0 to the quantile, is .475."""
+    for k, quantile in enumerate(STUDENT, start=1):
+        t = torch.linspace(0, quantile, 4001, dtype=torch.float64)
+        scale = math.gamma((k + 1) / 2) / math.gamma(k / 2) / math.sqrt(math.pi * k)
+        assert float(torch.trapezoid(scale * (1 + t**2 / k) ** (-(k + 1) / 2), t)) == pytest.approx(0.475, abs=4e-5)
+
+
+@pytest.mark.parametrize(("clusters", "says"), [(3, FEW), (8, FEW), (9, HOLDS), (40, HOLDS), (None, HOLDS)])
+def test_few_clusters_need_more_than_two_standard_errors(clusters, says):
+    """2.35 standard errors: Student's quantile is 2.365 with 7 degrees of freedom, 2.306 with 8."""
+    cell = {"mean": -2.35, "std": 1.0, "n": 80} | ({} if clusters is None else {"clusters": clusters})
+    assert verdict(cell, -1) == says
+    assert verdict(cell, 1) == (FEW if says == FEW else FAILS)
+    assert verdict({**cell, "mean": 1.9}, 1) == WITHIN
 
 
 def test_deviation_over_seeds_is_of_means_over_prompts():
@@ -158,8 +222,60 @@ def alive(pid):
         ({"methods": ("magic",)}, "unknown method magic"),
         ({"methods": ("csd", "csd")}, "a method is named twice"),
         ({"seeds": 0}, "seeds must be at least 1"),
+        ({"seed": -1}, "the first seed must be from 0 to 99999[0-9] for [0-9] seeds?, not -1"),
+        ({"seed": 10**6}, "the first seed must be from 0 to 99999[0-9]"),
     ],
 )
 def test_every_study_refuses_impossible_methods_and_seeds(name, asked, says, refused_study):
     module = importlib.import_module(f"scoredistill.studies.{name}.study")
     refused_study(module.study, module.Setting(**asked), says)
+
+
+REFERENCES = ("source-", "truth-")  # jobs that have no seed: references, fits, ordinary samples
+UNSEEDED = (*REFERENCES, *(f"{kind}-{name}" for kind in ("image", "video") for name in REFERENCES))
+UNSEEDED += ("reference-", "fit-", "ddim-")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_job_of_every_study_has_the_first_seed(name):
+    """Only references have the same name with another first seed, so that nothing else is taken from another run."""
+    module = importlib.import_module(f"scoredistill.studies.{name}.study")
+    planned = []
+    for first in (0, 7):
+        setting = module.Setting(seed=first).complete()
+        jobs = [*module.study.first(setting), *module.study.plan(setting)]
+        assert len({job.name for job in jobs}) == len(jobs)
+        assert dataclasses.asdict(setting)["seed"] == first
+        planned.append({job.name for job in jobs})
+    assert len(planned[0]) == len(planned[1])
+    assert all(job.startswith(UNSEEDED) for job in planned[0] & planned[1])
+    assert module.study.key(module.Setting().complete()) == module.study.key(module.Setting(seed=7).complete())
+
+
+@pytest.mark.parametrize("name", [*STUDIES[:3], "toy2d"])
+def test_repetitions_have_the_seeds_that_follow(name):
+    """What a run with first seed 1 needs beyond its figures is what one with first seed 0 has made."""
+    module = importlib.import_module(f"scoredistill.studies.{name}.study")
+    wide, narrow = (module.Setting(seeds=n, seed=s, methods=("csd",)).complete() for n, s in ((4, 0), (2, 1)))
+    jobs = [{job.name for job in module.study.plan(setting)} for setting in (wide, narrow)]
+    missing = jobs[1] - jobs[0]
+    assert len(jobs[1]) < len(jobs[0])
+    assert all(job.endswith("-1-first") for job in missing)
+
+
+COMMANDS = {
+    "toy2d": ["toy"],
+    "text_to_image": ["bench", "images"],
+    "editing": ["bench", "edits"],
+    "text_to_3d": ["bench", "objects"],
+    "scene_editing": ["bench", "scenes"],
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_command_passes_the_first_seed_on(name, monkeypatch, tmp_path):
+    asked = []
+    module = importlib.import_module(f"scoredistill.studies.{name}.study")
+    monkeypatch.setattr(module, "study", lambda setting, out, workers: asked.append(setting))
+    main([*COMMANDS[name], "--seed", "100", "--seeds", "2", "--out", str(tmp_path)])
+    assert (asked[0].seed, asked[0].seeds) == (100, 2)

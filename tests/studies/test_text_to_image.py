@@ -1,6 +1,7 @@
 """The study of text to image: its plan, its figures against sets whose figures are known, and a small run of it all."""
 
 import json
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -67,7 +68,7 @@ def test_a_study_writes_its_schema_and_goes_on_where_it_stopped(folder, small, t
     for block in results["blocks"].values():
         assert set(block["methods"]) == {"ddim", "sds", "msd", "msd_mean"}
         for found in block["methods"].values():
-            for name in ("fid", "kid", "clip_sim", "recall", "precision", "coverage", "diversity"):
+            for name in ("fid", "mmd", "clip_sim", "recall", "precision", "coverage", "diversity"):
                 assert set(found[name]) == {"mean", "std"}, name
     mlp, same, ideal = (results["blocks"][name] for name in ("mlp", "same", "ideal"))
     assert (mlp["methods"]["sds"]["nfe"], mlp["methods"]["msd"]["nfe"], mlp["methods"]["ddim"]["nfe"]) == (6, 72, 60)
@@ -95,10 +96,10 @@ def test_a_study_writes_its_schema_and_goes_on_where_it_stopped(folder, small, t
 def test_a_method_that_breaks_down_is_reported_and_tried_again(folder, small, tmp_path, monkeypatch):
     whole = jobs.drawn
 
-    def broken(setup, name, method, prompt, n, out):
+    def broken(setup, name, method, prompt, n, out, seed):
         if method == "msd" and prompt == "an owl":
             raise FloatingPointError("not finite")
-        return whole(setup, name, method, prompt, n, out)
+        return whole(setup, name, method, prompt, n, out, seed)
 
     one = replace(small_setting(folder), blocks=("mlp",), methods=("ddim", "msd"))
     with monkeypatch.context() as patch:
@@ -162,6 +163,48 @@ def test_metrics_of_known_sets(tmp_path):
     assert found["one"]["diversity"]["mean"] == 0
     assert found["far"]["fid_pooled"] == pytest.approx(4 * 100**2, rel=0.01)
     assert found["far"]["nfe"] == 2.0
+
+
+def known(prompts, own, real):
+    """The mean over prompts of the MMD that the study finds between features drawn by `own` and by `real`."""
+    seen = gather.Features.__new__(gather.Features)
+    seen.prompts, seen.truth = prompts, {"clip": [real(i) for i in range(len(prompts))], "efficientnet": []}
+    seen.truth |= {"inception": []}
+    seen.texts = {prompt: torch.ones(4, dtype=torch.float64) for prompt in prompts}
+    features = [own(i) for i in range(len(prompts))]
+    seen.of = lambda stem, kind="clip": features if kind == "clip" else []
+    part = dict.fromkeys(gather.COST, 2.0)
+    return gather.evaluate(seen, "method", [part] * len(prompts))["mmd"]["mean"]
+
+
+@pytest.mark.parametrize(("shift", "spread"), [(0.0, 0.3), (0.4, 0.3), (0.0, 0.1)])
+def test_the_mmd_of_a_prompt_is_that_of_its_gaussians_and_zero_for_equal_ones(shift, spread):
+    """Three images of each of 150 prompts that are far apart, in 4 dimensions: the zero must not depend on prompts.
+
+    E k(x, y) = (h^2 / s)^2 exp(-|m|^2 / 2 s) with s = h^2 + both variances; the last case has equal means.
+    """
+    rng, prompts = torch.Generator().manual_seed(0), [f"prompt {i}" for i in range(150)]
+    draw = lambda n, i, m, u: 10 * i + m / 2 + u * torch.randn(n, 4, generator=rng, dtype=torch.float64)
+    found = known(prompts, lambda i: draw(3, i, shift, spread), lambda i: draw(32, i, 0.0, 0.3))
+    h2 = gather.BANDWIDTH**2
+    expected = lambda u, v, m: (h2 / (h2 + u**2 + v**2)) ** 2 * math.exp(-(m**2) / 2 / (h2 + u**2 + v**2))
+    truth = 1000 * (expected(0.3, 0.3, 0) + expected(spread, spread, 0) - 2 * expected(0.3, spread, shift))
+    assert found == pytest.approx(truth, abs=30)  # three standard errors
+    assert (shift, spread) == (0.0, 0.3) or found > 100
+
+
+def test_a_single_image_of_a_prompt_has_no_mmd():
+    assert "mmd" not in gather._fractions(torch.zeros(1, 4).double(), torch.randn(8, 4).double())
+
+
+def test_images_of_another_first_seed_are_others_in_other_files(folder, small, tmp_path):
+    """With first seed 1, the first image is the second of a run with first seed 0; on latents they are independent."""
+    setup = jobs.Setup(folder, None, PROMPTS, 4)
+    for seed in (0, 1):
+        jobs.drawn(setup, "mlp", "ddim", "an owl", 2, tmp_path, seed=seed)
+    pixels = [np.load(tmp_path / f"{stem}-an_owl.npz")["pixels"] for stem in ("mlp-ddim-2", "mlp-ddim-2-s1")]
+    assert np.abs(pixels[1][0].astype(int) - pixels[0][1]).max() <= 1
+    assert np.abs(pixels[1][1].astype(int) - pixels[0][1]).max() > 1
 
 
 def test_budgets_are_met(prior):

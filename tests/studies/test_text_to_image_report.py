@@ -21,7 +21,7 @@ CLIP = {"ddim": 30.0, "sds": 24.0, "sdi": 26.0, "msd": 28.0, "msd_mean": 28.1, "
 
 def figures(method, images, **more):
     """Figures of a method, all different from each other."""
-    pairs = {"fid": FID[method], "kid": 100 * FID[method], "clip_sim": CLIP[method], "precision": 0.9}
+    pairs = {"fid": FID[method], "mmd": 100 * FID[method], "clip_sim": CLIP[method], "precision": 0.9}
     pairs |= {"recall": 0.2 if method != "collaborative" else 0.5, "coverage": 0.55, "diversity": 0.33}
     found = {name: {"mean": value, "std": 0.01 * value} for name, value in pairs.items()}
     found |= {"fid_pooled": 0.7 * FID[method], "nfe": 800.0 if method == "sds" else 48.0, "calls": 24.0, "encoded": 1.0}
@@ -115,7 +115,7 @@ def test_markdown_has_every_number_in_its_cell(results):
     found = tables(markdown(results))
     sds, sdi = (next(row for row in found["mlp: about mlp"] if row["method"] == m) for m in ("sds", "sdi"))
     assert sds == {
-        **{"method": "sds", "FID": "0.900 ± 0.009", "pooled FID": "0.630", "KID": "90.0 ± 0.9"},
+        **{"method": "sds", "FID": "0.900 ± 0.009", "pooled FID": "0.630", "MMD": "90.0 ± 0.9"},
         **{"CLIP-SIM": "24.0 ± 0.2", "precision": "0.900 ± 0.009", "recall": "0.200 ± 0.002"},
         **{"coverage": "0.550 ± 0.006", "diversity": "0.330 ± 0.003", "NFE": "800", "calls": "24"},
         **{"seconds": "1.23", "published FID": "198.90", "published CLIP-SIM": "27.7", "FID (EfficientNet)": ""},
@@ -139,6 +139,15 @@ def test_markdown_has_every_number_in_its_cell(results):
     assert found["Failed jobs"] == [{"job": "mlp-vsd-3-a_bird", "error": "nan \\| broken"}]
 
 
+def test_results_of_older_versions_are_shown_without_their_kernel_distance(results):
+    for methods in (each["methods"] for each in results["blocks"].values()):
+        for found in methods.values():
+            found["kid"] = found.pop("mmd")
+    text = markdown(results)
+    assert "This run has no MMD" in text
+    assert not {"MMD", "KID"} & set(tables(text)["mlp: about mlp"][0])
+
+
 def test_nfe_to_sds_and_its_fraction(results):
     text = markdown(results)
     assert "| msd | 96 | 0.120 |" in text
@@ -148,7 +157,7 @@ def test_nfe_to_sds_and_its_fraction(results):
 def test_one_set_has_no_deviation_and_one_image_no_recall(results):
     results["blocks"] = {"mlp": block("mlp", ("ddim", "sds"), images=1)}
     row = tables(markdown(results))["mlp: about mlp"][1]
-    assert (row["FID"], row["CLIP-SIM"], row["recall"], row["diversity"]) == ("0.900", "24.0", "–", "–")
+    assert [row[name] for name in ("FID", "CLIP-SIM", "recall", "diversity")] == ["0.900", "24.0", "–", "–"]
     assert row["precision"] == "0.900 ± 0.009"  # over prompts
 
 
@@ -230,7 +239,7 @@ def test_overlapping_bars_are_told(results):
 
 
 def test_a_mean_shares_the_decimals_of_a_larger_deviation():
-    assert plus_minus({"kid": {"mean": 0.012, "std": 15.1}, "images": 3}, "kid") == "0.0 ± 15.1"
+    assert plus_minus({"mmd": {"mean": 0.012, "std": 15.1}, "images": 3}, "mmd") == "0.0 ± 15.1"
 
 
 def test_the_page_shows_claims_first_and_the_papers_numbers_once(results, out):

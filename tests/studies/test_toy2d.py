@@ -121,6 +121,33 @@ def test_a_study_writes_its_schema_and_goes_on_where_it_stopped(tiny, tmp_path, 
     study.study(setting, tmp_path / "out", workers=1, progress=False)
 
 
+def test_a_study_with_another_first_seed_takes_nothing_from_the_first(tiny, tmp_path):
+    """In the same directory: seeds 3 and 4 alone, with images of the first of them; a run of both has each once."""
+    cell = lambda: json.loads((tmp_path / "out" / "results.json").read_text())["table2"]["pinwheel"]["exact"]["ddim"]
+    asked = lambda **how: Setting(("pinwheel",), ("exact",), methods=("ddim",), quick=True, **how)
+    found = {}
+    for first, seeds in ((0, 3), (3, 2), (0, 5)):
+        study.study(asked(seeds=seeds, seed=first), tmp_path / "out", workers=1, progress=False)
+        found[first, seeds] = cell()
+    assert [found[key]["seeds"] for key in found] == [3, 2, 5]
+    assert 3 * found[0, 3]["nll"] + 2 * found[3, 2]["nll"] == pytest.approx(5 * found[0, 5]["nll"])
+    assert found[0, 3]["nll"] != found[3, 2]["nll"]
+    names = {path.name for path in (tmp_path / "out" / "images").iterdir()}
+    assert names == {"pinwheel-exact-ddim.png", "pinwheel-exact-ddim-s3.png"}
+    setting = json.loads((tmp_path / "out" / "results.json").read_text())["setting"]
+    assert setting["seed"] == 0
+
+
+def test_figures_have_the_first_seed(tiny, tmp_path):
+    """Numbers of random figures change with the seed, and the image has it in its name."""
+    found = [jobs.product_density("pinwheel", 0.316, TINY, True, tmp_path, seed=s) for s in (0, 0, 5)]
+    assert found[0] == found[1] != found[2]
+    assert {path.name for path in tmp_path.iterdir()} == {"product-pinwheel-0.316.png", "product-pinwheel-0.316-s5.png"}
+    x = torch.zeros(1, 2, dtype=F64)
+    fields = [jobs.mean_sds(exact("pinwheel"), x, 4, seed) for seed in (0, 5)]
+    assert not torch.equal(*fields)
+
+
 def test_a_whole_study_has_every_block(tiny, tmp_path, monkeypatch):
     few = {m: TABLE[m] for m in ("ddim", "sds", "msd")}
     monkeypatch.setattr(study, "ZOO", few)

@@ -14,6 +14,7 @@ def toy(
     method: tuple[str, ...] = (),
     denoiser: tuple[str, ...] = (),
     seeds: int = 4,
+    seed: int = 0,
     quick: bool = False,
     workers: int = 2,
 ) -> None:
@@ -27,13 +28,15 @@ def toy(
         denoiser: Denoisers: exact (closed form), ideal (of samples), learned (a small network, trained when first
             needed).
         seeds: Number of repetitions with different random seeds; 1 with --quick.
+        seed: First random seed; repetitions have the seeds that follow. Another one than 0 repeats the study with seeds
+            on which no setting was chosen.
         quick: A small version of the whole study, under three minutes.
         workers: Number of processes, of one thread each.
     """
     from scoredistill.studies.toy2d.study import Setting, study
 
     given = {"sets": set, "methods": method, "denoisers": denoiser}
-    setting = Setting(**{k: v for k, v in given.items() if v}, seeds=1 if quick else seeds, quick=quick)
+    setting = Setting(**{k: v for k, v in given.items() if v}, seeds=1 if quick else seeds, seed=seed, quick=quick)
     print(f"Open {study(setting, out, workers)}")
 
 
@@ -45,6 +48,7 @@ def bench(
     methods: tuple[str, ...] = (),
     blocks: tuple[str, ...] = (),
     seeds: int | None = None,
+    seed: int = 0,
     clip: str | None = None,
     inception: bool = False,
     quick: bool = False,
@@ -65,6 +69,8 @@ def bench(
             that belongs to no method as well.
         blocks: Settings of images: mlp, latents, mlp_equal, latents_equal, ideal, ablation; all by default.
         seeds: Number of images or objects per prompt, 3 by default; or of runs per edit, 1 by default. 1 with --quick.
+        seed: First random seed; repetitions have the seeds that follow. Another one than 0 repeats the study with seeds
+            on which no setting was chosen.
         clip: CLIP model of the evaluation: a directory or hub name; the bundled one by default.
         inception: Compute the FID of the literature as well; needs torch-fidelity, which downloads Inception's weights.
         quick: Four prompts with ddim, sds and msd; or two images, two instructions and one clip; or two objects with
@@ -80,25 +86,26 @@ def bench(
         from scoredistill.studies.editing.study import Setting as Edits
         from scoredistill.studies.editing.study import study as edits
 
-        page = edits(Edits(prior or "emoji-edit", methods=methods, seeds=seeds or 1, quick=quick), out, workers)
+        n = 1 if seeds is None else seeds
+        page = edits(Edits(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick), out, workers)
     elif what == "scenes":
         from scoredistill.studies.scene_editing.study import Setting as Scenes
         from scoredistill.studies.scene_editing.study import study as scenes
 
         n = 1 if seeds is None else seeds
-        page = scenes(Scenes(prior or "emoji-edit", methods=methods, seeds=n, quick=quick), out, workers)
+        page = scenes(Scenes(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick), out, workers)
     elif what == "objects":
         from scoredistill.studies.text_to_3d.study import Setting as Objects
         from scoredistill.studies.text_to_3d.study import study as objects
         from scoredistill.studies.text_to_image.study import read_prompts
 
         texts = () if prompts is None else read_prompts(prompts)
-        page = objects(Objects(prior or "emoji", texts, seeds, methods=methods, quick=quick), out, workers)
+        page = objects(Objects(prior or "emoji", texts, seeds, methods=methods, seed=seed, quick=quick), out, workers)
     else:
         from scoredistill.studies.text_to_image.study import Setting, read_prompts, study
 
         texts = () if prompts is None else read_prompts(prompts)
         n = 1 if quick else 3 if seeds is None else seeds
-        setting = Setting(prior or "emoji", texts, n, blocks, clip, inception, methods=methods, quick=quick)
+        setting = Setting(prior or "emoji", texts, n, blocks, clip, inception, methods=methods, seed=seed, quick=quick)
         page = study(setting, out, workers)
     print(f"Open {page}")

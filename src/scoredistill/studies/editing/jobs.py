@@ -28,7 +28,7 @@ from scoredistill.priors.counted import Counted
 from scoredistill.studies.editing.claims import REFERENCES
 from scoredistill.studies.editing.evaluation import edit_metrics, frame_metrics, window_metrics
 from scoredistill.studies.harness import jobs
-from scoredistill.studies.harness.setting import loaded
+from scoredistill.studies.harness.setting import loaded, seeded
 from scoredistill.tasks.image_editing import regions, run
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.image_editing.recipes import FIXED_POINT
@@ -87,9 +87,9 @@ class Case(jobs.Case):
     def name(self) -> str:
         """The name of its files."""
         scales = [] if self.text_scale == self.image_scale == 1 else [f"t{self.text_scale}i{self.image_scale}"]
-        seeds = [f"s{self.seed}"] if self.seed else []
         kinds = [self.kernel.replace(" ", "")] if self.kernel else []
-        return "-".join([self.method, self.subject, slug(self.instruction), *scales, *kinds, *self.changes, *seeds])
+        parts = [self.method, self.subject, slug(self.instruction), *scales, *kinds, *self.changes]
+        return seeded("-".join(parts), self.seed)
 
     @property
     def part(self) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from scoredistill.files import slug
 from scoredistill.reports.page import Page
-from scoredistill.studies.editing.claims import KINDS, METRICS, REFERENCES, equal_cost
+from scoredistill.studies.editing.claims import KINDS, METRICS, REFERENCES, bounds_note, equal_cost, paired_of
 from scoredistill.studies.editing.tables import (
     COST,
     DEVIATION,
@@ -30,6 +30,7 @@ from scoredistill.studies.editing.tables import (
     tradeoff_rows,
 )
 from scoredistill.studies.harness.report import add_section, add_table, closing, opening
+from scoredistill.studies.harness.setting import seeded
 from scoredistill.studies.harness.statistics import is_number
 from scoredistill.studies.harness.tables import Results, points_of
 
@@ -74,11 +75,11 @@ def _part(page: Page, results: Results, part: str) -> None:
     subjects = "images" if part == "images" else "clips"
     deviation = f"± is the standard deviation over {subjects} and instructions."
     error = (
-        f"csd minus each method on the same {subjects} and instructions; ± is the standard error of the mean. Better "
-        "and worse: csd is, by more than two standard errors."
+        f"csd minus each method on the same {subjects} and instructions; ± is the standard error of the mean, "
+        f"clustered by {subjects}. Better and worse: csd is, significantly.{bounds_note(results)}"
     )
     for kind, equal in KINDS.items():
-        found, paired = results.get(f"{part}{kind}", {}), results.get(f"paired{kind}", {}).get(part, {})
+        found, paired = results.get(f"{part}{kind}", {}), paired_of(results, part, kind)
         if found or paired:
             page.heading(f"{PARTS[part]}{' at equal ' if equal else ''}{', '.join(equal)}")
             page.text(SCALED if equal else "")
@@ -135,7 +136,7 @@ def _sliders(page: Page, results: Results, folder: Path) -> None:
     """Some images before and after csd, with different instructions if there are several."""
     shown = 0
     for name, text in _diagonally(results, "images"):
-        before, after = folder / f"source-{name}.png", folder / f"csd-{name}-{slug(text)}.png"
+        before, after = folder / f"source-{name}.png", folder / f"{_stem(results, 'csd', name, text)}.png"
         if shown == SLIDERS or not (before.is_file() and after.is_file()):
             continue
         images = [_reduced(path, LARGEST) for path in (before, after)]
@@ -154,7 +155,7 @@ def _image_grid(page: Page, results: Results, folder: Path) -> None:
     names = setting.get("images", ())[:COLUMNS]
     methods = [m for m in ordered({*METHODS, *results.get("images", {})}) if m not in REFERENCES]
     for text in setting.get("instructions", ()):
-        files = {m: [folder / f"{m}-{name}-{slug(text)}.png" for name in names] for m in ("truth", *methods)}
+        files = {m: [folder / f"{_stem(results, m, name, text)}.png" for name in names] for m in ("truth", *methods)}
         files = {m: paths for m, paths in files.items() if any(path.is_file() for path in paths)}
         if not files:
             continue
@@ -169,7 +170,7 @@ def _videos(page: Page, results: Results, folder: Path) -> None:
     """Videos of a clip and an instruction side by side, up to VIDEOS videos."""
     left, shown = VIDEOS, 0
     for clip, text in _diagonally(results, "clips"):
-        files = {m: folder / f"{m}-{clip}-{slug(text)}.mp4" for m in SHOWN_VIDEOS} | {
+        files = {m: folder / f"{_stem(results, m, clip, text)}.mp4" for m in SHOWN_VIDEOS} | {
             "source": folder / f"source-{clip}.mp4"
         }
         files = {m: path for m, path in files.items() if path.is_file()}
@@ -179,6 +180,12 @@ def _videos(page: Page, results: Results, folder: Path) -> None:
             page.heading("Videos by instruction")
         page.videos(files, f"{clip}: {text}")
         left, shown = left - len(files), shown + 1
+
+
+def _stem(results: Results, method: str, subject: str, text: str) -> str:
+    """The file name of an edit with the first seed, or of a reference edit."""
+    seed = 0 if method in REFERENCES else results.get("setting", {}).get("seed", 0)
+    return seeded(f"{method}-{subject}-{slug(text)}", seed)
 
 
 def _diagonally(results: Results, subjects: str) -> list[tuple[str, str]]:

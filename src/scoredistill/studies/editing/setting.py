@@ -6,7 +6,7 @@ from scoredistill.datasets import packaged_media as data
 from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.studies.editing.claims import REFERENCES
 from scoredistill.studies.editing.jobs import Case, Setup
-from scoredistill.studies.harness.setting import ComparisonSetting, check_names, check_seeds
+from scoredistill.studies.harness.setting import ComparisonSetting, check_names, check_seeds, seeds_of
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
 from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
@@ -58,7 +58,7 @@ class Setting(ComparisonSetting):
         check_names("clip", self.clips, data.CLIPS)
         check_names("instruction", self.instructions, [e.instructions[0] for e in EDITS.values() if e.exact])
         check_names("method", self.methods, EDIT_RECIPES)
-        check_seeds(self.seeds)
+        check_seeds(self.seeds, self.seed)
         for name in self.images:
             data.path_of(*data.IMAGES[name])
         for name in self.clips:
@@ -86,13 +86,13 @@ Key = tuple[str, str, int]  # subject, instruction, seed
 
 
 def main_cases(setting: Setting, video: bool) -> dict[str, dict[Key, Case]]:
-    """method -> (subject, instruction, seed) -> case; the references have one seed."""
+    """method -> (subject, instruction, seed) -> case; the references have no seed, 0."""
     return {
         method: {
             (subject, text, seed): Case(method, subject, text, seed=seed, video=video)
             for subject in setting.subjects(video)
             for text in setting.instructions
-            for seed in range(1 if method in REFERENCES else setting.seeds)
+            for seed in ([0] if method in REFERENCES else seeds_of(setting, setting.seeds))
         }
         for method in (*REFERENCES, *setting.chosen(video))
     }

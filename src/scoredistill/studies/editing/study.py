@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from scoredistill.files import slug
@@ -17,7 +16,7 @@ from scoredistill.studies.editing.sweeps import Series, all_series, image_sweeps
 from scoredistill.studies.editing.tables import tables
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
 from scoredistill.studies.harness.report import image_or_blank
-from scoredistill.studies.harness.setting import check_editor
+from scoredistill.studies.harness.setting import check_editor, seeded
 from scoredistill.studies.harness.statistics import Measurements, differences, mean_and_std
 from scoredistill.studies.harness.study import Study
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
@@ -66,13 +65,16 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
             results[f"{part}{end}"] = {m: mean_and_std(list(each.values())) for m, each in measured.items() if each}
             results.setdefault(f"paired{end}", {})[part] = _against_csd(measured)
     results["by_instruction"] = {text: _by_method(read, cases["images"], text) for text in setting.instructions}
+    results["by_subject"] = {
+        name: _by_method(read, cases[part], name) for part, video in PARTS.items() for name in setting.subjects(video)
+    }
     every = dict.fromkeys((*METHODS, *VIDEO_METHODS))
     results["descriptions"] = {m: (EDIT_RECIPES if m in METHODS else VIDEO_RECIPES)[m].says for m in every}
     if setting.whole:
         sweeps = {**image_sweeps(setting), **video_sweeps(setting)}
         results["tradeoff"], results["sweeps"] = _series(read, tradeoff(setting)), _series(read, sweeps)
         results["paired"]["sweeps"] = {  # the last point minus the first
-            name: differences(*(measurements(read, point.cases) for point in (line[-1], line[0])))
+            name: differences(measurements(read, line[-1].cases), measurements(read, line[0].cases), subject_of)
             for name, line in sweeps.items()
         }
     return results
@@ -86,12 +88,17 @@ def measurements(read: Found, cases: Mapping[Key, Case], kind: str = "natural") 
 def _against_csd(measured: Mapping[str, Mapping[Key, Measurements]]) -> dict[str, Any]:
     """method -> metric -> csd minus the method on the same subject, instruction and seed."""
     others = [m for m in measured if m not in ("csd", *REFERENCES)] if "csd" in measured else []
-    return {m: differences(measured["csd"], measured[m]) for m in others}
+    return {m: differences(measured["csd"], measured[m], subject_of) for m in others}
 
 
-def _by_method(read: Found, methods: Mapping[str, Mapping[Key, Case]], text: str) -> dict[str, Any]:
-    """method -> metric -> mean and deviation of one instruction."""
-    chosen = {m: {key: case for key, case in each.items() if key[1] == text} for m, each in methods.items()}
+def subject_of(key: Key) -> str:
+    """The image or clip of a case, by which standard errors are clustered: edits of one image are alike."""
+    return key[0]
+
+
+def _by_method(read: Found, methods: Mapping[str, Mapping[Key, Case]], what: str) -> dict[str, Any]:
+    """method -> metric -> mean and deviation, of one subject or one instruction."""
+    chosen = {m: {key: case for key, case in each.items() if what in key[:2]} for m, each in methods.items()}
     return {m: mean_and_std(list(measurements(read, each).values())) for m, each in chosen.items()}
 
 
@@ -114,7 +121,10 @@ def preview(setting: Setting, directory: StudyDirectory) -> None:
     names = setting.images[:PREVIEWED]
     files = [("source", directory.images / f"source-{name}.png") for name in names]
     methods = ("truth", *setting.chosen(video=False))
-    files += chain.from_iterable([(m, directory.images / f"{m}-{n}-{text}.png") for n in names] for m in methods)
+    seeds = {method: 0 if method in REFERENCES else setting.seed for method in methods}
+    files += [
+        (m, directory.images / f"{seeded(f'{m}-{n}-{text}', seed)}.png") for m, seed in seeds.items() for n in names
+    ]
     found = [(method, image_or_blank(path)) for method, path in files if path.is_file()]
     if found:
         labels = [method for method, _ in found]

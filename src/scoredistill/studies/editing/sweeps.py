@@ -97,7 +97,7 @@ def _points(
 def _cases(setting: Setting, video: bool, method: str, **fields: Any) -> dict[Key, Case]:
     """One run of each image (or clip) with each of the first instructions."""
     return {
-        (subject, text, 0): Case(method, subject, text, video=video, **fields)
+        (subject, text, setting.seed): Case(method, subject, text, video=video, seed=setting.seed, **fields)
         for subject in setting.subjects(video)
         for text in setting.instructions[:FEW]
     }

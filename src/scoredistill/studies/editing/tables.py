@@ -8,8 +8,10 @@ from scoredistill.studies.editing.claims import (
     METRICS,
     PUBLISHED,
     REFERENCES,
+    bounds_note,
     claims,
     equal_cost,
+    paired_of,
 )
 from scoredistill.studies.harness.statistics import plus_minus, scaled
 from scoredistill.studies.harness.tables import (
@@ -21,6 +23,7 @@ from scoredistill.studies.harness.tables import (
     head,
     metric_rows,
     quick_note,
+    seeds_note,
 )
 
 METHODS = ("csd", "csd_full", "csd_paper", "uncoupled", "common_noise", "random_noise", "per_frame", "crops", "windows")
@@ -36,9 +39,10 @@ NOT_COMPARABLE = (
 )
 RULE = (
     "A difference is csd minus the method on the same image (or clip) and instruction; ± is the standard error of "
-    "its mean, every pair counted as independent. A claim holds or fails where the difference exceeds two standard "
-    "errors. A gain that costs directional similarity, or a loss that buys it, is not at equal direction and gives no "
-    "verdict."
+    "its mean, clustered by image (or clip), because edits of one image are not independent. A claim holds or fails "
+    "where the difference exceeds two standard errors, or Student's quantile (97.5 %) times the standard error where "
+    "there are so few images that this is more. A gain that costs directional similarity, or a loss that buys it, is "
+    "not at equal direction and gives no verdict."
 )
 
 
@@ -46,13 +50,14 @@ def extent(results: Results) -> str:
     """How much was measured, beside what the claims need."""
     setting = results.get("setting", {})
     counts = [f"{len(setting[key])} {key}" for key in ("images", "clips", "instructions") if setting.get(key)]
-    measured = f"Measured on {', '.join(counts)}. " if counts else ""
+    seeds = f", {setting['seeds']} seeds{seeds_note(setting)}" if setting.get("seed") else ""
+    measured = f"Measured on {', '.join(counts)}{seeds}. " if counts else ""
     return f"{measured}The claims need at least 8 images and 4 instructions.{quick_note(setting)}"
 
 
 def claims_section(results: Results) -> Section:
     """The claims with our numbers and verdicts."""
-    return Section("Claims", RULE, claims(results))
+    return Section("Claims", RULE + bounds_note(results), claims(results))
 
 
 def sections(results: Results) -> list[Section]:
@@ -62,7 +67,7 @@ def sections(results: Results) -> list[Section]:
         for kind, equal in KINDS.items():
             title_at = f"{title} at equal {', '.join(equal)}" if equal else title
             made.append(Section(title_at, DEVIATION, rows_of(results.get(f"{part}{kind}", {}), EDIT + NEIGHBORS)))
-            paired = results.get(f"paired{kind}", {}).get(part, {})
+            paired = paired_of(results, part, kind)
             made.append(Section(f"{title_at}: csd minus a method", "", paired_rows(paired, EDIT + NEIGHBORS)))
     made.append(Section("Trade-off", "", tradeoff_rows(results.get("tradeoff", {}))))
     made += [Section(f"Sweep: {name}", "", sweep_rows(points)) for name, points in results.get("sweeps", {}).items()]

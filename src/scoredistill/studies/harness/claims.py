@@ -5,16 +5,19 @@ With measurements a_i and b_i of two methods in the same n cases,
     d = mean (a_i - b_i)        standard error = std (a_i - b_i) / sqrt(n)
 
 and the claim that a is better holds, or fails, where d is more than two standard errors from zero; otherwise the
-difference is within two standard errors. Every pair counts as independent.
+difference is within two standard errors. Every pair counts as independent, unless the standard error is clustered (see
+`statistics.clustered_error`). Then a few clusters need more than two standard errors, by Student's t with their number
+less one degrees of freedom; what is between has the verdict FEW.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from scoredistill.studies.harness.statistics import Cell, Metrics, has_error, plus_minus, significant_sign
+from scoredistill.studies.harness.statistics import Cell, Metrics, has_error, plus_minus, reliable, significant_sign
 
 HOLDS, WITHIN, FAILS, MISSING = "holds", "within two standard errors", "fails", "not measured"
+FEW = "too few independent cases"  # beyond two standard errors, but not for so few clusters
 RULE = (
     "Numbers are mean differences over the same cases with their standard errors. A claim holds or fails where the "
     "difference exceeds two standard errors. For an order of several methods, every neighboring pair counts, and the "
@@ -36,7 +39,8 @@ def verdict(cell: Cell | None, better: int) -> str:
     """
     if not has_error(cell):
         return MISSING
-    return {1: HOLDS, 0: WITHIN, -1: FAILS}[significant_sign(cell) * better]
+    sign = significant_sign(cell)
+    return FEW if sign and not reliable(cell) else {1: HOLDS, 0: WITHIN, -1: FAILS}[sign * better]
 
 
 def ordered_claim(paired: Paired, methods: Sequence[str], metric: str, metrics: Metrics) -> Claim:
@@ -51,7 +55,7 @@ def ordered_claim(paired: Paired, methods: Sequence[str], metric: str, metrics: 
         f"{a} - {b} {plus_minus(link, sign=True)} (n = {link['n']})" if link else f"{a} - {b} {MISSING}"
         for (a, b), link in zip(pairwise(methods), links, strict=True)
     ]
-    worst_first = (FAILS, MISSING, WITHIN, HOLDS)
+    worst_first = (FAILS, MISSING, WITHIN, FEW, HOLDS)
     worst = min((verdict(link, metrics[metric].better) for link in links), key=worst_first.index)
     sign = " > " if metrics[metric].better > 0 else " < "
     return {"claim": f"{metrics[metric].title}: {sign.join(methods)}", "ours": "; ".join(said), "verdict": worst}

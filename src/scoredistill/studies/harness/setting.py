@@ -12,6 +12,8 @@ from scoredistill.tasks.session import editor
 
 Self = TypeVar("Self", bound="ComparisonSetting")
 
+LAST_SEED = 10**6 - 1  # larger seeds are those of reference samples
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonSetting(ABC):
@@ -19,10 +21,13 @@ class ComparisonSetting(ABC):
 
     Args:
         methods: names of methods; the study's own by default, and then with what belongs to no single method.
+        seed: first seed; repetitions have the seeds that follow. References, data sets and trained networks do not
+            depend on it. With another one, a study is repeated with seeds on which no setting was chosen.
         quick: measure a smaller version of everything.
     """
 
     methods: tuple[str, ...] = ()
+    seed: int = 0
     quick: bool = False
 
     def complete(self: Self) -> Self:
@@ -69,14 +74,30 @@ def check_names(what: str, given: Sequence[str], known: Iterable[str]) -> None:
         raise ValueError(f"a {what} is named twice: give each once")
 
 
-def check_seeds(seeds: int) -> None:
-    """Refuse a number of seeds below 1.
+def check_seeds(seeds: int, seed: int = 0) -> None:
+    """Refuse a number of seeds below 1, and seeds that are negative or those of reference samples.
+
+    Args:
+        seeds: number of seeds.
+        seed: the first one.
 
     Raises:
-        ValueError: if there is no seed.
+        ValueError: if there is no seed, or one is outside 0 to LAST_SEED.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, not {seeds}")
+    if not 0 <= seed <= LAST_SEED + 1 - seeds:
+        raise ValueError(f"the first seed must be from 0 to {LAST_SEED + 1 - seeds} for {seeds} seeds, not {seed}")
+
+
+def seeds_of(setting: ComparisonSetting, seeds: int) -> range:
+    """The seeds of a number of repetitions."""
+    return range(setting.seed, setting.seed + seeds)
+
+
+def seeded(name: str, seed: int) -> str:
+    """A name that tells the seed, unless it is 0."""
+    return f"{name}-s{seed}" if seed else name
 
 
 def check_prompts(prompts: Sequence[str]) -> None:

@@ -55,6 +55,12 @@ def quick_note(setting: Mapping[str, Any]) -> str:
     return QUICK if setting.get("quick") else ""
 
 
+def seeds_note(setting: Mapping[str, Any]) -> str:
+    """Which seeds there are, if the first is not 0, to follow their number; results of older versions begin with 0."""
+    first = setting.get("seed", 0)
+    return f" from {first}" if first else ""
+
+
 def head(metric: str, metrics: Metrics) -> str:
     """A metric's title with an arrow to where it is better."""
     return f"{metrics[metric].title}{ {1: ' ↑', 0: '', -1: ' ↓'}[metrics[metric].better] }"
@@ -88,10 +94,17 @@ def difference_rows(
             of: pair,
             **{head(name, metrics): _compared(measured.get(name), metrics[name].better) for name in shown},
             "n": str(max(cell.get("n", 0) for cell in measured.values())),
+            **_clusters(measured),
         }
         for pair, measured in paired.items()
         if measured
     ]
+
+
+def _clusters(measured: Mapping[str, Cell]) -> Row:
+    """The number of clusters, if standard errors are clustered."""
+    found = [cell["clusters"] for cell in measured.values() if "clusters" in cell]
+    return {"clusters": str(max(found))} if found else {}
 
 
 def _compared(cell: Cell | None, better: int) -> str:

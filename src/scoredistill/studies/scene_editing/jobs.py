@@ -22,7 +22,7 @@ from scoredistill.media.images import to_pil
 from scoredistill.metrics import edits as metrics
 from scoredistill.studies.editing.evaluation import edit_metrics
 from scoredistill.studies.harness import jobs
-from scoredistill.studies.harness.setting import loaded
+from scoredistill.studies.harness.setting import loaded, seeded
 from scoredistill.studies.harness.turntables import save_strip, save_turntable
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.scene_editing.edit_scene import edit_scene, fit_scene
@@ -78,8 +78,7 @@ class Case(jobs.Case):
     @property
     def name(self) -> str:
         """The name of its images."""
-        seeds = [f"s{self.seed}"] if self.seed else []
-        return "-".join([self.method, self.scene, slug(self.instruction), *self.changes, *seeds])
+        return seeded("-".join([self.method, self.scene, slug(self.instruction), *self.changes]), self.seed)
 
     @cached_property
     def part(self) -> str:
@@ -121,7 +120,7 @@ def edited(setup: Setup, case: Case, out: Path) -> dict[str, Any]:
         **dict(case.settings),
     )  # fmt: skip
     found = _evaluated(setup, case, result.scene, capture, out)
-    if case.method in TURNTABLES and not case.seed and not case.settings:
+    if case.method in TURNTABLES and not case.settings:
         save_turntable(result.scene, out / f"{case.name}.gif", ELEVATION, RADIUS, FOV)
     return {**found, **result.counts, "seconds": result.seconds}
 

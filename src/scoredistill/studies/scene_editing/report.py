@@ -8,6 +8,7 @@ from PIL import Image
 from scoredistill.files import slug
 from scoredistill.reports.page import Page
 from scoredistill.studies.harness.report import add_section, closing, image_or_blank, opening
+from scoredistill.studies.harness.setting import seeded
 from scoredistill.studies.harness.tables import Results, points_of
 from scoredistill.studies.harness.turntables import SIDE, view_of
 from scoredistill.studies.scene_editing.claims import METRICS
@@ -49,20 +50,23 @@ def _curves(page: Page, results: Results) -> None:
 def _turntables(page: Page, results: Results, folder: Path) -> None:
     """Turntables of each scene before and after its edits."""
     rows: dict[str, list[Image.Image | Path]] = {}
+    seed = results["setting"].get("seed", 0)
     for text, scene in product(results["setting"]["instructions"], results["setting"]["scenes"]):
-        files = [folder / f"source-{scene}.gif", *(folder / f"{m}-{scene}-{slug(text)}.gif" for m in TURNTABLES)]
+        stems = [seeded(f"{m}-{scene}-{slug(text)}", seed) for m in TURNTABLES]
+        files = [folder / f"source-{scene}.gif", *(folder / f"{stem}.gif" for stem in stems)]
         if any(file.is_file() for file in files[1:]):
             rows[f"{scene}: {text}"] = [file if file.is_file() else image_or_blank(file) for file in files]
     if rows:
-        page.heading("Turntables").image_grid(rows, ("fit", *TURNTABLES), "Seed 0.")
+        page.heading("Turntables").image_grid(rows, ("fit", *TURNTABLES), f"Seed {seed}.")
 
 
 def _images(page: Page, results: Results, folder: Path) -> None:
     """One novel view by every method, a row for each scene and instruction."""
     names = (*REFERENCES, *results["setting"]["methods"])
+    seeds = {name: 0 if name in REFERENCES else results["setting"].get("seed", 0) for name in names}
     rows = {}
     for text, scene in product(results["setting"]["instructions"], results["setting"]["scenes"]):
-        files = [folder / f"{name}-{scene}-{slug(text)}.png" for name in names]
+        files = [folder / f"{seeded(f'{name}-{scene}-{slug(text)}', seeds[name])}.png" for name in names]
         if any(file.is_file() for file in files):
             strips = [image_or_blank(file, (SHOWN_VIEW + 1) * SIDE) for file in files]
             rows[f"{scene}: {text}"] = [view_of(strip, SHOWN_VIEW) for strip in strips]

@@ -13,7 +13,14 @@ from scoredistill.media.images import grid
 from scoredistill.optional import MissingExtra
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
 from scoredistill.studies.harness.report import image_or_blank
-from scoredistill.studies.harness.setting import ComparisonSetting, check_editor, check_names, check_seeds
+from scoredistill.studies.harness.setting import (
+    ComparisonSetting,
+    check_editor,
+    check_names,
+    check_seeds,
+    seeded,
+    seeds_of,
+)
 from scoredistill.studies.harness.statistics import Measurements, differences, finished, over_cases
 from scoredistill.studies.harness.study import Study
 from scoredistill.studies.harness.turntables import view_of
@@ -59,7 +66,7 @@ class Setting(ComparisonSetting):
         check_names("method", self.methods, SCENE_METHODS)
         check_names("scene", self.scenes, KNOWN_SCENES)
         check_names("instruction", self.instructions, [e.instructions[0] for e in EDITS.values() if e.exact])
-        check_seeds(self.seeds)
+        check_seeds(self.seeds, self.seed)
 
     @property
     def setup(self) -> Setup:
@@ -76,11 +83,11 @@ Key = tuple[str, str, int]  # scene, instruction, seed
 
 
 def main_cases(setting: Setting) -> dict[str, dict[Key, Case]]:
-    """method -> (scene, instruction, seed) -> case; the references have one seed."""
+    """method -> (scene, instruction, seed) -> case; the references have no seed, 0."""
     return {
         method: {
             (scene, text, seed): Case(method, scene, text, seed=seed)
-            for seed in range(1 if method in REFERENCES else setting.seeds)
+            for seed in ([0] if method in REFERENCES else seeds_of(setting, setting.seeds))
             for text in setting.instructions
             for scene in setting.scenes
         }
@@ -93,7 +100,9 @@ def swept(setting: Setting) -> dict[int, dict[str, Case]]:
     usual, text = setting.setup.views, setting.instructions[0]
     some = setting.scenes[:FEW]
     settings = {n: () if n == usual else (("use", n),) for n in sorted({*VIEWS, usual})}
-    return {n: {s: Case("csd", s, text, settings=fields) for s in some} for n, fields in settings.items()}
+    return {
+        n: {s: Case("csd", s, text, seed=setting.seed, settings=fields) for s in some} for n, fields in settings.items()
+    }
 
 
 def fits(setting: Setting) -> list[Job]:
@@ -104,7 +113,8 @@ def fits(setting: Setting) -> list[Job]:
 def plan(setting: Setting) -> list[Job]:
     """All jobs after the fits: edits by scene and instruction, then the sweep."""
     cases = main_cases(setting)
-    todo = [each[key] for key in cases[setting.chosen[0]] for each in cases.values() if key in each]
+    keys = dict.fromkeys(key for each in cases.values() for key in each)
+    todo = [each[key] for key in keys for each in cases.values() if key in each]
     todo += [case for line in swept(setting).values() for case in line.values()] if setting.whole else []
     return [_job(setting.setup, case) for case in dict.fromkeys(todo)]
 
@@ -170,8 +180,9 @@ def _selected(
 def preview(setting: Setting, directory: StudyDirectory) -> None:
     """Write preview.png: one view of every finished edit, a row for each scene and instruction."""
     names = (*REFERENCES, *setting.chosen)
+    seeds = {name: 0 if name in REFERENCES else setting.seed for name in names}
     files = {
-        (name, scene, text): directory.images / f"{name}-{scene}-{slug(text)}.png"
+        (name, scene, text): directory.images / f"{seeded(f'{name}-{scene}-{slug(text)}', seeds[name])}.png"
         for text in setting.instructions
         for scene in setting.scenes
         for name in names

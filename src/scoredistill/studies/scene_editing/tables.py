@@ -5,7 +5,16 @@ from typing import Any
 
 from scoredistill.studies.harness.claims import RULE
 from scoredistill.studies.harness.statistics import scaled
-from scoredistill.studies.harness.tables import Results, Row, Section, Tables, difference_rows, metric_rows, quick_note
+from scoredistill.studies.harness.tables import (
+    Results,
+    Row,
+    Section,
+    Tables,
+    difference_rows,
+    metric_rows,
+    quick_note,
+    seeds_note,
+)
 from scoredistill.studies.scene_editing.claims import COST, METRICS, PUBLISHED, QUALITY, claims
 
 VIEWS = "Edited views"
@@ -32,7 +41,7 @@ def extent(results: Results) -> str:
     setting = results["setting"]
     counts = f"{len(setting['scenes'])} scenes and {len(setting['instructions'])} instructions"
     photographs = f"{setting['views']} photographs of each scene"
-    return f"Measured on {counts}, {setting['seeds']} seeds, {photographs}.{quick_note(setting)}"
+    return f"Measured on {counts}, {setting['seeds']} seeds{seeds_note(setting)}, {photographs}.{quick_note(setting)}"
 
 
 def claims_section(results: Results) -> Section:

@@ -24,7 +24,6 @@ from scoredistill.three_d.camera import Cameras, orbit
 from scoredistill.three_d.scenes.base import SHADINGS, Look, Scene
 
 SAMPLES, SAMPLES_SEED = 4, 10**6  # ordinary samples of a prompt
-SHOWN_SEED = 0  # the seed whose objects get a turntable
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,11 @@ class Case(jobs.Case):
 
 
 def made(case: Case, out: Path) -> dict[str, Any]:
-    """Make an object and measure it; write a strip of its views and, for the first seed, a turntable."""
+    """Make an object and measure it; write a strip of its views and, without other settings, a turntable."""
     settings = dict(case.settings)
     result = text_to_3d(case.prompt, loaded(case.prior), case.method, seed=case.seed, **settings)
     save_strip(result.images, out / f"{case.name}.png")
-    if case.seed == SHOWN_SEED and not settings:
+    if not settings:
         save_turntable(result.scene, out / f"{case.name}.gif")
     found = {**evaluate(result.scene, result.images, case.prompt), **result.counts, "seconds": result.seconds}
     return {**found, "steps": len(result.history), "views": case.request.views}

@@ -40,15 +40,20 @@ def _curves(page: Page, results: Results) -> None:
 
 def _turntables(page: Page, results: Results, folder: Path) -> None:
     """An image grid of turntables: a row per method, a column per prompt."""
-    prompts, methods = results["setting"]["prompts"], results["setting"]["methods"]
-    files = {m: [folder / f"{slug(m)}-{slug(p)}-s0.gif" for p in prompts] for m in methods}
+    prompts, methods, seed = results["setting"]["prompts"], results["setting"]["methods"], first_seed(results)
+    files = {m: [folder / f"{slug(m)}-{slug(p)}-s{seed}.gif" for p in prompts] for m in methods}
     rows = {
         method: [path if path.is_file() else image_or_blank(path) for path in paths]
         for method, paths in files.items()
         if any(path.is_file() for path in paths)
     }
     if rows:
-        page.heading("Turntables").image_grid(rows, prompts, "Seed 0; each begins with its front.")
+        page.heading("Turntables").image_grid(rows, prompts, f"Seed {seed}; each begins with its front.")
+
+
+def first_seed(results: Results) -> int:
+    """The first seed; 0 in results of older versions."""
+    return int(results["setting"].get("seed", 0))
 
 
 def _strips(page: Page, results: Results, folder: Path) -> None:
@@ -56,7 +61,8 @@ def _strips(page: Page, results: Results, folder: Path) -> None:
     setting = results["setting"]
     page.heading("Views")
     for prompt in setting["prompts"]:
-        runs = product(setting["methods"], range(setting["seeds"]))
+        first = first_seed(results)
+        runs = product(setting["methods"], range(first, first + setting["seeds"]))
         names = {"ddim": f"ddim-{slug(prompt)}"}
         names |= {f"{m}, seed {s}": f"{slug(m)}-{slug(prompt)}-s{s}" for m, s in runs}
         rows = {label: [folder / f"{n}.png"] for label, n in names.items() if (folder / f"{n}.png").is_file()}

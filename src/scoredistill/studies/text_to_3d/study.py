@@ -15,6 +15,7 @@ from scoredistill.studies.harness.setting import (
     check_prompts,
     check_seeds,
     check_text_prior,
+    seeds_of,
 )
 from scoredistill.studies.harness.statistics import differences, finished, mean_and_std, over_seeds
 from scoredistill.studies.harness.study import Study
@@ -58,7 +59,7 @@ class Setting(ComparisonSetting):
         """Refuse unknown methods, equal or empty prompts, and a number of seeds below 1."""
         check_names("method", self.methods, OBJECT_RECIPES)
         if self.seeds is not None:
-            check_seeds(self.seeds)
+            check_seeds(self.seeds, self.seed)
         check_prompts(self.prompts)
 
     @property
@@ -72,7 +73,7 @@ def main_cases(setting: Setting) -> dict[str, dict[tuple[str, int], Case]]:
     return {
         method: {
             (prompt, seed): Case(method, setting.prior, prompt, seed=seed)
-            for seed in range(setting.seeds or SEEDS)
+            for seed in seeds_of(setting, setting.seeds or SEEDS)
             for prompt in setting.prompts
         }
         for method in setting.chosen
@@ -88,8 +89,10 @@ def swept(setting: Setting) -> dict[str, dict[int, list[Case]]]:
         for views in sorted({*VIEWS, recipe.views}):
             steps = max(1, round(recipe.steps * recipe.views / views))
             settings = () if views == recipe.views else (("views", views), ("steps", steps))
-            cases = [Case(method, setting.prior, prompt, settings=settings) for prompt in setting.prompts[:FEW]]
-            made.setdefault(method, {})[views] = cases
+            made.setdefault(method, {})[views] = [
+                Case(method, setting.prior, prompt, seed=setting.seed, settings=settings)
+                for prompt in setting.prompts[:FEW]
+            ]
     return made
 
 
@@ -157,7 +160,7 @@ def preview(setting: Setting, directory: StudyDirectory) -> None:
     shown, labels = [], []
     for method in setting.chosen:
         for prompt in setting.prompts:
-            path = directory.images / f"{Case(method, setting.prior, prompt).name}.png"
+            path = directory.images / f"{Case(method, setting.prior, prompt, seed=setting.seed).name}.png"
             strip = image_or_blank(path, 12 * SIDE)
             shown.append(grid([view_of(strip, k) for k in (0, 3, 6, 9)], columns=2, pad=1))
             labels.append(f"{prompt}, {method}")

@@ -5,7 +5,16 @@ from typing import Any
 
 from scoredistill.studies.harness.claims import RULE
 from scoredistill.studies.harness.statistics import is_number, scaled
-from scoredistill.studies.harness.tables import Results, Row, Section, Tables, difference_rows, metric_rows, quick_note
+from scoredistill.studies.harness.tables import (
+    Results,
+    Row,
+    Section,
+    Tables,
+    difference_rows,
+    metric_rows,
+    quick_note,
+    seeds_note,
+)
 from scoredistill.studies.text_to_3d.claims import COLLABORATIVE, COST, MEAN_SHIFT, METRICS, QUALITY, claims
 
 VIEWS = "Views per step"
@@ -28,7 +37,8 @@ NOT_COMPARABLE = (
 def extent(results: Results) -> str:
     """How much was measured."""
     setting = results["setting"]
-    return f"Measured on {len(setting['prompts'])} prompts, {setting['seeds']} seeds each.{quick_note(setting)}"
+    seeds = f"{setting['seeds']} seeds{seeds_note(setting)} each"
+    return f"Measured on {len(setting['prompts'])} prompts, {seeds}.{quick_note(setting)}"
 
 
 def claims_section(results: Results) -> Section:

@@ -6,6 +6,7 @@ from typing import Any
 
 from scoredistill.estimators import MSD
 from scoredistill.files import slug
+from scoredistill.studies.harness.setting import seeded
 from scoredistill.tasks.image_generation.recipes import KERNEL_TERM, RECIPES, Recipe, every, shrinking
 
 PROMPTS = (
@@ -56,9 +57,9 @@ class Block:
     base: str | None = None
     shared: tuple[str, ...] = ()
 
-    def stem(self, method: str, n: int) -> str:
-        """The beginning of the file names of a method's runs with n images of each prompt."""
-        return f"{self.base if method in self.shared else self.name}-{slug(method)}-{n}"
+    def stem(self, method: str, n: int, seed: int = 0) -> str:
+        """The beginning of the file names of a method's runs with n images of each prompt, from a first seed."""
+        return seeded(f"{self.base if method in self.shared else self.name}-{slug(method)}-{n}", seed)
 
     def cost(self, method: str) -> float:
         """Expected time for an image in network evaluations, including encoders and coordinate networks."""

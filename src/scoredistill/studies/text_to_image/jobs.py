@@ -20,14 +20,14 @@ from scoredistill.metrics import Clip, bundled_clip, efficientnet, inception
 from scoredistill.optional import MissingExtra
 from scoredistill.priors.guidance import Guided
 from scoredistill.sampling import ddim
-from scoredistill.studies.harness.setting import loaded
+from scoredistill.studies.harness.setting import LAST_SEED, loaded
 from scoredistill.studies.text_to_image.blocks import BLOCKS
 from scoredistill.studies.text_to_image.ideal import Ideal
 from scoredistill.tasks.image_generation.request import DDIM_GUIDANCE, DDIM_STEPS
 from scoredistill.tasks.image_generation.text_to_image import text_to_image
 
 SNAPSHOTS = 16  # at most, of a run
-REFERENCE_SEED = 10**6  # no run has seeds near it
+REFERENCE_SEED = LAST_SEED + 1  # and above; no run has such seeds
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def ideal(setup: Setup, out: Path) -> Ideal:
     return Ideal(prior, torch.cat(latents).to(prior.device), shown)
 
 
-def drawn(setup: Setup, name: str, method: str, prompt: str, n: int, out: Path) -> dict[str, Any]:
-    """Make n images of a prompt by a method of the named block.
+def drawn(setup: Setup, name: str, method: str, prompt: str, n: int, out: Path, seed: int = 0) -> dict[str, Any]:
+    """Make n images of a prompt by a method of the named block; the first has the given seed.
 
     Returns:
         "nfe" (network evaluations for an image), "calls", "encoded", "decoded", "seconds", "steps", "at" (the network
@@ -91,10 +91,10 @@ def drawn(setup: Setup, name: str, method: str, prompt: str, n: int, out: Path) 
         if step.index + 1 in snapshots(step.steps):
             kept[step.index + 1] = step.images().cpu()
 
-    result = text_to_image(prompt, prior, method, callback=keep, **settings)
+    result = text_to_image(prompt, prior, method, callback=keep, seed=seed, **settings)
     steps, nfe = result.request.steps or 1, result.counts["rows"] / n
     seen = {f"seen_{k}": evaluator(setup.clip).image_features(images).cpu().numpy() for k, images in kept.items()}
-    _save(out / f"{block.stem(method, n)}-{slug(prompt)}.npz", to_tensor(result.images), setup, **seen)
+    _save(out / f"{block.stem(method, n, seed)}-{slug(prompt)}.npz", to_tensor(result.images), setup, **seen)
     found: dict[str, Any] = {"nfe": nfe, **{k: v / n for k, v in result.counts.items() if k != "rows"}, "steps": steps}
     found |= {"seconds": result.seconds / n, "at": {str(k): nfe * k / steps for k in kept}}
     found["guidance"], found["lr"] = result.request.guidance, result.request.lr

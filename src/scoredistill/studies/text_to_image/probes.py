@@ -23,7 +23,7 @@ from scoredistill.priors.base import Prior
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.guidance import Guided
 from scoredistill.sampling import product_sample
-from scoredistill.studies.harness.setting import loaded
+from scoredistill.studies.harness.setting import loaded, seeded
 from scoredistill.studies.text_to_image.jobs import Setup
 from scoredistill.tasks.image_generation.recipes import RECIPES
 from scoredistill.tasks.image_generation.text_to_image import text_to_image
@@ -40,7 +40,7 @@ GRADIENTS: dict[str, Callable[[], Estimator]] = {
 }
 
 
-def bandwidths(setup: Setup, prompt: str, out: Path) -> dict[str, Any]:
+def bandwidths(setup: Setup, prompt: str, out: Path, seed: int = 0) -> dict[str, Any]:
     """Draw y for several bandwidths (rows of the image) at states of a run (columns), four seeds of each.
 
     Returns:
@@ -53,12 +53,12 @@ def bandwidths(setup: Setup, prompt: str, out: Path) -> dict[str, Any]:
     cond, guided = prior.encode_text([prompt]), Guided(prior, RECIPES["msd"].guidance)
     latents = torch.from_numpy(np.load(out / f"reference-{slug(prompt)}.npz")["latents"]).to(prior.device)
     unit = _apart(latents)
-    visited = _states(prior, prompt)
+    visited = _states(prior, prompt, seed)
     cells: dict[str, list[dict[str, float]]] = {}
     follows: dict[str, float] = {}
     images = [to_pil(prior.decode(torch.cat(visited)).clamp(0, 1).repeat_interleave(SEEDS, 0))]
     for bandwidth in BANDWIDTHS:
-        drawn = [_around(guided, x, bandwidth, cond) for x in visited]
+        drawn = [_around(guided, x, bandwidth, cond, seed) for x in visited]
         follows[f"{bandwidth:g}"] = (
             float((drawn[-1] - drawn[0]).norm() / (visited[-1] - visited[0]).norm()) / SEEDS**0.5
         )
@@ -67,14 +67,14 @@ def bandwidths(setup: Setup, prompt: str, out: Path) -> dict[str, Any]:
             {"apart": _apart(y) / unit, "away": float((y - x).square().mean().sqrt()) / unit}
             for x, y in zip(visited, drawn, strict=True)
         ]
-    name = f"bandwidths-{slug(prompt)}.png"
+    name = f"{seeded(f'bandwidths-{slug(prompt)}', seed)}.png"
     image_grid = [image for row in images for image in row]
     grid(image_grid, columns=SEEDS * len(visited)).save(out / name)
     found = {"bandwidths": list(BANDWIDTHS), "states": list(STATES), "cells": cells, "follows": follows}
     return {**found, "image": name}
 
 
-def gradients(setup: Setup, prompt: str, out: Path) -> dict[str, Any]:
+def gradients(setup: Setup, prompt: str, out: Path, seed: int = 0) -> dict[str, Any]:
     """Measure spread and histogram of each estimator's gradient at an unfinished image.
 
     Returns:
@@ -83,14 +83,14 @@ def gradients(setup: Setup, prompt: str, out: Path) -> dict[str, Any]:
     """
     prior = loaded(setup.prior)
     cond, guided = prior.encode_text([prompt]), Guided(prior, RECIPES["msd"].guidance)
-    x = _states(prior, prompt)[0].expand(DRAWS, *prior.latent_shape)
+    x = _states(prior, prompt, seed)[0].expand(DRAWS, *prior.latent_shape)
     edges = np.linspace(-4, 4, BINS)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in GRADIENTS}
     for level in LEVELS:
         t = prior.schedule.time_of(torch.full((DRAWS,), level, device=prior.device))
         shift = MSD()(guided, Batch(x[:1], cond), t[:1]).grad
         for name, make in GRADIENTS.items():
-            rng = torch.Generator().manual_seed(0)
+            rng = torch.Generator().manual_seed(seed)
             draws = make()(guided, Batch(x, cond), t, rng).grad
             mean = draws.mean(0)
             entries = (draws / mean.square().mean().sqrt()).flatten().cpu().numpy()
@@ -105,16 +105,16 @@ def gradients(setup: Setup, prompt: str, out: Path) -> dict[str, Any]:
     return {"levels": list(LEVELS), "bins": edges.tolist(), "methods": found}
 
 
-def _states(prior: Prior, prompt: str) -> list[Tensor]:
+def _states(prior: Prior, prompt: str, seed: int) -> list[Tensor]:
     """Latents of one coordinate network at fractions STATES of a mean-shift run, [1, *d] each."""
     images: list[Tensor] = []
-    text_to_image(prompt, prior, "msd_mean", callback=lambda step: images.append(step.images()))
+    text_to_image(prompt, prior, "msd_mean", callback=lambda step: images.append(step.images()), seed=seed)
     return [prior.encode_image(images[round(part * (len(images) - 1))]) for part in STATES]
 
 
-def _around(prior: Prior, x: Tensor, bandwidth: float, cond: Cond) -> Tensor:
+def _around(prior: Prior, x: Tensor, bandwidth: float, cond: Cond, seed: int) -> Tensor:
     """Samples y of p(y) N(x; y, s I)."""
-    rng = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(seed)
     rows = x.expand(SEEDS, *x.shape[1:])
     width = torch.full((SEEDS,), bandwidth, device=x.device)
     return product_sample(prior, rows, width, CALLS, cond, lambda z: torch.randn(z.shape, generator=rng).to(z), "prior")

@@ -18,6 +18,7 @@ from scoredistill.studies.text_to_image.tables import (
     block_rows,
     claims_section,
     gradient_rows,
+    mmd_note,
     sds_rows,
 )
 
@@ -31,7 +32,7 @@ QUALITY = (
     "published CLIP-SIM",
     "distance",
 )
-VARIETY = ("KID", "precision", "recall", "coverage", "diversity")
+VARIETY = ("MMD", "precision", "recall", "coverage", "diversity")
 COST = ("NFE", "calls", "seconds")
 TRUTH = "DDIM samples (truth)"
 CURVES = {"fid": "FID to the DDIM samples", "clip_sim": "CLIP-SIM"}
@@ -75,18 +76,18 @@ def extent(results: Results) -> str:
     setting = results["setting"]
     return (
         f"A set is one image of each of the {len(setting['prompts'])} prompts; there are {setting['seeds']} sets, "
-        "where a block does not say otherwise. FID, KID and CLIP-SIM are means over sets, and ± is the standard "
-        "deviation over them; with one set there is none. For precision, recall, coverage and diversity ± is over "
-        "prompts, for the distance over images.\n\n"
+        "where a block does not say otherwise. FID and CLIP-SIM are means over sets, and ± is the standard deviation "
+        "over them; with one set there is none. For MMD, precision, recall, coverage and diversity ± is over prompts, "
+        "for the distance over images.\n\n"
         f"The ground truth is {setting['references']} DDIM samples of each prompt. FID: Fréchet distance of a set to "
         "all of them, lower is better; it is biased upwards for few images, so pooled FID takes all sets at once. It "
         "is computed in the features of CLIP and not of Inception: only its order can be compared with the published "
-        "one. KID: kernel distance, times 1000. CLIP-SIM: 100 times the cosine of image and text, by the same CLIP.\n\n"
+        f"one. {mmd_note(results)} CLIP-SIM: 100 times the cosine of image and text, by the same CLIP.\n\n"
         "Precision: fraction of images that lie among the DDIM samples of their prompt. Recall: fraction of the "
         "samples that lie among the images. Coverage: fraction of the samples with an image nearby. Diversity: mean "
-        "distance of two images of a prompt. One image of a prompt has no recall and no diversity. Distance: root mean "
-        "square difference of a latent from the nearest sample. NFE: network evaluations (batch rows) for an image; "
-        "calls: how often the network was called, per image."
+        "distance of two images of a prompt. One image of a prompt has no MMD, recall or diversity. Distance: root "
+        "mean square difference of a latent from the nearest sample. NFE: network evaluations (batch rows) for an "
+        "image; calls: how often the network was called, per image."
     )
 
 
@@ -99,7 +100,7 @@ def _block(page: Page, name: str, block: Mapping[str, Any], first: bool) -> None
     found = block_rows(block, published=first)
     published = " The published numbers are those of Stable Diffusion (Table 3)." if first else ""
     add_table(page, _columns(found, QUALITY), f"Distances to the samples, and similarity to the text.{published}")
-    add_table(page, _columns(found, VARIETY), "Kernel distance, and how the images are distributed among the samples.")
+    add_table(page, _columns(found, VARIETY), "How the images are distributed among the samples.")
     reached = {row["method"]: row for row in sds_rows(block)}
     spent = [
         {**row, **_settings(methods[m]), **reached.get(m, {})}

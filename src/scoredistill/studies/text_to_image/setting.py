@@ -50,6 +50,7 @@ class Setting(ComparisonSetting):
         check_names("method", self.methods, METHODS)
         check_names("block", self.blocks, BLOCKS)
         check_seeds(self.seeds)
+        check_seeds(max(self.images(BLOCKS[name]) for name in self.blocks), self.seed)
         check_prompts(self.prompts)
         if len(self.prompts) < 2:
             raise ValueError("one prompt makes no set of images: give at least two")

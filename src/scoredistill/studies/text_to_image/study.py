@@ -10,7 +10,7 @@ from scoredistill.files import slug
 from scoredistill.media.images import grid
 from scoredistill.metrics import inception
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
-from scoredistill.studies.harness.setting import check_text_prior
+from scoredistill.studies.harness.setting import check_text_prior, seeded
 from scoredistill.studies.harness.study import Study
 from scoredistill.studies.text_to_image import jobs, probes
 from scoredistill.studies.text_to_image.blocks import BLOCKS
@@ -38,17 +38,24 @@ def plan(setting: Setting) -> list[Job]:
     """All jobs after the references: the probes, then block by block, the most expensive methods of a block first."""
     setup, made = setting.setup, []
     for prompt in setting.prompts[:PROBED] if setting.whole else ():
-        made.append(Job(f"bandwidths-{slug(prompt)}", partial(probes.bandwidths, setup, prompt), 50.0))
-        made.append(Job(f"gradients-{slug(prompt)}", partial(probes.gradients, setup, prompt), 200.0))
+        for probe, cost in ((probes.bandwidths, 50.0), (probes.gradients, 200.0)):
+            name = _probe(probe.__name__, prompt, setting)
+            made.append(Job(name, partial(probe, setup, prompt, seed=setting.seed), cost))
     for block, method in sorted(
         setting.table(), key=lambda pair: (setting.blocks.index(pair[0].name), -pair[0].cost(pair[1]))
     ):
         n, owner = setting.images(block), block.base if method in block.shared and block.base else block.name
         for prompt in setting.prompts:
-            drawn = partial(jobs.drawn, setup, owner, method, prompt, n)
-            made.append(Job(f"{block.stem(method, n)}-{slug(prompt)}", drawn, n * block.cost(method)))
+            drawn = partial(jobs.drawn, setup, owner, method, prompt, n, seed=setting.seed)
+            name = f"{block.stem(method, n, setting.seed)}-{slug(prompt)}"
+            made.append(Job(name, drawn, n * block.cost(method)))
     once = {job.name: job for job in made}  # blocks may share runs
     return list(once.values())
+
+
+def _probe(kind: str, prompt: str, setting: Setting) -> str:
+    """The name of a probe's job."""
+    return seeded(f"{kind}-{slug(prompt)}", setting.seed)
 
 
 def check(setting: Setting) -> None:
@@ -74,7 +81,7 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
     blocks: dict[str, Any] = {}
     for block, method in setting.table():
         n = setting.images(block)
-        stem = block.stem(method, n)
+        stem = block.stem(method, n, setting.seed)
         found = [read.get(f"{stem}-{slug(prompt)}") for prompt in setting.prompts]
         whole = [part for part in found if part is not None]
         if len(whole) < len(found):
@@ -94,7 +101,7 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
         "methods": top["methods"],
         "blocks": blocks,
         **{
-            kind: {name.removeprefix(f"{kind}-"): part for name, part in read.items() if name.startswith(f"{kind}-")}
+            kind: {slug(p): read[name] for p in setting.prompts if (name := _probe(kind, p, setting)) in read}
             for kind in ("gradients", "bandwidths")
         },
     }
@@ -103,7 +110,9 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
 def preview(setting: Setting, directory: StudyDirectory) -> None:
     """Write preview.png: the finished images of the first block as an image grid."""
     block = BLOCKS[setting.blocks[0]]
-    stems = {method: block.stem(method, setting.images(block)) for b, method in setting.table() if b is block}
+    stems = {
+        method: block.stem(method, setting.images(block), setting.seed) for b, method in setting.table() if b is block
+    }
     made = {method: images_of(setting.prompts, directory.images, stem) for method, stem in stems.items()}
     found = [(method, pixels[0]) for method, images in made.items() for pixels in images.values()]
     if found:

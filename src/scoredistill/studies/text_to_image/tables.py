@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scoredistill.studies.harness.tables import Results, Row, Section, Tables
+from scoredistill.studies.harness.tables import Results, Row, Section, Tables, seeds_note
 from scoredistill.studies.text_to_image.claims import TABLE3, claims, plus_minus
+from scoredistill.studies.text_to_image.gather import BANDWIDTH
 
 RULE = (
     "By the means alone. Standard deviations overlap where two means differ by no more than the sum of their standard "
@@ -18,10 +19,26 @@ def extent(results: Results) -> str:
     """How much was measured, and what the deviations and the FID are."""
     setting = results["setting"]
     return (
-        f"Prior {setting['prior']}, {len(setting['prompts'])} prompts, {setting['seeds']} seeds, "
+        f"Prior {setting['prior']}, {len(setting['prompts'])} prompts, {setting['seeds']} seeds{seeds_note(setting)}, "
         f"{setting['references']} DDIM samples of each prompt. ± is the standard deviation over sets of one image of "
-        "each prompt; of precision, recall, coverage and diversity it is over prompts, of the distance over images. "
-        "FID is in the features of CLIP, the published one in those of Inception: only the order can be compared."
+        "each prompt; of MMD, precision, recall, coverage and diversity it is over prompts, of the distance over "
+        "images. FID is in the features of CLIP, the published one in those of Inception: only the order can be "
+        f"compared. {mmd_note(results)}"
+    )
+
+
+def mmd_note(results: Results) -> str:
+    """What the MMD is, or why there is none: results of older versions have a kernel distance (KID) instead."""
+    found = [method for block in results.get("blocks", {}).values() for method in block["methods"].values()]
+    if any("kid" in method for method in found) and not any("mmd" in method for method in found):
+        return (
+            "This run has no MMD: its version measured KID, which on unit features says nothing beyond their mean and "
+            "is not zero for equal distributions, so it is not shown."
+        )
+    return (
+        f"MMD: 1000 times the unbiased squared MMD of an RBF kernel of bandwidth {BANDWIDTH:g}, in the same features, "
+        "between the images and the DDIM samples of a prompt; 0 on average for equal distributions, so at times "
+        "negative."
     )
 
 
@@ -63,7 +80,8 @@ def published_cells(method: str) -> Row:
 def quality(found: Mapping[str, Any]) -> Row:
     """How near the images are to the DDIM samples and to the text."""
     row: Row = {"FID": plus_minus(found, "fid"), "pooled FID": found["fid_pooled"]}
-    row["KID"] = plus_minus(found, "kid")
+    if "kid" not in found:  # results of older versions have no MMD
+        row["MMD"] = plus_minus(found, "mmd") if "mmd" in found else "–"
     for kind in ("EfficientNet", "Inception"):
         if f"fid_{kind.lower()}" in found:
             row[f"FID ({kind})"] = plus_minus(found, f"fid_{kind.lower()}")

@@ -20,6 +20,7 @@ from scoredistill.estimators import MSD, SDS, Batch, Estimator
 from scoredistill.priors import Counted, Guided, Prior
 from scoredistill.priors.conditions import Cond
 from scoredistill.sampling import posterior_sample, product_sample
+from scoredistill.studies.harness.setting import seeded
 from scoredistill.studies.toy2d.denoisers import denoiser, exact
 from scoredistill.studies.toy2d.drawings import animation, density_image, landscape_image, scatter
 from scoredistill.studies.toy2d.landscape import landscape
@@ -58,12 +59,14 @@ FULL = Scale(particles=1024, draws=64, points=100, side=80, rows=600, image=300)
 QUICK = Scale(particles=256, draws=16, points=36, side=40, rows=100, image=220)
 
 
-def table2(name: str, kind: str, method: str, seed: int, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
-    """Table 2: the quality of a method's samples, and their cost."""
+def table2(
+    name: str, kind: str, method: str, seed: int, scale: Scale, quick: bool, out: Path, first: bool = False
+) -> dict[str, Any]:
+    """Table 2: the quality of a method's samples, and their cost; the first seed with an image."""
     truth = exact(name)
     done = run(TABLE[method], denoiser(kind, name, quick), scale.particles, seed)
-    if seed == 0:
-        image(truth, done.points, scale).save(out / f"{name}-{kind}-{method}.png")
+    if first:
+        image(truth, done.points, scale).save(out / f"{seeded(f'{name}-{kind}-{method}', seed)}.png")
     return quality(done, name, seed)
 
 
@@ -110,14 +113,14 @@ def gradient_methods(lam: float) -> dict[str, tuple[Estimator, Any]]:
     }
 
 
-def gradients(name: str, kind: str, lam: float, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
+def gradients(name: str, kind: str, lam: float, scale: Scale, quick: bool, out: Path, seed: int = 0) -> dict[str, Any]:
     """Table 1 and the biases: bias, standard deviation and efficiency of every estimator, on a grid of points."""
     prior, x = denoiser(kind, name, quick), grid_start(scale.points)
     s = torch.full((len(x),), lam / math.sqrt(2), dtype=x.dtype)
     target = x - exact(name).denoise_at(x, s)
     found = {}
     for method, (estimator, schedule) in gradient_methods(lam).items():
-        rng = torch.Generator().manual_seed(0)
+        rng = torch.Generator().manual_seed(seed)
         counted = Counted(seen_through(prior, schedule))
         random = method.startswith(("sds", "product", "ancestral"))
         count = scale.draws * (8 if method.startswith("sds") else 1) if random else 2
@@ -136,7 +139,7 @@ def gradients(name: str, kind: str, lam: float, scale: Scale, quick: bool, out: 
     return found
 
 
-def heights(name: str, method: str, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
+def heights(name: str, method: str, scale: Scale, quick: bool, out: Path, seed: int = 0) -> dict[str, Any]:
     """Figure 3: the landscape that a method climbs, and how many of its peaks lie off the distribution."""
     mixture = exact(name)
     kind, _, lam = method.partition("_")
@@ -144,13 +147,13 @@ def heights(name: str, method: str, scale: Scale, quick: bool, out: Path) -> dic
     def field(points: Tensor) -> Tensor:
         t = torch.full((len(points),), 0.5, dtype=points.dtype)
         if kind == "sds":
-            return -mean_sds(seen_through(mixture, VARIANCE_PRESERVING), points, 16 if quick else 48)
+            return -mean_sds(seen_through(mixture, VARIANCE_PRESERVING), points, 16 if quick else 48, seed)
         how: dict[str, Any] = {"sampler": "paper", "steps": 32} if kind == "paper" else {}
         estimator = MSD(lambda_=float(lam or "0.1"), **how)
-        return -estimator(mixture, Batch(points), t, torch.Generator().manual_seed(0)).grad
+        return -estimator(mixture, Batch(points), t, torch.Generator().manual_seed(seed)).grad
 
     found = landscape(field, mixture, scale.side, level=density_level(mixture))
-    landscape_image(found, mixture, scale.image).save(out / f"landscape-{name}-{method}.png")
+    landscape_image(found, mixture, scale.image).save(out / f"{seeded(f'landscape-{name}-{method}', seed)}.png")
     return {
         "peaks": len(found.peaks),
         "off_distribution": int(found.off.sum()),
@@ -158,13 +161,14 @@ def heights(name: str, method: str, scale: Scale, quick: bool, out: Path) -> dic
     }
 
 
-def mean_sds(prior: Prior, x: Tensor, times: int) -> Tensor:
+def mean_sds(prior: Prior, x: Tensor, times: int, seed: int = 0) -> Tensor:
     """The expected SDS gradient (w = 1), over stratified t and antithetic noise that all points share.
 
     Args:
         times: number of strata of t.
+        seed: seed of the noise.
     """
-    rng, total = torch.Generator().manual_seed(0), torch.zeros_like(x)
+    rng, total = torch.Generator().manual_seed(seed), torch.zeros_like(x)
     for k in range(times):
         t = torch.full((len(x),), 0.02 + 0.96 * (k + 0.5) / times, dtype=x.dtype)
         noise = torch.randn(1, x.shape[1], generator=rng, dtype=x.dtype)
@@ -179,20 +183,20 @@ def residual(prior: Prior, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     return prior.eps(alpha * x + sigma * noise, t) - noise
 
 
-def guided(method: str, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
+def guided(method: str, scale: Scale, quick: bool, out: Path, seed: int = 0) -> dict[str, Any]:
     """Figure 1: one class of the two-class fractal, guidance 4."""
     mixture = exact("fractal", 2)
-    done = run(ZOO[method], mixture, scale.particles, 0, CLASS, SCALE)
-    image(mixture, done.points, scale).save(out / f"guided-{method}.png")
-    return quality(done, "fractal", 0)
+    done = run(ZOO[method], mixture, scale.particles, seed, CLASS, SCALE)
+    image(mixture, done.points, scale).save(out / f"{seeded(f'guided-{method}', seed)}.png")
+    return quality(done, "fractal", seed)
 
 
-def product_density(name: str, lam: float, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
+def product_density(name: str, lam: float, scale: Scale, quick: bool, out: Path, seed: int = 0) -> dict[str, Any]:
     """Figure 2, bottom row: samples y of the product density around a point x, and the mean shift they average to."""
     mixture = exact(name)
     x = torch.tensor([[-0.35, 0.55]], dtype=torch.float64)
     n, s = 400, lam / math.sqrt(2)
-    rng = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(seed)
     rows, h = x.expand(n, 2), torch.full((n,), s, dtype=x.dtype)
     draw = lambda z: torch.randn(z.shape, generator=rng, dtype=z.dtype)
     y = posterior_sample(mixture, rows, h, 16, draw=draw)
@@ -202,7 +206,7 @@ def product_density(name: str, lam: float, scale: Scale, quick: bool, out: Path)
     base = density_image(mixture, scale.image)
     shown = scatter(scatter(base, y, color="#0072B2", opacity=0.6), z, color="#009E73", opacity=0.4)
     shown = scatter(scatter(shown, x, radius=5.0, color="#1d1d24"), target, radius=5.0, color="#d3102f")
-    scatter(shown, paper, radius=5.0, color="#CC79A7").save(out / f"product-{name}-{lam}.png")
+    scatter(shown, paper, radius=5.0, color="#CC79A7").save(out / f"{seeded(f'product-{name}-{lam}', seed)}.png")
     return {
         "ancestral_mean_error": float((y.mean(0) - target).norm() / (x - target).norm()),
         "product_mean_error": float((z.mean(0) - target).norm() / (x - target).norm()),
@@ -210,21 +214,22 @@ def product_density(name: str, lam: float, scale: Scale, quick: bool, out: Path)
     }
 
 
-def ranked(method: str, seed: int, scale: Scale, quick: bool, out: Path) -> dict[str, Any]:
-    """The ranking at equal NFE: one class of the two-class fractal, guidance 4; the first seed with an animation."""
+def ranked(method: str, seed: int, scale: Scale, quick: bool, out: Path, first: bool = False) -> dict[str, Any]:
+    """The ranking at equal NFE: one class of the two-class fractal, guidance 4; the first seed with an animation and
+    the error of the gradient."""
     mixture, how = exact("fractal", 2), ZOO[method]
     done = run(how, mixture, scale.particles // 2, seed, CLASS, SCALE, scale.rows, decay=True)
-    if seed == 0:
+    if first:
         background = density_image(mixture, scale.image)
         frames = [frame.clamp(-1.49, 1.49) for frame in done.frames]
         if len(frames) > 1:
-            animation(frames, background, out / f"zoo-{method}.gif")
+            animation(frames, background, out / f"{seeded(f'zoo-{method}', seed)}.gif")
         else:
-            image(mixture, done.points, scale).save(out / f"zoo-{method}.png")
-    return {**quality(done, "fractal", seed), **({"gradient": gradient_error(how, scale)} if seed == 0 else {})}
+            image(mixture, done.points, scale).save(out / f"{seeded(f'zoo-{method}', seed)}.png")
+    return {**quality(done, "fractal", seed), **({"gradient": gradient_error(how, scale, seed)} if first else {})}
 
 
-def gradient_error(method: Method, scale: Scale) -> dict[str, float]:
+def gradient_error(method: Method, scale: Scale, seed: int = 0) -> dict[str, float]:
     """Bias and standard deviation of a method's gradient, relative to the guided mean shift at lambda .316.
 
     Averaged over the method's own time schedule, and scaled by the step size that fits the mean gradient best. Empty
@@ -237,7 +242,7 @@ def gradient_error(method: Method, scale: Scale) -> dict[str, float]:
     target = x - Guided(seen_through(mixture, EXPLODING), SCALE).denoise_at(x, s, CLASS)
     prior: Prior = seen_through(mixture, method.schedule)
     prior = prior if method.own_scale else Guided(prior, SCALE)
-    rng, draws, count = torch.Generator().manual_seed(0), [], 2 * scale.draws
+    rng, draws, count = torch.Generator().manual_seed(seed), [], 2 * scale.draws
     for k in range(count):
         estimator = method.make(scale=SCALE) if method.own_scale else method.make()
         t = 0.0 if method.times is None else method.times(k, count)

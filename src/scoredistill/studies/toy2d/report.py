@@ -5,6 +5,7 @@ from pathlib import Path
 
 from scoredistill.reports.page import Page
 from scoredistill.studies.harness.report import add_table, closing, opening
+from scoredistill.studies.harness.setting import seeded
 from scoredistill.studies.harness.tables import Results
 from scoredistill.studies.toy2d.methods import TABLE
 from scoredistill.studies.toy2d.tables import (
@@ -56,7 +57,7 @@ def _samples(page: Page, results: Results, images: Path) -> None:
     methods = dict.fromkeys(m for kinds in results["table2"].values() for found in kinds.values() for m in found)
     page.heading("Samples (Table 2)").key_values({method: TABLE[method].description for method in methods})
     for (name, kind), section in sections.items():
-        shown = {m: images / f"{name}-{kind}-{m}.png" for m in results["table2"][name][kind]}
+        shown = {m: images / f"{_seeded(results, f'{name}-{kind}-{m}')}.png" for m in results["table2"][name][kind]}
         _image_grid(page, f"{name}, {kind}", shown)
         add_table(page, section.rows, f"{name}, {kind} denoiser")
 
@@ -74,7 +75,7 @@ def _landscapes(page: Page, results: Results, images: Path) -> None:
         return
     page.heading("Landscapes (Figure 3)").text(LANDSCAPES)
     for name, methods in results["landscape"].items():
-        _image_grid(page, name, {m: images / f"landscape-{name}-{m}.png" for m in methods})
+        _image_grid(page, name, {m: images / f"{_seeded(results, f'landscape-{name}-{m}')}.png" for m in methods})
     add_table(page, landscape_section(results).rows, "")
 
 
@@ -82,7 +83,9 @@ def _guided(page: Page, results: Results, images: Path) -> None:
     if not results["guided"]:
         return
     page.heading("One class of two, guidance 4 (Figure 1)")
-    _image_grid(page, "two-class fractal", {m: images / f"guided-{m}.png" for m in results["guided"]})
+    _image_grid(
+        page, "two-class fractal", {m: images / f"{_seeded(results, f'guided-{m}')}.png" for m in results["guided"]}
+    )
     names = ("nll", "precision", "recall")
     page.table([{"method": m, **{name: found[name] for name in names}} for m, found in results["guided"].items()])
 
@@ -92,7 +95,8 @@ def _product(page: Page, results: Results, images: Path) -> None:
         return
     page.heading("The product density (Figure 2, bottom row)").text(PRODUCT)
     for name in results["setting"]["sets"]:
-        _image_grid(page, name, {f"lambda {lam}": images / f"product-{name}-{lam}.png" for lam in (1.0, 0.316, 0.1)})
+        stems = {f"lambda {lam}": _seeded(results, f"product-{name}-{lam}") for lam in (1.0, 0.316, 0.1)}
+        _image_grid(page, name, {label: images / f"{stem}.png" for label, stem in stems.items()})
 
 
 def _ranking(page: Page, results: Results, images: Path) -> None:
@@ -106,9 +110,14 @@ def _ranking(page: Page, results: Results, images: Path) -> None:
         "step size."
     )
     add_table(page, ranking_section(results).rows, "")
-    files = {m: images / f"zoo-{m}.gif" for m in ranked(results)}
+    files = {m: images / f"{_seeded(results, f'zoo-{m}')}.gif" for m in ranked(results)}
     shown = {m: path if path.is_file() else path.with_suffix(".png") for m, path in files.items()}
-    _image_grid(page, "best NLL first; seed 0", shown)
+    _image_grid(page, f"best NLL first; seed {results['setting'].get('seed', 0)}", shown)
+
+
+def _seeded(results: Results, stem: str) -> str:
+    """The stem of an image of the first seed, which is 0 in results of older versions."""
+    return seeded(stem, results["setting"].get("seed", 0))
 
 
 def _image_grid(page: Page, caption: str, files: Mapping[str, Path]) -> None:

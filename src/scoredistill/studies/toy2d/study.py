@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from scoredistill.datasets.toy2d import NAMES
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
-from scoredistill.studies.harness.setting import ComparisonSetting, check_names, check_seeds
+from scoredistill.studies.harness.setting import ComparisonSetting, check_names, check_seeds, seeded, seeds_of
 from scoredistill.studies.harness.statistics import flat_mean_and_std
 from scoredistill.studies.harness.study import Study
 from scoredistill.studies.toy2d import jobs
@@ -58,7 +58,7 @@ class Setting(ComparisonSetting):
         check_names("set", self.sets, NAMES)
         check_names("method", self.methods, ZOO)
         check_names("denoiser", self.denoisers, DENOISERS)
-        check_seeds(self.seeds)
+        check_seeds(self.seeds, self.seed)
 
     @property
     def whole(self) -> bool:
@@ -73,13 +73,29 @@ class Setting(ComparisonSetting):
 
 def plan(setting: Setting) -> list[Job]:
     """All jobs by name, the slowest kinds first."""
-    return [
-        Job(
-            "-".join([function.__name__, *map(str, arguments)]),
-            partial(function, *arguments, scale=setting.scale, quick=setting.quick),
-        )
-        for function, arguments in [*_samples(setting), *_ranking(setting), *_figures(setting)]
+    shared = {"scale": setting.scale, "quick": setting.quick}
+    runs = [
+        Job(_run(setting, seed, function, *arguments),
+            partial(function, *arguments, seed, first=seed == setting.seed, **shared))
+        for function, (*arguments, seed) in [*_samples(setting), *_ranking(setting)]
+    ]  # fmt: skip
+    figures = [
+        Job(_figure(setting, function, *arguments), partial(function, *arguments, seed=setting.seed, **shared))
+        for function, arguments in _figures(setting)
     ]
+    return runs + figures
+
+
+def _run(setting: Setting, seed: int, function: Callable[..., Any], *arguments: object) -> str:
+    """The name of a run's job. The first seed's has images: where it is not 0, which is always the first, the name
+    says so."""
+    first = ["first"] if seed and seed == setting.seed else []
+    return "-".join([function.__name__, *map(str, arguments), str(seed), *first])
+
+
+def _figure(setting: Setting, function: Callable[..., Any], *arguments: object) -> str:
+    """The name of the job of a figure, which has the first seed."""
+    return seeded("-".join([function.__name__, *map(str, arguments)]), setting.seed)
 
 
 Call = tuple[Callable[..., dict[str, Any]], tuple[Any, ...]]  # a function of `jobs` and its arguments
@@ -94,14 +110,14 @@ def _samples(setting: Setting) -> list[Call]:
         for name in setting.sets
         for method in table
         if not (setting.whole and method in SLOW and (kind == "ideal" or setting.quick))
-        for seed in range(setting.seeds)
+        for seed in seeds_of(setting, setting.seeds)
     ]
 
 
 def _ranking(setting: Setting) -> list[Call]:
     """All methods at an equal number of network evaluations."""
     methods = list(ZOO) if setting.whole else [method for method in setting.methods if method not in TABLE]
-    seeds = range(1 if setting.quick else setting.seeds)
+    seeds = seeds_of(setting, 1 if setting.quick else setting.seeds)
     return [(jobs.ranked, (method, seed)) for method in methods for seed in seeds]
 
 
@@ -140,21 +156,21 @@ def key(setting: Setting) -> dict[str, Any]:
 def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
     """All results as one dictionary; numbers of several seeds as their mean, with standard deviations beside."""
     found = directory.results()
-    table1 = _by_set(setting, lambda name, kind: _gradients(found, name, kind))
+    table1 = _by_set(setting, lambda name, kind: _gradients(setting, found, name, kind))
     return {
         "setting": asdict(setting) | {"scale": asdict(setting.scale)},
         "mmd_bandwidth": jobs.MMD_BANDWIDTH,
-        "table2": _by_set(setting, lambda name, kind: _methods(found, TABLE, "table2", name, kind)),
+        "table2": _by_set(setting, lambda name, kind: _methods(setting, found, TABLE, jobs.table2, name, kind)),
         "table1": table1,
         "bias": {
             name: {kind: {lam: {m: cell["bias"] for m, cell in each.items()} for lam, each in lambdas.items()}
                    for kind, lambdas in kinds.items()}
             for name, kinds in table1.items()
         },
-        "landscape": {name: each for name in setting.sets if (each := _landscapes(found, name))},
-        "ranking": _methods(found, ZOO, "ranked"),
-        "guided": _starting(found, "guided"),
-        "product": _starting(found, "product_density"),
+        "landscape": {name: each for name in setting.sets if (each := _landscapes(setting, found, name))},
+        "ranking": _methods(setting, found, ZOO, jobs.ranked),
+        "guided": {m: found[job] for m in GUIDED if (job := _figure(setting, jobs.guided, m)) in found},
+        "product": _products(setting, found),
     }  # fmt: skip
 
 
@@ -167,32 +183,38 @@ def _by_set(setting: Setting, cells: Callable[[str, str], dict[str, Any]]) -> di
     return {name: kinds for name, kinds in by_set.items() if kinds}
 
 
-def _methods(found: Found, methods: Mapping[str, Any], *start: str) -> dict[str, Any]:
-    """method -> its metrics over the seeds that are finished."""
+def _methods(
+    setting: Setting, found: Found, methods: Mapping[str, Any], function: Callable[..., Any], *start: str
+) -> dict[str, Any]:
+    """method -> its metrics over the setting's seeds that are finished; the directory may hold those of others."""
     made = {}
     for method in methods:
-        name = "-".join((*start, method))
-        seeds = [each for key, each in found.items() if key.rpartition("-")[0] == name]
+        names = [_run(setting, s, function, *start, method) for s in seeds_of(setting, setting.seeds)]
+        seeds = [found[name] for name in names if name in found]
         if seeds:
             gradients = [each["gradient"] for each in seeds if each.get("gradient")]
             made[method] = flat_mean_and_std(seeds) | ({"gradient": gradients[-1]} if gradients else {})
     return made
 
 
-def _gradients(found: Found, name: str, kind: str) -> dict[str, Any]:
+def _gradients(setting: Setting, found: Found, name: str, kind: str) -> dict[str, Any]:
     """lambda -> method -> metrics of its gradient."""
-    return {str(lam): found[job] for lam in jobs.LAMBDAS if (job := f"gradients-{name}-{kind}-{lam}") in found}
+    names = {str(lam): _figure(setting, jobs.gradients, name, kind, lam) for lam in jobs.LAMBDAS}
+    return {lam: found[job] for lam, job in names.items() if job in found}
 
 
-def _landscapes(found: Found, name: str) -> dict[str, Any]:
+def _landscapes(setting: Setting, found: Found, name: str) -> dict[str, Any]:
     """method -> peaks; "msd" stands for the smaller bandwidth."""
-    made = {method: found[job] for method in LANDSCAPES if (job := f"heights-{name}-{method}") in found}
+    names = {method: _figure(setting, jobs.heights, name, method) for method in LANDSCAPES}
+    made = {method: found[job] for method, job in names.items() if job in found}
     return made | ({"msd": made["msd_0.1"]} if "msd_0.1" in made else {})
 
 
-def _starting(found: Found, kind: str) -> dict[str, Any]:
-    """The jobs of a kind, without it in their names."""
-    return {key.removeprefix(f"{kind}-"): each for key, each in found.items() if key.startswith(f"{kind}-")}
+def _products(setting: Setting, found: Found) -> dict[str, Any]:
+    """ "set-lambda" -> errors of the means of the product density."""
+    pairs = [(name, lam) for name in setting.sets for lam in PRODUCT_LAMBDAS]
+    names = {f"{name}-{lam}": _figure(setting, jobs.product_density, name, lam) for name, lam in pairs}
+    return {pair: found[job] for pair, job in names.items() if job in found}
 
 
 study = Study(key=key, plan=plan, gather=gather, tables=tables, report=report, prepare=train)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scoredistill.studies.harness.tables import Results, Row, Section, Tables
+from scoredistill.studies.harness.tables import Results, Row, Section, Tables, seeds_note
 from scoredistill.studies.toy2d.claims import TABLE1, TABLE2, verdict
 from scoredistill.studies.toy2d.methods import ZOO
 
@@ -23,8 +23,9 @@ def extent(results: Results) -> str:
     """How much was measured, and what the metrics are."""
     setting = results["setting"]
     return (
-        f"{setting['seeds']} seeds, {setting['scale']['particles']} particles. Densities are exact whatever denoiser "
-        "moved the particles. NLL: mean negative log density in nats, lower is likelier. Precision and recall: k = 3, "
+        f"{setting['seeds']} seeds{seeds_note(setting)}, {setting['scale']['particles']} particles. Densities are "
+        "exact whatever denoiser moved the particles. NLL: mean negative log density in nats, lower is likelier. "
+        "Precision and recall: k = 3, "
         f"against 4,096 true samples. MMD: squared, RBF kernel of bandwidth {results['mmd_bandwidth']}. NFE: network "
         "evaluations per particle. ± is the standard deviation over seeds."
     )
