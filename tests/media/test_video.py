@@ -333,6 +333,18 @@ def test_a_folder_turns_photographs(tmp_path):
     assert next(video.frames()).shape == (64, 48, 3)
 
 
+@pytest.mark.parametrize("suffix", ["tif", "png", "jpg", "webp"])
+@pytest.mark.parametrize("orientation", [1, 6, 7])
+def test_a_folder_turns_images_of_every_format(tmp_path, suffix, orientation):
+    """The size of the header agrees with that of the frames: Pillow reports the size of a TIFF as already turned."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (16, 8)).save(tmp_path / f"0.{suffix}", exif=exif)
+    video = open_video(tmp_path)
+    assert (video.width, video.height) == ((16, 8) if orientation == 1 else (8, 16))
+    assert next(video.frames()).shape[:2] == (video.height, video.width)
+
+
 def test_frames_in_memory_can_be_read_again_and_again():
     video = Video.of([Image.fromarray(frame(i)) for i in range(6)], rate=4)
     for _ in range(2):
@@ -629,6 +641,20 @@ def test_a_video_that_changes_after_opening_is_noticed(tmp_path):
     write(tmp_path / "a.mp4", steady(9), height=32)
     with pytest.raises(ValueError, match="another size"):
         list(video.frames())
+
+
+def test_versions_of_pyav_that_show_wrong_colors_are_refused(tmp_path, monkeypatch):
+    """The least version is that of pyproject.toml, as are all extras that install PyAV."""
+    path = write(tmp_path / "a.mp4", steady(2))
+    for version, right in [("17.1.0", True), ("18.0.0rc1", True), ("17.0.1", False), ("12.3.0", False)]:
+        monkeypatch.setattr(av, "__version__", version)
+        if right:
+            assert len(open_video(path)) == 2
+        else:
+            with pytest.raises(ValueError, match=rf"need PyAV 17\.1 or later, not {version}: pip install"):
+                open_video(path)
+    declared = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert declared.count('"av>=17.1"') == declared.count('"av') > 0
 
 
 def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):

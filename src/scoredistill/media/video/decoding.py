@@ -32,9 +32,9 @@ def open_container(path: Path) -> Video:
     left = 1.0  # of the pixel aspect ratio, after resampling to a whole number of pixels
     with _video(path) as (container, stream):
         base, rate, sound = stream.time_base, stream.average_rate, bool(container.streams.audio)
-        aspect = float(getattr(stream, "sample_aspect_ratio", None) or 1)
+        aspect = float(stream.sample_aspect_ratio or 1)
         end = _stated_end(stream)
-        if any(entry.pos + entry.size > path.stat().st_size for entry in getattr(stream, "index_entries", ())):
+        if any(entry.pos + entry.size > path.stat().st_size for entry in stream.index_entries):
             faults.append("the index lists frames after the end of the file")
     last = 0
     for frame in _decoded(path, faults=faults):
@@ -46,7 +46,7 @@ def open_container(path: Path) -> Video:
         if frame.key_frame:
             keys.append(len(marks))
         marks.append(frame.pts)
-        last = getattr(frame, "duration", 0) or 0
+        last = frame.duration or 0
     if not marks:
         raise ValueError(
             f"no frame of {path.name} can be decoded, because it is empty or corrupt: save or download it again"
@@ -87,7 +87,8 @@ def _video(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _is_cover(stream: Any) -> bool:
-    return bool(int(getattr(stream, "disposition", 0) or 0) & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
+    flags = stream.disposition
+    return bool(getattr(flags, "value", flags) & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
 
 
 def _decoded(path: Path, begin: int | None = None, faults: list[str] | None = None) -> Iterator[Any]:
@@ -160,7 +161,7 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
 
     The display matrix takes the pixel (x, y) to (a x + c y, b x + d y); angles between quarter turns are rounded.
     """
-    matrix = getattr(frame, "side_data", {}).get("DISPLAYMATRIX")
+    matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return False, False, False
     a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32, 9).tolist()

@@ -73,8 +73,9 @@ def _size(file: Path) -> tuple[int, int]:
     """(width, height) after EXIF rotation, from the header alone."""
     try:
         with Image.open(file) as image:
-            turned = orientation(image) >= 5
-            return (image.height, image.width) if turned else image.size
+            tags = getattr(image, "tag_v2", None)  # of TIFF, whose size Pillow may have turned already
+            width, height = (int(tags[256]), int(tags[257])) if tags else image.size
+            return (height, width) if orientation(image) >= 5 else (width, height)
     except Exception:
         return read_image(file).size  # raises the error that says what is wrong
 

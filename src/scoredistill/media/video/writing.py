@@ -195,8 +195,7 @@ class _Video:
             return
         image = _paletted(frame) if self.gif else _in_yuv(np.pad(frame, self.pad, mode="edge"))
         image.pts, image.time_base = self.ends[i], self.base
-        if hasattr(image, "duration"):
-            image.duration = self.ends[i + 1] - self.ends[i]
+        image.duration = self.ends[i + 1] - self.ends[i]
         self._mux(self.stream.encode(image))
 
     def _mux(self, packets: Sequence[Any]) -> None:
