@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scoredistill.media.video.hdr import is_wide, standard
+from scoredistill.media.video.hdr import check, is_wide, standard
 from scoredistill.media.video.source import RATE, Frame, Video, increase, location, one_size, pyav, spans
 
 
@@ -33,7 +33,7 @@ def open_container(path: Path) -> Video:
     with _video(path) as (container, stream):
         base, rate, sound = stream.time_base, stream.average_rate, bool(container.streams.audio)
         aspect = float(stream.sample_aspect_ratio or 1)
-        end = _stated_end(stream)
+        tag, end = stream.codec_context.codec_tag, _stated_end(stream)
         if any(entry.pos + entry.size > path.stat().st_size for entry in stream.index_entries):
             faults.append("the index lists frames after the end of the file")
     last = 0
@@ -41,6 +41,7 @@ def open_container(path: Path) -> Video:
         size = _square(frame.width, frame.height, aspect)
         sizes.setdefault(size[::-1] if _orientation(frame)[0] else size, len(marks))
         if not marks:
+            check(frame, tag, path.name)
             left = aspect * frame.width / frame.height * size[1] / size[0]
             left = 1 / left if _orientation(frame)[0] else left
         if frame.key_frame:
