@@ -360,6 +360,7 @@ MUTANTS = [
     ("media/video/hdr.py", "light @ _to_xyz(primaries)[1]", "light @ _to_xyz(BT2020)[1]", "media/test_hdr.py", "luminance"),
     ("media/video/hdr.py", "light *= compressed(brightest) / np.maximum(brightest, 1e-9)", "light = compressed(light)", "media/test_hdr.py", "hue"),
     ("media/video/hdr.py", "BT2020_MATRIX if primaries == BT2020 else BT709_MATRIX", "BT2020_MATRIX", "media/test_hdr.py", "unstated"),
+    ("media/video/sound.py", 'wanted |= {"BL", "BR"}', "pass", "media/test_video.py", "layouts"),
     ("media/video/decoding.py", "return True, c < 0, b < 0", "return True, b < 0, c < 0", "media/test_video.py", "matrices"),
     ("media/video/decoding.py", "left = 1 / left if", "left = left if", "media/test_video.py", "square"),
     ("media/metadata.py", "<= 3", "<= 255", "media/test_metadata.py", "linear"),

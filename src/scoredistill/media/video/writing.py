@@ -6,6 +6,7 @@ import errno
 import math
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -166,6 +167,7 @@ class _Video:
     def __init__(self, writer: VideoWriter) -> None:
         av, suffix = pyav(), writer.path.suffix.lower()
         codec, options, copied, otherwise = VIDEOS[suffix]
+        self.sound: Sound | None = None
         self.gif, per_second = suffix == ".gif", 100 if suffix == ".gif" else TICKS
         self.base = Fraction(1, per_second)
         self.ends = [round(per_second * t) for t in (*writer.times, writer.duration)]
@@ -174,11 +176,29 @@ class _Video:
             raise ValueError(f"two frames are less than 1/{TICKS} s apart: leave one of them out")
         final = max(SHORTEST, self.ends[-1] - self.ends[max(self.kept)])
         muxing = {".gif": {"loop": "0", "final_delay": str(final)}, ".mp4": {"movflags": "+faststart"}}
-        self.out = av.open(location(writer.draft / writer.path.name), "w", options=muxing.get(suffix, {}))
         rate = Fraction(len(writer.times) / writer.duration).limit_denominator(1001)
-        self.stream = self.out.add_stream(codec, rate=max(rate, Fraction(1, 1001)), options=options)
         even = 1 if self.gif else 2
         self.pad = ((0, -writer.height % even), (0, -writer.width % even), (0, 0))
+        sound = writer.sound if otherwise else None
+        choices: list[tuple[str, ...]] = [copied, ()] if sound else []
+        for codecs in (*choices, None):  # a format may refuse to hold what its codec can, as 8 kHz MP3 in an .mp4
+            self.out = av.open(location(writer.draft / writer.path.name), "w", options=muxing.get(suffix, {}))
+            self.stream = self.out.add_stream(codec, rate=max(rate, Fraction(1, 1001)), options=options)
+            self._describe(writer)
+            try:
+                self.sound = None if codecs is None or sound is None else Sound(sound, self.out, codecs, otherwise)
+                self.out.start_encoding()
+                break
+            except (av.error.FFmpegError, ValueError):
+                if codecs is None:
+                    raise
+                self.abandon()
+                self.sound = None
+        if sound is not None and self.sound is None:
+            warnings.warn(f"the sound of {sound.name} cannot be written: {suffix} gets none", stacklevel=4)
+
+    def _describe(self, writer: VideoWriter) -> None:
+        """Set the size, the pixel format and the colors of the stream."""
         self.stream.height, self.stream.width = writer.height + self.pad[0][1], writer.width + self.pad[1][1]
         self.stream.pix_fmt = "pal8" if self.gif else "yuv420p"
         context = self.stream.codec_context
@@ -188,7 +208,6 @@ class _Video:
             context.color_range = LIMITED
             if writer.aspect != 1:
                 context.sample_aspect_ratio = Fraction(writer.aspect).limit_denominator(10_000)
-        self.sound = Sound(writer.sound, self.out, copied, otherwise) if writer.sound and otherwise else None
 
     def write(self, frame: np.ndarray, i: int) -> None:
         if i not in self.kept:
@@ -213,7 +232,7 @@ class _Video:
     def abandon(self) -> None:
         with suppress(Exception):
             self.out.close()
-        if self.sound:
+        if self.sound is not None:
             self.sound.source.close()
 
 
