@@ -361,6 +361,8 @@ MUTANTS = [
     ("media/video/hdr.py", "light *= compressed(brightest) / np.maximum(brightest, 1e-9)", "light = compressed(light)", "media/test_hdr.py", "hue"),
     ("media/video/hdr.py", "BT2020_MATRIX if primaries == BT2020 else BT709_MATRIX", "BT2020_MATRIX", "media/test_hdr.py", "unstated"),
     ("media/video/sound.py", 'wanted |= {"BL", "BR"}', "pass", "media/test_video.py", "layouts"),
+    ("media/video/writing.py", "packet.duration = round(ticks * self.base / packet.time_base)", "pass", "media/test_video.py", "last_frame"),
+    ("media/video/decoding.py", "shown = end - origin - times[-1]", "shown = end - times[-1]", "media/test_video.py", "stated_by_matroska"),
     ("media/video/decoding.py", "return True, c < 0, b < 0", "return True, b < 0, c < 0", "media/test_video.py", "matrices"),
     ("media/video/decoding.py", "left = 1 / left if", "left = left if", "media/test_video.py", "square"),
     ("media/metadata.py", "<= 3", "<= 255", "media/test_metadata.py", "linear"),

@@ -150,6 +150,36 @@ def test_rate_and_duration_are_averages(tmp_path):
     assert held.rate == pytest.approx(4 / 2.3)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ""])
+@pytest.mark.parametrize("duration", [0.4, 3.0])
+def test_the_last_frame_keeps_its_duration(tmp_path, suffix, duration):
+    """After 0.34 s it is shown for 0.06 s or 2.66 s, also in a copy."""
+    times = (0.0, 0.04, 0.1, 0.34)
+    video = open_video(write(tmp_path / f"a{suffix}", times, duration=duration))
+    assert video.duration == pytest.approx(duration, abs=1e-3)
+    copy = open_video(write(tmp_path / f"b{suffix}", video.times, duration=video.duration))
+    assert copy.duration == pytest.approx(duration, abs=1e-3)
+    np.testing.assert_allclose(copy.times, times, atol=1e-3)
+
+
+def test_the_end_stated_by_matroska_counts_from_the_start_of_the_file(tmp_path):
+    """The first frame is shown at 0.5 s, the third and last from 0.6 s to 2 s."""
+    with av.open(str(tmp_path / "a.mkv"), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        packets = []
+        for i, at in enumerate((500, 540, 600)):
+            image = av.VideoFrame.from_ndarray(frame(i), format="rgb24")
+            image.pts, image.time_base = at, Fraction(1, 1000)
+            packets += stream.encode(image)
+        packets += stream.encode(None)
+        packets[-1].duration = 1400
+        out.mux(packets)
+    video = open_video(tmp_path / "a.mkv")
+    assert (video.origin, video.duration) == (pytest.approx(0.5), pytest.approx(1.5, abs=1e-3))
+
+
 def test_index_of_an_mp4_stands_first_so_that_browsers_start_at_once(tmp_path):
     data = write(tmp_path / "a.mp4", steady(30)).read_bytes()
     assert 0 < data.find(b"moov") < data.find(b"mdat")

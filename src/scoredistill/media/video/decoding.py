@@ -64,8 +64,8 @@ def open_container(path: Path) -> Video:
     keys = keys if not faults else []
     read = lambda start, stop: _images(*_from_key(path, pts, keys, start), aspect)
     origin, shown = float(pts[0] * base), float(last * base)
-    if end is not None and not faults and origin == 0 and end > times[-1]:
-        shown = end - times[-1]
+    if end is not None and not faults and end - origin > times[-1]:
+        shown = end - origin - times[-1]
     return Video(path.name, height, width, times, spans(times, shown), read, path, sound, origin, not faults, left)
 
 
@@ -172,6 +172,12 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
 
 
 def _stated_end(stream: Any) -> float | None:
-    """End of the last frame in seconds by a tag of Matroska and WebM, which do not store the durations of frames."""
+    """End of the last frame on the timeline of the file, in seconds, by a tag of Matroska and WebM.
+
+    They do not store durations of frames. The tag of mkvmerge counts from the first frame, and is only followed where
+    that is the same.
+    """
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if match and "_STATISTICS_TAGS" in stream.metadata and stream.start_time:
+        return None
     return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) if match else None

@@ -19,7 +19,7 @@ from scoredistill.media.images import read_image
 from scoredistill.optional import require
 
 Frame = UInt8[np.ndarray, "h w 3"]
-TIMES = "times.txt"  # in a folder of frames: one time in seconds per line
+TIMES = "times.txt"  # in a folder of frames: one time in seconds per line, and the end of the last frame
 OLDEST = (17, 1)  # version of PyAV, as in pyproject.toml
 RATE = 24.0  # default frames per second
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import math
 import shutil
 import tempfile
@@ -40,10 +41,10 @@ class VideoWriter:
             out.write(frame)
 
     The suffix gives the format: .mp4 (H.264), .webm (VP9), .gif, or, without a suffix, a folder of 000000.png, ... and
-    times.txt. Each frame keeps its time; the first is shown at 0. An odd side of an .mp4 or .webm is padded by one
-    replicated row or column. A GIF has times in hundredths of a second and 256 colors per frame, and skips frames that
-    follow within 0.02 s; GIFs and folders have no sound. The video appears at `path` only when it is complete; a killed
-    process leaves a hidden folder .draft-... beside it.
+    times.txt, which ends with the end of the last frame. Each frame keeps its time and duration; the first is shown at
+    0. An odd side of an .mp4 or .webm is padded by one replicated row or column. A GIF has times in hundredths of a
+    second and 256 colors per frame, and skips frames that follow within 0.02 s; GIFs and folders have no sound. The
+    video appears at `path` only when it is complete; a killed process leaves a hidden folder .draft-... beside it.
 
     Args:
         path: of the file or folder.
@@ -144,18 +145,18 @@ class VideoWriter:
 
 
 class _Folder:
-    """Writes numbered images and the list of their times."""
+    """Writes numbered images, and the list of their times and of the end of the last."""
 
     def __init__(self, writer: VideoWriter) -> None:
         self.folder = writer.draft / writer.path.name
-        self.times = writer.times
+        self.ends = [*writer.times, writer.duration]
         self.folder.mkdir()
 
     def write(self, frame: np.ndarray, i: int) -> None:
         Image.fromarray(frame).save(self.folder / f"{i:06d}.png")
 
     def close(self) -> None:
-        (self.folder / TIMES).write_text("".join(f"{t:.9f}\n" for t in self.times))
+        (self.folder / TIMES).write_text("".join(f"{t:.9f}\n" for t in self.ends))
 
     def abandon(self) -> None:
         pass
@@ -172,6 +173,9 @@ class _Video:
         self.base = Fraction(1, per_second)
         self.ends = [round(per_second * t) for t in (*writer.times, writer.duration)]
         self.kept = _spaced(self.ends[:-1], SHORTEST if self.gif else 1)
+        self.lasts = {
+            a: b - a for a, b in itertools.pairwise(self.ends)
+        }  # duration of the frame at each time, in ticks
         if not self.gif and len(self.kept) < len(writer.times):
             raise ValueError(f"two frames are less than 1/{TICKS} s apart: leave one of them out")
         final = max(SHORTEST, self.ends[-1] - self.ends[max(self.kept)])
@@ -214,11 +218,13 @@ class _Video:
             return
         image = _paletted(frame) if self.gif else _in_yuv(np.pad(frame, self.pad, mode="edge"))
         image.pts, image.time_base = self.ends[i], self.base
-        image.duration = self.ends[i + 1] - self.ends[i]
         self._mux(self.stream.encode(image))
 
     def _mux(self, packets: Sequence[Any]) -> None:
         for packet in packets:
+            ticks = self.lasts.get(round(packet.pts * packet.time_base / self.base))
+            if ticks is not None:  # an encoder states a duration by the frame rate
+                packet.duration = round(ticks * self.base / packet.time_base)
             if self.sound:
                 self.sound.until(float(packet.dts * packet.time_base))
             self.out.mux(packet)
