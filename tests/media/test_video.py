@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from scoredistill.media.video import Video, VideoWriter, open_video
+from scoredistill.media.video.sound import layout_for
 from scoredistill.optional import MissingExtra
 
 av = pytest.importorskip("av")
@@ -59,12 +60,14 @@ def tone(path, seconds=2.0, rate=44100):
     return path
 
 
-def with_sound(path, n=50, codec="aac", streams=1, seconds=2.0, onset=0.0):
+def with_sound(path, n=50, codec="aac", streams=1, seconds=2.0, onset=0.0, languages=()):
     """A video of n frames at 25 per second with `streams` tones, each of another frequency."""
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=25, options={"bf": "2", "g": "12"})
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         tones = [out.add_stream(codec, rate=48000, layout="mono") for _ in range(streams)]
+        for stream, language in zip(tones, languages, strict=False):
+            stream.metadata["language"] = language
         for i in range(n):
             out.mux(video.encode(av.VideoFrame.from_ndarray(frame(i), format="rgb24")))
         out.mux(video.encode(None))
@@ -145,6 +148,36 @@ def test_rate_and_duration_are_averages(tmp_path):
     held = open_video(write(tmp_path / "b.gif", steady(4, 10), duration=2.3))
     assert held.duration == pytest.approx(2.3)  # the last frame stays for 2 s
     assert held.rate == pytest.approx(4 / 2.3)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ""])
+@pytest.mark.parametrize("duration", [0.4, 3.0])
+def test_the_last_frame_keeps_its_duration(tmp_path, suffix, duration):
+    """After 0.34 s it is shown for 0.06 s or 2.66 s, also in a copy."""
+    times = (0.0, 0.04, 0.1, 0.34)
+    video = open_video(write(tmp_path / f"a{suffix}", times, duration=duration))
+    assert video.duration == pytest.approx(duration, abs=1e-3)
+    copy = open_video(write(tmp_path / f"b{suffix}", video.times, duration=video.duration))
+    assert copy.duration == pytest.approx(duration, abs=1e-3)
+    np.testing.assert_allclose(copy.times, times, atol=1e-3)
+
+
+def test_the_end_stated_by_matroska_counts_from_the_start_of_the_file(tmp_path):
+    """The first frame is shown at 0.5 s, the third and last from 0.6 s to 2 s."""
+    with av.open(str(tmp_path / "a.mkv"), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        packets = []
+        for i, at in enumerate((500, 540, 600)):
+            image = av.VideoFrame.from_ndarray(frame(i), format="rgb24")
+            image.pts, image.time_base = at, Fraction(1, 1000)
+            packets += stream.encode(image)
+        packets += stream.encode(None)
+        packets[-1].duration = 1400
+        out.mux(packets)
+    video = open_video(tmp_path / "a.mkv")
+    assert (video.origin, video.duration) == (pytest.approx(0.5), pytest.approx(1.5, abs=1e-3))
 
 
 def test_index_of_an_mp4_stands_first_so_that_browsers_start_at_once(tmp_path):
@@ -333,6 +366,18 @@ def test_a_folder_turns_photographs(tmp_path):
     assert next(video.frames()).shape == (64, 48, 3)
 
 
+@pytest.mark.parametrize("suffix", ["tif", "png", "jpg", "webp"])
+@pytest.mark.parametrize("orientation", [1, 6, 7])
+def test_a_folder_turns_images_of_every_format(tmp_path, suffix, orientation):
+    """The size of the header agrees with that of the frames: Pillow reports the size of a TIFF as already turned."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (16, 8)).save(tmp_path / f"0.{suffix}", exif=exif)
+    video = open_video(tmp_path)
+    assert (video.width, video.height) == ((16, 8) if orientation == 1 else (8, 16))
+    assert next(video.frames()).shape[:2] == (video.height, video.width)
+
+
 def test_frames_in_memory_can_be_read_again_and_again():
     video = Video.of([Image.fromarray(frame(i)) for i in range(6)], rate=4)
     for _ in range(2):
@@ -419,6 +464,128 @@ def test_no_sound_where_there_is_none(tmp_path):
     loud = open_video(with_sound(tmp_path / "c.mp4", n=3))
     assert not open_video(write(tmp_path / "d.gif", steady(3), sound_from=loud)).sound
     assert not open_video(write(tmp_path / "folder", steady(3), sound_from=loud)).sound
+
+
+PITCHES = (300, 600, 900, 1200, 1500, 1800, 2100, 2400)  # of channels in Hz; a low-frequency channel has 60 Hz
+
+
+def with_channels(path, codec, layout, rate=48000):
+    """A video of ten frames whose sound has another pitch in each channel."""
+    channels = [channel.name for channel in av.AudioLayout(layout).channels]
+    time = np.arange(rate * 2 // 5) / rate
+    waves = [
+        0.3 * np.sin(2 * np.pi * (60 if c == "LFE" else f) * time) for c, f in zip(channels, PITCHES, strict=False)
+    ]
+    with av.open(str(path), "w") as out:
+        video, stream = out.add_stream("libx264", rate=25), out.add_stream(codec, rate=rate, layout=layout)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for i in range(10):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(frame(i), format="rgb24")))
+        out.mux(video.encode(None))
+        samples = np.stack(waves, 1).astype(np.float32).reshape(1, -1)
+        sound = av.AudioFrame.from_ndarray(samples, format="flt", layout=layout)
+        sound.sample_rate, sound.pts, sound.time_base = rate, 0, Fraction(1, rate)
+        out.mux(stream.encode(sound))
+        out.mux(stream.encode(None))
+    return path
+
+
+def channel_pitches(path):
+    """The pitch in Hz of each channel, by name; silent channels are left out."""
+    packed, parts = av.AudioResampler("flt"), []
+    with av.open(str(path)) as source:
+        channels = [channel.name for channel in source.streams.audio[0].codec_context.layout.channels]
+        rate = source.streams.audio[0].codec_context.sample_rate
+        for sound in source.decode(audio=0):
+            parts += [part.to_ndarray().reshape(-1, len(channels)) for part in packed.resample(sound)]
+    waves = np.concatenate(parts)
+    found = np.abs(np.fft.rfft(waves, axis=0)).argmax(0) * rate / len(waves)
+    return {name: pitch for name, pitch, loud in zip(channels, found, waves.std(0) > 0.03, strict=True) if loud}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+@pytest.mark.parametrize(
+    ("codec", "layout"),
+    [("pcm_s16le", n) for n in ("mono", "3.0", "quad", "5.1", "7.1")]
+    + [("ac3", n) for n in ("5.0(side)", "5.1(side)")]
+    + [("wavpack", n) for n in ("4.0", "5.1", "6.1", "7.1")],
+)
+def test_every_channel_is_kept_at_its_place(tmp_path, suffix, codec, layout):
+    """Sides become backs where the layout has no sides; a center back is divided among both. PCM names no channels."""
+    video = open_video(with_channels(tmp_path / "a.mkv", codec, layout))
+    with av.open(str(video.path)) as source:
+        stated = [channel.name for channel in source.streams.audio[0].codec_context.layout.channels]
+    channels = stated if "NONE" not in stated else [channel.name for channel in av.AudioLayout(layout).channels]
+    copy = write(tmp_path / f"b{suffix}", video.times, sound_from=video)
+    found = channel_pitches(copy)
+    backs = {"SL": "BL", "SR": "BR"}
+    for name, pitch in zip(channels, PITCHES, strict=False):
+        pitch = 60 if name == "LFE" else pitch
+        places = [name] if name in found else ["BL", "BR"] if name == "BC" else [backs.get(name, name)]
+        for place in places:
+            assert found.pop(place) == pytest.approx(pitch, abs=4)
+    assert not found
+
+
+def test_layouts_for_channels():
+    assert layout_for("libopus", ["FL", "FR", "FC", "LFE", "SL", "SR"]) == "5.1"
+    assert layout_for("libopus", ["FL", "FR", "LFE"]) == "5.1"
+    assert layout_for("aac", ["FL", "FR", "FC", "BC"]) == "4.0"
+    assert layout_for("libopus", ["FL", "FR", "FC", "LFE", "BC", "SL", "SR"]) == "7.1"
+    assert layout_for("aac", ["FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC"]) == "5.1"
+    assert layout_for("aac", ["DL", "DR"]) == layout_for("aac", ["NONE"] * 16) == "stereo"
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "rate"),
+    [
+        ("a.mkv", "libmp3lame", 8000),  # which an .mp4 cannot hold
+        ("a.mov", "pcm_mulaw", 8000),
+        ("a.mov", "pcm_s16be", 11025),
+        ("a.mkv", "pcm_f64le", 96000),
+        ("a.mkv", "wavpack", 192000),
+        ("a.ts", "mp2", 44100),
+        ("a.ts", "aac", 48000),
+        ("a.avi", "adpcm_ms", 22050),
+    ],
+)
+def test_odd_codecs_and_rates(tmp_path, source, codec, rate):
+    video = open_video(with_channels(tmp_path / source, codec, "mono", rate))
+    found = channel_pitches(write(tmp_path / "b.mp4", video.times, sound_from=video))
+    assert list(found.values()) == [pytest.approx(300, abs=4)]
+
+
+def test_an_unknown_codec_of_sound_is_left_out_with_a_warning(tmp_path):
+    path = with_sound(tmp_path / "a.mkv", n=3, codec="libopus")
+    path.write_bytes(path.read_bytes().replace(b"A_OPUS", b"A_XXXX"))
+    video = open_video(path)
+    with pytest.warns(UserWarning, match="unknown codec: it is left out"):
+        copy = write(tmp_path / "b.mp4", video.times, sound_from=video)
+    assert len(open_video(copy)) == 3
+    assert not open_video(copy).sound
+
+
+def test_damaged_sound_does_not_end_the_writing(tmp_path):
+    """Packets in the middle of the sound are overwritten; what is before and after is kept."""
+    path = with_sound(tmp_path / "a.mkv", n=50, codec="flac")
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as source:
+        packets = [bytes(packet) for packet in source.demux(audio=0) if packet.size]
+    for packet in packets[5:9]:
+        at = data.index(packet)
+        data[at : at + len(packet)] = bytes(len(packet))
+    path.write_bytes(data)
+    video = open_video(path)
+    ((_, seconds, pitch),) = heard(write(tmp_path / "b.webm", video.times, sound_from=video))
+    assert 1.5 < seconds < 2.1
+    assert pitch == pytest.approx(440, abs=3)
+
+
+def test_languages_of_sound_are_kept(tmp_path):
+    video = open_video(with_sound(tmp_path / "a.mkv", n=3, streams=2, languages=("ger", "jpn")))
+    for suffix in (".mp4", ".webm"):
+        with av.open(str(write(tmp_path / f"b{suffix}", video.times, sound_from=video))) as made:
+            assert [stream.language for stream in made.streams.audio] == ["ger", "jpn"]
 
 
 # Memory.
@@ -629,6 +796,20 @@ def test_a_video_that_changes_after_opening_is_noticed(tmp_path):
     write(tmp_path / "a.mp4", steady(9), height=32)
     with pytest.raises(ValueError, match="another size"):
         list(video.frames())
+
+
+def test_versions_of_pyav_that_show_wrong_colors_are_refused(tmp_path, monkeypatch):
+    """The least version is that of pyproject.toml, as are all extras that install PyAV."""
+    path = write(tmp_path / "a.mp4", steady(2))
+    for version, right in [("17.1.0", True), ("18.0.0rc1", True), ("17.0.1", False), ("12.3.0", False)]:
+        monkeypatch.setattr(av, "__version__", version)
+        if right:
+            assert len(open_video(path)) == 2
+        else:
+            with pytest.raises(ValueError, match=rf"need PyAV 17\.1 or later, not {version}: pip install"):
+                open_video(path)
+    declared = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert declared.count('"av>=17.1"') == declared.count('"av') > 0
 
 
 def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):

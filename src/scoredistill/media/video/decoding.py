@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scoredistill.media.video.hdr import is_wide, standard
+from scoredistill.media.video.hdr import check, is_wide, standard
 from scoredistill.media.video.source import RATE, Frame, Video, increase, location, one_size, pyav, spans
 
 
@@ -32,21 +32,22 @@ def open_container(path: Path) -> Video:
     left = 1.0  # of the pixel aspect ratio, after resampling to a whole number of pixels
     with _video(path) as (container, stream):
         base, rate, sound = stream.time_base, stream.average_rate, bool(container.streams.audio)
-        aspect = float(getattr(stream, "sample_aspect_ratio", None) or 1)
-        end = _stated_end(stream)
-        if any(entry.pos + entry.size > path.stat().st_size for entry in getattr(stream, "index_entries", ())):
+        aspect = float(stream.sample_aspect_ratio or 1)
+        tag, end = stream.codec_context.codec_tag, _stated_end(stream)
+        if any(entry.pos + entry.size > path.stat().st_size for entry in stream.index_entries):
             faults.append("the index lists frames after the end of the file")
     last = 0
     for frame in _decoded(path, faults=faults):
         size = _square(frame.width, frame.height, aspect)
         sizes.setdefault(size[::-1] if _orientation(frame)[0] else size, len(marks))
         if not marks:
+            check(frame, tag, path.name)
             left = aspect * frame.width / frame.height * size[1] / size[0]
             left = 1 / left if _orientation(frame)[0] else left
         if frame.key_frame:
             keys.append(len(marks))
         marks.append(frame.pts)
-        last = getattr(frame, "duration", 0) or 0
+        last = frame.duration or 0
     if not marks:
         raise ValueError(
             f"no frame of {path.name} can be decoded, because it is empty or corrupt: save or download it again"
@@ -63,8 +64,8 @@ def open_container(path: Path) -> Video:
     keys = keys if not faults else []
     read = lambda start, stop: _images(*_from_key(path, pts, keys, start), aspect)
     origin, shown = float(pts[0] * base), float(last * base)
-    if end is not None and not faults and origin == 0 and end > times[-1]:
-        shown = end - times[-1]
+    if end is not None and not faults and end - origin > times[-1]:
+        shown = end - origin - times[-1]
     return Video(path.name, height, width, times, spans(times, shown), read, path, sound, origin, not faults, left)
 
 
@@ -87,7 +88,8 @@ def _video(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _is_cover(stream: Any) -> bool:
-    return bool(int(getattr(stream, "disposition", 0) or 0) & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
+    flags = stream.disposition
+    return bool(getattr(flags, "value", flags) & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
 
 
 def _decoded(path: Path, begin: int | None = None, faults: list[str] | None = None) -> Iterator[Any]:
@@ -160,7 +162,7 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
 
     The display matrix takes the pixel (x, y) to (a x + c y, b x + d y); angles between quarter turns are rounded.
     """
-    matrix = getattr(frame, "side_data", {}).get("DISPLAYMATRIX")
+    matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return False, False, False
     a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32, 9).tolist()
@@ -170,6 +172,12 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
 
 
 def _stated_end(stream: Any) -> float | None:
-    """End of the last frame in seconds by a tag of Matroska and WebM, which do not store the durations of frames."""
+    """End of the last frame on the timeline of the file, in seconds, by a tag of Matroska and WebM.
+
+    They do not store durations of frames. The tag of mkvmerge counts from the first frame, and is only followed where
+    that is the same.
+    """
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if match and "_STATISTICS_TAGS" in stream.metadata and stream.start_time:
+        return None
     return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) if match else None

@@ -1,8 +1,9 @@
 r"""Conversion of HDR and wide-gamut frames to standard dynamic range with the primaries of BT.709.
 
-The transfer function of the file (HLG or PQ of ITU-R BT.2100, otherwise that of sRGB) gives light in units of the
-reference white, 203 cd/m^2 (ITU-R BT.2408); HLG is displayed at 1000 cd/m^2 with a system gamma of 1.2. A matrix
-converts the primaries. Light up to KNEE is kept; brighter light is compressed so that 1000 cd/m^2 becomes 1:
+The transfer function of the file (linear, HLG or PQ of ITU-R BT.2100, otherwise that of sRGB) gives light in units of
+the reference white, 203 cd/m^2 (ITU-R BT.2408); HLG is displayed at 1000 cd/m^2 with a system gamma of 1.2. A matrix
+converts the primaries; colors outside of BT.709 lose their negative channels. Light up to KNEE is kept; brighter light
+is compressed so that 1000 cd/m^2 becomes 1:
 
 .. math:: y = k + (1 - k) \frac{u (1 + u / m^2)}{1 + u}, \quad u = \frac{x - k}{1 - k}, \quad m = \frac{p - k}{1 - k},
 
@@ -18,33 +19,60 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8, UInt16
 
-PQ, HLG = 16, 18  # FFmpeg's numbers of the transfer functions
-BT2020, DCI_P3, DISPLAY_P3 = 9, 11, 12  # and of the primaries
-BT2020_MATRIX = 9  # and of the color space: BT.2020, non-constant luminance
+LINEAR, PQ, HLG = 8, 16, 18  # FFmpeg's numbers of the transfer functions
+BT709, BT2020, DCI_P3, DISPLAY_P3 = 1, 9, 11, 12  # and of the primaries
+BT709_MATRIX, BT2020_MATRIX = 1, 9  # and of the color space: BT.709, and BT.2020 with non-constant luminance
+UNKNOWN_MATRICES = {
+    8: "YCgCo", 10: "BT.2020 with constant luminance", 11: "SMPTE 2085", 13: "chromaticity with constant luminance",
+    14: "ICtCp", 15: "IPT of Dolby Vision",
+}  # fmt: skip
+DOLBY = ("dvh1", "dvhe", "dva1", "dvav", "dav1")  # codec tags of Dolby Vision; without a transfer function it is IPT
 UNSPECIFIED = 2
 WHITE, PEAK = 203.0, 1000.0  # cd/m^2
 KNEE = 0.8
 D65, DCI = (0.3127, 0.3290), (0.314, 0.351)
 PRIMARIES = {
-    1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), D65),
+    BT709: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), D65),
     BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046), D65),
     DCI_P3: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), DCI),
     DISPLAY_P3: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), D65),
 }
 
 
+def check(frame: Any, tag: str, name: str) -> None:
+    """Refuse colors that FFmpeg's scaler would convert wrongly.
+
+    Args:
+        frame: decoded.
+        tag: of the codec, for example "hvc1".
+        name: of the file.
+
+    Raises:
+        ValueError: if the colors are coded by another matrix than those of BT.601, BT.709 and BT.2020.
+    """
+    matrix = UNKNOWN_MATRICES.get(_number(frame, "colorspace"))
+    if tag in DOLBY and _transfer(frame) == UNSPECIFIED:
+        matrix = UNKNOWN_MATRICES[15]
+    if matrix and not frame.format.is_rgb:
+        raise ValueError(
+            f"{name} codes its colors by {matrix}, which cannot be converted: save it with that of BT.709 or BT.2020"
+        )
+
+
 def is_wide(frame: Any) -> bool:
-    """Whether a decoded frame is HDR, or has primaries wider than those of BT.709."""
-    return _transfer(frame) in (PQ, HLG) or _number(frame, "color_primaries") in (BT2020, DCI_P3, DISPLAY_P3)
+    """Whether a decoded frame is HDR, linear, or has primaries wider than those of BT.709."""
+    return _transfer(frame) in (LINEAR, PQ, HLG) or _number(frame, "color_primaries") in (BT2020, DCI_P3, DISPLAY_P3)
 
 
 def standard(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
     """The pixels of a frame for which `is_wide` holds, in sRGB."""
     transfer, primaries = _transfer(frame), _number(frame, "color_primaries")
-    matrix = _number(frame, "colorspace")
-    guess = {} if matrix != UNSPECIFIED else {"src_colorspace": BT2020_MATRIX}
+    if primaries not in PRIMARIES:
+        primaries = BT2020 if transfer in (PQ, HLG) else BT709
+    guess = {}
+    if _number(frame, "colorspace") == UNSPECIFIED:
+        guess["src_colorspace"] = BT2020_MATRIX if primaries == BT2020 else BT709_MATRIX
     signal = frame.reformat(format="rgb48le", **guess).to_ndarray()
-    primaries = primaries if primaries in PRIMARIES else BT2020
     return tone_mapped(signal, transfer, primaries)
 
 
@@ -53,12 +81,12 @@ def tone_mapped(signal: UInt16[np.ndarray, "h w 3"], transfer: int, primaries: i
 
     Args:
         signal: nonlinear values, 65535 for the nominal peak.
-        transfer: PQ, HLG, or any other number for the transfer function of sRGB.
+        transfer: PQ, HLG, LINEAR, or any other number for the transfer function of sRGB.
         primaries: a key of PRIMARIES.
     """
     light = _curve(transfer)[signal]
     if transfer == HLG:  # from light of the scene to that of the display
-        luminance = light @ np.array([0.2627, 0.6780, 0.0593], np.float32)
+        luminance = light @ _to_xyz(primaries)[1].astype(np.float32)
         light *= (np.maximum(luminance, 1e-9) ** 0.2 * (PEAK / WHITE))[..., None]
     light = np.maximum(light @ _to_bt709(primaries).T, 0)
     if transfer in (PQ, HLG):
@@ -84,6 +112,8 @@ def _curve(transfer: int) -> np.ndarray:
     elif transfer == PQ:
         p = v ** (1 / 78.84375)
         light = (np.maximum(p - 0.8359375, 0) / (18.8515625 - 18.6875 * p)) ** (1 / 0.1593017578125) * (10000 / WHITE)
+    elif transfer == LINEAR:
+        light = v
     else:
         light = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
     return light.astype(np.float32)
@@ -99,7 +129,7 @@ def _encoding() -> np.ndarray:
 @cache
 def _to_bt709(primaries: int) -> Float[np.ndarray, "3 3"]:
     """The matrix from linear RGB of these primaries to that of BT.709; white becomes white."""
-    return (np.linalg.inv(_to_xyz(1)) @ _to_xyz(primaries)).astype(np.float32)
+    return (np.linalg.inv(_to_xyz(BT709)) @ _to_xyz(primaries)).astype(np.float32)
 
 
 def _to_xyz(primaries: int) -> Float[np.ndarray, "3 3"]:
@@ -117,5 +147,5 @@ def _transfer(frame: Any) -> int:
 
 
 def _number(frame: Any, name: str) -> int:
-    """A color property of a frame as FFmpeg's number; 2 (unspecified) where this PyAV does not know it."""
-    return int(getattr(frame, name, UNSPECIFIED))
+    """A color property of a frame as FFmpeg's number."""
+    return int(getattr(frame, name))

@@ -25,7 +25,8 @@ def open_video(path: str | Path, rate: float | int = RATE) -> Video:
     """Open a video file (.mp4, .mov, .mkv, .webm, .avi, ...), an animated image (.gif, .webp, .png) or image folder.
 
     Images of a folder are in the natural order of their names (frame2 before frame10). Their times are those of
-    times.txt in the folder, as `VideoWriter` writes it; without that file, `rate` images are shown per second.
+    times.txt in the folder, as `VideoWriter` writes it: one line per image in seconds, and possibly one for the end of
+    the last; without that file, `rate` images are shown per second.
 
     Raises:
         ValueError: if the path does not exist, has no frames, is corrupt, or has frames of several sizes.
@@ -64,17 +65,19 @@ def _open_folder(path: Path, rate: float | int) -> Video:
     for file in files:
         sizes.setdefault(_size(file), file.name)
     width, height = one_size(sizes, path.name)
-    times = _listed_times(path / TIMES, len(files)) or tuple(i / rate for i in range(len(files)))
+    times = _listed_times(path / TIMES, len(files)) or tuple(i / rate for i in range(len(files) + 1))
+    times, last = times[: len(files)], times[len(files)] - times[-2] if len(times) > len(files) else None
     read = lambda start, stop: (np.array(read_image(file)) for file in files[start:stop])
-    return Video(path.name, height, width, times, spans(times, 1 / rate if len(times) == 1 else None), read)
+    return Video(path.name, height, width, times, spans(times, last or (1 / rate if len(times) == 1 else None)), read)
 
 
 def _size(file: Path) -> tuple[int, int]:
     """(width, height) after EXIF rotation, from the header alone."""
     try:
         with Image.open(file) as image:
-            turned = orientation(image) >= 5
-            return (image.height, image.width) if turned else image.size
+            tags = getattr(image, "tag_v2", None)  # of TIFF, whose size Pillow may have turned already
+            width, height = (int(tags[256]), int(tags[257])) if tags else image.size
+            return (height, width) if orientation(image) >= 5 else (width, height)
     except Exception:
         return read_image(file).size  # raises the error that says what is wrong
 
@@ -86,7 +89,7 @@ def _listed_times(file: Path, count: int) -> tuple[float, ...] | None:
         times = tuple(float(line) for line in read_text(file).split())
     except ValueError:
         times = ()
-    if len(times) != count or not increase(times):
+    if len(times) not in (count, count + 1) or not increase(times):
         raise ValueError(f"{file} must list {count} increasing times in seconds, one per image: correct or delete it")
     return tuple(t - times[0] for t in times)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,8 @@ from scoredistill.media.images import read_image
 from scoredistill.optional import require
 
 Frame = UInt8[np.ndarray, "h w 3"]
-TIMES = "times.txt"  # in a folder of frames: one time in seconds per line
+TIMES = "times.txt"  # in a folder of frames: one time in seconds per line, and the end of the last frame
+OLDEST = (17, 1)  # version of PyAV, as in pyproject.toml
 RATE = 24.0  # default frames per second
 
 
@@ -95,8 +97,14 @@ def pyav() -> ModuleType:
 
     Raises:
         MissingExtra: if it is not installed.
+        ValueError: if it is older than `OLDEST`: earlier versions read wrong colors, no HDR, or nothing at all.
     """
-    return require("av", "video", "reading and writing videos")
+    av = require("av", "video", "reading and writing videos")
+    parts = [int(part) for part in re.findall(r"\d+", av.__version__)[:2]]
+    if tuple(parts) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ValueError(f"videos need PyAV {oldest} or later, not {av.__version__}: pip install 'av>={oldest}'")
+    return av
 
 
 def location(path: Path) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import math
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -39,10 +41,10 @@ class VideoWriter:
             out.write(frame)
 
     The suffix gives the format: .mp4 (H.264), .webm (VP9), .gif, or, without a suffix, a folder of 000000.png, ... and
-    times.txt. Each frame keeps its time; the first is shown at 0. An odd side of an .mp4 or .webm is padded by one
-    replicated row or column. A GIF has times in hundredths of a second and 256 colors per frame, and skips frames that
-    follow within 0.02 s; GIFs and folders have no sound. The video appears at `path` only when it is complete; a killed
-    process leaves a hidden folder .draft-... beside it.
+    times.txt, which ends with the end of the last frame. Each frame keeps its time and duration; the first is shown at
+    0. An odd side of an .mp4 or .webm is padded by one replicated row or column. A GIF has times in hundredths of a
+    second and 256 colors per frame, and skips frames that follow within 0.02 s; GIFs and folders have no sound. The
+    video appears at `path` only when it is complete; a killed process leaves a hidden folder .draft-... beside it.
 
     Args:
         path: of the file or folder.
@@ -143,18 +145,18 @@ class VideoWriter:
 
 
 class _Folder:
-    """Writes numbered images and the list of their times."""
+    """Writes numbered images, and the list of their times and of the end of the last."""
 
     def __init__(self, writer: VideoWriter) -> None:
         self.folder = writer.draft / writer.path.name
-        self.times = writer.times
+        self.ends = [*writer.times, writer.duration]
         self.folder.mkdir()
 
     def write(self, frame: np.ndarray, i: int) -> None:
         Image.fromarray(frame).save(self.folder / f"{i:06d}.png")
 
     def close(self) -> None:
-        (self.folder / TIMES).write_text("".join(f"{t:.9f}\n" for t in self.times))
+        (self.folder / TIMES).write_text("".join(f"{t:.9f}\n" for t in self.ends))
 
     def abandon(self) -> None:
         pass
@@ -166,19 +168,41 @@ class _Video:
     def __init__(self, writer: VideoWriter) -> None:
         av, suffix = pyav(), writer.path.suffix.lower()
         codec, options, copied, otherwise = VIDEOS[suffix]
+        self.sound: Sound | None = None
         self.gif, per_second = suffix == ".gif", 100 if suffix == ".gif" else TICKS
         self.base = Fraction(1, per_second)
         self.ends = [round(per_second * t) for t in (*writer.times, writer.duration)]
         self.kept = _spaced(self.ends[:-1], SHORTEST if self.gif else 1)
+        self.lasts = {
+            a: b - a for a, b in itertools.pairwise(self.ends)
+        }  # duration of the frame at each time, in ticks
         if not self.gif and len(self.kept) < len(writer.times):
             raise ValueError(f"two frames are less than 1/{TICKS} s apart: leave one of them out")
         final = max(SHORTEST, self.ends[-1] - self.ends[max(self.kept)])
         muxing = {".gif": {"loop": "0", "final_delay": str(final)}, ".mp4": {"movflags": "+faststart"}}
-        self.out = av.open(location(writer.draft / writer.path.name), "w", options=muxing.get(suffix, {}))
         rate = Fraction(len(writer.times) / writer.duration).limit_denominator(1001)
-        self.stream = self.out.add_stream(codec, rate=max(rate, Fraction(1, 1001)), options=options)
         even = 1 if self.gif else 2
         self.pad = ((0, -writer.height % even), (0, -writer.width % even), (0, 0))
+        sound = writer.sound if otherwise else None
+        choices: list[tuple[str, ...]] = [copied, ()] if sound else []
+        for codecs in (*choices, None):  # a format may refuse to hold what its codec can, as 8 kHz MP3 in an .mp4
+            self.out = av.open(location(writer.draft / writer.path.name), "w", options=muxing.get(suffix, {}))
+            self.stream = self.out.add_stream(codec, rate=max(rate, Fraction(1, 1001)), options=options)
+            self._describe(writer)
+            try:
+                self.sound = None if codecs is None or sound is None else Sound(sound, self.out, codecs, otherwise)
+                self.out.start_encoding()
+                break
+            except (av.error.FFmpegError, ValueError):
+                if codecs is None:
+                    raise
+                self.abandon()
+                self.sound = None
+        if sound is not None and self.sound is None:
+            warnings.warn(f"the sound of {sound.name} cannot be written: {suffix} gets none", stacklevel=4)
+
+    def _describe(self, writer: VideoWriter) -> None:
+        """Set the size, the pixel format and the colors of the stream."""
         self.stream.height, self.stream.width = writer.height + self.pad[0][1], writer.width + self.pad[1][1]
         self.stream.pix_fmt = "pal8" if self.gif else "yuv420p"
         context = self.stream.codec_context
@@ -188,19 +212,19 @@ class _Video:
             context.color_range = LIMITED
             if writer.aspect != 1:
                 context.sample_aspect_ratio = Fraction(writer.aspect).limit_denominator(10_000)
-        self.sound = Sound(writer.sound, self.out, copied, otherwise) if writer.sound and otherwise else None
 
     def write(self, frame: np.ndarray, i: int) -> None:
         if i not in self.kept:
             return
         image = _paletted(frame) if self.gif else _in_yuv(np.pad(frame, self.pad, mode="edge"))
         image.pts, image.time_base = self.ends[i], self.base
-        if hasattr(image, "duration"):
-            image.duration = self.ends[i + 1] - self.ends[i]
         self._mux(self.stream.encode(image))
 
     def _mux(self, packets: Sequence[Any]) -> None:
         for packet in packets:
+            ticks = self.lasts.get(round(packet.pts * packet.time_base / self.base))
+            if ticks is not None:  # an encoder states a duration by the frame rate
+                packet.duration = round(ticks * self.base / packet.time_base)
             if self.sound:
                 self.sound.until(float(packet.dts * packet.time_base))
             self.out.mux(packet)
@@ -214,7 +238,7 @@ class _Video:
     def abandon(self) -> None:
         with suppress(Exception):
             self.out.close()
-        if self.sound:
+        if self.sound is not None:
             self.sound.source.close()
 
 
