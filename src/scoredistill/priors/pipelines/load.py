@@ -8,6 +8,7 @@ For example,
 Pipelines are recognized by their class (`KINDS`); each family of models has a module beside this one.
 """
 
+import copy
 import os
 import shutil
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from scoredistill.pretrained import BUNDLED, bundled_folder, quietly
 from scoredistill.priors.pipelines.base import PipelinePrior
@@ -67,10 +69,12 @@ def load_prior(
 
     Args:
         source: "emoji" or "emoji-edit" (bundled), a hub name such as "stable-diffusion-v1-5/stable-diffusion-v1-5", a
-            local directory with a `model_index.json`, or a pipeline object.
-        dtype: floating-point type of the networks, float32 by default (a pipeline object keeps its own); particles stay
+            local directory with a `model_index.json`, or a pipeline object. An object keeps working as before: its
+            networks are frozen, in evaluation mode, and shared with the prior.
+        dtype: floating-point type of the networks, float32 by default (for a pipeline object, its own); particles stay
             float32.
-        device: "cuda" if available by default, else "cpu" (a pipeline object stays where it is).
+        device: "cuda" if available by default, else "cpu" (for a pipeline object, where it is). Networks of a pipeline
+            object that have another dtype or device are copied.
         revision, variant, local_files_only: as in diffusers' `from_pretrained`.
         max_rows: maximum number of batch rows per network call, to bound memory; results do not depend on it except
             for rounding.
@@ -107,9 +111,9 @@ def load_prior(
         if parts:
             raise ValueError("a pipeline object has its own components: replace them in the pipeline")
         pipeline, name = source, None
-        if given := [each for each in (device, dtype) if each is not None]:
+        if device is not None or dtype is not None:
             _prior_of(type(pipeline).__mro__)
-            pipeline = pipeline.to(*given)
+            pipeline = _converted(pipeline, device, dtype)
     prior = _prior_of(type(pipeline).__mro__)(pipeline, name)
     prior.max_rows = max_rows
     prior.codec.window = window
@@ -165,6 +169,31 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
             return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **chosen, **options)
         except Exception as error:
             raise _failure(folder, error) from error
+
+
+def _converted(pipeline: Any, device: torch.device | None, dtype: torch.dtype | None) -> Any:
+    """A pipeline of the same networks, with converted copies of those that have another device or dtype.
+
+    Raises:
+        ValueError: if the pipeline is offloaded.
+    """
+    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    if any(hasattr(part, "_hf_hook") for part in parts.values()):
+        raise ValueError(
+            "an offloaded pipeline keeps its dtype and device: leave them out, or give load_prior the pipeline before "
+            "it is offloaded, and offload='model'"
+        )
+    made = copy.copy(pipeline)
+    for name, part in parts.items():
+        tensors = [*part.parameters(), *part.buffers()]
+        if any(_differs(tensor, device, dtype) for tensor in tensors):
+            vars(made)[name] = copy.deepcopy(part)
+    return made.to(*(each for each in (device, dtype) if each is not None))
+
+
+def _differs(tensor: Tensor, device: torch.device | None, dtype: torch.dtype | None) -> bool:
+    other = dtype is not None and tensor.is_floating_point() and tensor.dtype != dtype
+    return other or (device is not None and torch.empty(0, device=device).device != tensor.device)
 
 
 def _failure(folder: str, error: Exception) -> ValueError:
