@@ -12,7 +12,7 @@ import copy
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from scoredistill.priors.pipelines.stable_diffusion_xl import (
     StableDiffusionXLInstructPix2PixPrior,
     StableDiffusionXLPrior,
 )
+from scoredistill.priors.pipelines.weight_files import PICKLES, find_variant, load_single_file
 
 KINDS: dict[str, type[PipelinePrior]] = {
     "StableDiffusionPipeline": StableDiffusionPrior,
@@ -56,6 +57,7 @@ def load_prior(
     device: torch.device | str | None = None,
     revision: str | None = None,
     variant: str | None = None,
+    config: str | Path | None = None,
     local_files_only: bool = False,
     max_rows: int | None = None,
     channels_last: bool = False,
@@ -69,13 +71,17 @@ def load_prior(
 
     Args:
         source: "emoji" or "emoji-edit" (bundled), a hub name such as "stable-diffusion-v1-5/stable-diffusion-v1-5", a
-            local directory with a `model_index.json`, or a pipeline object. An object keeps working as before: its
-            networks are frozen, in evaluation mode, and shared with the prior.
+            local directory with a `model_index.json`, a single file of all weights (.safetensors), or a pipeline
+            object. An object keeps working as before: its networks are frozen, in evaluation mode, and shared with the
+            prior.
         dtype: floating-point type of the networks, float32 by default (for a pipeline object, its own); particles stay
             float32.
         device: "cuda" if available by default, else "cpu" (for a pipeline object, where it is). Networks of a pipeline
             object that have another dtype or device are copied.
-        revision, variant, local_files_only: as in diffusers' `from_pretrained`.
+        revision, local_files_only: as in diffusers' `from_pretrained`.
+        variant: variant of the weights, such as "fp16"; one is found by itself where there are no others.
+        config: of a single file, the directory or hub name of a model with its configuration (and tokenizers); by
+            default the hub's model of the same architecture, whose configuration is downloaded once.
         max_rows: maximum number of batch rows per network call, to bound memory; results do not depend on it except
             for rounding.
         channels_last: store the weights of convolutions in this memory format; often faster in half precision.
@@ -104,12 +110,19 @@ def load_prior(
         folder, name = prior_folder(source), str(source)
         options = {"revision": revision, "local_files_only": local_files_only or Path(folder).is_dir()}
         chosen = {"torch_dtype": dtype or torch.float32, "variant": variant, **(parts or {})}
-        pipeline = _load_pipeline(folder, chosen, options)
+        if Path(folder).is_file():
+            if variant is not None:
+                raise ValueError(f"{folder} is a single file and has no variants: leave out variant")
+            pipeline = load_single_file(Path(folder), config, chosen, options, _prior_of)
+        elif config is not None:
+            raise ValueError(f"config belongs to single files, and {name} has its own: leave it out")
+        else:
+            pipeline = _load_pipeline(folder, chosen, options)
         if offload is None:
             pipeline = pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     else:
-        if parts:
-            raise ValueError("a pipeline object has its own components: replace them in the pipeline")
+        if parts or variant or revision or config:
+            raise ValueError("a pipeline object has its own components: leave out parts, variant, revision and config")
         pipeline, name = source, None
         if device is not None or dtype is not None:
             _prior_of(type(pipeline).__mro__)
@@ -130,10 +143,11 @@ def load_prior(
 
 
 def prior_folder(source: str | Path) -> str:
-    """Return the directory or hub name that `load_prior(source)` reads, after checks that need no reading.
+    """Return the directory, file or hub name that `load_prior(source)` reads, after checks that need no reading.
 
     Raises:
-        ValueError: if the source is neither a bundled name, nor a directory with a pipeline, nor a hub name.
+        ValueError: if the source is neither a bundled name, nor a directory with a pipeline, nor a single file of
+            weights, nor a hub name.
     """
     if str(source) in BUNDLED:
         return str(bundled_folder(str(source)))
@@ -142,10 +156,20 @@ def prior_folder(source: str | Path) -> str:
         if not (path / "model_index.json").is_file():
             raise ValueError(f"{path} is not a diffusers pipeline: it has no model_index.json")
         return str(path)
+    if path.suffix.lower() in PICKLES:
+        raise ValueError(
+            f"{path} is a pickle, which can run any code when it is loaded: convert it to .safetensors first, or load "
+            "a model that has such weights"
+        )
+    if path.suffix.lower() == ".safetensors":
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        return str(path)
     if path.exists() or str(source).count("/") != 1 or not all(str(source).split("/")):
         raise ValueError(
             f"no prior {str(source)!r}: give {', '.join(map(repr, BUNDLED))} (bundled), a directory with a diffusers "
-            "pipeline, or a hub name such as 'stable-diffusion-v1-5/stable-diffusion-v1-5'"
+            "pipeline, a .safetensors file of all weights, or a hub name such as "
+            "'stable-diffusion-v1-5/stable-diffusion-v1-5'"
         )
     return str(source)
 
@@ -160,6 +184,9 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
         except Exception as error:
             raise _failure(folder, error) from error
         _prior_of(index["_class_name"])
+        if Path(folder).is_dir():
+            found = find_variant(Path(folder), index, chosen)
+            chosen = {**chosen, "variant": found}
         if "safety_checker" in index:  # it checks finished images, which distillation does not make
             chosen = {"safety_checker": None, "requires_safety_checker": False, **chosen}
         for part in OPTIONAL.get(index["_class_name"], ()):
@@ -168,7 +195,16 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
         try:
             return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **chosen, **options)
         except Exception as error:
+            if chosen["variant"] is None and not Path(folder).is_dir() and _lacks_weights(error):
+                with suppress(Exception):
+                    half = {**chosen, "variant": "fp16"}
+                    return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **half, **options)
             raise _failure(folder, error) from error
+
+
+def _lacks_weights(error: Exception) -> bool:
+    """Whether weights were not found, as in a repository that has them in half precision only."""
+    return any(words in str(error) for words in ("variant", "no file named", "necessary `safetensors` weights"))
 
 
 def _converted(pipeline: Any, device: torch.device | None, dtype: torch.dtype | None) -> Any:
