@@ -4,14 +4,15 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from scoredistill.schedule import VE, VP, Flow, Tabulated, perturb, weight_at
+from scoredistill.schedule import VE, VP, Flow, LogLinear, Tabulated, perturb, weight_at
 
 SCHEDULERS = {
     "sd1": DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, set_alpha_to_one=False),
     "linear": DDPMScheduler(),
     "cosine": DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
+    "zero terminal SNR": DDIMScheduler(rescale_betas_zero_snr=True),
 }
-SCHEDULES = [VP(), VE(), Flow(), *(Tabulated(s.alphas_cumprod) for s in SCHEDULERS.values())]
+SCHEDULES = [VP(), VE(), Flow(), *(Tabulated(s.alphas_cumprod) for s in SCHEDULERS.values()), LogLinear()]
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS.keys())
@@ -48,10 +49,32 @@ def test_before_the_table_is_clean():
     assert (alpha.item(), sigma.item()) == (1.0, 0.0)
 
 
-@pytest.mark.parametrize("table", [torch.tensor([0.5, 0.6]), torch.tensor([0.5]), torch.tensor([0.5, 0.0])])
+@pytest.mark.parametrize("table", [torch.tensor([0.5, 0.6]), torch.tensor([0.5]), torch.tensor([1.0, 0.5])])
 def test_impossible_tables_are_refused(table):
     with pytest.raises(ValueError, match="alphas_cumprod"):
         Tabulated(table)
+
+
+def test_zero_terminal_snr_is_noise_alone_and_reached_continuously():
+    """Between 1 / r = 1 and 1 / r = 0, alpha / sigma is linear: 1 / 4 at three quarters."""
+    schedule = Tabulated(torch.tensor([0.8, 0.5, 0.0]))
+    t = torch.tensor([0.0, 0.5, 0.875, 1.0], dtype=torch.float64)
+    alpha, sigma = schedule(t)
+    assert alpha.tolist() == pytest.approx([0.8**0.5, 0.5**0.5, (1 / 17) ** 0.5, 0.0], abs=1e-7)
+    assert sigma.tolist() == pytest.approx([0.2**0.5, 0.5**0.5, (16 / 17) ** 0.5, 1.0], abs=1e-7)
+    assert schedule.time_of(torch.tensor([0.5, 1.0, 4.0, torch.inf], dtype=torch.float64)).tolist() == pytest.approx(
+        [0.0, 0.5, 0.875, 1.0], abs=1e-6
+    )
+    with pytest.raises(ValueError, match=r"not below 0, but goes from 0\.5 to -0\.1"):
+        Tabulated(torch.tensor([0.5, -0.1]))
+
+
+def test_ratios_of_log_linear_are_spaced_evenly_in_their_logarithm():
+    schedule = LogLinear(0.01, 100.0)
+    t = torch.tensor([-1.0, 0.0, 0.25, 0.5, 1.0], dtype=torch.float64)
+    assert schedule.ratio(t).tolist() == pytest.approx([0.0, 0.01, 0.1, 1.0, 100.0])
+    with pytest.raises(ValueError, match="ratio_min must be above 0 and below ratio_max"):
+        LogLinear(2.0, 1.0)
 
 
 def test_perturb_and_weights():

@@ -85,29 +85,64 @@ class Flow(Schedule):
         return torch.where(r.isinf(), torch.ones_like(r), r / (1 + r)).clamp(0, 1)
 
 
+@dataclass(frozen=True)
+class LogLinear(Schedule):
+    """Variance preserving, with log(sigma / alpha) linear in t, from log(ratio_min) to log(ratio_max).
+
+    Times below 0 stand for clean data: (alpha, sigma) = (1, 0).
+
+    Raises:
+        ValueError: unless 0 < ratio_min < ratio_max.
+    """
+
+    ratio_min: float = 0.002
+    ratio_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio_min < self.ratio_max:
+            raise ValueError(f"ratio_min must be above 0 and below ratio_max, not {self.ratio_min} {self.ratio_max}")
+
+    def log_ratio(self, t: Float[Tensor, " *b"]) -> Float[Tensor, " *b"]:
+        """log(sigma_t / alpha_t), with t clamped to [0, 1]."""
+        low, high = math.log(self.ratio_min), math.log(self.ratio_max)
+        return low + t.clamp(0, 1) * (high - low)
+
+    def __call__(self, t: Float[Tensor, " *b"]) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
+        ratio = self.log_ratio(t.to(torch.promote_types(t.dtype, torch.float32))).exp()
+        alpha, clean = (1 + ratio.square()).rsqrt(), t < 0
+        return torch.where(clean, 1.0, alpha).to(t.dtype), torch.where(clean, 0.0, ratio * alpha).to(t.dtype)
+
+    def time_of(self, ratio: Float[Tensor, " *b"] | float) -> Float[Tensor, " *b"]:
+        low, high = math.log(self.ratio_min), math.log(self.ratio_max)
+        return ((_as_tensor(ratio).log() - low) / (high - low)).clamp(0, 1)
+
+
 class Tabulated(Schedule):
     """Schedule of a discrete variance-preserving scheduler: alpha_t^2 = alphas_cumprod[t (T - 1)].
 
     Entry i of the table is the time t = i / (T - 1). Between entries log(sigma / alpha) is interpolated linearly, so
-    the schedule is continuous and invertible, and exact at the entries. Times below 0 stand for clean data, the state
-    before the table's first entry: (alpha, sigma) = (1, 0). Schedulers that end there (`set_alpha_to_one`) need it.
+    the schedule is continuous and invertible, and exact at the entries. A table may end in noise alone (zero terminal
+    SNR), where the ratio is infinite: before it, alpha / sigma is interpolated linearly. Times below 0 stand for clean
+    data, the state before the table's first entry: (alpha, sigma) = (1, 0). Schedulers that end there
+    (`set_alpha_to_one`) need it.
 
     Args:
-        alphas_cumprod: decreasing products of (1 - beta), each in (0, 1), shape [T], T >= 2.
+        alphas_cumprod: decreasing products of (1 - beta), each in (0, 1), the last also 0; shape [T], T >= 2.
 
     Raises:
-        ValueError: if the table does not decrease, has fewer than two entries, or an entry outside (0, 1).
+        ValueError: if the table does not decrease, has fewer than two entries, or an entry outside [0, 1).
     """
 
     def __init__(self, alphas_cumprod: Float[Tensor, " T"]):
         table = alphas_cumprod.detach().double().cpu()
         if table.ndim != 1 or len(table) < 2 or not bool((table.diff() < 0).all()):
             raise ValueError("alphas_cumprod must be a decreasing table of at least two entries")
-        if not (table[0] < 1 and table[-1] > 0):
+        if not (table[0] < 1 and table[-1] >= 0):
             raise ValueError(
-                "alphas_cumprod must lie strictly between 0 and 1: a table with zero terminal SNR has no ratio at "
-                "its end; load the scheduler with rescale_betas_zero_snr=False"
+                f"alphas_cumprod must lie below 1 and not below 0, but goes from {table[0]:g} to {table[-1]:g}: give "
+                "the products of (1 - beta)"
             )
+        self.ends_in_noise = bool(table[-1] == 0)
         self.log_ratio = 0.5 * (torch.log1p(-table) - table.log())
         self._on: dict[torch.device, Tensor] = {self.log_ratio.device: self.log_ratio}
 
@@ -124,9 +159,14 @@ class Tabulated(Schedule):
         below = position.floor().long().clamp(max=len(self) - 2)
         # take, because table[below] reads `below` on the host if it has no axis
         log_ratio = torch.lerp(table.take(below), table.take(below + 1), position - below)
+        if self.ends_in_noise:
+            last = table.take(below) - torch.log1p(below - position)
+            log_ratio = torch.where(below == len(self) - 2, last, log_ratio)
         squared = (2 * log_ratio).exp()
         alpha = (1 + squared).rsqrt()
-        sigma = squared.sqrt() * alpha
+        sigma = (
+            torch.where(squared.isinf(), 1.0, squared.sqrt() * alpha) if self.ends_in_noise else squared.sqrt() * alpha
+        )
         clean = t < 0
         return torch.where(clean, 1.0, alpha).to(t.dtype), torch.where(clean, 0.0, sigma).to(t.dtype)
 
@@ -136,7 +176,10 @@ class Tabulated(Schedule):
         wanted = r.to(table.dtype).log().clamp(table[0], table[-1])
         above = torch.searchsorted(table, wanted.contiguous()).clamp(1, len(self) - 1)
         low, high = table.take(above - 1), table.take(above)
-        return ((above - 1 + (wanted - low) / (high - low)) / (len(self) - 1)).to(r.dtype)
+        share = (wanted - low) / (high - low)
+        if self.ends_in_noise:
+            share = torch.where(above == len(self) - 1, -torch.expm1(low - wanted), share)
+        return ((above - 1 + share) / (len(self) - 1)).to(r.dtype)
 
     def _table(self, device: torch.device) -> Tensor:
         if device not in self._on:

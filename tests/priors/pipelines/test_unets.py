@@ -277,3 +277,60 @@ def test_errors_name_what_is_wrong(tmp_path, xl):
         setattr(incomplete, part, None)
         with pytest.raises(ValueError, match=f"the pipeline lacks {parts}"):
             load_prior(incomplete)
+
+
+@pytest.mark.parametrize("make", [tiny.stable_diffusion_xl, tiny.refiner, tiny.instruct_pix2pix_xl])
+def test_a_pipeline_that_was_loaded_works_as_before(make, tmp_path):
+    """Its float16 autoencoder overflows: the prior has a copy in float32, and the pipeline its own."""
+    pipeline = make(tmp_path).to(torch.float16)
+    pipeline.vae.register_to_config(force_upcast=True)
+    source = {} if make is tiny.stable_diffusion_xl else {"image": tiny.images()[:1].half()}
+    size = {"strength": 1.0} if make is tiny.refiner else {"height": 16, "width": 16}
+
+    def drawn():
+        rng = torch.Generator().manual_seed(0)
+        options = {"num_inference_steps": 2, "generator": rng, "output_type": "pt", **source, **size}
+        return pipeline("an owl", **options).images
+
+    before, dtypes = drawn(), {name: part.dtype for name, part in networks(pipeline).items()}
+    processors = {name: id(each) for name, each in pipeline.unet.attn_processors.items()}
+    parts = {name: id(part) for name, part in pipeline.components.items()}
+    prior = load_prior(pipeline, checkpointing=True)
+    x = torch.randn(1, *prior.latent_shape)
+    images = prior.decode(x)
+    prior.encode_image(images.requires_grad_()).sum().backward()
+    assert images.dtype == torch.float32
+    assert prior.codec.vae.dtype == torch.float32
+    assert {name: part.dtype for name, part in networks(pipeline).items()} == dtypes
+    assert {name: id(part) for name, part in pipeline.components.items()} == parts
+    assert {name: id(each) for name, each in pipeline.unet.attn_processors.items()} == processors
+    assert torch.equal(drawn(), before)
+    exact = make(tmp_path / "exact")
+    assert (load_prior(exact).decode(x) - images).abs().max() < 2e-2
+
+
+def networks(pipeline):
+    return {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+
+
+def test_another_dtype_makes_copies_of_a_pipelines_networks(tmp_path):
+    pipeline = tiny.stable_diffusion_xl(tmp_path)
+    pipeline.unet.to(torch.bfloat16)
+    prior = load_prior(pipeline, dtype="bfloat16")
+    assert {part.dtype for part in networks(prior.pipeline).values()} == {torch.bfloat16}
+    assert {part.dtype for name, part in networks(pipeline).items() if name != "unet"} == {torch.float32}
+    assert prior.network is pipeline.unet
+    assert prior.pipeline("an owl", num_inference_steps=1, height=16, width=16, output_type="pt").images.shape[1:] == (
+        3, 16, 16,
+    )  # fmt: skip
+
+
+def test_a_copied_autoencoder_follows_an_offloaded_one(tmp_path):
+    accelerate = pytest.importorskip("accelerate")
+    pipeline = tiny.stable_diffusion_xl(tmp_path).to(torch.float16)
+    pipeline.vae.register_to_config(force_upcast=True)
+    accelerate.cpu_offload_with_hook(pipeline.vae, "meta")
+    codec = load_prior(pipeline).codec
+    assert (codec.vae.dtype, codec.vae.device.type, pipeline.vae.device.type) == (torch.float32, "meta", "cpu")
+    with pytest.raises(ValueError, match="an offloaded pipeline keeps its dtype and device"):
+        load_prior(pipeline, dtype="bfloat16")

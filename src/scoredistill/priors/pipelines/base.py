@@ -16,11 +16,7 @@ from torch import Tensor, nn
 from scoredistill.priors.base import JointPrior, TextPrior
 from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.priors.pipelines.codec import Codec, PixelCodec
-from scoredistill.priors.predictions import from_prediction
-from scoredistill.schedule import Tabulated, per_sample
-
-TABLED = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-SNAP = 1e-3  # time steps this close to an integer are rounded to it
+from scoredistill.priors.pipelines.noise_levels import Levels, levels_of
 
 
 class PipelinePrior(JointPrior, TextPrior):
@@ -32,7 +28,6 @@ class PipelinePrior(JointPrior, TextPrior):
         pipeline: the diffusers pipeline.
         name: name of the model in reports and messages.
         network: the UNet or the transformer.
-        prediction: the kind of its prediction, see `priors.predictions.from_prediction`.
         codec: encodes images as samples and decodes them.
         latent_shape: (channels, height, width) of samples of the model's own image size.
         image_size: (height, width) in pixels of the model's own size. Other sizes work as far as the network allows.
@@ -43,7 +38,6 @@ class PipelinePrior(JointPrior, TextPrior):
     needs_source = False
 
     network: Any
-    prediction: str
     codec: Codec | PixelCodec
     latent_shape: tuple[int, int, int]
 
@@ -81,6 +75,14 @@ class PipelinePrior(JointPrior, TextPrior):
     def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         """Call `network`; inputs are on its device, x_t and the floating-point entries of `cond` in its dtype."""
 
+    def given(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """What the network sees of x_t."""
+        return x_t
+
+    @abstractmethod
+    def understood(self, out: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Convert the network's output, in the dtype of x_t, to (x0, eps)."""
+
     @abstractmethod
     def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Encode prompts as the pipeline does, as a condition with one row each."""
@@ -103,19 +105,18 @@ class PipelinePrior(JointPrior, TextPrior):
             return value.to(device, dtype if value.is_floating_point() else None)
 
         given = {name: place(value) for name, value in expand_cond(cond, rows).items()}
-        size = self.max_rows or rows
+        size, seen = self.max_rows or rows, self.given(x_t, t)
         outs = [
             self.forward(
                 network,
-                place(x_t[i : i + size]),
+                place(seen[i : i + size]),
                 t[i : i + size].to(device),
                 {name: value[i : i + size] for name, value in given.items()},
             )
             for i in range(0, rows, size)
         ]
-        alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
         out = outs[0] if len(outs) == 1 else torch.cat(outs)
-        return from_prediction(self.prediction, out.to(x_t), x_t, alpha, sigma)
+        return self.understood(out.to(x_t), x_t, t)
 
     @torch.no_grad()
     def encode_text(self, prompts: str | Sequence[str]) -> dict[str, Tensor]:
@@ -162,50 +163,39 @@ class PipelinePrior(JointPrior, TextPrior):
         return self.codec.decode(x)
 
 
-class TabledPrior(PipelinePrior):
-    """Abstract base of pipelines whose schedule is a table of noise levels, `alphas_cumprod`.
+class ScheduledPrior(PipelinePrior):
+    """Abstract base of pipelines with a UNet, whose noise levels are those of their scheduler (`noise_levels`).
 
-    Time t in [0, 1] is the scheduler's time step t (T - 1). `sampling.ddim` uses the time steps of the pipeline's DDIM
-    scheduler, and therefore equals the pipeline.
+    `sampling.ddim` uses the time steps of the pipeline's first-order scheduler for such levels (DDIM for a table), and
+    therefore equals the pipeline.
+
+    Attributes:
+        levels: the noise levels.
 
     Raises:
-        ValueError: for an unsupported prediction type, or a scheduler without `alphas_cumprod`.
+        ValueError: for a scheduler or a prediction type that is not supported.
     """
 
-    schedule: Tabulated
+    levels: Levels
 
     def __init__(self, pipeline: Any, name: str | None = None):
         super().__init__(pipeline, name)
-        scheduler = pipeline.scheduler
-        kind = scheduler.config.get("prediction_type", "epsilon")
-        if kind not in TABLED:
-            raise ValueError(f"prediction type {kind!r} is not supported: use one of {', '.join(TABLED)}")
-        if getattr(scheduler, "alphas_cumprod", None) is None:
-            raise ValueError(
-                f"{type(scheduler).__name__} has no alphas_cumprod: load the pipeline with a DDIMScheduler"
-            )
-        self.prediction = TABLED[kind]
-        self.schedule = Tabulated(scheduler.alphas_cumprod)
+        self.levels = levels_of(pipeline.scheduler)
+        self.schedule = self.levels.schedule
 
     def step(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Convert times in [0, 1] to the scheduler's time steps."""
-        step = t.to(torch.float32) * (len(self.schedule) - 1)
-        whole = step.round()
-        return torch.where((step - whole).abs() < SNAP, whole, step).clamp(min=0)
+        return self.levels.step(t)
 
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
-        """Return the times of the pipeline's DDIM scheduler, which steps from `from` to `from` - T // steps.
+        """Return the times of the pipeline's first-order scheduler."""
+        return self.levels.times(steps)
 
-        They end at the table's first entry, or before it, at clean data (`set_alpha_to_one`, see `Tabulated`).
-        """
-        from diffusers import DDIMScheduler  # takes seconds to import
+    def given(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.levels.given(x_t, t)
 
-        scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
-        scheduler.set_timesteps(steps)
-        start, last = scheduler.timesteps.double(), len(self.schedule) - 1
-        to = start - len(self.schedule) // steps
-        end = -1.0 if scheduler.config.set_alpha_to_one else 0.0
-        return torch.stack([start, torch.where(to < 0, end, to)], 1) / last
+    def understood(self, out: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.levels.understood(out, x_t, t)
 
 
 def require(pipeline: Any, *parts: str) -> list[Any]:

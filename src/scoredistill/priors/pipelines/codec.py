@@ -8,6 +8,7 @@ Encoding is differentiable in the images. Large images can be processed window b
 same result.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,27 +26,39 @@ class Codec:
     Args:
         vae: an `AutoencoderKL`, or an `AutoencoderTiny`, which has no posterior.
         factor: number of pixels along the side of a latent.
-        upcast: convert a float16 autoencoder with `force_upcast` to float32, since that of Stable Diffusion XL
-            overflows.
+        upcast: use a float32 copy of a float16 autoencoder with `force_upcast`, since that of Stable Diffusion XL
+            overflows. The autoencoder itself, which belongs to the pipeline, keeps its dtype; the copy follows it to
+            other devices.
 
     Attributes:
+        vae: the autoencoder, or the copy.
         channels: number of channels of the latents.
         window: side in pixels of the windows in which larger images are processed, one image after the other; None for
             whole images. Memory is that of one window and of the maps between resolutions, time a few times that of
             whole images (figures in `tiled_autoencoder`); the result and its gradient are the same. It must be a
             multiple of the factor, and larger than the margins.
+
+    Raises:
+        ValueError: if the weights to copy are offloaded one by one.
     """
 
     def __init__(self, vae: Any, factor: int, upcast: bool = False):
+        self._vae, self._copy, self.factor = vae, None, factor
         if upcast and vae.dtype == torch.float16 and vae.config.get("force_upcast"):
-            vae = vae.float()
-        self.vae, self.factor = vae, factor
+            self._copy = _in_float32(vae)
         self.channels: int = vae.config.latent_channels
         self.scale, self.shift = vae.config.scaling_factor, vae.config.get("shift_factor") or 0.0
         if (std := vae.config.get("latents_std")) and (mean := vae.config.get("latents_mean")):
             self.scale, self.shift = self.scale / _by_channel(std), _by_channel(mean)
         self._window: int | None = None
         self._recomputed = False
+
+    @property
+    def vae(self) -> Any:
+        if self._copy is None:
+            return self._vae
+        device = _device_of(self._vae)
+        return self._copy if self._copy.device == device else self._copy.to(device)
 
     @property
     def window(self) -> int | None:
@@ -104,8 +117,8 @@ class Codec:
 
     def _place(self, value: Tensor) -> Tensor:
         """Move to the dtype of the autoencoder and the device that it runs on, also if it is offloaded."""
-        hook = getattr(self.vae, "_hf_hook", None)
-        return value.to(getattr(hook, "execution_device", None) or self.vae.device, self.vae.dtype)
+        vae = self.vae
+        return value.to(_device_of(vae), vae.dtype)
 
 
 class PixelCodec:
@@ -123,6 +136,27 @@ class PixelCodec:
 
     def checkpoint(self) -> None:
         """Nothing to recompute."""
+
+
+def _device_of(vae: Any) -> torch.device:
+    """The device that an autoencoder runs on, also if it is offloaded."""
+    hook = getattr(vae, "_hf_hook", None)
+    return torch.device(getattr(hook, "execution_device", None) or vae.device)
+
+
+def _in_float32(vae: Any) -> Any:
+    """A frozen float32 copy, without hooks of offloading."""
+    if any(parameter.is_meta for parameter in vae.parameters()):
+        raise ValueError(
+            "the weights of a float16 autoencoder that overflows cannot be copied from a pipeline with sequential "
+            "offloading: give load_prior the pipeline before that, and offload='sequential'"
+        )
+    if hasattr(vae, "_hf_hook"):  # which refers to other networks
+        made = type(vae).from_config(vae.config)
+        made.load_state_dict(vae.state_dict())
+    else:
+        made = copy.deepcopy(vae).float()
+    return made.requires_grad_(False).eval()
 
 
 def _by_channel(values: Sequence[float]) -> Tensor:

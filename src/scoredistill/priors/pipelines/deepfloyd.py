@@ -17,11 +17,11 @@ from typing import Any
 from torch import Tensor
 
 from scoredistill.priors.conditions import Cond
-from scoredistill.priors.pipelines.base import TabledPrior, require, side_of
+from scoredistill.priors.pipelines.base import ScheduledPrior, require, side_of
 from scoredistill.priors.pipelines.codec import PixelCodec
 
 
-class DeepFloydPrior(TabledPrior):
+class DeepFloydPrior(ScheduledPrior):
     """Prior of an `IFPipeline`: images in [-1, 1], with a text condition {"text": [b, 77, features]}.
 
     Prompts are encoded in lower case and otherwise unchanged (the pipeline's `clean_caption=False`).

@@ -21,7 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.priors.pipelines.base import PipelinePrior
-from scoredistill.schedule import Flow
+from scoredistill.priors.pipelines.noise_levels import flow_times, is_flow
+from scoredistill.priors.predictions import from_prediction
+from scoredistill.schedule import Flow, per_sample
+
+LEAST = {"base_image_seq_len": 256, "base_shift": 0.5}  # the pipelines' defaults of dynamic shifting
+MOST = {"max_image_seq_len": 4096, "max_shift": 1.15}
 
 
 class FlowPrior(PipelinePrior):
@@ -35,12 +40,11 @@ class FlowPrior(PipelinePrior):
     """
 
     schedule: Flow
-    prediction = "flow"
     patch: int
 
     def __init__(self, pipeline: Any, name: str | None = None):
         scheduler = pipeline.scheduler
-        if not type(scheduler).__name__.startswith("FlowMatch"):
+        if not is_flow(scheduler):
             raise ValueError(
                 f"{type(scheduler).__name__} is no flow-matching scheduler: load the pipeline with a "
                 "FlowMatchEulerDiscreteScheduler"
@@ -58,21 +62,21 @@ class FlowPrior(PipelinePrior):
 
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
         """Return the sigmas of the pipeline's Euler scheduler, with its shift, from 1 to 0."""
-        from diffusers import FlowMatchEulerDiscreteScheduler  # takes seconds to import
+        scheduler = self.pipeline.scheduler
+        return flow_times(scheduler, steps, self._mu(scheduler.config), self.spacing(steps))
 
-        given = self.pipeline.scheduler
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(given.config)
-        scheduler.set_shift(getattr(given, "shift", given.config.shift))
-        scheduler.set_timesteps(steps, sigmas=self.spacing(steps), mu=self._mu(scheduler.config))
-        sigmas = scheduler.sigmas.double()
-        return torch.stack([sigmas[:-1], sigmas[1:]], 1)
+    def understood(self, out: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
+        return from_prediction("flow", out, x_t, alpha, sigma)
 
     def _mu(self, config: Any) -> float:
         """The logarithm of the shift for images of `latent_shape`, for schedulers with dynamic shifting."""
         _, height, width = self.latent_shape
         tokens = (height // self.patch) * (width // self.patch)
-        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
-        return config.base_shift + slope * (tokens - config.base_image_seq_len)
+        (few, low), (many, high) = (
+            [config.get(name) or default for name, default in pair.items()] for pair in (LEAST, MOST)
+        )
+        return low + (high - low) / (many - few) * (tokens - few)
 
 
 def check_patches(latents: Float[Tensor, "b c h w"], patch: int) -> None:

@@ -8,14 +8,16 @@ For example,
 Pipelines are recognized by their class (`KINDS`); each family of models has a module beside this one.
 """
 
+import copy
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from scoredistill.pretrained import BUNDLED, bundled_folder, quietly
 from scoredistill.priors.pipelines.base import PipelinePrior
@@ -27,6 +29,7 @@ from scoredistill.priors.pipelines.stable_diffusion_xl import (
     StableDiffusionXLInstructPix2PixPrior,
     StableDiffusionXLPrior,
 )
+from scoredistill.priors.pipelines.weight_files import PICKLES, find_variant, load_single_file
 
 KINDS: dict[str, type[PipelinePrior]] = {
     "StableDiffusionPipeline": StableDiffusionPrior,
@@ -54,6 +57,7 @@ def load_prior(
     device: torch.device | str | None = None,
     revision: str | None = None,
     variant: str | None = None,
+    config: str | Path | None = None,
     local_files_only: bool = False,
     max_rows: int | None = None,
     channels_last: bool = False,
@@ -67,11 +71,17 @@ def load_prior(
 
     Args:
         source: "emoji" or "emoji-edit" (bundled), a hub name such as "stable-diffusion-v1-5/stable-diffusion-v1-5", a
-            local directory with a `model_index.json`, or a pipeline object.
-        dtype: floating-point type of the networks, float32 by default (a pipeline object keeps its own); particles stay
+            local directory with a `model_index.json`, a single file of all weights (.safetensors), or a pipeline
+            object. An object keeps working as before: its networks are frozen, in evaluation mode, and shared with the
+            prior.
+        dtype: floating-point type of the networks, float32 by default (for a pipeline object, its own); particles stay
             float32.
-        device: "cuda" if available by default, else "cpu" (a pipeline object stays where it is).
-        revision, variant, local_files_only: as in diffusers' `from_pretrained`.
+        device: "cuda" if available by default, else "cpu" (for a pipeline object, where it is). Networks of a pipeline
+            object that have another dtype or device are copied.
+        revision, local_files_only: as in diffusers' `from_pretrained`.
+        variant: variant of the weights, such as "fp16"; one is found by itself where there are no others.
+        config: of a single file, the directory or hub name of a model with its configuration (and tokenizers); by
+            default the hub's model of the same architecture, whose configuration is downloaded once.
         max_rows: maximum number of batch rows per network call, to bound memory; results do not depend on it except
             for rounding.
         channels_last: store the weights of convolutions in this memory format; often faster in half precision.
@@ -100,16 +110,23 @@ def load_prior(
         folder, name = prior_folder(source), str(source)
         options = {"revision": revision, "local_files_only": local_files_only or Path(folder).is_dir()}
         chosen = {"torch_dtype": dtype or torch.float32, "variant": variant, **(parts or {})}
-        pipeline = _load_pipeline(folder, chosen, options)
+        if Path(folder).is_file():
+            if variant is not None:
+                raise ValueError(f"{folder} is a single file and has no variants: leave out variant")
+            pipeline = load_single_file(Path(folder), config, chosen, options, _prior_of)
+        elif config is not None:
+            raise ValueError(f"config belongs to single files, and {name} has its own: leave it out")
+        else:
+            pipeline = _load_pipeline(folder, chosen, options)
         if offload is None:
             pipeline = pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     else:
-        if parts:
-            raise ValueError("a pipeline object has its own components: replace them in the pipeline")
+        if parts or variant or revision or config:
+            raise ValueError("a pipeline object has its own components: leave out parts, variant, revision and config")
         pipeline, name = source, None
-        if given := [each for each in (device, dtype) if each is not None]:
+        if device is not None or dtype is not None:
             _prior_of(type(pipeline).__mro__)
-            pipeline = pipeline.to(*given)
+            pipeline = _converted(pipeline, device, dtype)
     prior = _prior_of(type(pipeline).__mro__)(pipeline, name)
     prior.max_rows = max_rows
     prior.codec.window = window
@@ -126,10 +143,11 @@ def load_prior(
 
 
 def prior_folder(source: str | Path) -> str:
-    """Return the directory or hub name that `load_prior(source)` reads, after checks that need no reading.
+    """Return the directory, file or hub name that `load_prior(source)` reads, after checks that need no reading.
 
     Raises:
-        ValueError: if the source is neither a bundled name, nor a directory with a pipeline, nor a hub name.
+        ValueError: if the source is neither a bundled name, nor a directory with a pipeline, nor a single file of
+            weights, nor a hub name.
     """
     if str(source) in BUNDLED:
         return str(bundled_folder(str(source)))
@@ -138,10 +156,20 @@ def prior_folder(source: str | Path) -> str:
         if not (path / "model_index.json").is_file():
             raise ValueError(f"{path} is not a diffusers pipeline: it has no model_index.json")
         return str(path)
+    if path.suffix.lower() in PICKLES:
+        raise ValueError(
+            f"{path} is a pickle, which can run any code when it is loaded: convert it to .safetensors first, or load "
+            "a model that has such weights"
+        )
+    if path.suffix.lower() == ".safetensors":
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        return str(path)
     if path.exists() or str(source).count("/") != 1 or not all(str(source).split("/")):
         raise ValueError(
             f"no prior {str(source)!r}: give {', '.join(map(repr, BUNDLED))} (bundled), a directory with a diffusers "
-            "pipeline, or a hub name such as 'stable-diffusion-v1-5/stable-diffusion-v1-5'"
+            "pipeline, a .safetensors file of all weights, or a hub name such as "
+            "'stable-diffusion-v1-5/stable-diffusion-v1-5'"
         )
     return str(source)
 
@@ -156,6 +184,9 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
         except Exception as error:
             raise _failure(folder, error) from error
         _prior_of(index["_class_name"])
+        if Path(folder).is_dir():
+            found = find_variant(Path(folder), index, chosen)
+            chosen = {**chosen, "variant": found}
         if "safety_checker" in index:  # it checks finished images, which distillation does not make
             chosen = {"safety_checker": None, "requires_safety_checker": False, **chosen}
         for part in OPTIONAL.get(index["_class_name"], ()):
@@ -164,7 +195,41 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
         try:
             return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **chosen, **options)
         except Exception as error:
+            if chosen["variant"] is None and not Path(folder).is_dir() and _lacks_weights(error):
+                with suppress(Exception):
+                    half = {**chosen, "variant": "fp16"}
+                    return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **half, **options)
             raise _failure(folder, error) from error
+
+
+def _lacks_weights(error: Exception) -> bool:
+    """Whether weights were not found, as in a repository that has them in half precision only."""
+    return any(words in str(error) for words in ("variant", "no file named", "necessary `safetensors` weights"))
+
+
+def _converted(pipeline: Any, device: torch.device | None, dtype: torch.dtype | None) -> Any:
+    """A pipeline of the same networks, with converted copies of those that have another device or dtype.
+
+    Raises:
+        ValueError: if the pipeline is offloaded.
+    """
+    parts = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    if any(hasattr(part, "_hf_hook") for part in parts.values()):
+        raise ValueError(
+            "an offloaded pipeline keeps its dtype and device: leave them out, or give load_prior the pipeline before "
+            "it is offloaded, and offload='model'"
+        )
+    made = copy.copy(pipeline)
+    for name, part in parts.items():
+        tensors = [*part.parameters(), *part.buffers()]
+        if any(_differs(tensor, device, dtype) for tensor in tensors):
+            vars(made)[name] = copy.deepcopy(part)
+    return made.to(*(each for each in (device, dtype) if each is not None))
+
+
+def _differs(tensor: Tensor, device: torch.device | None, dtype: torch.dtype | None) -> bool:
+    other = dtype is not None and tensor.is_floating_point() and tensor.dtype != dtype
+    return other or (device is not None and torch.empty(0, device=device).device != tensor.device)
 
 
 def _failure(folder: str, error: Exception) -> ValueError:

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from scoredistill.priors.base import Editor
 from scoredistill.priors.conditions import Cond
-from scoredistill.priors.pipelines.base import TabledPrior, require, side_of
+from scoredistill.priors.pipelines.base import ScheduledPrior, require, side_of
 from scoredistill.priors.pipelines.codec import Codec
 
 
-class UNetPrior(TabledPrior):
+class UNetPrior(ScheduledPrior):
     """Abstract base of latent models with a UNet.
 
     Attributes:
