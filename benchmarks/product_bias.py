@@ -117,8 +117,8 @@ def main() -> None:
     options.out.write_text(json.dumps({**head, "pairs": PAIRS, "steps": STEPS, "results": results}, indent=1) + "\n")
     text = (
         "# Bias of the product sampler\n\n"
-        f'Relative bias |E y - x - m| / |m| of `MSD(sampler="product")` at {" / ".join(map(str, STEPS))} steps, by where\n'
-        "the flow starts; the columns are explained in the script. Pairs of draws have no noise on Gaussians;\n"
+        f'Relative bias |E y - x - m| / |m| of `MSD(sampler="product")` at {" / ".join(map(str, STEPS))} steps, by\n'
+        "where the flow starts; the columns are explained in the script. Pairs of draws have no noise on Gaussians;\n"
         "in the other rows, of 16 points, differences below about .005 are noise.\n\n"
         + "\n".join(table(results))
         + f"\n\n`{COMMAND}`, seed {SEED}, commit {commit}, {head['date']}.\n"

@@ -201,8 +201,9 @@ def product_sample(
 
     At that level r the noised density is centered at E[y], not at x, and the flow keeps an offset of its start. Hence
     the first prediction d, made at x + r n, also moves the start: to d + r n. On a Gaussian the mean of y - x is then
-    off by c / (c + 64 s) times a factor below 1, c <= s the variance of y: by less than 1 %. From x + r n itself it
-    would be off by sqrt(c / (c + 64 s)), up to 12 % at any number of steps. Few steps lose variance.
+    off by c / (c + 64 s) times a factor below 1, c <= s the variance of y: by less than 1 / 65. From x + r n itself it
+    would be off by sqrt(c / (c + 64 s)), up to 12 % at any number of steps (docs/results/product_bias.md).
+    Few steps lose variance.
 
     Args:
         prior: the diffusion model.

@@ -330,7 +330,8 @@ def CSD(
 ) -> Stein:
     """Collaborative score distillation: SDS whose particles are coupled by a kernel, see `Stein`.
 
-    `normalise` is an alias of `normalize`. Kim et al. 2023, https://arxiv.org/abs/2307.04787.
+    A wider kernel (`RBF(scale=)`) makes particles agree only where the task has many answers in a common direction, see
+    `Stein`. `normalise` is an alias of `normalize`. Kim et al. 2023, https://arxiv.org/abs/2307.04787.
     """
     return Stein(SDS(weight), RBF() if kernel is None else kernel, normalize, normalise=normalise)
 
@@ -349,7 +350,8 @@ def CSDEdit(
     network. Kim et al. 2023, https://arxiv.org/abs/2307.04787.
 
     Args:
-        kernel: between particles; `RBF()` by default, and `RBF("paper")` for normalize="paper".
+        kernel: between particles; `RBF()` by default, and `RBF("paper")` for normalize="paper". A wider one makes
+            particles agree only where the edit has many answers in a common direction, see `Stein`.
         normalize: "row", or "paper" for the step of the released code, w/N sum_j (K_ij d_j - grad_{x_j} K_ij), whose
             kernel sees the noised particles.
         coupled: False gives the residual alone, without the kernel.
