@@ -156,6 +156,14 @@ class TestEveryKernel:
             kind(**arguments)
 
 
+@pytest.mark.parametrize("n", [2, 8, 64])
+def test_the_median_rule_gives_equidistant_others_nearly_half_of_the_weight(n):
+    """K = 1 / (n + 1) off the diagonal, so the others' part of a row is (n - 1) / 2n: .44 for eight particles."""
+    rows = RBF()(torch.eye(n, dtype=F64))
+    others = 1 - rows.diagonal() / rows.sum(1)
+    assert torch.allclose(others, torch.full((n,), (n - 1) / (2 * n), dtype=F64))
+
+
 def test_repulsion_of_two_by_hand():
     """x = 0 and 3, h = 2. RBF: 3 / 4 exp(-9 / 8); inverse multiquadric: 3 / 4 (1 + 9 / 4)^(-3/2), pointing apart."""
     x = torch.tensor([[0.0], [3.0]], dtype=F64)

@@ -38,7 +38,10 @@ class Kernel(ABC):
 
     Args:
         bandwidth: h in units of the features' distance, or "median" or "paper" for the rules of the module.
-        scale: multiplies h. With a wider kernel particles share their scores more: more consistent, less diverse.
+        scale: multiplies h. Wider kernels share more of the scores: particles agree more where the task has many
+            answers in a common direction, nothing is gained where it has one, and the answer is lost where the
+            direction depends on the place (docs/estimators/csd.md). At scale 1 equidistant particles give the others
+            (N - 1) / 2N of the weight.
         features: maps particles [n, *d] to features [n, *f]; the particles themselves by default.
 
     Raises:

@@ -116,6 +116,14 @@ IDENTITIES = {
         lambda p: batch().x - grad(SDI(7.5, -7.5, eta=0.0), p),
         lambda p: denoised(p, 7.5, -7.5),
     ),
+    "SDI as published, (7.5, -7.5), is SDI at (8.5, -6.5)": (
+        SDI(convention="published", eta=0.0),
+        SDI(8.5, -6.5, eta=0.0),
+    ),
+    "x - SDI as published is the sample denoised by e_c + s (e_c - e_0)": (
+        lambda p: batch().x - grad(SDI(3.0, -3.0, eta=0.0, convention="published"), p),
+        lambda p: denoised_as_published(p, 3.0),
+    ),
     "PFD with one step is SDI": (PFD(7.5, 1), SDI(7.5, -6.5, eta=0.0)),
     "ISM's reference is the prediction at s": (
         lambda p: grad(ISM(7.5, 0.05), p),
@@ -209,6 +217,21 @@ def denoised(prior, scale, inversion_scale):
     b, t = batch(), torch.full((N,), 0.4, dtype=F64)
     x_t = ddim_invert(Guided(prior, inversion_scale), b.x, 10, {"label": LABEL["label"].expand(N)}, to=0.4)
     return Guided(prior, scale).denoise(x_t, t, LABEL)
+
+
+def denoised_as_published(prior, scale):
+    """The inversion guided by -scale and the prediction by scale, counted from the conditional prediction."""
+
+    def counted_from_the_condition(s):
+        def eps(x_t, t, cond=None):
+            conditional = prior.eps(x_t, t, cond)
+            return conditional + s * (conditional - prior.eps(x_t, t, prior.null(cond)))
+
+        return Prior.from_callable(eps, prior.schedule)
+
+    b, t, cond = batch(), torch.full((N,), 0.4, dtype=F64), {"label": LABEL["label"].expand(N)}
+    x_t = ddim_invert(counted_from_the_condition(-scale), b.x, 10, cond, to=0.4)
+    return counted_from_the_condition(scale).denoise(x_t, t, cond)
 
 
 def ism_by_hand(prior, scale, delta):
@@ -513,6 +536,11 @@ def test_inverted_noise_is_the_flow_s_to_first_order():
         found = Inverted(steps)(prior, b, [torch.full((N,), t, dtype=F64)], None)[0]
         errors.append((found - exact).abs().max())
     assert all(0.85 < math.log2(errors[i] / errors[i + 1]) < 1.2 for i in (0, 1))
+
+
+def test_an_unknown_convention_of_guidance_is_refused():
+    with pytest.raises(ValueError, match="unknown convention 'threestudio': use one of guided, published"):
+        SDI(convention="threestudio")
 
 
 def test_sdi_vanishes_nowhere_but_at_the_fixed_point_of_a_gaussian():

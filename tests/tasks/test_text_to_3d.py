@@ -111,6 +111,7 @@ WRONG = [
     ({"elevation": (0.0, 91.0)}, "elevation must be two rising numbers in"),
     ({"perp_neg": True, "view_prompts": False}, "needs view prompts: leave them on"),
     ({"perp_neg": True, "method": "sdi"}, "sdi guides by itself: leave out Perp-Neg"),
+    ({"perp_neg": True, "method": "sdi_published"}, "sdi_published guides by itself: leave out Perp-Neg"),
     ({"negative_prompt": "fog", "method": "sdi"}, "sdi guides by itself: leave out the negative prompt"),
     ({"shape": "splats", "background": "learned"}, "splats learn no background"),
     ({"shape": "splats", "orientation": 0.1}, "splats have no orientation"),

@@ -31,7 +31,7 @@ def prior(model):
 
 
 CALLS = {
-    "sdi": 11, "msd": 12, "msd_ancestral": 12, "msd_paper": 12, "msd_paper_interval": 12,
+    "sdi": 11, "sdi_published": 11, "msd": 12, "msd_ancestral": 12, "msd_paper": 12, "msd_paper_interval": 12,
     "msd_paper_anchor": 24, "msd_paper_both": 24,
 }  # fmt: skip
 """Network calls of one gradient, where they are more than one."""

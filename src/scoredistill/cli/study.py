@@ -65,8 +65,8 @@ def bench(
             preview.png; runs/bench-WHAT by default. The same command continues an interrupted study.
         prior: emoji or emoji-edit (bundled), a directory with a diffusers pipeline, or a hub name.
         prompts: File with one prompt per line, for images and objects; by default some that the bundled prior knows.
-        methods: For example ddim sds msd, or csd windows; by default all (objects: sds sdi msd csd), and everything
-            that belongs to no method as well.
+        methods: For example ddim sds msd, or csd windows; by default all but sdi_published (objects: sds sdi msd
+            csd), and everything that belongs to no method as well.
         blocks: Settings of images: mlp, latents, mlp_equal, latents_equal, ideal, ablation; all by default.
         seeds: Number of images or objects per prompt, 3 by default; or of runs per edit, 1 by default. 1 with --quick.
         seed: First random seed; repetitions have the seeds that follow. Another one than 0 repeats the study with seeds

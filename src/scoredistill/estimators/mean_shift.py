@@ -15,8 +15,9 @@ networks in 2 to 256 dimensions, the error at clean inputs is smaller than at no
 more, particles drift with the network's error.
 
 The other samplers draw y: "ancestral" by the reverse SDE that starts at x; "product" by the probability flow of the
-product density, from noise around x; "paper" by the published recipe, whose kernel is not noised, so that y has too
-little variance and a bias (docs/errata.md). A single draw preserves diversity where the mean seeks modes.
+product density, from noise around the first prediction; "paper" by the published recipe, whose kernel is not noised,
+so that y has too little variance and a bias (docs/errata.md). A draw of few steps has nearly the right mean and too
+little variance, see the functions of `sampling`. A single draw preserves diversity where the mean seeks modes.
 
 The paper writes its kernel as exp(-|r|^2 / lambda^2), so s = lambda^2 / 2 and the bandwidth here is
 sqrt s = lambda / sqrt 2.

@@ -94,7 +94,13 @@ def RecycledNoise(refresh: float = 0.0, weight: Weight = ratio) -> Residual:
     return Residual(weight, noise=Recycled(refresh))
 
 
-def SDI(scale: float = 7.5, inversion_scale: float = -7.5, steps: int = 10, eta: float = 0.3) -> Residual:
+def SDI(
+    scale: float = 7.5,
+    inversion_scale: float = -7.5,
+    steps: int = 10,
+    eta: float = 0.3,
+    convention: str = "guided",
+) -> Residual:
     """Score distillation via inversion: the noise is found by DDIM inversion of x at a negative guidance scale.
 
     x - grad is the denoised sample. Lukoianov et al. 2024, https://arxiv.org/abs/2405.15891.
@@ -104,7 +110,17 @@ def SDI(scale: float = 7.5, inversion_scale: float = -7.5, steps: int = 10, eta:
         inversion_scale: guidance scale of the inversion.
         steps: DDIM steps of the inversion.
         eta: amount of fresh noise per inversion step, in [0, 1].
+        convention: what both scales mean. "guided": e_0 + s (e_c - e_0), as in `Guided`. "published": e_c + s' (e_c -
+            e_0), as in threestudio and the released code, so that s = s' + 1: its (7.5, -7.5) is our (8.5, -6.5), in
+            general (s, 2 - s).
+
+    Raises:
+        ValueError: for an unknown convention.
     """
+    if convention not in ("guided", "published"):
+        raise ValueError(f"unknown convention {convention!r}: use one of guided, published")
+    if convention == "published":
+        scale, inversion_scale = scale + 1, inversion_scale + 1
     return Residual(ratio, guided(scale), Inverted(steps, inversion_scale, eta))
 
 
@@ -314,7 +330,8 @@ def CSD(
 ) -> Stein:
     """Collaborative score distillation: SDS whose particles are coupled by a kernel, see `Stein`.
 
-    `normalise` is an alias of `normalize`. Kim et al. 2023, https://arxiv.org/abs/2307.04787.
+    A wider kernel (`RBF(scale=)`) makes particles agree only where the task has many answers in a common direction, see
+    `Stein`. `normalise` is an alias of `normalize`. Kim et al. 2023, https://arxiv.org/abs/2307.04787.
     """
     return Stein(SDS(weight), RBF() if kernel is None else kernel, normalize, normalise=normalise)
 
@@ -333,7 +350,8 @@ def CSDEdit(
     network. Kim et al. 2023, https://arxiv.org/abs/2307.04787.
 
     Args:
-        kernel: between particles; `RBF()` by default, and `RBF("paper")` for normalize="paper".
+        kernel: between particles; `RBF()` by default, and `RBF("paper")` for normalize="paper". A wider one makes
+            particles agree only where the edit has many answers in a common direction, see `Stein`.
         normalize: "row", or "paper" for the step of the released code, w/N sum_j (K_ij d_j - grad_{x_j} K_ij), whose
             kernel sees the noised particles.
         coupled: False gives the residual alone, without the kernel.

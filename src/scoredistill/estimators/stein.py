@@ -11,6 +11,9 @@ With normalization by rows the step size does not depend on N, so runs with and 
 With `share` only a part P d of the gradients is shared, grad_i = d_i - P d_i + sum_j K_ij P d_j / sum_j K_ij. Particles
 that show different places then agree on what is common to all of them (see `LowPass`) and keep their own detail.
 
+A wider kernel makes particles agree where the task has many answers in a common direction, gains nothing where it has
+one, and loses the answer where the direction depends on the place (docs/estimators/csd.md).
+
 Without `repulsion` nothing separates the particles of a clean kernel: coupled SDS forms a consensus, and its particles
 collapse as those of SDS do. (With a kernel of the *noised* particles, the -n_j in d_j would be the entropy term, by
 Stein's identity, and an explicit kernel gradient would count it twice; but such a kernel flattens as t grows. Numbers:

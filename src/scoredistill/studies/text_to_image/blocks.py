@@ -25,6 +25,7 @@ PROMPTS = (
 
 QUICK_PROMPTS, QUICK_METHODS = PROMPTS[:3] + PROMPTS[5:6], ("ddim", "sds", "msd")
 METHODS: Mapping[str, Recipe | None] = {"ddim": None, **RECIPES}
+ON_REQUEST = ("sdi_published",)  # methods that a study runs only if it is asked for them
 ROWS = 48  # network evaluations for an image where they are equal
 
 
@@ -67,7 +68,7 @@ class Block:
         if recipe is None:
             return 60.0
         steps = recipe.steps[self.image]
-        gradients = {"sdi": 22, "vsd": 6}.get(method, 2 if recipe.follow < 100 else 24)
+        gradients = {"sdi": 22, "sdi_published": 22, "vsd": 6}.get(method, 2 if recipe.follow < 100 else 24)
         rows = float(self.rows or gradients * steps)
         if self.image == "latents":
             return 0.05 * rows if self.ideal else rows
@@ -126,7 +127,7 @@ MLP_ABLATIONS: Mapping[str, Recipe | None] = {
     "through the encoder": replace(_MSD, through="encoder", follow=90),
     "sds through the decoder": replace(RECIPES["sds"], through="decoder"),
     "sdi as published": replace(
-        RECIPES["sdi"], steps=every(50), guidance=7.5, lr=RECIPES["sds"].lr, through="encoder", follow=1
+        RECIPES["sdi_published"], steps=every(50), lr=RECIPES["sds"].lr, through="encoder", follow=1
     ),
 }
 BLOCKS: Mapping[str, Block] = {

@@ -4,10 +4,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scoredistill.studies.harness.setting import ComparisonSetting, check_names, check_prompts, check_seeds
-from scoredistill.studies.text_to_image.blocks import BLOCKS, METHODS, PROMPTS, QUICK_METHODS, QUICK_PROMPTS, Block
+from scoredistill.studies.text_to_image.blocks import (
+    BLOCKS,
+    METHODS,
+    ON_REQUEST,
+    PROMPTS,
+    QUICK_METHODS,
+    QUICK_PROMPTS,
+    Block,
+)
 from scoredistill.studies.text_to_image.jobs import Setup
 
 REFERENCES, QUICK_REFERENCES = 32, 12
+USUAL = tuple(name for name in METHODS if name not in ON_REQUEST)
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,7 @@ class Setting(ComparisonSetting):
         blocks: names of `BLOCKS`.
         clip: directory or hub name of the CLIP model that evaluates the images; the bundled one by default.
         inception: compute FIDs in Inception's features too (`metrics.inception`).
-        methods: of `METHODS`; all by default, and then with the ablations, gradients and bandwidths.
+        methods: of `METHODS`; all but `ON_REQUEST` by default, and then with the ablations, gradients and bandwidths.
         quick: measure few prompts and methods in one block.
     """
 
@@ -37,7 +46,7 @@ class Setting(ComparisonSetting):
         return replace(
             self,
             prompts=self.prompts or (QUICK_PROMPTS if self.quick else PROMPTS),
-            methods=self.methods or (QUICK_METHODS if self.quick else tuple(METHODS)),
+            methods=self.methods or (QUICK_METHODS if self.quick else USUAL),
             blocks=self.blocks or self._usual_blocks(),
         )
 
@@ -72,7 +81,7 @@ class Setting(ComparisonSetting):
     @property
     def whole(self) -> bool:
         """Whether everything is measured: then also the probes, which belong to no method."""
-        return not self.quick and set(self.methods) >= set(METHODS) and set(self.blocks) >= set(BLOCKS)
+        return not self.quick and set(self.methods) >= set(USUAL) and set(self.blocks) >= set(BLOCKS)
 
     def images(self, block: Block) -> int:
         """Images of each prompt in a block."""

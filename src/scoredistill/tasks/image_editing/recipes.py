@@ -35,7 +35,7 @@ class EditRecipe:
         decay: factor on the length per step.
         averaged: fraction of the sweeps, the last ones, whose results are averaged (`run.averaging`).
         particles: largest number of windows in a step.
-        kernel: default bandwidth scale.
+        kernel: default bandwidth scale, see `EditOptions`.
         rows: network evaluations of a window in a step, if both guidance scales differ from 1 and from each other.
         same_noise: whether frames of a video are sampled from the same noise.
         flow: rounds of sharing gradients along the optical flow of a video (`video_editing.flow`).

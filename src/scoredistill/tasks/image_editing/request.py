@@ -29,7 +29,9 @@ class EditOptions:
         text_scale: Guidance by the instruction; for the bundled editor 1 is the edit and 1.5 a stronger one.
         image_scale: Guidance by the source.
         sweeps: Number of passes over the whole source; more is finer and slower. Steps of methods that sample.
-        kernel: Bandwidth scale of the coupling between windows, frames or views; wider is more consistent.
+        kernel: Bandwidth scale of the coupling between windows, frames or views. Above 1 they agree more where many
+            answers are equally right and share a direction (any color); it changes nothing where one answer is right,
+            and weakens the edit where the direction depends on the place.
         seed: Seed for all random number generators.
     """
 

@@ -79,20 +79,29 @@ def _paper(anchor: str = "x", interval: tuple[float, float] | None = None) -> Ca
 
 KERNEL_TERM = (0.0, 0.7)  # interval of times to which the paper's kernel term is limited
 
+SDI_RECIPE = Recipe(
+    "score distillation via inversion",
+    lambda scale: SDI(scale, -scale),
+    _falling(0.25),
+    every(20),
+    3.0,
+    {"mlp": 1e-2, "latents": 0.0, "pixels": 5e-2},
+    through="decoder",
+    follow=18,
+)
+PUBLISHED_SDI = 8.5  # guidance of SDI as published, where it is called 7.5 (see `SDI`)
+
 MSD_RECIPE = _mean_shift("mean shift to a draw of the product density", lambda scale: MSD(sampler="product", steps=12))
 
 RECIPES: Mapping[str, Recipe] = {
     "sds": _residual("score distillation sampling, random t", lambda scale: SDS(), _uniform),
     "annealed_sds": _residual("SDS with descending t", lambda scale: SDS(), _falling(0.02)),
-    "sdi": Recipe(
-        "score distillation via inversion",
-        lambda scale: SDI(scale, -scale),
-        _falling(0.25),
-        every(20),
-        3.0,
-        {"mlp": 1e-2, "latents": 0.0, "pixels": 5e-2},
-        through="decoder",
-        follow=18,
+    "sdi": SDI_RECIPE,
+    "sdi_published": replace(
+        SDI_RECIPE,
+        says="the same with the published guidance, s and 2 - s",
+        estimator=lambda scale: SDI(scale - 1, 1 - scale, convention="published"),
+        guidance=PUBLISHED_SDI,
     ),
     "vsd": replace(
         _residual("variational score distillation, a student that learns along", lambda scale: VSD(), _uniform),

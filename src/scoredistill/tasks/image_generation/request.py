@@ -47,9 +47,10 @@ class Request(ImageOptions):
 
     Attributes:
         prompt: What the image shows, for example "a hamburger".
-        method: msd (mean-shift distillation), sds (score distillation sampling), annealed_sds, sdi (inversion), vsd
-            (variational), csd (collaborative), collaborative (mean shift of particles that keep apart), msd_mean,
-            msd_ancestral, msd_paper, msd_paper_anchor, msd_paper_interval, msd_paper_both, or ddim (sampling).
+        method: msd (mean-shift distillation), sds (score distillation sampling), annealed_sds, sdi (inversion),
+            sdi_published (its published guidance), vsd (variational), csd (collaborative), collaborative (mean shift of
+            particles that keep apart), msd_mean, msd_ancestral, msd_paper, msd_paper_anchor, msd_paper_interval,
+            msd_paper_both, or ddim (sampling).
         prior: emoji (bundled), a directory with a diffusers pipeline, or a hub name.
     """
 

@@ -62,6 +62,18 @@ def _shrinking(start: float, end: float) -> Callable[[Schedule, int], Times]:
 SDS_RECIPE = ObjectRecipe(
     "score distillation sampling, random t", lambda scale, features: SDS(), _uniform, 144, 4, 7.5, 1e-2
 )
+SDI_RECIPE = ObjectRecipe(
+    "score distillation via inversion",
+    lambda scale, features: SDI(scale, -scale),
+    _falling(0.25),
+    13,
+    4,
+    3.0,
+    2e-2,
+    through="decoder",
+    follow=10,
+)
+PUBLISHED_SDI = 8.5  # guidance of SDI as published, where it is called 7.5 (see `SDI`)
 MSD_RECIPE = ObjectRecipe(
     "mean shift to draws of the product density",
     lambda scale, features: MSD(sampler="product", steps=12, levels="prior"),
@@ -77,16 +89,12 @@ MSD_RECIPE = ObjectRecipe(
 OBJECT_RECIPES: Mapping[str, ObjectRecipe] = {
     "sds": SDS_RECIPE,
     "annealed_sds": replace(SDS_RECIPE, says="SDS with descending t", times=_falling(0.02)),
-    "sdi": ObjectRecipe(
-        "score distillation via inversion",
-        lambda scale, features: SDI(scale, -scale),
-        _falling(0.25),
-        13,
-        4,
-        3.0,
-        2e-2,
-        through="decoder",
-        follow=10,
+    "sdi": SDI_RECIPE,
+    "sdi_published": replace(
+        SDI_RECIPE,
+        says="the same with the published guidance, s and 2 - s",
+        estimator=lambda scale, features: SDI(scale - 1, 1 - scale, convention="published"),
+        guidance=PUBLISHED_SDI,
     ),
     "vsd": replace(
         SDS_RECIPE, says="variational score distillation, a student that learns along", estimator=lambda s, f: VSD()

@@ -14,6 +14,7 @@ SHAPES = ("nerf", "splats")
 ENCODINGS = ("dense", "triplane", "hash")
 SHADING = ("albedo", "mixed")
 BACKGROUNDS = ("white", "random", "learned")
+GUIDES_ITSELF = ("sdi", "sdi_published")  # methods that apply guidance to the plain network
 BUNDLED_ELEVATION, USUAL_ELEVATION = (-5.0, 25.0), (-10.0, 60.0)  # the bundled prior has seen front views only
 BUNDLED_SIDE, LARGEST = 64, 64  # pixels of the bundled prior's images, and of renders by default
 
@@ -37,7 +38,7 @@ class ObjectOptions:
         perp_neg: Guide views away from the front by Perp-Neg, against several faces; needs view prompts.
         shading: albedo (colors only), or mixed with DreamFusion's textureless and lambertian views.
         background: White, random (a random color per view), or learned (radiance fields only).
-        negative_prompt: What the object should not be; not for sdi, which guides by itself.
+        negative_prompt: What the object should not be; not for sdi and sdi_published, which guide by themselves.
         sparsity: Weight of a penalty on fog.
         entropy: Weight of a penalty on semi-transparency.
         orientation: Weight of a penalty on surfaces that face away from the camera (radiance fields only).
@@ -70,8 +71,8 @@ class ObjectRequest(ObjectOptions):
 
     Attributes:
         prompt: What the object is, for example "a hamburger".
-        method: msd (mean-shift distillation), sds (score distillation sampling), annealed_sds, sdi, vsd, csd (views
-            share scores), msd_same_noise, msd_mean or collaborative.
+        method: msd (mean-shift distillation), sds (score distillation sampling), annealed_sds, sdi, sdi_published (its
+            published guidance), vsd, csd (views share scores), msd_same_noise, msd_mean or collaborative.
         prior: emoji (bundled), a directory with a diffusers pipeline, or a hub name.
     """
 
@@ -142,10 +143,10 @@ class ObjectSettings(ObjectRequest):
     def _check_guidance(self) -> None:
         if self.perp_neg and not self.view_prompts:
             raise ValueError("Perp-Neg guides views away from other views and needs view prompts: leave them on")
-        if self.perp_neg and self.method == "sdi":
-            raise ValueError("sdi guides by itself: leave out Perp-Neg, or use another method")
-        if self.negative_prompt and self.method == "sdi":
-            raise ValueError("sdi guides by itself: leave out the negative prompt, or use another method")
+        if self.perp_neg and self.method in GUIDES_ITSELF:
+            raise ValueError(f"{self.method} guides by itself: leave out Perp-Neg, or use another method")
+        if self.negative_prompt and self.method in GUIDES_ITSELF:
+            raise ValueError(f"{self.method} guides by itself: leave out the negative prompt, or use another method")
 
 
 @dataclass(frozen=True)
