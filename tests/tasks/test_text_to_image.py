@@ -128,9 +128,9 @@ def test_a_prior_that_does_not_load_leaves_the_earlier_run_alone(prior, tmp_path
     text_to_image("an owl", prior, "msd", steps=2, out=tmp_path / "run")
     before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
     with pytest.raises(ValueError, match="cannot load"):
-        text_to_image("an owl", "nobody/nothing", "msd", steps=2, out=tmp_path / "run")
+        text_to_image("an owl", "nobody/nothing", "msd", steps=2, out=tmp_path / "run", overwrite=True)
     with pytest.raises(ValueError, match="larger than"):
-        text_to_image("an owl", prior, "ddim", steps=5000, out=tmp_path / "run")
+        text_to_image("an owl", prior, "ddim", steps=5000, out=tmp_path / "run", overwrite=True)
     assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
 
 
@@ -143,7 +143,10 @@ def test_a_damaged_config_is_no_run_to_resume(prior, tmp_path, content):
 
 def test_a_new_run_replaces_the_old_one(prior, tmp_path):
     text_to_image("an owl", prior, "msd", steps=2, particles=3, out=tmp_path)
-    text_to_image("a cat", prior, "msd", steps=2, out=tmp_path)
+    with pytest.raises(ValueError, match="finished run: add --overwrite"):
+        text_to_image("a cat", prior, "msd", steps=2, out=tmp_path)
+    assert (tmp_path / "image_02.png").is_file()
+    text_to_image("a cat", prior, "msd", steps=2, out=tmp_path, overwrite=True)
     assert sorted(p.name for p in tmp_path.glob("image_*")) == ["image_00.png"]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 

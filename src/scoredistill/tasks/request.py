@@ -52,6 +52,7 @@ class RunOptions:
     Attributes:
         out: Output directory for the results, the settings, the metrics and an HTML report.
         resume: Continue the interrupted run in the output directory.
+        overwrite: Replace the run in the output directory.
         progress: Show a progress bar.
         dtype: Data type of the networks: float32, float16 or bfloat16; the optimized parameters stay in float32.
         device: Device of the networks, for example cpu, cuda or cuda:1; a GPU if one is available.
@@ -59,6 +60,7 @@ class RunOptions:
 
     out: str | Path | None = None
     resume: bool = False
+    overwrite: bool = False
     progress: bool = False
     dtype: str | torch.dtype | None = None
     device: str | torch.device | None = None

@@ -3,15 +3,17 @@
 A task completes its request, opens a session, runs, and finishes:
 
     settings = request.complete()
-    session = StepSession(arguments, ImageDirectory.of(arguments, settings), text_prior(arguments.prior, arguments))
-    session.begin(settings)
-    last = session.follow(steps, ...)
-    return session.finish(Result(...))
+    directory, prior = ImageDirectory.of(arguments, settings), text_prior(arguments.prior, arguments)
+    with StepSession(arguments, prior, directory) as session:
+        session.begin(settings)
+        last = session.follow(steps, ...)
+        return session.finish(Result(...))
 """
 
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -26,12 +28,13 @@ from scoredistill.tasks.request import PriorSource, RunOptions, prior_name
 from scoredistill.tasks.run_directory import RunDirectory, StepDirectory
 
 R = TypeVar("R")
+N = TypeVar("N", bound="Session[Any]")
 
 MAX_ROWS = 64  # largest batch of one network call of an editor, unless the prior has a limit of its own
 
 
 class Session(Generic[R]):
-    """One run of a task.
+    """One run of a task; a context manager, at whose end other processes may use the output directory.
 
     Args:
         options: how the run is carried out.
@@ -69,8 +72,24 @@ class Session(Generic[R]):
             The result.
         """
         if self._directory is not None:
-            self._directory.finish(result)
+            with self._directory.told():
+                self._directory.finish(result)
+            self._directory.release()
         return result
+
+    @property
+    def machine(self) -> dict[str, str]:
+        """Data type and device of the networks, which a resumed run keeps."""
+        dtype = getattr(self.prior, "dtype", None)
+        known = {} if dtype is None else {"dtype": str(dtype).removeprefix("torch.")}
+        return {**known, "device": getattr(self.prior, "device", torch.device("cpu")).type}
+
+    def __enter__(self: N) -> N:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._directory is not None:
+            self._directory.release()
 
 
 class StepSession(Session[R]):
@@ -96,7 +115,7 @@ class StepSession(Session[R]):
         """
         spent = 0.0
         if self._steps_directory is not None:
-            self.state, self.history = self._steps_directory.open(settings, **facts)
+            self.state, self.history = self._steps_directory.open(settings, **facts, **self.machine)
         if self.state is not None:
             self.counted.add(self.state["counts"])
             spent = self.state["seconds"]

@@ -37,28 +37,32 @@ def edit_image(asked: EditArguments) -> EditResult:
     source = read_image(asked.image)
     regions.check(request.regions, request.wrap)
     directory = EditDirectory.of(asked, request)
+    if directory is not None:
+        directory.keep_safe(asked.image, *regions.masks(request.regions, request.wrap))
     prior = editor(asked.prior, asked)
     settings = request.complete(min(prior.image_size))
-    session = StepSession(asked, prior, directory)
-    session.begin(settings, image=digest(source.tobytes()))
-    if directory is not None:
-        directory.keep_source(source)
-    full = to_tensor(source)
-    edit = _prepared(full, settings, prior, session.counted)
-    if settings.recipe.estimator is None:
-        latents = sampled(edit)
-    else:
-        steps = optimized(edit, session.state)
-        latents = canvas_of(session.follow(steps, settings.method, lambda step: _preview(step, edit), asked.callback))
-    latents = finite(latents)
-    work = edit.canvas.decode(latents)
-    update = float((latents - edit.canvas.source).square().mean().sqrt())
-    image = to_pil(_finished(full, edit, work))[0]
-    session.counted.add({"encoded": edit.canvas.encoded, "decoded": edit.canvas.decoded})
-    result = EditResult(
-        image, source, work, settings, session.counts, session.seconds, latents, update, session.history
-    )
-    return session.finish(result)
+    with StepSession(asked, prior, directory) as session:
+        session.begin(settings, image=digest(source.tobytes()))
+        if directory is not None:
+            directory.keep_source(source)
+        full = to_tensor(source)
+        edit = _prepared(full, settings, prior, session.counted)
+        if settings.recipe.estimator is None:
+            latents = sampled(edit)
+        else:
+            steps = optimized(edit, session.state)
+            latents = canvas_of(
+                session.follow(steps, settings.method, lambda step: _preview(step, edit), asked.callback)
+            )
+        latents = finite(latents)
+        work = edit.canvas.decode(latents)
+        update = float((latents - edit.canvas.source).square().mean().sqrt())
+        image = to_pil(_finished(full, edit, work))[0]
+        session.counted.add({"encoded": edit.canvas.encoded, "decoded": edit.canvas.decoded})
+        result = EditResult(
+            image, source, work, settings, session.counts, session.seconds, latents, update, session.history
+        )
+        return session.finish(result)
 
 
 def _prepared(full: Tensor, settings: EditSettings, prior: Editor, queried: Prior) -> Edit:

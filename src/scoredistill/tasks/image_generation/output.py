@@ -49,7 +49,7 @@ class ImageDirectory(StepDirectory[Result]):
 
     leftovers = (
         "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "video.gif", "preview.png",
-        "image_[0-9]*.png", ".frames/*",
+        "image_[0-9][0-9].png", "image_[0-9][0-9][0-9].png", ".frames/[0-9]*.png",
     )  # fmt: skip
     frames = 60
 

@@ -188,6 +188,11 @@ def spread_over(n: int, k: int | None) -> list[int]:
     return [i * n // k for i in range(k)]
 
 
+def views_to_edit(capture: Capture, settings: SceneSettings) -> tuple[int, ...]:
+    """The indices of the views of a capture that are edited."""
+    return tuple(capture.training[k] for k in spread_over(len(capture.training), settings.use))
+
+
 def fit_scene(
     capture: Capture,
     settings: SceneSettings | None = None,
@@ -231,7 +236,7 @@ def prepared(
         prior: the editor.
         counted: the same editor, counting network evaluations.
     """
-    views = tuple(capture.training[k] for k in spread_over(len(capture.training), settings.use))
+    views = views_to_edit(capture, settings)
     alpha = None if capture.alpha is None else capture.alpha[list(views)]
     mask = None if capture.mask is None else capture.mask[list(views)]
     photographs = PosedImages(capture.images[list(views)], capture.cameras[list(views)], alpha, mask)

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from scoredistill.files import atomic
+from scoredistill.checkpoint import write_tensors
 from scoredistill.media.images import resized, to_pil
 from scoredistill.media.motion import scene_cuts
 from scoredistill.media.video import Video, VideoWriter
@@ -120,8 +120,7 @@ class VideoEdit:
         latents = self._edited(index, group, preview)
         spent = {name: value - before[name] for name, value in self._cost().items()}
         facts = {"change": str(self._change[-1]), **{name: str(value) for name, value in spent.items()}}
-        with atomic(self._file(index)) as draft:
-            save_file({"latents": latents.cpu().contiguous()}, draft, facts)
+        write_tensors({"latents": latents.cpu().contiguous()}, self._file(index), facts)
 
     def _recall(self, index: int) -> None:
         """Count the cost of a group that an interrupted run had finished."""
