@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -280,6 +282,15 @@ def test_the_run_with_the_same_settings_is_resumed(tmp_path, monkeypatch):
     assert resumed(steps=2) == Path("runs/owl-2")
     assert resumed(steps=None) == Path("runs/owl-3")
     assert resumed(steps=4) == Path("runs/owl-3")  # refused later, with the reason
+
+
+def test_a_disk_that_is_as_good_as_full_is_refused_first(tmp_path, monkeypatch):
+    free = 2_000_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    Directory.of(RunOptions(out=tmp_path / "new" / "run"), Asked())
+    free = 900_000
+    with pytest.raises(ValueError, match=r"only 0.9 MB are free where .*run lies, and the run needs about 1.0 MB"):
+        Directory.of(RunOptions(out=tmp_path / "new" / "run"), Asked())
 
 
 def contents(path):

@@ -7,8 +7,8 @@ def demo(out: Path | None = None, seed: int = 0, overwrite: bool = False) -> Non
     """Compare the methods and DDIM samples on two prompts, in one report; a few minutes on two cores.
 
     Args:
-        out: Output directory of the report and of the single runs; runs/demo by default, or with a number behind if there
-            is one.
+        out: Output directory of the report and of the single runs; runs/demo by default, or with a number behind if
+            there is one.
         seed: Seed for all random number generators.
         overwrite: Replace a finished demonstration in the output directory.
     """

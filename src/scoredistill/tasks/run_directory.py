@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from PIL import Image
+from torch import Tensor
 
 from scoredistill import __version__
 from scoredistill.checkpoint import load_state, save_state
 from scoredistill.files import DRAFT, atomic, remove_drafts, slug, write_json, write_text
-from scoredistill.loop import Step
+from scoredistill.loop import ADVICE, Step
 from scoredistill.media.images import save_gif
 from scoredistill.reports.page import Page
 from scoredistill.tasks.lock import NAME as LOCK
@@ -61,6 +62,7 @@ class RunDirectory(ABC, Generic[R]):
         leftovers: patterns of the files a run writes; a run that replaces another removes them first.
         folders: directories in which a run writes.
         checkpoint: name of what exists while a run is unfinished, to resume it.
+        space: the least that a run writes in bytes; checked before the work.
 
     Raises:
         ValueError: if the directory cannot be used, or contains no such run to resume.
@@ -69,6 +71,7 @@ class RunDirectory(ABC, Generic[R]):
     leftovers: ClassVar[tuple[str, ...]] = ()
     folders: ClassVar[tuple[str, ...]] = ()
     checkpoint: ClassVar[str] = "checkpoint.safetensors"
+    space: ClassVar[float] = 1e6
 
     def __init__(self, path: Path, request: object, resume: bool = False, overwrite: bool = False):
         self.path, self.resume, self.overwrite = path, resume, overwrite
@@ -92,6 +95,7 @@ class RunDirectory(ABC, Generic[R]):
         if options.out is None:
             return None
         made = cls(Path(options.out), request, options.resume, options.overwrite, **more)
+        made.check_space(cls.space)
         if options.resume and options.dtype is not None:
             made._check_precision(options.dtype)
         return made
@@ -108,6 +112,26 @@ class RunDirectory(ABC, Generic[R]):
         """Replace preview.png."""
         with self.told():
             save_image(image, self.path / "preview.png")
+
+    def check_space(self, needed: float) -> None:
+        """Refuse to begin on a disk that is as good as full.
+
+        Args:
+            needed: estimate of what the run writes in bytes.
+
+        Raises:
+            ValueError: saying how much there is, and how much is needed.
+        """
+        above = next((each for each in (self.path, *self.path.absolute().parents) if each.exists()), None)
+        if above is None:
+            return
+        with suppress(OSError):
+            free = shutil.disk_usage(above).free
+            if free < needed:
+                raise ValueError(
+                    f"only {free / 1e6:.1f} MB are free where {self.path} lies, and the run needs about "
+                    f"{max(0.1, needed / 1e6):.1f} MB: free some space, or give another directory for --out"
+                )
 
     def keep_safe(self, *sources: object) -> None:
         """Refuse sources of the run that lie in its output directory, where results could replace them.
@@ -399,8 +423,15 @@ class StepDirectory(RunDirectory[R]):
 
         Raises:
             OSError: if it cannot be written; the checkpoint before is kept.
+            FloatingPointError: if the state is not finite; the checkpoint before is kept.
         """
-        save_state({**step.state_dict(), "counts": counts, "seconds": seconds}, self._checkpoint)
+        state = step.state_dict()
+        if not all_finite(state):
+            raise FloatingPointError(
+                f"the parameters are not finite after step {step.index} (t = {step.t:.4g}): {ADVICE}; --resume "
+                "continues from the checkpoint before, if there is one"
+            )
+        save_state({**state, "counts": counts, "seconds": seconds}, self._checkpoint)
 
     def _write_video(self) -> None:
         """Write the optimization as video.gif; its last frame stays for a while."""
@@ -422,6 +453,15 @@ class StepDirectory(RunDirectory[R]):
     @property
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+
+def all_finite(state: object) -> bool:
+    """Whether the tensors of nested dictionaries and lists are finite."""
+    if isinstance(state, Tensor):
+        return not state.is_floating_point() or bool(state.isfinite().all())
+    if isinstance(state, Mapping):
+        return all(map(all_finite, state.values()))
+    return not isinstance(state, (list, tuple)) or all(map(all_finite, state))
 
 
 def save_image(image: Image.Image, path: Path) -> None:

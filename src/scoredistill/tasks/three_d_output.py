@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from scoredistill.media.images import grid
+from scoredistill.media.video.writing import can_encode
 from scoredistill.optional import MissingExtra, installed, missing_extra
 from scoredistill.three_d.mesh import extract, write_glb
 from scoredistill.three_d.scenes.base import Scene
@@ -42,7 +43,7 @@ def write_videos(scene: Scene, path: Path, elevation: float = 15.0) -> list[Path
     Returns:
         The files: an mp4 if PyAV is installed, and a GIF.
     """
-    kinds = ("mp4", "gif") if installed("av") else ("gif",)
+    kinds = ("mp4", "gif") if installed("av") and can_encode(".mp4") else ("gif",)
     return write_turntables(
         scene.render, [path.with_suffix(f".{kind}") for kind in kinds], VIDEO_SECONDS, VIDEO_FPS, VIDEO_SIZE,
         elevation, device=scene.device,

@@ -7,6 +7,8 @@ The image becomes a canvas of latents at the working size; overlapping windows o
 the source's own detail is restored at full size (`detail`).
 """
 
+from dataclasses import replace
+
 from PIL import Image
 from torch import Tensor
 
@@ -38,6 +40,7 @@ def edit_image(asked: EditArguments) -> EditResult:
     regions.check(request.regions, request.wrap)
     directory = EditDirectory.of(asked, request)
     if directory is not None:
+        directory.check_space(1e6 + 8 * source.width * source.height)  # the source, the edit, a report with both
         directory.keep_safe(asked.image, *regions.masks(request.regions, request.wrap))
     prior = editor(asked.prior, asked)
     settings = request.complete(min(prior.image_size))
@@ -46,11 +49,11 @@ def edit_image(asked: EditArguments) -> EditResult:
         if directory is not None:
             directory.keep_source(source)
         full = to_tensor(source)
-        edit = _prepared(full, settings, prior, session.counted)
+        edit = replace(_prepared(full, settings, prior, session.counted), on_nan=asked.on_nan)
         if settings.recipe.estimator is None:
             latents = sampled(edit)
         else:
-            steps = optimized(edit, session.state)
+            steps = optimized(edit, session.state, check=1)
             latents = canvas_of(
                 session.follow(steps, settings.method, lambda step: _preview(step, edit), asked.callback)
             )

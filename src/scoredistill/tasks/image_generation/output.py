@@ -72,7 +72,7 @@ class ImageDirectory(StepDirectory[Result]):
         if result.history:
             page.figure(self.path / "video.gif", "The optimization.")
             add_curves(page, result.history, "samples")
-            if settings.method == "msd":
+            if settings.method == "msd" and "bandwidth" in result.history[0]:
                 first, last = (result.history[k]["bandwidth"] for k in (0, -1))
                 page.text(f"The bandwidth shrank from {first:.3g} to {last:.3g}, which is where the run ends.")
         page.heading("Cost").key_values(

@@ -35,7 +35,7 @@ def text_to_image(asked: ImageArguments) -> Result:
             samples = sample(settings, prior, session.counted)
             images = finite_images(session.counted.decode(samples))
         else:
-            run = Optimization(settings, recipe, prior, session.counted)
+            run = Optimization(settings, recipe, prior, session.counted, asked.on_nan)
             last = session.follow(
                 run.steps(session.state), settings.method, lambda step: image_grid(finite_images(step.images())),
                 asked.callback,

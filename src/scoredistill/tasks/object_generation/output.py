@@ -60,6 +60,7 @@ class ObjectDirectory(StepDirectory[ObjectResult]):
         ".frames/[0-9]*.png",
     )  # fmt: skip
     frames = 40
+    space = 1e7  # the scene, its checkpoint, a mesh with a texture, videos
 
     def finish(self, result: ObjectResult) -> None:
         scene = result.scene

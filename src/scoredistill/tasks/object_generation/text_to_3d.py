@@ -32,7 +32,7 @@ def text_to_3d(asked: ObjectArguments) -> ObjectResult:
         session.begin(settings)
         callback = asked.callback
         session.follow(
-            shaped(settings, scene, prior, session.counted, session.state),
+            shaped(settings, scene, prior, session.counted, session.state, asked.on_nan),
             settings.method,
             lambda step: four_sides(scene),
             None if callback is None else lambda step: callback(step, scene),

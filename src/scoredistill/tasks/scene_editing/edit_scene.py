@@ -84,6 +84,7 @@ def _edited(
 ) -> tuple[Scene, Tensor, list[dict[str, float]]]:  # fmt: skip
     """The edited scene, the views as they were edited last, and the metrics; kept in the directory."""
     editing, _ = prepared(world, settings, before, prior, session.counted)
+    editing = replace(editing, on_nan=asked.on_nan)
     record = None if directory is None else directory.record
     history = edit_fitted(editing, asked.progress, [each for each in (asked.callback, record) if each is not None])
     session.counted.add({"encoded": editing.canvas.encoded, "decoded": editing.canvas.decoded})

@@ -69,6 +69,7 @@ class SceneDirectory(RunDirectory[SceneResult]):
         "before.safetensors", "after.mp4", "after.gif", "mesh.glb", "scene.safetensors", "views/transforms.json",
         "views/images/*.png", "views/masks/*.png", "views/train_masks/*.png",
     )  # fmt: skip
+    space = 1e7  # two scenes, a mesh with a texture, videos
     folders = ("views", "views/images", "views/masks", "views/train_masks")
 
     def __init__(self, path: Path, request: SceneRequest, resume: bool = False, overwrite: bool = False):

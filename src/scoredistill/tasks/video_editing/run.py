@@ -35,6 +35,7 @@ class VideoEdit:
         prior: the editor.
         counted: the same editor, counting network evaluations.
         kept: directory for the latents of finished groups.
+        on_nan: see `distill`.
 
     Attributes:
         cuts: indices of frames that begin a scene.
@@ -42,8 +43,11 @@ class VideoEdit:
         encoded, decoded: number of tiles that passed the autoencoder so far.
     """
 
-    def __init__(self, source: Video, settings: VideoSettings, prior: Editor, counted: Counted, kept: Path):
+    def __init__(
+        self, source: Video, settings: VideoSettings, prior: Editor, counted: Counted, kept: Path, on_nan: str = "stop"
+    ):
         self.source, self.settings, self.prior, self.counted, self.kept = source, settings, prior, counted, kept
+        self.on_nan = on_nan
         full = (source.height, source.width)
         self.size = work_size(full, settings.size, prior.factor, settings.wrap)
         make = lambda size: regions.make(settings.instruction, settings.regions, size, settings.feather, settings.wrap)
@@ -140,7 +144,9 @@ class VideoEdit:
         self.encoded += canvas.encoded
         exchange = exchange_of(self.settings.flow, canvas, images)
         salt = 0 if self.settings.recipe.same_noise else index
-        edit = Edit(self.settings, canvas, self.counted, self.text, self.regions, exchange, salt=salt)
+        edit = Edit(
+            self.settings, canvas, self.counted, self.text, self.regions, exchange, salt=salt, on_nan=self.on_nan
+        )
         latents = edited(edit)
         self._change.append(float((latents - canvas.source).square().mean().sqrt()))
         if preview is not None:
