@@ -6,8 +6,9 @@ import torch
 from oracles import gaussian
 from scoredistill import distill
 from scoredistill.checkpoint import load_state, save_state
-from scoredistill.estimators import CSD, MSD, SDS, Batch, Decoded, FixedNoise, Stein
+from scoredistill.estimators import CSD, MSD, SDS, Batch, Decoded, Estimate, Estimator, FixedNoise, Stein
 from scoredistill.generators import CoordinateMLP, Encoded, Latents, Pixels
+from scoredistill.loop import Gradients
 from scoredistill.priors import Counted, Empirical, GaussianMixture, Guided, Prior
 from scoredistill.schedule import VP
 from scoredistill.times import Bandwidth, Linear, Uniform
@@ -293,3 +294,104 @@ def test_an_estimator_s_memory_is_resumed(wrap, tmp_path):
         pass
     assert torch.equal(rest.values, whole.values)
     assert not torch.equal(half.values, whole.values)
+
+
+# Numerical health
+
+
+class Breaks(Estimator):
+    """SGD towards 0 whose gradient is not finite for one particle in some steps; draws noise in each."""
+
+    def __init__(self, *steps, value=float("nan"), particle=2):
+        self.steps, self.value, self.particle, self.index = steps, value, particle, -1
+
+    def __call__(self, prior, batch, t, rng=None):
+        self.index += 1
+        grad = batch.x * torch.rand((), generator=rng, dtype=F64)
+        if self.index in self.steps:
+            grad[self.particle, 1] = self.value
+        return Estimate(grad, info={"size": grad.abs().mean()})
+
+
+def broken(mixture, *steps, **options):
+    generator = points(4)
+    estimator = Breaks(*steps, **{k: options.pop(k) for k in ("value", "particle") if k in options})
+    return generator, distill(generator, mixture, estimator, times=[0.25] * 20, optimizer=sgd(1.0), **options)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(("first", "seen"), [(3, 15), (15, 15), (16, 19), (19, 19)])
+def test_a_gradient_that_is_not_finite_is_named(mixture, value, first, seen):
+    """The first bad step is named, although looks are 16 steps apart, and at the last step."""
+    _, steps = broken(mixture, first, 19, steps=20, value=value)
+    taken = []
+    with pytest.raises(FloatingPointError, match=rf"step {first} is not finite \(particle 2, t = 0.25\)"):
+        taken.extend(step.index for step in steps)
+    assert taken == list(range(seen))
+
+
+def test_looks_are_rare(mixture, monkeypatch):
+    looks, look = [], Gradients.are_finite
+    monkeypatch.setattr(Gradients, "are_finite", lambda self: looks.append(1) or look(self))
+    list(broken(mixture, steps=20)[1])
+    assert len(looks) == 2
+
+
+def test_with_a_look_in_every_step_the_state_before_is_kept(mixture):
+    """The state of the last good step, taken after the error, continues as if the bad step had not been tried."""
+    _, steps = broken(mixture, 5, steps=20, check=1)
+    taken = []
+    with pytest.raises(FloatingPointError, match="step 5 is not finite"):
+        taken.extend(steps)
+    state = taken[-1].state_dict()
+    whole, clean = broken(mixture, steps=20)
+    list(clean)
+    other = points(4)
+    list(distill(other, mixture, Breaks(), times=[0.25] * 20, steps=20, optimizer=sgd(1.0), state=state))
+    assert state["next"] == 5
+    assert torch.equal(other.values, whole.values)
+
+
+def test_skipped_steps_change_nothing_and_are_told(mixture):
+    generator, steps = broken(mixture, 4, 5, steps=20, on_nan="skip")
+    look = lambda step: (
+        generator.values.detach().clone(),
+        float(step.grad_norm),
+        float(step.estimate.info["size"]),
+    )
+    with pytest.warns(UserWarning, match=r"step [45] is not finite .*: the step is skipped"):
+        seen = [look(step) for step in steps]
+    assert torch.equal(seen[3][0], seen[5][0])
+    assert not torch.equal(seen[5][0], seen[6][0])
+    assert seen[4][1:] == seen[5][1:] == (0.0, 0.0)
+    assert len(seen) == 20
+
+
+def test_ten_skipped_steps_in_a_row_end_the_run(mixture):
+    _, steps = broken(mixture, *range(5, 20), steps=20, on_nan="skip")
+    taken = []
+    says = r"step 14 .* neither were the 9 before it"
+    with pytest.warns(UserWarning, match="is skipped"), pytest.raises(FloatingPointError, match=says):
+        taken.extend(step.index for step in steps)
+    assert taken == list(range(14))
+
+
+def test_gradients_on_the_parameters_are_skipped_too(mixture):
+    """A generator whose derivative is infinite at its start."""
+
+    class Root(Latents):
+        def forward(self, views):
+            return super().forward(views).abs().sqrt()
+
+    generator = Root(1, (2,)).double()
+    with torch.no_grad():
+        generator.values.zero_()
+    with pytest.warns(UserWarning, match="on the parameters is not finite"):
+        list(distill(generator, mixture, SDS(), steps=2, optimizer=sgd(1.0), on_nan="skip"))
+    assert torch.equal(generator.values, torch.zeros(1, 2, dtype=F64))
+
+
+def test_the_state_of_another_run_is_refused(mixture):
+    state = {"next": 1, "generator": {"other": torch.zeros(1)}, "optimizer": {}, "rng": []}
+    with pytest.raises(ValueError, match="the state does not fit this run"):
+        distill(points(4), mixture, SDS(), steps=2, state=state)

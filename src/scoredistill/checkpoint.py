@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from scoredistill.files import atomic
@@ -18,6 +18,9 @@ def save_state(state: Mapping[str, Any], path: str | Path) -> None:
     """Write nested dictionaries and lists of tensors and JSON values, atomically.
 
     Tuples are written as lists, and tensors are stored on the CPU.
+
+    Raises:
+        OSError: if it cannot be written, for example because the disk is full; an earlier file is kept.
     """
     tensors: dict[str, torch.Tensor] = {}
 
@@ -33,8 +36,25 @@ def save_state(state: Mapping[str, Any], path: str | Path) -> None:
         return value
 
     header = {"state": json.dumps(outline(state))}
-    with atomic(path) as draft:
-        save_file(tensors, draft, metadata=header)
+    write_tensors(tensors, path, header)
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically.
+
+    Args:
+        tensors: contiguous tensors on the CPU, by name.
+        path: the file.
+        metadata: further texts, by name.
+
+    Raises:
+        OSError: if it cannot be written, for example because the disk is full; an earlier file is kept.
+    """
+    try:
+        with atomic(path, durable=True) as draft:
+            save_file(dict(tensors), draft, metadata=dict(metadata))
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from error
 
 
 def load_state(path: str | Path) -> dict[str, Any]:

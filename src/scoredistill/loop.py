@@ -8,8 +8,9 @@ r"""The optimization loop: parameters make images, a prior scores them, an estim
 """
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +22,10 @@ from scoredistill.priors import Cond, Prior
 from scoredistill.rng import Rng, seed_of
 from scoredistill.times import Times, Uniform
 
+ON_NAN = ("stop", "skip")
+CHECKED = 16  # steps between looks at whether gradients were finite
+SKIPPED = 10  # skipped steps in a row that end a run
+ADVICE = "use a smaller learning rate or guidance scale, or float32 networks"
 Optimizer = torch.optim.Optimizer | Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
 
@@ -85,6 +90,8 @@ def distill(
     follow: int = 1,
     rng: Rng = None,
     state: Mapping[str, Any] | None = None,
+    on_nan: str = "stop",
+    check: int = CHECKED,
 ) -> Iterator[Step]:
     """Optimize a generator so that its views are likely under a prior.
 
@@ -107,32 +114,51 @@ def distill(
         rng: a generator, or a list with one per particle; one seeded with 0 by default. With one per particle, times
             and views do not depend on how the particles are split over processes.
         state: `Step.state_dict()` of the step to continue from.
+        on_nan: what to do when a gradient has values that are not finite: "stop" ends the run with an error that names
+            the step, the particle and t; "skip" leaves the step out, with a warning, which waits for the device in
+            every step. The gradient of a skipped step is 0, and 10 of them in a row end the run.
+        check: steps between two looks at whether gradients were finite, each of which waits for the device. With 1, the
+            parameters, the optimizer and the random generators are as before the step when the error is raised.
 
     Yields:
         A `Step` after each update.
 
     Raises:
-        ValueError: for invalid arguments, before any work.
+        ValueError: for invalid arguments or a state of another run, before any work.
+        FloatingPointError: if a gradient is not finite.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
     if follow < 1:
         raise ValueError(f"follow must be at least 1, not {follow}")
+    if check < 1:
+        raise ValueError(f"check must be at least 1, not {check}")
+    if on_nan not in ON_NAN:
+        raise ValueError(f"unknown on_nan {on_nan!r}: use {' or '.join(ON_NAN)}")
     noise = torch.Generator().manual_seed(0) if rng is None else rng
     generators = [noise] if isinstance(noise, torch.Generator) else list(noise)
     made = optimizer if isinstance(optimizer, torch.optim.Optimizer) else (optimizer or _adam)(generator.parameters())
     if state is not None:
-        generator.load_state_dict(state["generator"])
-        made.load_state_dict(state["optimizer"])
-        for g, saved in zip(generators, state["rng"], strict=True):
-            g.set_state(saved)
-        estimator.load_state_dict(state.get("estimator", {}))
+        try:
+            generator.load_state_dict(state["generator"])
+            made.load_state_dict(state["optimizer"])
+            for g, saved in zip(generators, state["rng"], strict=True):
+                g.set_state(saved)
+            estimator.load_state_dict(state.get("estimator", {}))
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"the state does not fit this run, as that of another version may not: {reason}"
+            ) from error
     seed = generators[0].initial_seed() if isinstance(noise, torch.Generator) else 0  # the same in every split
     time_schedule, choice = _times(times, steps, seed), torch.Generator()
+
+    gradients = Gradients(on_nan == "skip")
 
     def run() -> Iterator[Step]:
         for index in range(0 if state is None else state["next"], steps):
             t = float(time_schedule(index, steps))
+            before = [g.get_state() for g in generators] if check == 1 else []
             views = generator.views(particles, choice.manual_seed(seed_of(seed, index)))
             x = generator(views)
             shown = cond(views) if callable(cond) else cond
@@ -140,17 +166,88 @@ def distill(
             here = Batch(x.detach(), shown, source(views) if callable(source) else source, source_cond, group)
             precise = torch.promote_types(x.dtype, torch.float32)  # bfloat16 cannot tell neighboring times apart
             estimate = estimator(prior, here, torch.full((len(x),), t, dtype=precise, device=x.device), noise)
+            gradients.add(index, t, estimate.grad)
+            try:
+                due = on_nan == "skip" or (index + 1) % check == 0 or index + 1 == steps
+                finite = not due or gradients.are_finite()
+            except FloatingPointError:
+                for g, saved in zip(generators, before, strict=False):
+                    g.set_state(saved)
+                raise
+            if not finite:
+                estimate = _nothing(estimate)
             target, grad = x.detach() - estimate.grad, estimate.grad
-            for again in range(follow):
+            for again in range(follow if finite else 0):
                 if again:
                     x = generator(views)
                     grad = x.detach() - target
                 made.zero_grad(set_to_none=True)
                 x.backward(grad)
+                if on_nan == "skip" and not gradients.reach(index, t, generator.parameters()):
+                    break
                 made.step()
+                gradients.skipped = 0
             yield Step(index, steps, t, estimate, views, generator, prior, made, generators, estimator)
 
     return run()
+
+
+class Gradients:
+    """Whether the gradients of the last steps were finite; looking waits for the device, adding does not.
+
+    Args:
+        skip: warn of a step that is not finite instead of raising an error.
+    """
+
+    def __init__(self, skip: bool = False):
+        self.skip, self.skipped = skip, 0
+        self._flags: list[tuple[int, float, Tensor]] = []
+
+    def add(self, index: int, t: float, grad: Tensor) -> None:
+        """Add the gradient of a step on the particles, [n, *d]."""
+        self._flags.append((index, t, grad.detach().reshape(len(grad), -1).mul(0).sum(1)))  # 0 for finite particles
+
+    def are_finite(self) -> bool:
+        """Whether all gradients since the last look were finite.
+
+        Raises:
+            FloatingPointError: naming the first step that was not, its particle and its t, unless it is to be skipped
+                and fewer than 10 were in a row.
+        """
+        flags, self._flags = self._flags, []
+        bad = torch.cat([flag for *_, flag in flags]).isfinite().logical_not().nonzero()[:1].flatten().tolist()
+        if not bad:
+            return True
+        places = [(index, particle, t) for index, t, flag in flags for particle in range(len(flag))]
+        index, particle, t = places[bad[0]]
+        self._stop_or_skip(f"the gradient of step {index} is not finite (particle {particle}, t = {t:.4g})")
+        return False
+
+    def reach(self, index: int, t: float, parameters: Iterable[Tensor]) -> bool:
+        """Whether the gradients of a step on the parameters are finite.
+
+        Raises:
+            FloatingPointError: if too many steps in a row were skipped.
+        """
+        flags = [p.grad.detach().mul(0).sum() for p in parameters if p.grad is not None]
+        if not flags or bool(torch.stack([flag.double() for flag in flags]).isfinite().all()):
+            return True
+        self._stop_or_skip(f"the gradient of step {index} on the parameters is not finite (t = {t:.4g})")
+        return False
+
+    def _stop_or_skip(self, said: str) -> None:
+        self.skipped += 1
+        if not self.skip:
+            raise FloatingPointError(f"{said}: {ADVICE}, or skip such steps (on_nan)")
+        if self.skipped == SKIPPED:
+            raise FloatingPointError(f"{said}, and neither were the {SKIPPED - 1} before it: {ADVICE}")
+        warnings.warn(f"{said}: the step is skipped", stacklevel=2)
+
+
+def _nothing(estimate: Estimate) -> Estimate:
+    """The estimate of a skipped step."""
+    info = {name: value.nan_to_num(0, 0, 0) for name, value in estimate.info.items()}
+    return replace(estimate, grad=torch.zeros_like(estimate.grad), info=info)
 
 
 def _adam(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:

@@ -27,7 +27,7 @@ def require(module: str, extra: str, purpose: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise _missing(error.name or module, extra, purpose) from error
+        raise missing_extra(error.name or module, extra, purpose) from error
 
 
 def package_folder(package: str, extra: str, purpose: str) -> Path:
@@ -42,10 +42,24 @@ def package_folder(package: str, extra: str, purpose: str) -> Path:
     """
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise _missing(package, extra, purpose)
+        raise missing_extra(package, extra, purpose)
     return Path(spec.origin).parent
 
 
-def _missing(module: str, extra: str, purpose: str) -> MissingExtra:
+def installed(package: str) -> bool:
+    """Whether an optional package can be found, without importing it."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def missing_extra(module: str, extra: str, purpose: str) -> MissingExtra:
+    """The error of a package that is not installed.
+
+    Args:
+        module: the package or a module of it.
+        extra, purpose: see `require`.
+    """
     package = module.partition(".")[0]
     return MissingExtra(f"{purpose} needs {package}, which is not installed: pip install 'scoredistill[{extra}]'")

@@ -1,8 +1,16 @@
 """The command line as a whole."""
 
+import signal
+import socket
+import subprocess
+import sys
+import time
 import warnings
 
+import pytest
+
 from scoredistill import cli
+from scoredistill.cli.live_view import Watch
 
 
 def test_warnings_are_one_sentence(monkeypatch, capsys):
@@ -11,3 +19,44 @@ def test_warnings_are_one_sentence(monkeypatch, capsys):
     cli.main(["image"])
     assert capsys.readouterr().err == "scoredistill: keys have no effect: x\n"
     assert warnings.showwarning is shown
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize("work", ["hashlib.pbkdf2_hmac('sha256', b'x', b'y', 2**31 - 1)", "time.sleep(600)"])
+def test_a_signal_ends_a_command_at_once(name, code, work):
+    """In a call of a compiled library, during which Python cannot act, and in one that it can interrupt."""
+    script = (
+        "import hashlib, time\nfrom scoredistill import cli\ncli.PATIENCE = 0.1\n"
+        f"cli._dispatch = lambda arguments: (print('begun', flush=True), {work})\ncli.main(['image'])\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout.readline() == "begun\n"
+        child.send_signal(getattr(signal, name))
+        start = time.monotonic()
+        said = child.communicate(timeout=60)[1]
+    finally:
+        child.kill()
+    assert time.monotonic() - start < 10  # hours without
+    assert child.returncode == code
+    assert said.startswith("scoredistill: interrupted; finished work is kept")
+    assert said.count("\n") == 1
+
+
+def test_handlers_of_signals_are_put_back(monkeypatch):
+    monkeypatch.setattr(cli, "_dispatch", lambda arguments: None)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    cli.main(["image"])
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_port_in_use_is_refused_before_the_work():
+    pytest.importorskip("viser")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ValueError, match="is in use by another program"), Watch(taken.getsockname()[1]):
+            pytest.fail("the work began")
+    with pytest.raises(ValueError, match="between 1 and 65535"), Watch(70000):
+        pytest.fail("the work began")

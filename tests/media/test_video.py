@@ -19,6 +19,7 @@ from PIL import Image
 
 from scoredistill.media.video import Video, VideoWriter, open_video
 from scoredistill.media.video.sound import layout_for
+from scoredistill.media.video.writing import VIDEOS
 from scoredistill.optional import MissingExtra
 
 av = pytest.importorskip("av")
@@ -820,3 +821,24 @@ def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
         open_video(path)
     assert len(open_video(gif)) == 2
     assert Path(gif).exists()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_the_same_frames_are_the_same_bytes(tmp_path, suffix):
+    """With a single thread of the encoder, whatever the number of cores."""
+    frames = np.random.default_rng(0).integers(0, 255, (12, 64, 96, 3), np.uint8)
+    threads, made = [], []
+    for name in ("a", "b"):
+        with VideoWriter(tmp_path / f"{name}{suffix}", 64, 96, times=[i / 8 for i in range(12)]) as out:
+            for frame in frames:
+                out.write(frame)
+            threads.append(out.sink.stream.codec_context.thread_count)
+        made.append((tmp_path / f"{name}{suffix}").read_bytes())
+    assert threads == [1, 1]
+    assert made[0] == made[1]
+
+
+def test_a_missing_encoder_is_said_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(VIDEOS, ".webm", ("none", {}, (), ""))
+    with pytest.raises(ValueError, match=r"without the encoder of .webm: use .mp4, .gif, or a folder"):
+        VideoWriter(tmp_path / "a.webm", 2, 2, times=[0.0])

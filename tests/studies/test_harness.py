@@ -9,13 +9,16 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from scoredistill.cli import main
+from scoredistill.studies.harness import jobs
 from scoredistill.studies.harness.claims import FAILS, FEW, HOLDS, MISSING, WITHIN, ordered_claim, verdict
+from scoredistill.studies.harness.jobs import Job, StudyDirectory, place
 from scoredistill.studies.harness.statistics import (
     STUDENT,
     Metric,
@@ -279,3 +282,113 @@ def test_the_command_passes_the_first_seed_on(name, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "study", lambda setting, out, workers: asked.append(setting))
     main([*COMMANDS[name], "--seed", "100", "--seeds", "2", "--out", str(tmp_path)])
     assert (asked[0].seed, asked[0].seeds) == (100, 2)
+
+
+# What was measured is kept
+
+
+def measured(out, key):
+    directory = StudyDirectory(out, key)
+    directory.run([Job("a", partial(number, 1))], progress=False)
+    directory.release()
+
+
+def number(value, out):
+    return {"value": value}
+
+
+@pytest.mark.parametrize(
+    ("key", "version", "says"),
+    [
+        ({"quick": True, "setup": {"prompts": ["owl"]}}, None, "another quick: give another directory"),
+        ({"quick": False, "setup": {"prompts": ["cat"]}}, None, "another prompts:"),
+        ({"quick": False, "setup": {"prompts": ["owl"]}}, "99.0", "another version:"),
+    ],
+)
+def test_other_settings_and_versions_never_remove_what_was_measured(key, version, says, tmp_path, monkeypatch):
+    out = tmp_path / "study"
+    measured(out, {"quick": False, "setup": {"prompts": ["owl"]}})
+    if version:
+        monkeypatch.setattr(jobs, "__version__", version)
+    with pytest.raises(ValueError, match=says):
+        StudyDirectory(out, key)
+    assert (out / "parts" / "a.json").is_file()
+    assert place(out, key) == tmp_path / "study-2"
+    assert not (tmp_path / "study-2").exists()
+
+
+def test_a_study_without_out_continues_where_its_settings_lie(tmp_path):
+    for name, quick in (("toy", True), ("toy-2", False)):
+        measured(tmp_path / name, {"quick": quick})
+    (tmp_path / "toy-3").mkdir()
+    (tmp_path / "toy-3" / "mine.txt").touch()
+    assert place(tmp_path / "toy", {"quick": True}) == tmp_path / "toy"
+    assert place(tmp_path / "toy", {"quick": False}) == tmp_path / "toy-2"
+    assert place(tmp_path / "toy", {"quick": None}) == tmp_path / "toy-4"
+
+
+def test_a_full_disk_or_a_damaged_marker_costs_no_part(tmp_path, monkeypatch):
+    measured(tmp_path, {})
+    marker = tmp_path / "parts" / "setting"
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        StudyDirectory(tmp_path, {}).release()
+    assert marker.read_text() != ""
+    marker.write_text("")
+    with pytest.raises(ValueError, match="setting is damaged"):
+        StudyDirectory(tmp_path, {})
+    assert (tmp_path / "parts" / "a.json").is_file()
+
+
+def test_a_study_killed_before_it_began_and_links_and_two_at_once(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / ".draft-1-setting").touch()
+    (tmp_path / ".lock").touch()
+    first = StudyDirectory(tmp_path, {})
+    assert not (tmp_path / "parts" / ".draft-1-setting").exists()
+    with pytest.raises(ValueError, match=f"in use by process {os.getpid()}"):
+        StudyDirectory(tmp_path, {})
+    first.release()
+    (tmp_path / "images").rmdir()
+    (tmp_path / "images").symlink_to(tmp_path.parent)
+    with pytest.raises(ValueError, match="images is a symbolic link"):
+        StudyDirectory(tmp_path, {})
+
+
+def test_a_worker_that_dies_fails_its_job_alone(tmp_path):
+    directory = StudyDirectory(tmp_path, {})
+    failed = directory.run(
+        [Job("dead", partial(die)), *(Job(n, partial(number, 3)) for n in "abc")], workers=2, progress=False
+    )
+    assert list(failed) == ["dead"]
+    assert "ended with exit code 9" in failed["dead"]
+    assert directory.results() == {n: {"value": 3} for n in "abc"}
+
+
+def die(out):
+    os._exit(9)
+
+
+def test_an_interrupted_study_ends_at_once_and_leaves_no_worker(tmp_path):
+    """Its workers sleep for an hour; an interrupt comes while the first results are awaited."""
+    directory = StudyDirectory(tmp_path, {})
+
+    def interrupt():
+        wait_for(lambda: (tmp_path / "images" / "asleep").is_file(), 600)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        directory.run([Job("a", partial(number, 1)), Job("b", sleep)], workers=2, progress=False, after=interrupt)
+    worker = int((tmp_path / "images" / "asleep").read_text())
+    assert not alive(worker)
+    assert directory.results() == {"a": {"value": 1}}
+
+
+def sleep(out):
+    (out / "draft").write_text(str(os.getpid()))
+    (out / "draft").rename(out / "asleep")
+    time.sleep(3600)

@@ -443,7 +443,7 @@ def test_the_directory_of_a_model_is_not_touched(prior, tmp_path):
 
 def test_a_new_run_replaces_the_old_one(prior, tmp_path):
     small(photo(20, 20), prior, sweeps=3, out=tmp_path)
-    result = small(photo(12, 20), prior, "windows", out=tmp_path)
+    result = small(photo(12, 20), prior, "windows", out=tmp_path, overwrite=True)
     assert Image.open(tmp_path / "edited.png").size == (20, 12)
     assert Image.open(tmp_path / "source.png").size == (20, 12)
     assert (tmp_path / "metrics.jsonl").read_text() == ""

@@ -380,7 +380,7 @@ def test_a_new_run_takes_nothing_from_an_interrupted_one(prior, tmp_path, monkey
             small(video(10), prior, group=6, overlap=2, out=tmp_path)
     frames = [Image.fromarray(255 - frame(i)) for i in range(10)]
     fresh = small(frames, prior, group=6, overlap=2)
-    result = small(frames, prior, group=6, overlap=2, out=tmp_path, file="frames")
+    result = small(frames, prior, group=6, overlap=2, out=tmp_path, file="frames", overwrite=True)
     assert all(same(list(open_video(result.path).frames()), fresh.frames))
 
 
@@ -400,8 +400,8 @@ def test_a_directory_of_the_user_is_not_replaced(prior, tmp_path):
     small(video(2), prior, sweeps=1, out=tmp_path)
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "mine.psd").write_text("mine")
-    with pytest.raises(ValueError, match="frames"):
-        small(video(2), prior, sweeps=1, out=tmp_path, file="frames")
+    with pytest.raises(ValueError, match="frames is not a video of this run"):
+        small(video(2), prior, sweeps=1, out=tmp_path, file="frames", overwrite=True)
     assert (tmp_path / "frames" / "mine.psd").exists()
 
 

@@ -512,13 +512,13 @@ def test_an_object_without_a_surface_says_so_instead_of_failing(tmp_path, short)
 
 
 def test_a_new_run_replaces_the_files_of_the_old_one(prior, tmp_path, short, monkeypatch):
-    monkeypatch.setattr(output, "export_scene", lambda scene, path: "")
+    monkeypatch.setattr(three_d_output, "export_scene", lambda scene, path, levels: "")
     small(prior, out=tmp_path, steps=3)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [set(row) for row in rows] == [{"t", "grad_norm"}] * 3
     assert "clip_sim" not in json.loads((tmp_path / "result.json").read_text())
     (tmp_path / "mesh.glb").write_text("of before")
-    small(prior, out=tmp_path, steps=1)
+    small(prior, out=tmp_path, steps=1, overwrite=True)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
     assert not (tmp_path / "mesh.glb").exists()
 
@@ -579,7 +579,7 @@ def test_wrong_commands_are_one_sentence(arguments, sentence, tmp_path, refused)
 
 def test_the_command_generates_an_object(prior, tmp_path, monkeypatch, capsys, short):
     monkeypatch.setattr(session, "load_prior", lambda *_, **__: prior)
-    monkeypatch.setattr(output, "export_scene", lambda scene, path: "")
+    monkeypatch.setattr(three_d_output, "export_scene", lambda scene, path, levels: "")
     out = tmp_path / "cup"
     cli.main(["object", "a", "--method", "sds", "--steps", "1", "--views", "2", "--size", "16", "--out", str(out)])
     assert "4 network evaluations (NFE), " in capsys.readouterr().out

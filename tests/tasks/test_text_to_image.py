@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -13,8 +13,11 @@ from PIL import Image
 
 import tiny
 from scoredistill import cli, load_prior
+from scoredistill.estimators import SDS
+from scoredistill.estimators.base import EstimatorWrapper
 from scoredistill.priors import GaussianMixture
 from scoredistill.tasks import METHODS, Request, text_to_image
+from scoredistill.tasks.image_generation.recipes import RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +131,9 @@ def test_a_prior_that_does_not_load_leaves_the_earlier_run_alone(prior, tmp_path
     text_to_image("an owl", prior, "msd", steps=2, out=tmp_path / "run")
     before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
     with pytest.raises(ValueError, match="cannot load"):
-        text_to_image("an owl", "nobody/nothing", "msd", steps=2, out=tmp_path / "run")
+        text_to_image("an owl", "nobody/nothing", "msd", steps=2, out=tmp_path / "run", overwrite=True)
     with pytest.raises(ValueError, match="larger than"):
-        text_to_image("an owl", prior, "ddim", steps=5000, out=tmp_path / "run")
+        text_to_image("an owl", prior, "ddim", steps=5000, out=tmp_path / "run", overwrite=True)
     assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
 
 
@@ -143,7 +146,10 @@ def test_a_damaged_config_is_no_run_to_resume(prior, tmp_path, content):
 
 def test_a_new_run_replaces_the_old_one(prior, tmp_path):
     text_to_image("an owl", prior, "msd", steps=2, particles=3, out=tmp_path)
-    text_to_image("a cat", prior, "msd", steps=2, out=tmp_path)
+    with pytest.raises(ValueError, match="finished run: add --overwrite"):
+        text_to_image("a cat", prior, "msd", steps=2, out=tmp_path)
+    assert (tmp_path / "image_02.png").is_file()
+    text_to_image("a cat", prior, "msd", steps=2, out=tmp_path, overwrite=True)
     assert sorted(p.name for p in tmp_path.glob("image_*")) == ["image_00.png"]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
@@ -151,6 +157,34 @@ def test_a_new_run_replaces_the_old_one(prior, tmp_path):
 def test_nan_stops_with_advice(prior):
     with pytest.raises(FloatingPointError, match="step 0 is not finite"):
         text_to_image("an owl", prior, "sds", steps=2, guidance=1e38)
+
+
+class Breaks(EstimatorWrapper):
+    """SDS whose gradient on the second image is not finite in the fourth call."""
+
+    def __init__(self):
+        self.base, self.calls = SDS(), 0
+
+    def __call__(self, prior, batch, t, rng=None):
+        made = self.base(prior, batch, t, rng)
+        self.calls += 1
+        if self.calls == 4:
+            made.grad[1, 0] = torch.nan
+        return made
+
+
+def test_the_state_before_a_bad_step_is_kept_and_continues_without_it(prior, tmp_path):
+    recipe = replace(RECIPES["sds"], estimator=lambda guidance: Breaks())
+    settings = {"steps": 7, "particles": 2, "image": "pixels", "out": tmp_path}
+    with pytest.raises(FloatingPointError, match=r"step 3 is not finite \(particle 1, t = .* kept in .* --on-nan skip"):
+        text_to_image("an owl", prior, recipe=recipe, **settings)
+    seen = []
+    see = lambda step: seen.append(step.index)
+    with pytest.warns(UserWarning, match=r"step 6 is not finite .* is skipped"):
+        text_to_image("an owl", prior, recipe=recipe, callback=see, resume=True, on_nan="skip", **settings)
+    assert seen == [3, 4, 5, 6]
+    with pytest.raises(ValueError, match="unknown on_nan 'go on': use one of stop, skip"):
+        text_to_image("an owl", prior, on_nan="go on")
 
 
 def test_a_prior_without_text_is_refused():

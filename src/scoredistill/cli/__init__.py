@@ -12,6 +12,9 @@ from typing import Any
 import tyro
 
 from scoredistill import __version__
+from scoredistill.cli.interrupts import PATIENCE, Terminated, prompt
+
+TRAINING = 600.0  # seconds for an interrupted training to write what it learned
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,14 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"scoredistill {__version__}")
         return
     try:
-        with warnings.catch_warnings():
+        patience = TRAINING if arguments[:2] == ["prior", "train"] else PATIENCE
+        with prompt(lambda: f"scoredistill: {_interrupted(arguments)}", patience), warnings.catch_warnings():
             warnings.showwarning = _warn  # type: ignore[assignment]
             _dispatch(arguments)
-    except KeyboardInterrupt:
-        same, resumed = "the same command continues", "the same command with --resume continues"
-        again = {"image": resumed, "object": resumed, "edit": resumed, "toy": same, "bench": same}.get(arguments[0])
-        hint = f"; finished work is kept, and {again}" if again else ""
-        _stop(f"interrupted{hint}", 130)
+    except KeyboardInterrupt as end:
+        _stop(_interrupted(arguments), end.code if isinstance(end, Terminated) else 130)
     except BrokenPipeError:
         sys.exit(1)
     except (ValueError, FloatingPointError, OSError, ImportError) as error:
@@ -43,6 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "the device is out of memory: use fewer --particles or --views, --image latents, or a smaller --size",
             1,
         )
+
+
+def _interrupted(arguments: Sequence[str]) -> str:
+    """What an interrupted command says."""
+    same, resumed = "the same command continues", "the same command with --resume continues"
+    again = {"image": resumed, "object": resumed, "edit": resumed, "toy": same, "bench": same}
+    hint = again.get(arguments[0] if arguments else "")
+    return f"interrupted; finished work is kept, and {hint}" if hint else "interrupted"
 
 
 def _warn(message: Warning | str, *_: Any) -> None:

@@ -3,13 +3,17 @@
 from pathlib import Path
 
 
-def demo(out: Path = Path("runs/demo"), seed: int = 0) -> None:
+def demo(out: Path | None = None, seed: int = 0, overwrite: bool = False) -> None:
     """Compare the methods and DDIM samples on two prompts, in one report; a few minutes on two cores.
 
     Args:
-        out: Output directory of the report and of the single runs.
+        out: Output directory of the report and of the single runs; runs/demo by default, or with a number behind if
+            there is one.
         seed: Seed for all random number generators.
+        overwrite: Replace a finished demonstration in the output directory.
     """
     from scoredistill.tasks.demo import demo as run
+    from scoredistill.tasks.run_directory import reserved
 
-    print(f"Open {run(out, seed)}")
+    with reserved(out, "demo", "demo") as place:
+        print(f"Open {run(place, seed, overwrite=overwrite)}")

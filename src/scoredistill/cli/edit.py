@@ -10,7 +10,7 @@ from scoredistill.cli.live_view import Watch
 from scoredistill.cli.options import CommandRun, LiveView, cost, given, values
 from scoredistill.media.video.reading import is_video
 from scoredistill.tasks.image_editing.request import CanvasOptions, EditOptions
-from scoredistill.tasks.run_directory import default_out
+from scoredistill.tasks.run_directory import reserved
 from scoredistill.tasks.scene_editing.request import SceneOptions
 from scoredistill.tasks.video_editing.request import VideoFile, VideoOptions
 from scoredistill.three_d.capture import capture_folder, is_capture
@@ -74,16 +74,19 @@ def edit(
     if scene_given:
         edit = replace(edit, source=capture_folder(edit.source))
     about = f"{edit.source.stem} {edit.instruction or ' '.join(canvas.regions)}"
-    out = run.out or default_out(about, "edit", resume=run.resume)
-    if scene_given:
-        _refuse("a scene", canvas, video)
-        _edit_scene(edit, live, scene, run, out)
-    elif is_video(edit.source):
-        _refuse("a video", live, scene)
-        _edit_video(edit, canvas, video, run, out)
-    else:
-        _refuse("an image", video, live, scene)
-        _edit_image(edit, canvas, run, out)
+    video_given = not scene_given and is_video(edit.source)
+    options = (scene,) if scene_given else (canvas, video) if video_given else (canvas,)
+    asked = {name: value for name, value in values(edit, *options).items() if name not in ("source", "file")}
+    with reserved(run.out, about, "edit", resume=run.resume, request=asked) as out:
+        if scene_given:
+            _refuse("a scene", canvas, video)
+            _edit_scene(edit, live, scene, run, out)
+        elif video_given:
+            _refuse("a video", live, scene)
+            _edit_video(edit, canvas, video, run, out)
+        else:
+            _refuse("an image", video, live, scene)
+            _edit_image(edit, canvas, run, out)
 
 
 def _refuse(kind: str, *foreign: CanvasOptions | VideoCommand | LiveView | SceneOptions) -> None:

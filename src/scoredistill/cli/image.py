@@ -6,7 +6,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from scoredistill.cli.options import CommandRun, cost, values
 from scoredistill.tasks.image_generation.request import Request
-from scoredistill.tasks.run_directory import default_out
+from scoredistill.tasks.run_directory import reserved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,6 @@ def image(image: OmitArgPrefixes[ImageCommand], run: OmitArgPrefixes[CommandRun]
     """
     from scoredistill.tasks import text_to_image
 
-    out = run.out or default_out(image.prompt, "image", f"-{image.method}", run.resume)
-    result = text_to_image(**{**values(image, run), "out": out})
-    print(f"{len(result.images)} image(s), {cost(result.counts, result.seconds)}: {out / 'report.html'}")
+    with reserved(run.out, image.prompt, "image", f"-{image.method}", run.resume, values(image)) as out:
+        result = text_to_image(**{**values(image, run), "out": out})
+        print(f"{len(result.images)} image(s), {cost(result.counts, result.seconds)}: {out / 'report.html'}")

@@ -3,9 +3,12 @@
 from types import TracebackType
 
 from scoredistill.loop import Step
+from scoredistill.optional import require
 from scoredistill.three_d.fitting import FitStep
 from scoredistill.three_d.scenes.base import Scene
-from scoredistill.three_d.viewer import Viewer
+from scoredistill.three_d.viewer import Viewer, check_free
+
+HOST = "127.0.0.1"
 
 
 class Watch:
@@ -41,11 +44,20 @@ class Watch:
     def _opened(self, scene: Scene, port: int) -> Viewer:
         """The page, opened at first use."""
         if self.viewer is None:
-            self.viewer = Viewer(scene.render, port, title=self.title, device=scene.device)
+            self.viewer = Viewer(scene.render, port, HOST, title=self.title, device=scene.device)
             print(f"Watch it at {self.viewer.url}")
         return self.viewer
 
     def __enter__(self) -> "Watch":
+        """Check before the work what the page will need.
+
+        Raises:
+            ValueError: if the port is in use or not allowed.
+            MissingExtra: if viser is not installed.
+        """
+        if self.port is not None:
+            require("viser", "nerf", "the live viewer")
+            check_free(HOST, self.port)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

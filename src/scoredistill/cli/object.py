@@ -7,7 +7,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 from scoredistill.cli.live_view import Watch
 from scoredistill.cli.options import CommandRun, LiveView, cost, values
 from scoredistill.tasks.object_generation.request import ObjectRequest
-from scoredistill.tasks.run_directory import default_out
+from scoredistill.tasks.run_directory import reserved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,10 @@ def object_(
     """
     from scoredistill.tasks import text_to_3d
 
-    out = run.out or default_out(object.prompt, "object", f"-3d-{object.method}", run.resume)
-    with Watch(live.port if live.view else None, object.prompt) as watch:
+    with (
+        Watch(live.port if live.view else None, object.prompt) as watch,
+        reserved(run.out, object.prompt, "object", f"-3d-{object.method}", run.resume, values(object)) as out,
+    ):
         made = text_to_3d(**{**values(object, run), "out": out, "callback": watch})
         print(f"{cost(made.counts, made.seconds)}: {out / 'report.html'}")
         watch.stay(made.scene)

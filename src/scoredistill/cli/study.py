@@ -9,7 +9,7 @@ from scoredistill.tasks.run_directory import RUNS
 
 
 def toy(
-    out: Path = RUNS / "toy",
+    out: Path | None = None,
     set: tuple[str, ...] = (),
     method: tuple[str, ...] = (),
     denoiser: tuple[str, ...] = (),
@@ -21,7 +21,8 @@ def toy(
     """Compare the estimators on distributions in the plane whose scores are known exactly.
 
     Args:
-        out: Output directory of results.json, report.html and images. The same command continues an interrupted study.
+        out: Output directory of results.json, report.html and images; runs/toy by default, or with a number behind if a
+            study with other settings lies there. The same command continues an interrupted study.
         set: Distributions: fractal, spiral, pinwheel; all by default.
         method: Methods, for example ddim sds msd collaborative; by default all, and landscapes, gradients and the
             ranking as well.
@@ -37,7 +38,7 @@ def toy(
 
     given = {"sets": set, "methods": method, "denoisers": denoiser}
     setting = Setting(**{k: v for k, v in given.items() if v}, seeds=1 if quick else seeds, seed=seed, quick=quick)
-    print(f"Open {study(setting, out, workers)}")
+    print(f"Open {study(setting, out or study.place(setting, RUNS / 'toy'), workers)}")
 
 
 def bench(
@@ -62,7 +63,8 @@ def bench(
             scoredistill[bench]. objects: text to 3-D. scenes: scenes edited by instruction (ground truth: the
             procedural edit of true views); needs scoredistill[scenes].
         out: Output directory of results.json, report.html, tables.md and images, with the results so far in
-            preview.png; runs/bench-WHAT by default. The same command continues an interrupted study.
+            preview.png; runs/bench-WHAT by default, or with a number behind if a study with other settings lies there.
+            The same command continues an interrupted study.
         prior: emoji or emoji-edit (bundled), a directory with a diffusers pipeline, or a hub name.
         prompts: File with one prompt per line, for images and objects; by default some that the bundled prior knows.
         methods: For example ddim sds msd, or csd windows; by default all but sdi_published (objects: sds sdi msd
@@ -77,7 +79,7 @@ def bench(
             sds and msd; or one scene with csd and one_view. Some minutes.
         workers: Number of processes, of one thread each.
     """
-    out = out or RUNS / f"bench-{what}"
+    base = RUNS / f"bench-{what}"
     if what != "images" and (blocks or clip or inception):
         raise ValueError("--blocks, --clip and --inception belong to bench images: leave them out")
     if what in ("edits", "scenes") and prompts is not None:
@@ -86,26 +88,30 @@ def bench(
         from scoredistill.studies.editing.study import Setting as Edits
         from scoredistill.studies.editing.study import study as edits
 
-        n = 1 if seeds is None else seeds
-        page = edits(Edits(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick), out, workers)
+        asked = Edits(
+            prior or "emoji-edit", methods=methods, seeds=1 if seeds is None else seeds, seed=seed, quick=quick
+        )
+        page = edits(asked, out or edits.place(asked, base), workers)
     elif what == "scenes":
         from scoredistill.studies.scene_editing.study import Setting as Scenes
         from scoredistill.studies.scene_editing.study import study as scenes
 
         n = 1 if seeds is None else seeds
-        page = scenes(Scenes(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick), out, workers)
+        views = Scenes(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick)
+        page = scenes(views, out or scenes.place(views, base), workers)
     elif what == "objects":
         from scoredistill.studies.text_to_3d.study import Setting as Objects
         from scoredistill.studies.text_to_3d.study import study as objects
         from scoredistill.studies.text_to_image.study import read_prompts
 
         texts = () if prompts is None else read_prompts(prompts)
-        page = objects(Objects(prior or "emoji", texts, seeds, methods=methods, seed=seed, quick=quick), out, workers)
+        things = Objects(prior or "emoji", texts, seeds, methods=methods, seed=seed, quick=quick)
+        page = objects(things, out or objects.place(things, base), workers)
     else:
         from scoredistill.studies.text_to_image.study import Setting, read_prompts, study
 
         texts = () if prompts is None else read_prompts(prompts)
         n = 1 if quick else 3 if seeds is None else seeds
         setting = Setting(prior or "emoji", texts, n, blocks, clip, inception, methods=methods, seed=seed, quick=quick)
-        page = study(setting, out, workers)
+        page = study(setting, out or study.place(setting, base), workers)
     print(f"Open {page}")

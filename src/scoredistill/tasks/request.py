@@ -52,16 +52,21 @@ class RunOptions:
     Attributes:
         out: Output directory for the results, the settings, the metrics and an HTML report.
         resume: Continue the interrupted run in the output directory.
+        overwrite: Replace the run in the output directory.
         progress: Show a progress bar.
         dtype: Data type of the networks: float32, float16 or bfloat16; the optimized parameters stay in float32.
+        on_nan: What to do when a gradient has values that are not finite: stop, with the last good state kept, or skip
+            the step. No effect on methods that sample.
         device: Device of the networks, for example cpu, cuda or cuda:1; a GPU if one is available.
     """
 
     out: str | Path | None = None
     resume: bool = False
+    overwrite: bool = False
     progress: bool = False
     dtype: str | torch.dtype | None = None
     device: str | torch.device | None = None
+    on_nan: str = "stop"
 
 
 def task(arguments: Callable[P, A]) -> Callable[[Callable[[A], R]], Callable[P, R]]:

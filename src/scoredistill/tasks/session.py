@@ -3,35 +3,40 @@
 A task completes its request, opens a session, runs, and finishes:
 
     settings = request.complete()
-    session = StepSession(arguments, ImageDirectory.of(arguments, settings), text_prior(arguments.prior, arguments))
-    session.begin(settings)
-    last = session.follow(steps, ...)
-    return session.finish(Result(...))
+    directory, prior = ImageDirectory.of(arguments, settings), text_prior(arguments.prior, arguments)
+    with StepSession(arguments, prior, directory) as session:
+        session.begin(settings)
+        last = session.follow(steps, ...)
+        return session.finish(Result(...))
 """
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from scoredistill.loop import Step
+from scoredistill.loop import ADVICE, ON_NAN, Step
 from scoredistill.priors.base import Editor, Prior, TextPrior
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.pipelines import load_prior
+from scoredistill.tasks import checks
 from scoredistill.tasks.request import PriorSource, RunOptions, prior_name
 from scoredistill.tasks.run_directory import RunDirectory, StepDirectory
 
 R = TypeVar("R")
+N = TypeVar("N", bound="Session[Any]")
 
 MAX_ROWS = 64  # largest batch of one network call of an editor, unless the prior has a limit of its own
 
 
 class Session(Generic[R]):
-    """One run of a task.
+    """One run of a task; a context manager, at whose end other processes may use the output directory.
 
     Args:
         options: how the run is carried out.
@@ -69,8 +74,24 @@ class Session(Generic[R]):
             The result.
         """
         if self._directory is not None:
-            self._directory.finish(result)
+            with self._directory.told():
+                self._directory.finish(result)
+            self._directory.release()
         return result
+
+    @property
+    def machine(self) -> dict[str, str]:
+        """Data type and device of the networks, which a resumed run keeps."""
+        dtype = getattr(self.prior, "dtype", None)
+        known = {} if dtype is None else {"dtype": str(dtype).removeprefix("torch.")}
+        return {**known, "device": getattr(self.prior, "device", torch.device("cpu")).type}
+
+    def __enter__(self: N) -> N:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._directory is not None:
+            self._directory.release()
 
 
 class StepSession(Session[R]):
@@ -86,6 +107,7 @@ class StepSession(Session[R]):
         self._steps_directory = directory
         self.state: dict[str, Any] | None = None
         self.history: list[dict[str, float]] = []
+        self._last: Step | None = None
 
     def begin(self, settings: object, **facts: str) -> None:
         """Open the output directory, restore what an interrupted run left there, and start the clock.
@@ -96,7 +118,7 @@ class StepSession(Session[R]):
         """
         spent = 0.0
         if self._steps_directory is not None:
-            self.state, self.history = self._steps_directory.open(settings, **facts)
+            self.state, self.history = self._steps_directory.open(settings, **facts, **self.machine)
         if self.state is not None:
             self.counted.add(self.state["counts"])
             spent = self.state["seconds"]
@@ -124,7 +146,12 @@ class StepSession(Session[R]):
 
         last: Step | None = None
         bar = tqdm(
-            steps, label, initial=len(self.history), disable=not self.options.progress, dynamic_ncols=True, unit="step"
+            self._told(steps),
+            label,
+            initial=len(self.history),
+            disable=not self.options.progress,
+            dynamic_ncols=True,
+            unit="step",
         )
         for step in bar:
             bar.total, last = step.steps, step
@@ -134,9 +161,28 @@ class StepSession(Session[R]):
                 callback(step)
             if self._steps_directory is not None:
                 self._steps_directory.record(step, self.history[-1], self.counts, self.seconds, draw)
+            self._last = step
         if last is None:
             raise ValueError("the run has no steps left: start it anew, without resume")
         return last
+
+    def _told(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """The steps; if one is not finite, the state before it is kept.
+
+        Raises:
+            FloatingPointError: if a gradient is not finite.
+        """
+        try:
+            yield from steps
+        except FloatingPointError as error:
+            last, directory = self._last, self._steps_directory
+            if last is None or directory is None:
+                raise
+            with suppress(FloatingPointError):  # what the estimator learns may be damaged: the checkpoint before stays
+                directory.keep(last, self.counts, self.seconds)
+            raise FloatingPointError(
+                f"{error}; the last good state is kept in {directory.path}, from which --resume --on-nan skip continues"
+            ) from error
 
 
 def text_prior(prior: PriorSource, options: RunOptions) -> TextPrior:
@@ -145,7 +191,7 @@ def text_prior(prior: PriorSource, options: RunOptions) -> TextPrior:
     Raises:
         ValueError: if there is no such prior, or it knows no text or needs a source image.
     """
-    loaded, name = _loaded(prior, options.dtype, options.device), prior_name(prior)
+    loaded, name = _loaded(prior, options), prior_name(prior)
     if not isinstance(loaded, TextPrior):
         raise ValueError(f"{name} has no text encoder: use a prior of load_prior, such as emoji")
     if loaded.needs_source:
@@ -162,7 +208,7 @@ def editor(prior: PriorSource, options: RunOptions | None = None) -> Editor:
         ValueError: if there is no such prior, or it does not follow instructions.
     """
     options = options or RunOptions()
-    loaded = _loaded(prior, options.dtype, options.device)
+    loaded = _loaded(prior, options)
     if not isinstance(loaded, Editor):
         raise ValueError(
             f"{prior_name(prior)} follows no instructions about an image: use an editor such as emoji-edit"
@@ -172,8 +218,11 @@ def editor(prior: PriorSource, options: RunOptions | None = None) -> Editor:
     return loaded
 
 
-def _loaded(prior: PriorSource, dtype: str | torch.dtype | None, device: str | torch.device | None) -> Prior:
-    return load_prior(prior, dtype=dtype, device=device) if isinstance(prior, (str, Path)) else prior
+def _loaded(prior: PriorSource, options: RunOptions) -> Prior:
+    checks.choice(options, "on_nan", ON_NAN)
+    if not isinstance(prior, (str, Path)):
+        return prior
+    return load_prior(prior, dtype=options.dtype, device=options.device)
 
 
 def measure(step: Step) -> dict[str, float]:
@@ -185,8 +234,6 @@ def measure(step: Step) -> dict[str, float]:
     values: list[Tensor] = [step.grad_norm, *step.estimate.info.values()]
     numbers = torch.stack([v.detach().double().reshape(()) for v in values]).tolist()
     if not all(abs(v) < float("inf") for v in numbers):
-        raise FloatingPointError(
-            f"the gradient of step {step.index} is not finite: use a smaller learning rate or guidance scale, or "
-            "float32 networks"
-        )
+        what = "what the method reports" if abs(numbers[0]) < float("inf") else "the gradient"
+        raise FloatingPointError(f"{what} of step {step.index} is not finite (t = {step.t:.4g}): {ADVICE}")
     return {"t": step.t, "grad_norm": numbers[0], **dict(zip(step.estimate.info, numbers[1:], strict=True))}

@@ -1,13 +1,14 @@
 """3-D results as files: a mesh or splats, videos of a turn, and views side by side."""
 
+import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image
 
 from scoredistill.media.images import grid
-from scoredistill.optional import MissingExtra
+from scoredistill.media.video.writing import can_encode
+from scoredistill.optional import MissingExtra, installed, missing_extra
 from scoredistill.three_d.mesh import extract, write_glb
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.scenes.nerf import NeRF
@@ -42,11 +43,49 @@ def write_videos(scene: Scene, path: Path, elevation: float = 15.0) -> list[Path
     Returns:
         The files: an mp4 if PyAV is installed, and a GIF.
     """
-    kinds = ("mp4", "gif") if find_spec("av") else ("gif",)
+    kinds = ("mp4", "gif") if installed("av") and can_encode(".mp4") else ("gif",)
     return write_turntables(
         scene.render, [path.with_suffix(f".{kind}") for kind in kinds], VIDEO_SECONDS, VIDEO_FPS, VIDEO_SIZE,
         elevation, device=scene.device,
     )  # fmt: skip
+
+
+def lacking(shape: str = "nerf") -> str:
+    """What files of a scene will lack because of packages that are not installed, or "".
+
+    Args:
+        shape: nerf or splats.
+    """
+    if shape == "splats":
+        return ""
+    needs = {"mesh extraction": ("skimage", "scipy"), "mesh export": ("trimesh",), "texture baking": ("xatlas",)}
+    for purpose, packages in needs.items():
+        for package in packages:
+            if not installed(package):
+                return str(missing_extra(package, "nerf", purpose))
+    return ""
+
+
+def warn_of_lacking(shape: str = "nerf") -> None:
+    """Say before the work which files of a scene cannot be written, see `lacking`."""
+    if said := lacking(shape):
+        warnings.warn(f"{said}; the run goes on, and --resume adds what is missing once it is installed", stacklevel=2)
+
+
+def exported(scene: Scene, path: Path, levels: Sequence[float] = LEVELS) -> tuple[str, bool]:
+    """Write a scene for other programs as `export_scene` does, whatever happens.
+
+    Returns:
+        What could not be written and why, or "", and whether another attempt can help.
+    """
+    try:
+        missing, again = export_scene(scene, path, levels), False
+    except Exception as error:  # any package: the optimization is finished and is to be kept
+        missing, again = f"the export failed: {type(error).__name__}: {error}", True
+    again = again or bool(missing and lacking("splats" if isinstance(scene, Splats) else "nerf"))
+    if again:
+        warnings.warn(f"{' '.join(missing.split())}; once that is mended, --resume writes it", stacklevel=2)
+    return missing, again
 
 
 def export_scene(scene: Scene, path: Path, levels: Sequence[float] = LEVELS) -> str:

@@ -80,7 +80,7 @@ class Viewer:
         if resolution < MIN_SIZE:
             raise ValueError(f"resolution must be at least {MIN_SIZE} pixels, not {resolution}")
         viser = require("viser", "nerf", "the live viewer")
-        _check_free(host, port)
+        check_free(host, port)
         self.render, self.fraction, self.device = render, fraction, device
         self.server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
         if self.server.get_port() != port:  # taken since the check
@@ -243,8 +243,12 @@ def _taken(port: int) -> str:
     )
 
 
-def _check_free(host: str, port: int) -> None:
-    """Refuse a port in use, because viser would silently take the next free one."""
+def check_free(host: str, port: int) -> None:
+    """Refuse a port in use, because viser would silently take the next free one.
+
+    Raises:
+        ValueError: if the port is in use or not allowed, or the host is no address of this computer.
+    """
     if not 1 <= port <= 65535:
         raise ValueError(f"port must be between 1 and 65535, not {port}")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:

@@ -27,7 +27,7 @@ Coding = tuple[str, dict[str, str], tuple[str, ...], str]
 """Video codec, its options, audio codecs that are copied, and the codec for other audio."""
 VIDEOS: dict[str, Coding] = {
     ".mp4": ("libx264", {"crf": "18"}, ("aac", "mp3", "opus", "flac", "alac", "ac3", "eac3"), "aac"),
-    ".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0", "cpu-used": "4", "row-mt": "1"}, ("opus", "vorbis"), "libopus"),
+    ".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0", "cpu-used": "4", "row-mt": "0"}, ("opus", "vorbis"), "libopus"),
     # Where a palette equals that of the first frame, FFmpeg would compare its indices with those of another palette.
     ".gif": ("gif", {"gifflags": "-offsetting-transdiff"}, (), ""),
 }
@@ -84,6 +84,12 @@ class VideoWriter:
             )
         if self.path.is_dir() and (self.path.suffix or any(self.path.iterdir())):
             raise ValueError(f"{self.path} is a folder that already exists: choose a new name")
+        if self.path.suffix and not can_encode(self.path.suffix):
+            others = ", ".join(suffix for suffix in VIDEOS if can_encode(suffix))
+            raise ValueError(
+                f"PyAV was built without the encoder of {self.path.suffix}: use {others}, or a folder name without a "
+                "suffix"
+            )
         self.duration = max(float(duration), self.times[-1]) if duration else spans(self.times)
         self.sound = stretch(sound_from, times) if sound_from is not None and sound_from.sound else None
         self.aspect = aspect
@@ -144,6 +150,19 @@ class VideoWriter:
             raise
 
 
+def can_encode(suffix: str) -> bool:
+    """Whether PyAV has the encoder of a kind of video file.
+
+    Args:
+        suffix: one of `VIDEOS`.
+    """
+    try:
+        pyav().codec.Codec(VIDEOS[suffix.lower()][0], "w")
+    except ValueError:  # UnknownCodecError
+        return False
+    return True
+
+
 class _Folder:
     """Writes numbered images, and the list of their times and of the end of the last."""
 
@@ -179,7 +198,12 @@ class _Video:
         if not self.gif and len(self.kept) < len(writer.times):
             raise ValueError(f"two frames are less than 1/{TICKS} s apart: leave one of them out")
         final = max(SHORTEST, self.ends[-1] - self.ends[max(self.kept)])
-        muxing = {".gif": {"loop": "0", "final_delay": str(final)}, ".mp4": {"movflags": "+faststart"}}
+        exact = {"fflags": "+bitexact"}  # without it, WebM files are given random numbers
+        muxing = {
+            ".gif": {"loop": "0", "final_delay": str(final)},
+            ".mp4": {"movflags": "+faststart", **exact},
+            ".webm": exact,
+        }
         rate = Fraction(len(writer.times) / writer.duration).limit_denominator(1001)
         even = 1 if self.gif else 2
         self.pad = ((0, -writer.height % even), (0, -writer.width % even), (0, 0))
@@ -207,6 +231,7 @@ class _Video:
         self.stream.pix_fmt = "pal8" if self.gif else "yuv420p"
         context = self.stream.codec_context
         context.time_base = self.base
+        context.thread_count = 1  # with more, the bytes of a file can differ from run to run
         if not self.gif:
             context.colorspace = context.color_primaries = context.color_trc = BT709
             context.color_range = LIMITED

@@ -20,6 +20,7 @@ from scoredistill.studies.harness.setting import check_editor, seeded
 from scoredistill.studies.harness.statistics import Measurements, differences, mean_and_std
 from scoredistill.studies.harness.study import Study
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
+from scoredistill.tasks.run_directory import save_image
 from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
 PARTS = {"images": False, "videos": True}  # name in results.json -> whether the subjects are clips
@@ -128,7 +129,9 @@ def preview(setting: Setting, directory: StudyDirectory) -> None:
     found = [(method, image_or_blank(path)) for method, path in files if path.is_file()]
     if found:
         labels = [method for method, _ in found]
-        grid([image for _, image in found], columns=len(names), labels=labels).save(directory.out / "preview.png")
+        save_image(
+            grid([image for _, image in found], columns=len(names), labels=labels), directory.out / "preview.png"
+        )
 
 
 study = Study(check=check, key=key, plan=plan, gather=gather, tables=tables, report=report, preview=preview)

@@ -5,29 +5,31 @@
     found = directory.results()                 # name -> what the job of that name returned
 
 A job is a function called with out=, the directory for images. What it returns is written to OUT/parts/NAME.json. A
-setting that matters belongs in the job's name, or in the key of the study: with another key everything is measured
-again.
+setting that matters belongs in the job's name, or in the key of the study: a study with another key takes another
+directory.
 """
 
+import itertools
 import json
-import multiprocessing
-import multiprocessing.connection
-import os
-import shutil
-import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from scoredistill import __version__
-from scoredistill.files import write_json
+from scoredistill.files import DRAFT, remove_drafts, write_json, write_text
+from scoredistill.studies.harness.workers import Died, Workers
+from scoredistill.tasks.lock import NAME as LOCK
+from scoredistill.tasks.lock import Lock
+from scoredistill.tasks.run_directory import check_writable, command_line
+
+MARKER = "setting"  # file in parts/ that says what they depend on
 
 PROGRESS = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"  # without the count, whose unit means nothing to a reader
 
@@ -76,7 +78,9 @@ def fingerprint(settings: object) -> str:
 
 
 class StudyDirectory:
-    """The output directory of a study, created if missing.
+    """The output directory of a study, created if missing; one process at a time uses it, until `release`.
+
+    What was measured is never removed: a directory of a study with another key or version is refused.
 
     Args:
         out: its path.
@@ -86,24 +90,37 @@ class StudyDirectory:
         images: the directory for images.
 
     Raises:
-        ValueError: if `out` is a file, cannot be written, or holds something else than a study.
+        ValueError: if `out` is a file, cannot be written, is in use, or holds something else than this study.
     """
 
     def __init__(self, out: Path, key: Mapping[str, Any]):
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"{out} is a file: give a directory for --out")
         self.out, self.folder, self.images = out, out / "parts", out / "images"
-        marker, text = self.folder / "setting", json.dumps({**key, "version": __version__})
-        if out.is_dir() and any(out.iterdir()) and not marker.is_file():
-            raise ValueError(f"{out} holds other files: give a new directory, or an earlier study's, for --out")
-        if marker.is_file() and marker.read_text() != text:
-            shutil.rmtree(self.folder)
+        check_writable(out)
+        check_place(out, key)
+        self._lock = Lock(out, command_line())
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.images.mkdir(exist_ok=True)
-            marker.write_text(text)
+            out.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
         except OSError as error:
-            raise ValueError(f"cannot write to {out}: {error.strerror}") from error
+            raise ValueError(f"cannot write to {out}: {error.strerror or error}") from error
+        try:
+            check_place(out, key)  # again, now that no other process writes
+            for folder in (self.folder, self.images):
+                folder.mkdir(exist_ok=True)
+            for folder in (out, self.folder, self.images, out / "scenes"):
+                remove_drafts(folder)
+            if not (self.folder / MARKER).is_file():
+                write_text(self.folder / MARKER, _identity(key), durable=True)
+        except OSError as error:
+            self.release()
+            raise ValueError(f"cannot write to {out}: {error.strerror or error}") from error
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let other processes use the directory."""
+        self._lock.release()
 
     def missing(self, jobs: Sequence[Job]) -> list[Job]:
         """The jobs that are not finished."""
@@ -130,17 +147,18 @@ class StudyDirectory:
         total = sum(job.cost for job in todo)
         with tqdm(total=total, desc="measuring", disable=not progress, leave=False, bar_format=PROGRESS) as bar:
             try:
-                for name, found in _results(todo, self.images, workers):
-                    if isinstance(found, Exception):
-                        failed[name] = f"{type(found).__name__}: {found}"
-                    else:
-                        write_json(self.folder / f"{name}.json", found)
-                    bar.update(by_name[name].cost)
-                    bar.set_postfix_str(name[:40])
-                    if after is not None:
-                        after()
+                with closing(_results(todo, self.images, workers)) as results:  # stops the workers at an interrupt
+                    for name, found in results:
+                        if isinstance(found, Exception):
+                            failed[name] = f"{type(found).__name__}: {found}"
+                        else:
+                            write_json(self.folder / f"{name}.json", found)
+                        bar.update(by_name[name].cost)
+                        bar.set_postfix_str(name[:40])
+                        if after is not None:
+                            after()
             finally:
-                (self.folder / "seconds").write_text(str(self.seconds + time.perf_counter() - started))
+                write_text(self.folder / "seconds", str(self.seconds + time.perf_counter() - started))
         for name, error in failed.items():
             if by_name[name].required:
                 raise ValueError(f"{name}, which the other measurements need, failed: {error}")
@@ -157,35 +175,91 @@ class StudyDirectory:
         return float(path.read_text()) if path.is_file() else 0.0
 
 
-def _results(todo: Sequence[Job], images: Path, workers: int) -> Iterator[tuple[str, dict[str, Any] | Exception]]:
+def check_place(out: Path, key: Mapping[str, Any]) -> None:
+    """Refuse a directory that holds something else than the study with this key; reads only.
+
+    Raises:
+        ValueError: saying what else it holds.
+    """
+    for name in ("parts", "images", "scenes"):
+        if (out / name).is_symlink():
+            raise ValueError(f"{out / name} is a symbolic link: remove it, or give another directory for --out")
+    marker = out / "parts" / MARKER
+    if not marker.is_file():
+        if not _is_begun(out):
+            raise ValueError(f"{out} holds other files: give a new directory, or an earlier study's, for --out")
+        return
+    try:
+        before = dict(json.loads(marker.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{marker} is damaged: give another directory for --out") from error
+    if different := _different(before, json.loads(_identity(key))):
+        raise ValueError(
+            f"{out} holds a study with another {', '.join(different)}: give another directory for --out to keep both"
+        )
+
+
+def place(base: Path, key: Mapping[str, Any]) -> Path:
+    """The directory of a study that is given none: the base, or base-2, ... if others lie there.
+
+    Args:
+        base: for example runs/toy.
+        key: what all jobs of the study depend on.
+    """
+    for number in itertools.count(1):
+        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        if not path.exists():
+            break
+        with suppress(ValueError):
+            check_place(path, key)
+            break
+    return path
+
+
+def _is_begun(out: Path) -> bool:
+    """Whether a directory holds nothing but what a study that was killed at once left."""
+    if not out.exists():
+        return True
+    if not out.is_dir():
+        return False
+    kept = [each for each in out.iterdir() if each.name != LOCK and not each.name.startswith(DRAFT)]
+    empty = lambda folder: all(each.name.startswith(DRAFT) for each in folder.iterdir())
+    return all(each.name in ("parts", "images") and each.is_dir() and empty(each) for each in kept)
+
+
+def _identity(key: Mapping[str, Any]) -> str:
+    return json.dumps({**key, "version": __version__})
+
+
+def _different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The names of the values that differ, those of nested mappings by their own names."""
+    names: list[str] = []
+    for name in {**before, **now}:
+        one, other = before.get(name), now.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            names += _different(one, other)
+        elif one != other:
+            names.append(name)
+    return names
+
+
+def _results(todo: Sequence[Job], images: Path, workers: int) -> Generator[tuple[str, dict[str, Any] | Exception]]:
     if workers == 1:
         for job in todo:
             yield _guarded(job, images)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
-        try:
-            for done in as_completed([pool.submit(_guarded, job, images) for job in todo]):
-                yield done.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with Workers(min(workers, len(todo)), partial(_guarded, out=images)) as pool:
+        for job, found in pool.map(todo):
+            if isinstance(found, Died):
+                yield job.name, found
+            elif isinstance(found, BaseException):
+                raise found
+            else:
+                yield found
 
 
-def _begin() -> None:
-    """Make a worker compute with one thread, and end when the study is killed."""
-    torch.set_num_threads(1)
-    if (parent := multiprocessing.parent_process()) is not None:
-
-        def follow() -> None:
-            multiprocessing.connection.wait([parent.sentinel])
-            os._exit(1)
-
-        threading.Thread(target=follow, daemon=True).start()
-
-
-def _guarded(job: Job, images: Path) -> tuple[str, dict[str, Any] | Exception]:
+def _guarded(job: Job, out: Path) -> tuple[str, dict[str, Any] | Exception]:
     try:
-        return job.name, job.function(out=images)
+        return job.name, job.function(out=out)
     except (FloatingPointError, ValueError) as error:
         return job.name, error

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from scoredistill import __version__
 from scoredistill.files import write_json, write_text
-from scoredistill.studies.harness.jobs import Job, StudyDirectory
+from scoredistill.studies.harness.jobs import Job, StudyDirectory, place
 from scoredistill.studies.harness.tables import Results
 from scoredistill.tasks.run_directory import command_line
 
@@ -31,7 +31,7 @@ class Study(Generic[S]):
     """A comparison of methods: calling it with a setting measures and writes the report.
 
     Attributes:
-        key: what all jobs depend on; with another key everything is measured again.
+        key: what all jobs depend on; a study with another key takes another directory.
         first: the jobs whose results all others use.
         plan: the other jobs, in the order they are started.
         gather: the results of all jobs as one dictionary, with the complete setting under "setting".
@@ -74,7 +74,22 @@ class Study(Generic[S]):
         setting = setting.complete()
         self.check(setting)
         directory = StudyDirectory(out, self.key(setting))
-        failed: dict[str, str] = {}
+        try:
+            return self._measured(setting, directory, workers, progress)
+        finally:
+            directory.release()
+
+    def place(self, setting: S, base: Path) -> Path:
+        """The output directory of a study that is given none, see `jobs.place`.
+
+        Raises:
+            ValueError: if the setting is impossible.
+        """
+        return place(base, self.key(setting.complete()))
+
+    def _measured(self, setting: S, directory: StudyDirectory, workers: int, progress: bool) -> Path:
+        """Run the jobs and write the files."""
+        out, failed = directory.out, dict[str, str]()
         for jobs in (self.first(setting), self.plan(setting)):
             self.prepare(setting, directory.missing(jobs), progress)
             failed |= directory.run(jobs, workers, progress, after=lambda: self.preview(setting, directory))

@@ -17,7 +17,7 @@ from torch import Tensor
 from scoredistill.checkpoint import load_state, save_state
 from scoredistill.datasets import synthetic_scenes
 from scoredistill.datasets.procedural_edits import EDITS, Edit
-from scoredistill.files import slug
+from scoredistill.files import DRAFT, slug
 from scoredistill.media.images import to_pil
 from scoredistill.metrics import edits as metrics
 from scoredistill.studies.editing.evaluation import edit_metrics
@@ -97,7 +97,7 @@ class Case(jobs.Case):
 def fitted(setup: Setup, scene: str, out: Path) -> dict[str, Any]:
     """Photograph a scene and fit a field to it; both are kept beside `out`, for the edits."""
     folder = out.parent / "scenes" / scene
-    draft = folder.with_name(f".{scene}.{os.getpid()}")
+    draft = folder.with_name(f"{DRAFT}{os.getpid()}-{scene}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     synthetic_scenes.make(scene, draft, setup.views, setup.held_out, setup.size)
     shutil.rmtree(folder, ignore_errors=True)

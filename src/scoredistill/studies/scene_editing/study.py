@@ -29,6 +29,7 @@ from scoredistill.studies.scene_editing.claims import PAIRS, SUFFICIENT, suffici
 from scoredistill.studies.scene_editing.jobs import REFERENCES, Case, Setup
 from scoredistill.studies.scene_editing.report import report
 from scoredistill.studies.scene_editing.tables import tables
+from scoredistill.tasks.run_directory import save_image
 from scoredistill.tasks.scene_editing.request import SCENE_METHODS, SceneRequest
 
 SCENES = ("duck", "toys", "table")
@@ -190,7 +191,7 @@ def preview(setting: Setting, directory: StudyDirectory) -> None:
     if any(file.is_file() for file in files.values()):
         shown = [view_of(image_or_blank(file), 0) for file in files.values()]
         labels = [name for name, _, _ in files]
-        grid(shown, columns=len(names), labels=labels).save(directory.out / "preview.png")
+        save_image(grid(shown, columns=len(names), labels=labels), directory.out / "preview.png")
 
 
 study = Study(check=check, key=key, first=fits, plan=plan, gather=gather, tables=tables, report=report, preview=preview)

@@ -26,6 +26,7 @@ from scoredistill.studies.text_to_3d.jobs import Case
 from scoredistill.studies.text_to_3d.report import report
 from scoredistill.studies.text_to_3d.tables import tables
 from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES
+from scoredistill.tasks.run_directory import save_image
 
 PROMPTS = ("a hamburger", "a red apple", "a tulip", "a cactus", "a castle")
 METHODS, QUICK_METHODS = ("sds", "sdi", "msd", "csd"), ("sds", "msd")
@@ -164,7 +165,7 @@ def preview(setting: Setting, directory: StudyDirectory) -> None:
             strip = image_or_blank(path, 12 * SIDE)
             shown.append(grid([view_of(strip, k) for k in (0, 3, 6, 9)], columns=2, pad=1))
             labels.append(f"{prompt}, {method}")
-    grid(shown, columns=len(setting.prompts), labels=labels).save(directory.out / "preview.png")
+    save_image(grid(shown, columns=len(setting.prompts), labels=labels), directory.out / "preview.png")
 
 
 study = Study(check=check, key=key, plan=plan, gather=gather, tables=tables, report=report, preview=preview)

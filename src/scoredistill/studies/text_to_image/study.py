@@ -18,6 +18,7 @@ from scoredistill.studies.text_to_image.gather import Features, crossing, curve,
 from scoredistill.studies.text_to_image.report import report
 from scoredistill.studies.text_to_image.setting import Setting, read_prompts
 from scoredistill.studies.text_to_image.tables import tables
+from scoredistill.tasks.run_directory import save_image
 
 __all__ = ["Setting", "read_prompts", "study"]
 
@@ -117,7 +118,7 @@ def preview(setting: Setting, directory: StudyDirectory) -> None:
     found = [(method, pixels[0]) for method, images in made.items() for pixels in images.values()]
     if found:
         images, labels = [Image.fromarray(pixels) for _, pixels in found], [method for method, _ in found]
-        grid(images, columns=len(setting.prompts), labels=labels).save(directory.out / "preview.png")
+        save_image(grid(images, columns=len(setting.prompts), labels=labels), directory.out / "preview.png")
 
 
 study = Study(

@@ -7,6 +7,8 @@ The image becomes a canvas of latents at the working size; overlapping windows o
 the source's own detail is restored at full size (`detail`).
 """
 
+from dataclasses import replace
+
 from PIL import Image
 from torch import Tensor
 
@@ -37,28 +39,33 @@ def edit_image(asked: EditArguments) -> EditResult:
     source = read_image(asked.image)
     regions.check(request.regions, request.wrap)
     directory = EditDirectory.of(asked, request)
+    if directory is not None:
+        directory.check_space(1e6 + 8 * source.width * source.height)  # the source, the edit, a report with both
+        directory.keep_safe(asked.image, *regions.masks(request.regions, request.wrap))
     prior = editor(asked.prior, asked)
     settings = request.complete(min(prior.image_size))
-    session = StepSession(asked, prior, directory)
-    session.begin(settings, image=digest(source.tobytes()))
-    if directory is not None:
-        directory.keep_source(source)
-    full = to_tensor(source)
-    edit = _prepared(full, settings, prior, session.counted)
-    if settings.recipe.estimator is None:
-        latents = sampled(edit)
-    else:
-        steps = optimized(edit, session.state)
-        latents = canvas_of(session.follow(steps, settings.method, lambda step: _preview(step, edit), asked.callback))
-    latents = finite(latents)
-    work = edit.canvas.decode(latents)
-    update = float((latents - edit.canvas.source).square().mean().sqrt())
-    image = to_pil(_finished(full, edit, work))[0]
-    session.counted.add({"encoded": edit.canvas.encoded, "decoded": edit.canvas.decoded})
-    result = EditResult(
-        image, source, work, settings, session.counts, session.seconds, latents, update, session.history
-    )
-    return session.finish(result)
+    with StepSession(asked, prior, directory) as session:
+        session.begin(settings, image=digest(source.tobytes()))
+        if directory is not None:
+            directory.keep_source(source)
+        full = to_tensor(source)
+        edit = replace(_prepared(full, settings, prior, session.counted), on_nan=asked.on_nan)
+        if settings.recipe.estimator is None:
+            latents = sampled(edit)
+        else:
+            steps = optimized(edit, session.state, check=1)
+            latents = canvas_of(
+                session.follow(steps, settings.method, lambda step: _preview(step, edit), asked.callback)
+            )
+        latents = finite(latents)
+        work = edit.canvas.decode(latents)
+        update = float((latents - edit.canvas.source).square().mean().sqrt())
+        image = to_pil(_finished(full, edit, work))[0]
+        session.counted.add({"encoded": edit.canvas.encoded, "decoded": edit.canvas.decoded})
+        result = EditResult(
+            image, source, work, settings, session.counts, session.seconds, latents, update, session.history
+        )
+        return session.finish(result)
 
 
 def _prepared(full: Tensor, settings: EditSettings, prior: Editor, queried: Prior) -> Edit:

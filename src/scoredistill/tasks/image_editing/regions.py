@@ -83,6 +83,12 @@ def check(texts: tuple[str, ...], wrap: bool = False) -> None:
         parse(text, wrap)
 
 
+def masks(texts: tuple[str, ...], wrap: bool = False) -> list[Path]:
+    """The files of the masks among regions."""
+    places = [parse(text, wrap)[0] for text in texts]
+    return [Path(where) for where in places if not BOX.match(where) and not SPAN.match(where)]
+
+
 def make(
     instruction: str, texts: tuple[str, ...], size: tuple[int, int], feather: float = 0.1, wrap: bool = False
 ) -> Regions:

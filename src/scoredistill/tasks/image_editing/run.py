@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from scoredistill.estimators import Estimator
 from scoredistill.generators import Windows
-from scoredistill.loop import Step, distill
+from scoredistill.loop import CHECKED, Step, distill
 from scoredistill.priors.base import Prior, TextPrior
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.guidance import ImageGuided
@@ -41,6 +41,7 @@ class Edit:
         start: latents to start at; the source by default.
         times: t of the first and the last sweep; the method's own by default.
         salt: distinguishes the randomness of this edit from that of others with the same seed.
+        on_nan: see `distill`.
     """
 
     request: EditSettings
@@ -53,6 +54,7 @@ class Edit:
     start: Tensor | None = None
     times: tuple[float, float] | None = None
     salt: int = 0
+    on_nan: str = "stop"
 
     @property
     def guided(self) -> ImageGuided:
@@ -143,12 +145,13 @@ class Sweeps:
         self.taken += 1
 
 
-def optimized(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]:
+def optimized(edit: Edit, state: dict[str, Any] | None = None, check: int = CHECKED) -> Iterator[Step]:
     """The steps of a method that optimizes; `canvas_of` gives the edited latents after a step.
 
     Args:
         edit: the edit.
         state: state of an interrupted run to continue.
+        check: see `distill`.
 
     Raises:
         ValueError: if the method samples.
@@ -172,6 +175,8 @@ def optimized(edit: Edit, state: dict[str, Any] | None = None) -> Iterator[Step]
         groups=None if edit.regions.everywhere else lambda views: views[:, 3],
         rng=torch.Generator().manual_seed(edit.seed),
         state=state,
+        on_nan=edit.on_nan,
+        check=check,
     )
 
 

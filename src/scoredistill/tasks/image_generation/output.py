@@ -49,7 +49,7 @@ class ImageDirectory(StepDirectory[Result]):
 
     leftovers = (
         "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "video.gif", "preview.png",
-        "image_[0-9]*.png", ".frames/*",
+        "image_[0-9][0-9].png", "image_[0-9][0-9][0-9].png", ".frames/[0-9]*.png",
     )  # fmt: skip
     frames = 60
 
@@ -72,7 +72,7 @@ class ImageDirectory(StepDirectory[Result]):
         if result.history:
             page.figure(self.path / "video.gif", "The optimization.")
             add_curves(page, result.history, "samples")
-            if settings.method == "msd":
+            if settings.method == "msd" and "bandwidth" in result.history[0]:
                 first, last = (result.history[k]["bandwidth"] for k in (0, -1))
                 page.text(f"The bandwidth shrank from {first:.3g} to {last:.3g}, which is where the run ends.")
         page.heading("Cost").key_values(

@@ -28,12 +28,14 @@ class Optimization:
         recipe: how the method is run.
         prior: the prior that knows the text.
         queried: the prior whose network is evaluated; `prior`, or a wrapper of it that counts.
+        on_nan: see `distill`.
     """
 
     settings: Settings
     recipe: Recipe
     prior: TextPrior
     queried: Prior
+    on_nan: str = "stop"
 
     def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
         """The steps, from the beginning or from the state of an interrupted run."""
@@ -47,6 +49,7 @@ class Optimization:
             generator, prior, estimator, self.prior.encode_text([settings.prompt]), steps=settings.steps,
             times=self.recipe.times(self.prior.schedule, settings.seed), optimizer=_optimizer(generator, settings.lr),
             follow=settings.follow, rng=torch.Generator().manual_seed(settings.seed + 1), state=state,
+            on_nan=self.on_nan, check=1,
         )  # fmt: skip
 
 

@@ -28,20 +28,20 @@ def text_to_image(asked: ImageArguments) -> Result:
     recipe = asked.recipe or RECIPES.get(settings.method)
     if recipe is None:
         prior.times(settings.steps)  # refuses more steps than the scheduler has
-    session = StepSession(asked, prior, directory)
-    session.begin(settings)
-    samples: Tensor | None = None
-    if recipe is None:
-        samples = sample(settings, prior, session.counted)
-        images = finite_images(session.counted.decode(samples))
-    else:
-        run = Optimization(settings, recipe, prior, session.counted)
-        last = session.follow(
-            run.steps(session.state), settings.method, lambda step: image_grid(finite_images(step.images())),
-            asked.callback,
-        )  # fmt: skip
-        images = finite_images(last.images())
-        if settings.image == "latents":
-            samples = last.generator(last.views).detach()
-    result = Result(images, settings, session.counts, session.seconds, session.history, samples)
-    return session.finish(result)
+    with StepSession(asked, prior, directory) as session:
+        session.begin(settings)
+        samples: Tensor | None = None
+        if recipe is None:
+            samples = sample(settings, prior, session.counted)
+            images = finite_images(session.counted.decode(samples))
+        else:
+            run = Optimization(settings, recipe, prior, session.counted, asked.on_nan)
+            last = session.follow(
+                run.steps(session.state), settings.method, lambda step: image_grid(finite_images(step.images())),
+                asked.callback,
+            )  # fmt: skip
+            images = finite_images(last.images())
+            if settings.image == "latents":
+                samples = last.generator(last.views).detach()
+        result = Result(images, settings, session.counts, session.seconds, session.history, samples)
+        return session.finish(result)

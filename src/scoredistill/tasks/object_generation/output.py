@@ -25,7 +25,7 @@ from scoredistill.reports.page import Page
 from scoredistill.tasks.object_generation.request import ObjectSettings
 from scoredistill.tasks.object_generation.run import views_of
 from scoredistill.tasks.run_directory import StepDirectory, add_curves, add_settings, save_image
-from scoredistill.tasks.three_d_output import export_scene, side_by_side, write_videos
+from scoredistill.tasks.three_d_output import exported, side_by_side, write_videos
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.turntable import contact_sheet
 
@@ -56,9 +56,11 @@ class ObjectDirectory(StepDirectory[ObjectResult]):
 
     leftovers = (
         "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "video.gif", "preview.png",
-        "turntable.*", "sheet.png", "mesh.glb", "splats.ply", "scene.safetensors", ".frames/*",
+        "turntable.mp4", "turntable.gif", "sheet.png", "mesh.glb", "splats.ply", "scene.safetensors",
+        ".frames/[0-9]*.png",
     )  # fmt: skip
     frames = 40
+    space = 1e7  # the scene, its checkpoint, a mesh with a texture, videos
 
     def finish(self, result: ObjectResult) -> None:
         scene = result.scene
@@ -67,10 +69,11 @@ class ObjectDirectory(StepDirectory[ObjectResult]):
         sheet = contact_sheet(scene.render, 8, 128, device=scene.device)
         save_image(sheet, self.path / "sheet.png")
         videos = write_videos(scene, self.path / "turntable")
-        missing = export_scene(scene, self.path)
+        missing, again = exported(scene, self.path)
         summary = {**evaluated(result), **result.counts, "seconds": round(result.seconds, 2), "missing": missing}
         self._write_summary(summary, self._report(result, sheet, videos[0], summary))
-        self._clear()
+        if not again:
+            self._clear()
 
     def _report(self, result: ObjectResult, sheet: Image.Image, video: Path, summary: dict[str, Any]) -> Page:
         settings = result.request

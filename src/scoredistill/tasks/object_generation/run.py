@@ -175,7 +175,12 @@ def _coarsen(scene: Scene, size: tuple[int, int], coarse: bool) -> None:
 
 
 def shaped(
-    settings: ObjectSettings, scene: Scene, prior: TextPrior, counted: Counted, state: dict[str, Any] | None = None
+    settings: ObjectSettings,
+    scene: Scene,
+    prior: TextPrior,
+    counted: Counted,
+    state: dict[str, Any] | None = None,
+    on_nan: str = "stop",
 ) -> Iterator[Step]:
     """The steps of a run, which optimize the scene in place.
 
@@ -185,6 +190,7 @@ def shaped(
         prior: the prior that knows the text.
         counted: the same prior, counting network evaluations.
         state: state of an interrupted run to continue.
+        on_nan: see `distill`.
     """
     recipe, texts = settings.recipe, ViewTexts.of(prior, settings)
     watched = Watched(scene, settings.seed if recipe.same_noise else 0)
@@ -202,7 +208,7 @@ def shaped(
     steps = distill(
         generator, guided(settings, prior, counted, texts), estimator, texts,
         steps=settings.steps, particles=settings.views, times=recipe.times(prior.schedule, settings.seed),
-        optimizer=optimizer, follow=settings.follow, rng=rng, state=state,
+        optimizer=optimizer, follow=settings.follow, rng=rng, state=state, on_nan=on_nan, check=1,
     )  # fmt: skip
     index = 0 if state is None else state["next"]
     while True:

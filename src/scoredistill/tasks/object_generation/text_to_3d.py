@@ -9,6 +9,7 @@ from scoredistill.tasks.object_generation.request import ObjectArguments, Object
 from scoredistill.tasks.object_generation.run import make_scene, shaped, views_of
 from scoredistill.tasks.request import requested, task
 from scoredistill.tasks.session import StepSession, text_prior
+from scoredistill.tasks.three_d_output import warn_of_lacking
 
 
 @task(ObjectArguments)
@@ -22,18 +23,20 @@ def text_to_3d(asked: ObjectArguments) -> ObjectResult:
     request = requested(ObjectRequest, asked, asked.prior)
     request.complete()  # refuses what no prior could do
     directory = ObjectDirectory.of(asked, request)
+    if directory is not None:
+        warn_of_lacking(request.shape)
     prior = text_prior(asked.prior, asked)
     settings = request.complete(min(prior.image_size))
-    session = StepSession(asked, prior, directory)
-    scene = make_scene(settings, prior.image_size).to(prior.device)
-    session.begin(settings)
-    callback = asked.callback
-    session.follow(
-        shaped(settings, scene, prior, session.counted, session.state),
-        settings.method,
-        lambda step: four_sides(scene),
-        None if callback is None else lambda step: callback(step, scene),
-    )
-    seconds = session.seconds
-    result = ObjectResult(scene, views_of(scene), settings, session.counts, seconds, session.history)
-    return session.finish(result)
+    with StepSession(asked, prior, directory) as session:
+        scene = make_scene(settings, prior.image_size).to(prior.device)
+        session.begin(settings)
+        callback = asked.callback
+        session.follow(
+            shaped(settings, scene, prior, session.counted, session.state, asked.on_nan),
+            settings.method,
+            lambda step: four_sides(scene),
+            None if callback is None else lambda step: callback(step, scene),
+        )
+        seconds = session.seconds
+        result = ObjectResult(scene, views_of(scene), settings, session.counts, seconds, session.history)
+        return session.finish(result)

@@ -11,13 +11,17 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from scoredistill.media.images import resized
+from scoredistill.priors.base import Editor
 from scoredistill.tasks.image_editing.canvas import work_size
 from scoredistill.tasks.request import requested, task
 from scoredistill.tasks.scene_editing.output import SceneDirectory, SceneResult
-from scoredistill.tasks.scene_editing.request import SceneArguments, SceneRequest
-from scoredistill.tasks.scene_editing.run import edit_fitted, fit_scene, prepared, spread_over
+from scoredistill.tasks.scene_editing.request import SceneArguments, SceneRequest, SceneSettings
+from scoredistill.tasks.scene_editing.run import edit_fitted, fit_scene, prepared, spread_over, views_to_edit
 from scoredistill.tasks.session import Session, editor
+from scoredistill.tasks.three_d_output import warn_of_lacking
 from scoredistill.three_d.capture import Capture, capture_shape, normalized, read_capture
 from scoredistill.three_d.fitting import held_out_psnr
 from scoredistill.three_d.scenes.base import Scene
@@ -37,36 +41,57 @@ def edit_scene(asked: SceneArguments) -> SceneResult:
     training, full = _shape(asked.capture)
     spread_over(training, request.use)
     directory = SceneDirectory.of(asked, request)
+    if directory is not None:
+        directory.keep_safe(asked.capture)
+        warn_of_lacking()
     prior = editor(asked.prior, asked)
     settings = request.complete(min(*prior.image_size, *full), training)
     world, _ = normalized(_reduced(_read(asked.capture, settings.size), settings.size))
     if asked.progress:
         sizes = [f"{width}x{height}" for height, width in (full, world.cameras.size)]
         print(f"{len(world)} photographs of {sizes[0]} pixels, edited at {sizes[1]}: size sets the shorter side")
-    session = Session(asked, prior, directory)
-    state = None if directory is None else directory.open(settings, world)
-    settings = replace(settings, views=min(settings.views, settings.use))
-    session.start()
-    before: Scene
-    if asked.fitted is None:
-        before = fit_scene(world, settings, asked.progress, state, prior.device)
-    else:
-        before = copy.deepcopy(asked.fitted).to(prior.device)
-    if directory is not None:
-        directory.keep_fit(before)
-    seen = world.held_out and (world.mask is None or bool(world.mask[list(world.held_out)].any()))
-    psnr = held_out_psnr(before, world) if seen else None
-    if asked.progress and psnr is not None:
-        print(f"fit: {psnr:.1f} dB on {len(world.held_out)} held-out views")
-    editing, views = prepared(world, settings, before, prior, session.counted)
+    with Session(asked, prior, directory) as session:
+        fit, done = (None, None) if directory is None else directory.open(settings, world, **session.machine)
+        settings = replace(settings, views=min(settings.views, settings.use))
+        session.start(0.0 if done is None else done["seconds"])
+        before: Scene
+        if asked.fitted is None:
+            before = fit_scene(world, settings, asked.progress, fit, prior.device)
+        else:
+            before = copy.deepcopy(asked.fitted).to(prior.device)
+        if directory is not None and fit is None:
+            directory.keep_fit(before)
+        seen = world.held_out and (world.mask is None or bool(world.mask[list(world.held_out)].any()))
+        psnr = held_out_psnr(before, world) if seen else None
+        if asked.progress and psnr is not None:
+            print(f"fit: {psnr:.1f} dB on {len(world.held_out)} held-out views")
+        if done is None:
+            scene, edited, history = _edited(asked, session, directory, prior, world, settings, before)
+        else:
+            scene, edited, history = copy.deepcopy(before), done["edited"].to(prior.device), done["history"]
+            scene.load_state_dict(done["scene"])
+            session.counted.add(done["counts"])
+        result = SceneResult(
+            scene, before, world, settings, session.counts, psnr, edited, views_to_edit(world, settings),
+            session.seconds, history,
+        )  # fmt: skip
+        return session.finish(result)
+
+
+def _edited(
+    asked: SceneArguments, session: Session[SceneResult], directory: SceneDirectory | None, prior: Editor,
+    world: Capture, settings: SceneSettings, before: Scene,
+) -> tuple[Scene, Tensor, list[dict[str, float]]]:  # fmt: skip
+    """The edited scene, the views as they were edited last, and the metrics; kept in the directory."""
+    editing, _ = prepared(world, settings, before, prior, session.counted)
+    editing = replace(editing, on_nan=asked.on_nan)
     record = None if directory is None else directory.record
     history = edit_fitted(editing, asked.progress, [each for each in (asked.callback, record) if each is not None])
     session.counted.add({"encoded": editing.canvas.encoded, "decoded": editing.canvas.decoded})
-    result = SceneResult(
-        editing.scene, before, world, settings, session.counts, psnr, editing.photographs.images, views,
-        session.seconds, history,
-    )  # fmt: skip
-    return session.finish(result)
+    scene, edited = editing.scene, editing.photographs.images
+    if directory is not None:
+        directory.keep_edit(scene, edited, history, session.counts, session.seconds)
+    return scene, edited, history
 
 
 def _shape(capture: str | Path | Capture) -> tuple[int, tuple[int, int]]:

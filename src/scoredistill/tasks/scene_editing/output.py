@@ -5,6 +5,7 @@ before.mp4, after.mp4                                            videos of one t
 views/           the edited views and transforms.json           mesh.glb       the edited surface
 before.safetensors, scene.safetensors                            all parameters, as fitted and as edited
 result.json      cost, PSNR of the fit                           report.html    all of it
+checkpoint.safetensors exists from the end of the edit until its results are written.
 """
 
 import time
@@ -21,7 +22,7 @@ from scoredistill.reports.page import Page
 from scoredistill.tasks.run_directory import RunDirectory, add_settings, digest
 from scoredistill.tasks.scene_editing.recipes import SCENE_METHODS
 from scoredistill.tasks.scene_editing.request import SceneRequest, SceneSettings
-from scoredistill.tasks.three_d_output import export_scene, side_by_side, write_videos
+from scoredistill.tasks.three_d_output import exported, side_by_side, write_videos
 from scoredistill.three_d.camera import Cameras, around
 from scoredistill.three_d.capture import Capture, write_transforms
 from scoredistill.three_d.fitting import FitStep
@@ -64,35 +65,58 @@ class SceneDirectory(RunDirectory[SceneResult]):
     """Output directory of an edit of a scene."""
 
     leftovers = (
-        "checkpoint.safetensors", "result.json", "report.html", "preview.png", "before.*", "after.*", "mesh.glb",
-        "scene.safetensors", "views/*", "views/images/*", "views/masks/*", "views/train_masks/*",
+        "checkpoint.safetensors", "result.json", "report.html", "preview.png", "before.mp4", "before.gif",
+        "before.safetensors", "after.mp4", "after.gif", "mesh.glb", "scene.safetensors", "views/transforms.json",
+        "views/images/*.png", "views/masks/*.png", "views/train_masks/*.png",
     )  # fmt: skip
+    space = 1e7  # two scenes, a mesh with a texture, videos
+    folders = ("views", "views/images", "views/masks", "views/train_masks")
 
-    def __init__(self, path: Path, request: SceneRequest, resume: bool = False):
-        super().__init__(path, request, resume)
+    def __init__(self, path: Path, request: SceneRequest, resume: bool = False, overwrite: bool = False):
+        super().__init__(path, request, resume, overwrite)
         self._previewed = time.monotonic()
 
-    def open(self, settings: SceneSettings, capture: Capture) -> dict[str, Any] | None:
+    def open(
+        self, settings: SceneSettings, capture: Capture, **machine: str
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Begin to write.
 
+        Args:
+            settings: the complete settings.
+            capture: the photographs.
+            **machine: data type and device of the networks.
+
         Returns:
-            The parameters of the interrupted run's fit; None if there are none.
+            What the interrupted run left: the parameters of its fit, and its finished edit (`keep_edit`); None for what
+            there is not.
 
         Raises:
             ValueError: if the directory is not writable, or the run to continue has other settings or photographs.
         """
-        self._capture, state = capture, None
-        facts = {"photographs": digest(capture.images.contiguous().numpy().data)}
-        if self.resume and self._fit.is_file():
+        self._capture, fitted, edited = capture, None, None
+        facts = {"photographs": digest(capture.images.contiguous().numpy().data), **machine}
+        if self.resume:
             self._check_source("other photographs", facts)
-            state = load_state(self._fit)
-        self._begin(settings, state is not None, facts)
+        self._claim(settings)
+        if self.resume:
+            fitted = load_state(self._fit) if self._fit.is_file() else None
+            edited = load_state(self._checkpoint) if self._checkpoint.is_file() else None
+        self._begin(settings, fitted is not None, facts)
         self._previewed = time.monotonic()
-        return state
+        return fitted, edited
 
     def keep_fit(self, scene: Scene) -> None:
         """Keep the finished fit to the photographs."""
-        save_state(scene.state_dict(), self._fit)
+        with self.told():
+            save_state(scene.state_dict(), self._fit)
+
+    def keep_edit(
+        self, scene: Scene, edited: Tensor, history: list[dict[str, float]], counts: dict[str, int], seconds: float
+    ) -> None:
+        """Keep the finished edit, so that nothing is lost if its results cannot be written."""
+        state = {"scene": scene.state_dict(), "edited": edited, "history": history, "counts": counts}
+        with self.told():
+            save_state({**state, "seconds": seconds}, self._checkpoint)
 
     def record(self, step: FitStep, scene: Scene) -> None:
         """Draw a preview from time to time."""
@@ -109,11 +133,13 @@ class SceneDirectory(RunDirectory[SceneResult]):
             for name, scene in (("before", result.before), ("after", result.scene))
         }
         self._write_views(result)
-        missing = export_scene(result.scene, self.path, LEVELS)
+        missing, again = exported(result.scene, self.path, LEVELS)
         summary = {
             "fit_psnr": result.fit_psnr, **result.counts, "seconds": round(result.seconds, 2), "missing": missing,
         }  # fmt: skip
         self._write_summary(summary, self._report(result, videos, summary))
+        if not again:
+            self._checkpoint.unlink(missing_ok=True)
 
     def _write_views(self, result: SceneResult) -> None:
         """Write the edited views as a capture, for other programs."""
@@ -144,6 +170,10 @@ class SceneDirectory(RunDirectory[SceneResult]):
         page.curves({"loss": [r["loss"] for r in result.history]}, "Fit to the edited views", "step", "loss", True)
         page.heading("Result").key_values(summary)
         return add_settings(page, settings)
+
+    @property
+    def _interrupted(self) -> bool:
+        return super()._interrupted or (self._fit.is_file() and not self._result.is_file())
 
     @property
     def _fit(self) -> Path:

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from scoredistill.loop import CHECKED
 from scoredistill.priors.base import Editor, Prior
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.guidance import ImageGuided
@@ -68,6 +69,7 @@ class SceneEditing:
         canvas: the views in the latent space of the editor, before any change.
         prior: the editor, or a wrapper of it that counts.
         text: the condition of the instruction.
+        on_nan: see `distill`.
     """
 
     request: SceneSettings
@@ -76,6 +78,7 @@ class SceneEditing:
     canvas: Canvas
     prior: Prior
     text: Cond
+    on_nan: str = "stop"
 
     def steps(self) -> Iterator[FitStep]:
         """The steps of fitting, with edits of views between them."""
@@ -160,7 +163,9 @@ class SceneEditing:
         ).complete()  # fmt: skip
         canvas = self.canvas.some(which)
         where = regions.make(request.instruction, (), canvas.size)
-        return Edit(asked, canvas, self.prior, self.text, where, start=start, times=times, salt=salt)
+        return Edit(
+            asked, canvas, self.prior, self.text, where, start=start, times=times, salt=salt, on_nan=self.on_nan
+        )
 
     @property
     def _guided(self) -> ImageGuided:
@@ -186,6 +191,11 @@ def spread_over(n: int, k: int | None) -> list[int]:
     if k > n:
         raise ValueError(f"use asks for {k} of {n} training views: use at most {n}")
     return [i * n // k for i in range(k)]
+
+
+def views_to_edit(capture: Capture, settings: SceneSettings) -> tuple[int, ...]:
+    """The indices of the views of a capture that are edited."""
+    return tuple(capture.training[k] for k in spread_over(len(capture.training), settings.use))
 
 
 def fit_scene(
@@ -214,8 +224,12 @@ def fit_scene(
         return scene
     rng = torch.Generator().manual_seed(settings.seed)
     steps = fit(scene, photographs, steps=settings.fit_steps, rays=settings.rays, rng=rng)
-    for _ in tqdm(steps, "fit", settings.fit_steps, disable=not progress, unit="step"):
-        pass
+    losses: list[Tensor] = []
+    for step in tqdm(steps, "fit", settings.fit_steps, disable=not progress, unit="step"):
+        losses.append(step.loss)
+        if len(losses) % CHECKED == 0:
+            _check_losses(losses, CHECKED, "photographs")
+    _check_losses(losses, len(losses), "photographs")
     return scene
 
 
@@ -231,7 +245,7 @@ def prepared(
         prior: the editor.
         counted: the same editor, counting network evaluations.
     """
-    views = tuple(capture.training[k] for k in spread_over(len(capture.training), settings.use))
+    views = views_to_edit(capture, settings)
     alpha = None if capture.alpha is None else capture.alpha[list(views)]
     mask = None if capture.mask is None else capture.mask[list(views)]
     photographs = PosedImages(capture.images[list(views)], capture.cameras[list(views)], alpha, mask)
@@ -263,9 +277,23 @@ def edit_fitted(
     settings = editing.request
     for step in tqdm(editing.steps(), settings.method, settings.edit_steps, disable=not progress, unit="step"):
         losses.append(step.loss)
+        if len(losses) % CHECKED == 0:
+            _check_losses(losses, CHECKED)
         for callback in callbacks:
             callback(step, editing.scene)
-    values = torch.stack(losses).tolist()
-    if not all(abs(v) < float("inf") for v in values):
-        raise FloatingPointError("the fit to the edited views is not finite: use smaller guidance scales")
-    return [{"loss": v} for v in values]
+    return [{"loss": v} for v in _check_losses(losses, len(losses))]
+
+
+def _check_losses(losses: Sequence[Tensor], last: int, of: str = "edited views") -> list[float]:
+    """The last losses of a fit as numbers.
+
+    Raises:
+        FloatingPointError: naming the first step whose loss is not finite.
+    """
+    values: list[float] = torch.stack(list(losses[len(losses) - last :])).tolist()
+    for index, value in enumerate(values, len(losses) - last):
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss of step {index} of the fit to the {of} is not finite: use smaller guidance scales"
+            )
+    return values

@@ -34,14 +34,16 @@ def edit_video(asked: VideoArguments) -> VideoResult:
     request.complete()  # refuses what no prior could do
     source = _opened(asked.video)
     regions.check(request.regions, request.wrap)
-    directory = None if asked.out is None else VideoDirectory(Path(asked.out), request, asked.resume, asked.file)
+    directory = VideoDirectory.of(asked, request, file=asked.file)
+    if directory is not None:
+        directory.check_space(1e6 + len(source) * source.height * source.width / 4)  # latents of all groups, the video
+        directory.keep_safe(asked.video, source.path, *regions.masks(request.regions, request.wrap))
     prior = editor(asked.prior, asked)
     settings = request.complete(min(prior.image_size))
-    session = Session(asked, prior, directory)
-    with TemporaryDirectory() as scratch:
-        kept = Path(scratch) if directory is None else directory.open(settings, source)
+    with Session(asked, prior, directory) as session, TemporaryDirectory() as scratch:
+        kept = Path(scratch) if directory is None else directory.open(settings, source, **session.machine)
         session.start()
-        work = VideoEdit(source, settings, prior, session.counted, kept)
+        work = VideoEdit(source, settings, prior, session.counted, kept, asked.on_nan)
         work.edit(asked.progress, None if directory is None else directory.preview)
         path = None if directory is None else directory.video
         frames = work.write(path, asked.progress)

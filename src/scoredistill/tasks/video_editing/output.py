@@ -14,10 +14,12 @@ from PIL import Image
 from scoredistill.media.video import Video, VideoWriter, open_video
 from scoredistill.reports.page import Page
 from scoredistill.tasks.image_editing.output import edit_cost, edit_page
-from scoredistill.tasks.run_directory import RunDirectory, add_settings, digest
+from scoredistill.tasks.run_directory import RunDirectory, add_settings, digest, read_config
 from scoredistill.tasks.video_editing.groups import Group
-from scoredistill.tasks.video_editing.request import VideoRequest, VideoSettings
+from scoredistill.tasks.video_editing.request import VideoFile, VideoRequest, VideoSettings
 
+FILE = VideoFile.file  # the name of the video by default
+LONGEST = 200  # bytes of a file name
 SIDE = 480  # largest side of the videos in a report, in pixels
 FRAME = re.compile(r"\d{6,}\.png$|times\.txt$")  # files of a directory of frames
 VIDEO_FRAMES = 150  # largest number of frames in a report
@@ -54,7 +56,7 @@ class VideoDirectory(RunDirectory[VideoResult]):
     """Output directory of an edit of a video.
 
     Args:
-        path, request, resume: see `RunDirectory`.
+        path, request, resume, overwrite: see `RunDirectory`.
         file: name of the video.
 
     Raises:
@@ -62,20 +64,41 @@ class VideoDirectory(RunDirectory[VideoResult]):
     """
 
     leftovers = ("preview.png", "result.json", "report.html", ".groups/*")
+    folders = (".groups",)
     checkpoint = ".groups"
 
-    def __init__(self, path: Path, request: VideoRequest, resume: bool = False, file: str = "edited.mp4"):
-        if file.startswith(".") or Path(file).name != file:
+    def __init__(
+        self, path: Path, request: VideoRequest, resume: bool = False, overwrite: bool = False, file: str = FILE
+    ):
+        if file.startswith(".") or Path(file).name != file or "\0" in file:
             raise ValueError(f"{file!r} must be a name without a directory, such as edited.mp4")
+        if len(file.encode()) > LONGEST:
+            raise ValueError(f"the name of the video has more than {LONGEST} bytes: give a shorter one for --file")
         self.video = path / file
-        super().__init__(path, request, resume)
-        if self.video.is_dir() and any(not FRAME.match(p.name) for p in self.video.iterdir()):
-            raise ValueError(f"{self.video} holds other files: give another name for --file")
+        super().__init__(path, request, resume, overwrite)
+        self._check_video()
         probe = path / "new" if self.video.is_dir() else self.video
         VideoWriter(probe, 2, 2, times=[0.0])  # refuses formats it cannot write; writes nothing yet
 
-    def open(self, settings: VideoSettings, source: Video) -> Path:
+    def _check_video(self) -> None:
+        """Refuse a name whose file or directory is not an earlier run's video.
+
+        Raises:
+            ValueError: asking for another name.
+        """
+        if not (self.video.exists() or self.video.is_symlink()):
+            return
+        frames = not self.video.is_dir() or all(FRAME.match(p.name) for p in self.video.iterdir())
+        if self.video.is_symlink() or not frames or self.video.name != read_config(self.path).get("file", FILE):
+            raise ValueError(f"{self.video} is not a video of this run: give another name for --file")
+
+    def open(self, settings: VideoSettings, source: Video, **machine: str) -> Path:
         """Begin to write.
+
+        Args:
+            settings: the complete settings.
+            source: the video to edit.
+            **machine: data type and device of the networks.
 
         Returns:
             The directory for latents.
@@ -85,22 +108,46 @@ class VideoDirectory(RunDirectory[VideoResult]):
         """
         first = digest(next(iter(source.frames(0, 1))).tobytes())
         facts = {"frames": len(source), "height": source.height, "width": source.width, "first frame": first}
-        continued = self.resume and self._checkpoint.is_dir()
-        if continued:
-            self._check_source("another video", facts)
-        self._begin(settings, continued, facts)
-        if self.video.is_dir():
-            shutil.rmtree(self.video)
-        else:
-            self.video.unlink(missing_ok=True)
-        self._checkpoint.mkdir(exist_ok=True)
+        self._claim(settings)
+        self._check_video()
+        if self.resume:
+            self._check_source("another video", {**facts, **machine})
+            self._check_file()
+        self._begin(settings, self.resume and self._checkpoint.is_dir(), {**facts, **machine, "file": self.video.name})
+        with self.told():
+            self._remove_video(self.video)
+            self._checkpoint.mkdir(exist_ok=True)
         return self._checkpoint
+
+    def _remove_results(self) -> None:
+        super()._remove_results()
+        self._remove_video(self.path / str(read_config(self.path).get("file", FILE)))
+
+    def _remove_video(self, video: Path) -> None:
+        """Remove an earlier run's video; a directory only if nothing but frames is in it."""
+        if video.parent != self.path or video.is_symlink():
+            return
+        if video.is_dir():
+            if all(FRAME.match(p.name) for p in video.iterdir()):
+                shutil.rmtree(video)
+        else:
+            video.unlink(missing_ok=True)
+
+    def _check_file(self) -> None:
+        """Refuse to continue a run under another name of the video.
+
+        Raises:
+            ValueError: naming the run's own.
+        """
+        before = read_config(self.path).get("file", self.video.name)
+        if before != self.video.name:
+            raise ValueError(f"the run in {self.path} writes {before}: give --file {before} to resume")
 
     def finish(self, result: VideoResult) -> None:
         facts = {"frames": len(result.source), "scenes": len(result.cuts) + 1, "groups": len(result.groups)}
         summary = {**result.counts, **facts, "update": result.update, "seconds": round(result.seconds, 2)}
         self._write_summary(summary, self._report(result, facts))
-        shutil.rmtree(self._checkpoint)
+        shutil.rmtree(self._checkpoint, ignore_errors=True)
 
     def _report(self, result: VideoResult, facts: dict[str, int]) -> Page:
         page = edit_page(result.request).command(self.command)

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from scoredistill.files import atomic
+from scoredistill.checkpoint import write_tensors
 from scoredistill.media.images import resized, to_pil
 from scoredistill.media.motion import scene_cuts
 from scoredistill.media.video import Video, VideoWriter
@@ -35,6 +35,7 @@ class VideoEdit:
         prior: the editor.
         counted: the same editor, counting network evaluations.
         kept: directory for the latents of finished groups.
+        on_nan: see `distill`.
 
     Attributes:
         cuts: indices of frames that begin a scene.
@@ -42,8 +43,11 @@ class VideoEdit:
         encoded, decoded: number of tiles that passed the autoencoder so far.
     """
 
-    def __init__(self, source: Video, settings: VideoSettings, prior: Editor, counted: Counted, kept: Path):
+    def __init__(
+        self, source: Video, settings: VideoSettings, prior: Editor, counted: Counted, kept: Path, on_nan: str = "stop"
+    ):
         self.source, self.settings, self.prior, self.counted, self.kept = source, settings, prior, counted, kept
+        self.on_nan = on_nan
         full = (source.height, source.width)
         self.size = work_size(full, settings.size, prior.factor, settings.wrap)
         make = lambda size: regions.make(settings.instruction, settings.regions, size, settings.feather, settings.wrap)
@@ -120,8 +124,7 @@ class VideoEdit:
         latents = self._edited(index, group, preview)
         spent = {name: value - before[name] for name, value in self._cost().items()}
         facts = {"change": str(self._change[-1]), **{name: str(value) for name, value in spent.items()}}
-        with atomic(self._file(index)) as draft:
-            save_file({"latents": latents.cpu().contiguous()}, draft, facts)
+        write_tensors({"latents": latents.cpu().contiguous()}, self._file(index), facts)
 
     def _recall(self, index: int) -> None:
         """Count the cost of a group that an interrupted run had finished."""
@@ -141,7 +144,9 @@ class VideoEdit:
         self.encoded += canvas.encoded
         exchange = exchange_of(self.settings.flow, canvas, images)
         salt = 0 if self.settings.recipe.same_noise else index
-        edit = Edit(self.settings, canvas, self.counted, self.text, self.regions, exchange, salt=salt)
+        edit = Edit(
+            self.settings, canvas, self.counted, self.text, self.regions, exchange, salt=salt, on_nan=self.on_nan
+        )
         latents = edited(edit)
         self._change.append(float((latents - canvas.source).square().mean().sqrt()))
         if preview is not None:
