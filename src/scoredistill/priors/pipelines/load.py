@@ -27,6 +27,7 @@ from scoredistill.priors.pipelines.stable_diffusion_xl import (
     StableDiffusionXLInstructPix2PixPrior,
     StableDiffusionXLPrior,
 )
+from scoredistill.priors.pipelines.trusted import check_folder, check_index
 
 KINDS: dict[str, type[PipelinePrior]] = {
     "StableDiffusionPipeline": StableDiffusionPrior,
@@ -152,7 +153,7 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
     # a hub download may take long: there, the libraries' own progress bars stay
     with quietly() if Path(folder).is_dir() else nullcontext():
         try:
-            index = DiffusionPipeline.load_config(folder, **options)
+            index = check_index(DiffusionPipeline.load_config(folder, **options))
         except Exception as error:
             raise _failure(folder, error) from error
         _prior_of(index["_class_name"])
@@ -162,7 +163,10 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
             if not any(index.get(part) or ()):  # saved without it, but diffusers requires it unless it is None
                 chosen = {part: None, **chosen}
         try:
-            return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **chosen, **options)
+            how = {"use_safetensors": True, **chosen, **options}
+            local = folder if Path(folder).is_dir() else DiffusionPipeline.download(folder, **how)
+            check_folder(Path(local))
+            return DiffusionPipeline.from_pretrained(local, **how)
         except Exception as error:
             raise _failure(folder, error) from error
 
