@@ -17,11 +17,11 @@ from scoredistill.three_d.capture import (
     capture_shape,
     is_capture,
     normalized,
+    pixels,
     read_capture,
     write_colmap,
     write_transforms,
 )
-from scoredistill.three_d.capture import frames as frames_module
 from scoredistill.three_d.capture.distortion import Distortion
 
 
@@ -220,7 +220,7 @@ def test_images_are_reduced_in_strips(tmp_path, monkeypatch):
     for i in range(3):
         Image.effect_noise((40, 30), 80).convert("RGBA").save(folder / f"images/{i}.png")
     whole = read_capture(folder, 7)
-    monkeypatch.setattr(frames_module, "STRIP", 4)
+    monkeypatch.setattr(pixels, "STRIP", 4)
     assert close(read_capture(folder, 7).images, whole.images)
 
 

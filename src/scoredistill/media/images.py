@@ -94,7 +94,7 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
         raise ValueError(f"{name} is corrupt or truncated: save or download it again") from error
     colored = in_srgb(upright(image))
     if colored.mode == "F" or colored.mode.startswith("I"):
-        return _of_numbers(np.asarray(colored), name)
+        return from_numbers(np.asarray(colored), name)
     try:
         return _over_white(colored)
     except ValueError as error:
@@ -103,7 +103,7 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
         ) from error
 
 
-def _of_numbers(values: np.ndarray, name: str) -> Image.Image:
+def from_numbers(values: np.ndarray, name: str) -> Image.Image:
     """RGB from a grayscale array [h, w] of 16-bit integers, or of floats in [0, 1] or [0, 255]."""
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():

@@ -53,7 +53,8 @@ def read_capture(
     """Read a posed scene; if a folder has several formats, transforms.json is preferred to COLMAP.
 
     Photographs are decoded one at a time, and images of several sizes are resized to the most frequent one,
-    with a warning. World coordinates are those of the file (see `normalized`). EXIF rotation is ignored, as in COLMAP.
+    with a warning. World coordinates are those of the file (see `normalized`). EXIF rotation is ignored, as in COLMAP,
+    unless the camera has the aspect ratio of the rotated image.
 
     Args:
         folder: with transforms.json, transforms_train.json, or COLMAP's cameras and images (.txt or .bin), which may be

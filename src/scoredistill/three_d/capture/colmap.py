@@ -20,12 +20,14 @@ from jaxtyping import Float
 
 from scoredistill.files import read_text, write_text
 from scoredistill.three_d.capture.distortion import Distortion
-from scoredistill.three_d.capture.frames import Frame, located
+from scoredistill.three_d.capture.found import located
+from scoredistill.three_d.capture.frames import Frame
 from scoredistill.three_d.capture.scene import Capture
 from scoredistill.three_d.capture.transforms import write_images
 from scoredistill.three_d.rotations import matrix_to_quaternion, quaternion_to_matrix
 
-PLACES = ("", "sparse/*", "sparse", "colmap/sparse/*")
+PLACES = ("", "sparse/*", "sparse", "colmap/sparse/*", "colmap/sparse", "[0-9]*")
+BESIDE = 2  # folders above that of the model (scene/colmap/sparse/0) that may hold images/
 FLIP = np.diag([1.0, -1.0, -1.0])
 MODELS = (  # by MODEL_ID, with the names of their parameters
     ("SIMPLE_PINHOLE", "f cx cy"),
@@ -76,9 +78,8 @@ def read_colmap(folder: Path) -> list[Frame]:
         cameras, listed = _cameras(model / "cameras.txt"), _images(model / "images.txt")
     else:
         cameras, listed = _binary_cameras(model / "cameras.bin"), _binary_images(model / "images.bin")
-    places = [folder / "images", *([folder] if folder != model else []), model]
-    if folder == model:  # images/ beside sparse/0
-        places += [folder.parent / "images", folder.parent.parent / "images"]
+    around = dict.fromkeys((folder.absolute(), *model.absolute().parents[: BESIDE + 1], model.absolute()))
+    places = [*(place / "images" for place in around), *list(around)[:1], model]
     frames = []
     for numbers, key, name in listed:
         if key not in cameras:
@@ -119,6 +120,8 @@ def _camera(model: str, size: tuple[int, int], numbers: list[float], source: str
     if not np.isfinite(numbers).all():
         raise ValueError(f"{source} has a camera of model {model} with numbers that are not finite: export it again")
     lens = dict(zip(names, numbers, strict=True))
+    if min(size) < 1:
+        raise ValueError(f"{source} has a camera of {size[0]}x{size[1]} pixels: export the model again")
     fx, fy = lens.pop("fx", lens.get("f", 0.0)), lens.pop("fy", lens.get("f", 0.0))
     cx, cy = lens.pop("cx"), lens.pop("cy")
     lens.pop("f", None)

@@ -6,6 +6,8 @@ and SIMPLE_RADIAL (https://docs.opencv.org/4.x/d9/d0c/group__calib3d.html) see i
     x' = x a + 2 p1 x y + p2 (r^2 + 2 x^2),        a = (1 + k1 r^2 + k2 r^4 + k3 r^6) / (1 + k4 r^2 + k5 r^4 + k6 r^6)
     y' = y a + p1 (r^2 + 2 y^2) + 2 p2 x y.
 
+Nerfstudio (and Metashape, whose cameras it takes) has a term r^8 in the numerator instead, with coefficient r8 here.
+
 The pinhole camera keeps the principal point; its focal length is enlarged until its whole image is seen by the lens.
 """
 
@@ -41,6 +43,7 @@ class Distortion:
     k4: float = 0.0
     k5: float = 0.0
     k6: float = 0.0
+    r8: float = 0.0
 
     def __post_init__(self) -> None:
         if not np.isfinite(astuple(self)).all():
@@ -54,7 +57,7 @@ class Distortion:
     ) -> tuple[Float[np.ndarray, "*s"], Float[np.ndarray, "*s"]]:
         """Where rays are seen, in units of the focal length from the principal point."""
         r2 = x * x + y * y
-        above = 1 + r2 * (self.k1 + r2 * (self.k2 + r2 * self.k3))
+        above = 1 + r2 * (self.k1 + r2 * (self.k2 + r2 * (self.k3 + r2 * self.r8)))
         scale = above / (1 + r2 * (self.k4 + r2 * (self.k5 + r2 * self.k6)))
         seen_x = x * scale + 2 * self.p1 * x * y + self.p2 * (r2 + 2 * x * x)
         return seen_x, y * scale + self.p1 * (r2 + 2 * y * y) + 2 * self.p2 * x * y

@@ -140,5 +140,5 @@ def normalized(capture: Capture, distance: float = 3.0, always: bool = False) ->
     moved = replace(capture.cameras, poses=poses)
     moved = similarity.cameras(moved)
     depth = None if capture.depth is None else capture.depth * similarity.scale
-    cameras = replace(moved, poses=moved.poses.to(capture.cameras.poses))
+    cameras = replace(moved, poses=moved.poses.to(capture.cameras.focal))
     return replace(capture, cameras=cameras, depth=depth), similarity

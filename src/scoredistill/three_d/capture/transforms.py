@@ -4,8 +4,11 @@ Poses map camera coordinates to the world, with x right, y up and looking along 
 original format describes the lens by one angle and has one file per part of the split.
 
 `alpha_path` of a frame is our own key: a grayscale image of the opacity. `mask_path` is that of nerfstudio: an image
-that is 0 where the frame shall not be trained on. So is `depth_file_path`: 16-bit depths along the optical axis, in
-1/1000 world units.
+that is 0 where the frame shall not be trained on. So is `depth_file_path`: depths along the optical axis in 1/1000
+world units, as a 16-bit image or an array (.npy).
+
+As in nerfstudio, `k4` alone is the coefficient of r^8; with `k5`, `k6` or the model FULL_OPENCV it is that of OpenCV's
+denominator (`distortion`). Without `w` and `h`, the lens refers to the image as it is on disk.
 
 Keys that have no effect here are named in a warning, except for those that change nothing (`HARMLESS`).
 """
@@ -27,12 +30,14 @@ from PIL import Image
 from scoredistill.files import atomic, read_text, write_json
 from scoredistill.media.images import to_pil
 from scoredistill.three_d.capture.distortion import Distortion
-from scoredistill.three_d.capture.frames import DEPTH_UNITS, Frame, located
+from scoredistill.three_d.capture.found import located
+from scoredistill.three_d.capture.frames import DEPTH_UNITS, Frame
+from scoredistill.three_d.capture.pixels import opened
 from scoredistill.three_d.capture.scene import Capture
 
 NERFSTUDIO = "transforms.json"
 BLENDER = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
-DISTORTION = tuple(field.name for field in fields(Distortion))
+DISTORTION = tuple(field.name for field in fields(Distortion) if field.name != "r8")
 PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV")
 """Camera models that are pinhole cameras if their distortion is 0."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".webp")  # missing from names in the original format
@@ -85,7 +90,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise ValueError(f"{path.name} has no list frames: give one entry per image")
     for entry in content["frames"]:
-        if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
+        if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str) or not entry["file_path"].strip():
             raise ValueError(f"{path.name} has a frame without file_path: name the image of every frame")
     return content
 
@@ -102,53 +107,65 @@ def _tell_unused(content: dict[str, Any], name: str) -> None:
 def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: int, source: str) -> Frame:
     where = f"frame {index} of {source}"
     both = {**content, **entry}
-    if both.get("is_fisheye") or both.get("camera_model", "PINHOLE") not in PERSPECTIVE:
-        what = "is_fisheye" if both.get("is_fisheye") else both["camera_model"]
+    model = both.get("camera_model") or "PINHOLE"
+    if both.get("is_fisheye") or model not in PERSPECTIVE:
+        what = "is_fisheye" if both.get("is_fisheye") else model
         raise ValueError(
-            f"{where} has a lens of a kind that is not undistorted here ({what}): undistort the images first"
+            f"{where} has a lens of a kind that is not undistorted here ({what}): undistort the images first (colmap "
+            "image_undistorter)"
         )
+    path = located(entry["file_path"], folder, suffixes=SUFFIXES)
     try:
         pose = np.array(entry.get("transform_matrix"), np.float64)
-        lens, size = _intrinsics(both)
-        distortion = Distortion(**{key: float(both[key]) for key in DISTORTION if both.get(key)})
-    except (TypeError, ValueError, KeyError) as error:
+        lens, size = _intrinsics(both, path)
+        bent = {key: float(both[key]) for key in DISTORTION if both.get(key)}
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        if str(error).startswith(path.name):
+            raise
         raise ValueError(
-            f"{where} needs numbers in transform_matrix, in fl_x or camera_angle_x, and in k1 and the like"
+            f"{where} needs numbers in transform_matrix, in fl_x or camera_angle_x, in w and h, and in k1 and the like"
         ) from error
     if pose.shape not in ((3, 4), (4, 4)):
         raise ValueError(f"{where} needs a transform_matrix of 4x4 numbers")
+    if len(pose) == 4 and np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-3:
+        raise ValueError(
+            f"{where} has a transform_matrix whose last row is not 0 0 0 1: the translation is its last column"
+        )
     pose = np.concatenate([pose[:3], [[0.0, 0.0, 0.0, 1.0]]])
-    path = located(entry["file_path"], folder, suffixes=SUFFIXES)
+    if "k4" in bent and model != "FULL_OPENCV" and not {"k5", "k6"} & set(bent):
+        bent["r8"] = bent.pop("k4")
     extra = {
         key: located(str(entry[name]), folder)
         for key, name in (("alpha", "alpha_path"), ("depth", "depth_file_path"), ("mask", "mask_path"))
         if entry.get(name)
     }
-    return Frame(_name(folder, entry["file_path"], path), path, pose, lens, size, **extra, distortion=distortion)
+    name = _name(folder, entry["file_path"], path)
+    return Frame(name, path, pose, lens, size, **extra, distortion=Distortion(**bent))
 
 
-def _intrinsics(both: dict[str, Any]) -> tuple[tuple[float, float, float, float] | float, tuple[int, int] | None]:
-    """The lens of a frame, and the (width, height) to which it refers."""
-    size = (int(both["w"]), int(both["h"])) if "w" in both and "h" in both else None
-    angles = [float(both[f"camera_angle_{axis}"]) for axis in "xy" if f"camera_angle_{axis}" in both]
-    if not all(0 < angle < math.pi for angle in angles):
-        raise ValueError("camera_angle_x must be between 0 and pi")
-    if "fl_x" not in both and "fl_y" not in both:
-        if size is None or "camera_angle_x" not in both:
-            if "cx" in both or "cy" in both:
-                raise KeyError("w")
-            return float(both["camera_angle_x"]), size
-        focal = [side / 2 / math.tan(angle / 2) for side, angle in zip(size, angles, strict=False)]
-        both = {**both, "fl_x": focal[0], "fl_y": focal[-1]}
-    fx = float(both["fl_x"] if "fl_x" in both else both["fl_y"])
-    fy = float(both.get("fl_y", fx))
-    if size is None and not ("cx" in both and "cy" in both):
-        raise KeyError("cx")
-    cx = float(both["cx"]) if "cx" in both else size[0] / 2  # type: ignore[index]
-    cy = float(both["cy"]) if "cy" in both else size[1] / 2  # type: ignore[index]
-    if not all(math.isfinite(v) for v in (fx, fy, cx, cy)) or min(fx, fy) <= 0:
-        raise ValueError("focal lengths must be positive")
-    return (fx, fy, cx, cy), size
+def _intrinsics(both: dict[str, Any], path: Path) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """The lens of a frame, and the (width, height) to which it refers: that of the image, where the file names none."""
+    if both.get("w") is not None and both.get("h") is not None:
+        width, height = int(float(both["w"])), int(float(both["h"]))
+    elif path.is_file():
+        with opened(path) as image:
+            width, height = image.size
+    else:
+        width, height = 1, 1  # a missing image is refused together with the others
+    keys = ("fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_angle_y")
+    known = {key: float(both[key]) for key in keys if both.get(key) is not None}
+    if "fl_x" not in known and "fl_y" not in known:
+        for axis, side in (("x", width), ("y", height)):
+            if (angle := known.get(f"camera_angle_{axis}")) is not None:
+                if not 0 < angle < math.pi:
+                    raise ValueError("camera_angle_x must be between 0 and pi")
+                known[f"fl_{axis}"] = side / 2 / math.tan(angle / 2)
+    fx = known["fl_x"] if "fl_x" in known else known["fl_y"]
+    fy = known.get("fl_y", fx)
+    cx, cy = known.get("cx", width / 2), known.get("cy", height / 2)
+    if not all(math.isfinite(v) for v in (fx, fy, cx, cy)) or min(fx, fy) <= 0 or min(width, height) < 1:
+        raise ValueError("focal lengths and sizes must be positive")
+    return (fx, fy, cx, cy), (width, height)
 
 
 def _name(folder: Path, written: str, path: Path) -> str:
