@@ -15,6 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from scoredistill.media.images import from_numbers
+from scoredistill.media.limits import check_size, formats
 from scoredistill.media.metadata import in_srgb, orientation, upright
 
 STRIP = 128  # rows of an image that are floats at one time
@@ -44,12 +45,22 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """The image of a file, of which only the header is read.
 
     Raises:
-        ValueError: if it cannot be read, here or in the block.
+        ValueError: if it cannot be read, or has more pixels than fit into memory.
     """
     try:
-        with Image.open(path) as image:
-            yield image
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        image = Image.open(path, formats=formats())
+    except Exception as error:  # Pillow raises errors of many kinds on corrupt files
+        raise ValueError(f"{path.name} cannot be read as an image: save it again as PNG or JPEG") from error
+    with image:
+        check_size(image.size, path.name)
+        yield image
+
+
+def _load(image: Image.Image, path: Path) -> None:
+    """Decode the pixels."""
+    try:
+        image.load()
+    except Exception as error:  # as in `opened`
         raise ValueError(f"{path.name} cannot be read as an image: save it again as PNG or JPEG") from error
 
 
@@ -61,7 +72,7 @@ def decoded(path: Path, camera: Size) -> Iterator[Image.Image]:
         ValueError: if it cannot be read.
     """
     with opened(path) as image:
-        image.load()
+        _load(image, path)
         turned = upright(image) if oriented(image, camera) != image.size else image
         colored = in_srgb(turned)
         if colored.mode == "F" or colored.mode.startswith("I"):
@@ -81,7 +92,7 @@ def gray(path: Path, camera: Size) -> tuple[Float[np.ndarray, "h w 1"], float]:
         values, white = _array(path), 65535.0
     else:
         with opened(path) as image:
-            image.load()
+            _load(image, path)
             turned = upright(image) if oriented(image, camera) != image.size else image
             deep = turned.mode == "F" or turned.mode.startswith("I")
             values = np.asarray(turned if deep else turned.convert("L"), np.float32)
