@@ -147,3 +147,9 @@ def test_broken_files_are_said_to_be(tmp_path, suffix):
             with suppress(ValueError):
                 is_video(path)
                 reader(path)
+
+
+def test_names_with_other_digits_are_sorted(tmp_path):
+    for name in ("a10.png", "a9.png", "1²2.png", "٣.png", "²"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name, format="PNG")
+    assert len(open_video(tmp_path)) == 4

@@ -60,7 +60,8 @@ def is_video(path: Path) -> bool:
 def _open_folder(path: Path, rate: float | int) -> Video:
     known = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
     files = [p for p in path.iterdir() if p.suffix.lower() in known and p.is_file() and not p.name.startswith(".")]
-    files.sort(key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", p.name.lower())])
+    parts = lambda name: enumerate(re.split(r"([0-9]+)", name.lower()))
+    files.sort(key=lambda file: [int(part) if i % 2 else part for i, part in parts(file.name)])
     sizes: dict[tuple[int, int], str] = {}
     for file in files:
         sizes.setdefault(_size(file), file.name)
