@@ -13,7 +13,7 @@ pytest.importorskip("skimage")
 trimesh = pytest.importorskip("trimesh")
 
 from scoredistill.optional import MissingExtra
-from scoredistill.three_d.mesh import bake, extract, write_glb, write_obj, write_ply
+from scoredistill.three_d.mesh import bake, extract, read_ply, write_glb, write_obj, write_ply
 from scoredistill.three_d.mesh.texture import rasterize
 
 THICKNESS = 1 / 32
@@ -226,15 +226,50 @@ def test_without_a_texture_the_vertices_are_colored(tmp_path):
     assert (shown - mesh.colors).abs().max() < 0.02
 
 
-def test_obj_and_ply_keep_our_axes(tmp_path):
+def test_obj_has_y_up_and_ply_has_z_up_and_both_say_so(tmp_path):
     mesh = extract(two_halves, 24)
-    for write, name in ((write_obj, "object.obj"), (write_ply, "object.ply")):
+    y_up = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # (x, z, -y)
+    for write, name, turn, said in (
+        (write_obj, "object.obj", y_up, b"# axes: x right, y up"),
+        (write_ply, "object.ply", torch.eye(3), b"comment axes: x right, y away from the viewer of the front, z up"),
+    ):
         shape = trimesh.load(write(mesh, tmp_path / name), process=False)
-        np.testing.assert_allclose(shape.vertices, mesh.vertices.numpy(), atol=1e-6)
+        np.testing.assert_allclose(shape.vertices, (mesh.vertices @ turn.T).numpy(), atol=1e-6)
         np.testing.assert_array_equal(shape.faces, mesh.faces.numpy())
         colors = np.asarray(shape.visual.vertex_colors)[:, :3] / 255
         np.testing.assert_allclose(colors, mesh.colors.numpy(), atol=1 / 255)
-        assert np.einsum("nd,nd->n", shape.vertex_normals, mesh.normals.numpy()).min() > 0.99
+        assert np.einsum("nd,nd->n", shape.vertex_normals, (mesh.normals @ turn.T).numpy()).min() > 0.99
+        assert said in (tmp_path / name).read_bytes()[:300]
+
+
+def test_ply_comes_back(tmp_path):
+    mesh = extract(two_halves, 12)
+    back = read_ply(write_ply(mesh, tmp_path / "object.ply"))
+    torch.testing.assert_close(back.vertices, mesh.vertices)
+    torch.testing.assert_close(back.normals, mesh.normals)
+    assert back.faces.equal(mesh.faces)
+    assert (back.colors - mesh.colors).abs().max() < 1 / 500
+
+
+def test_polygons_of_other_files_become_triangles(tmp_path):
+    """A pyramid: four triangles and a square below, with colors of 16 bits and no normals."""
+    lines = ["0 0 0 65535 0 0", "1 0 0 0 0 0", "1 1 0 0 0 0", "0 1 0 0 0 0", "0.5 0.5 1 0 32768 0"]
+    faces = ["4 0 3 2 1", "3 0 1 4", "3 1 2 4", "3 2 3 4", "3 3 0 4", "2 0 1"]
+    header = ["ply", "format ascii 1.0", "element vertex 5"]
+    header += [*(f"property double {a}" for a in "xyz"), *(f"property ushort {c}" for c in ("red", "green", "blue"))]
+    header += [f"element face {len(faces)}", "property list uchar uint vertex_index", "end_header"]
+    (tmp_path / "a.ply").write_text("\n".join([*header, *lines, *faces]))
+    mesh = read_ply(tmp_path / "a.ply")
+    assert mesh.faces[:2].tolist() == [[0, 3, 2], [0, 2, 1]]
+    assert len(mesh.faces) == 6
+    assert mesh.volume == pytest.approx(1 / 3)
+    assert mesh.colors[0].tolist() == [1, 0, 0]
+    assert mesh.colors[4, 1] == pytest.approx(0.5, abs=1e-4)
+    assert torch.allclose(mesh.normals[4], torch.tensor([0.0, 0.0, 1.0]))
+    for old, new in (("3 0 1 4", "3 0 1 5"), ("property double z", "property double w")):
+        (tmp_path / "b.ply").write_text("\n".join([*header, *lines, *faces]).replace(old, new))
+        with pytest.raises(ValueError, match=r"b\.ply has no (mesh|faces)"):
+            read_ply(tmp_path / "b.ply")
 
 
 def test_unlit_materials_are_marked(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from scoredistill.three_d.rotations import matrix_to_quaternion, quaternion_to_matrix, rotation_to_z
+from scoredistill.three_d.rotations import matrix_to_quaternion, quaternion_product, quaternion_to_matrix, rotation_to_z
 
 DOUBLE = torch.float64
 
@@ -37,3 +37,13 @@ def test_the_smallest_rotation_takes_a_direction_to_z(direction):
     torch.testing.assert_close(turn @ up, torch.tensor([0.0, 0.0, 1.0], dtype=DOUBLE))
     torch.testing.assert_close(turn @ turn.T, torch.eye(3, dtype=DOUBLE))
     torch.testing.assert_close((turn.trace() - 1) / 2, up[2])  # the angle is that between the two directions
+
+
+def test_products_of_quaternions_are_rotations_one_after_the_other(rng):
+    a, b = torch.randn(2, 5, 4, generator=rng, dtype=torch.float64)
+    product = quaternion_product(a, b)
+    torch.testing.assert_close(
+        quaternion_to_matrix(product), quaternion_to_matrix(a) @ quaternion_to_matrix(b), atol=1e-12, rtol=0
+    )
+    torch.testing.assert_close(product.norm(dim=1), a.norm(dim=1) * b.norm(dim=1))
+    torch.testing.assert_close(quaternion_product(a[0], b)[3], quaternion_product(a[0], b[3]))

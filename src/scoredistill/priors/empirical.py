@@ -53,6 +53,8 @@ class Empirical(Prior):
     Attributes:
         names: the texts, in order of appearance; the label of names[i] is i. Empty with integer classes.
 
+    Labels are checked where they are on the CPU; elsewhere, that of no datum gives values that are not numbers.
+
     Raises:
         ValueError: without data, or if there is not one label, or set of labels, for each datum.
     """
@@ -73,7 +75,7 @@ class Empirical(Prior):
         self.names: tuple[str, ...] = ()
         if labels is not None and not isinstance(labels, Tensor) and isinstance(labels[0], Collection):
             members = _members(labels)
-            self.names, self._carriers = tuple(members), [torch.tensor(m, device=data.device) for m in members.values()]
+            self.names, self._carriers = tuple(members), [torch.tensor(m) for m in members.values()]
         elif labels is not None:
             self.labels = torch.as_tensor(labels, device=data.device)
         flat = data.flatten(1)
@@ -82,7 +84,9 @@ class Empirical(Prior):
         # a row (y, -|y|^2 / 2, 1) makes the logits one product, and the weighted sum of data and of ones another
         self._table = torch.cat([flat, -0.5 * flat.square().sum(-1, keepdim=True), torch.ones_like(flat[:, :1])], 1)
         large = min(flat.shape) >= 4 * RANK and data.dtype in (torch.float32, torch.float64)
-        self._screen = Screen(self._table, RANK) if large else None
+        # elsewhere than on the CPU, leaving data out would wait for the device, which evaluates all of them fast
+        self._screen = Screen(self._table, RANK) if large and data.device.type == "cpu" else None
+        self._member: Tensor | None = None
 
     def eps(
         self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
@@ -191,6 +195,8 @@ class Empirical(Prior):
         if self.labels is None and not self.names:
             raise ValueError("this data set has no classes: construct it with labels=")
         label = cond["label"]
+        if label.device.type != "cpu":
+            return expand_cond(cond, len(x_t))["label"]
         known = torch.arange(len(self.names), device=label.device) if self.labels is None else self.labels.unique()
         unknown = label[(label >= 0) & ~torch.isin(label, known)]
         if len(unknown):
@@ -202,10 +208,21 @@ class Empirical(Prior):
         if self.labels is not None:
             return (label[:, None] < 0) | (self.labels == label[:, None])
         inside = (label < 0)[:, None].repeat(1, len(self.data))
+        if label.device.type != "cpu":
+            return inside | self._membership()[label.clamp(min=0)]
         for row, i in enumerate(label.tolist()):
             if i >= 0:
                 inside[row, self._carriers[i]] = True
         return inside
+
+    def _membership(self) -> Bool[Tensor, "texts n"]:
+        """Whether each text belongs to each datum; made once."""
+        if self._member is None:
+            table = torch.zeros(len(self.names), len(self.data), dtype=torch.bool)
+            for row, members in enumerate(self._carriers):
+                table[row, members] = True
+            self._member = table.to(self.data.device)
+        return self._member
 
     def _log_count(self, label: Tensor | None) -> Tensor:
         """Logarithm of how many data a sample's class has, [] or [rows]."""

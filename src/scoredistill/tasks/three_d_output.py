@@ -50,7 +50,8 @@ def write_videos(scene: Scene, path: Path, elevation: float = 15.0) -> list[Path
 
 
 def export_scene(scene: Scene, path: Path, levels: Sequence[float] = LEVELS) -> str:
-    """Write a scene for other programs: mesh.glb of a radiance field, splats.ply of Gaussians.
+    """Write a scene for other programs: mesh.glb (y up) of a radiance field, splats.ply (y
+    down) of Gaussians, as their viewers expect.
 
     Args:
         scene: the scene.
@@ -62,7 +63,7 @@ def export_scene(scene: Scene, path: Path, levels: Sequence[float] = LEVELS) -> 
     """
     if isinstance(scene, Splats):
         try:
-            write_ply(path / "splats.ply", scene.gaussians())
+            write_ply(path / "splats.ply", scene.gaussians(), y_down=True)
         except ValueError as error:
             return f"no splats: {error}"
         return ""

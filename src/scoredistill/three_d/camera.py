@@ -41,7 +41,8 @@ class Cameras:
         size: (height, width) of the images in pixels.
 
     Raises:
-        ValueError: if shapes do not match, a number is not finite, or a focal length or size is not positive.
+        ValueError: if shapes do not match, or a size is not positive; on the CPU also if a number is not finite, or a
+            focal length is not positive.
     """
 
     poses: Float[Tensor, "n 4 4"]
@@ -55,6 +56,8 @@ class Cameras:
             raise ValueError("cameras need poses [n, 4, 4], focal [n, 2] and center [n, 2] with the same n")
         if min(self.size) < 1:
             raise ValueError(f"images must be at least 1x1 pixels, not {self.size[1]}x{self.size[0]}")
+        if self.poses.device.type != "cpu":  # reading values would wait for the device, in every step
+            return
         if not all(bool(v.isfinite().all()) for v in (self.poses, self.focal, self.center)):
             raise ValueError("poses, focal and center of cameras must be finite")
         if bool((self.focal <= 0).any()):

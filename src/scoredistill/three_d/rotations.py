@@ -1,4 +1,4 @@
-r"""Rotations: quaternions to matrices and back, and the smallest rotation that takes a direction to +z.
+r"""Rotations: quaternions to matrices and back, their products, and the smallest rotation that takes a direction to +z.
 
 A quaternion (w, x, y, z) of length 1 stands for the rotation
 
@@ -48,6 +48,14 @@ def matrix_to_quaternion(matrices: Float[Tensor, " *b 3 3"]) -> Float[Tensor, " 
     ).unflatten(-1, (4, 4))  # fmt: skip
     quaternions = torch.linalg.eigh(symmetric)[1][..., -1]
     return torch.where(quaternions[..., :1] >= 0, quaternions, -quaternions)
+
+
+def quaternion_product(a: Float[Tensor, " *#b 4"], b: Float[Tensor, " *#b 4"]) -> Float[Tensor, " *b 4"]:
+    """The product a b of quaternions (w, x, y, z): the rotation b, followed by a."""
+    w, x, y, z = a.unbind(-1)
+    p, q, r, s = b.unbind(-1)
+    parts = [w * p - x * q - y * r - z * s, w * q + x * p + y * s - z * r]
+    return torch.stack([*parts, w * r - x * s + y * p + z * q, w * s + x * r - y * q + z * p], -1)
 
 
 def rotation_to_z(direction: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:

@@ -89,6 +89,12 @@ def stratified(
     return places, length[:, None].expand(-1, k)
 
 
+def masked(values: Float[Tensor, " m *c"], where: Bool[Tensor, "r k"]) -> Float[Tensor, " r k *c"]:
+    """Values of all r k segments, in the shape [r, k], with zeros in place of those that are not selected."""
+    full = values.unflatten(0, where.shape)
+    return torch.where(where.reshape(*where.shape, *[1] * (values.ndim - 1)), full, torch.zeros_like(full))
+
+
 def scattered(values: Float[Tensor, " m *c"], where: Bool[Tensor, "r k"]) -> Float[Tensor, " r k *c"]:
     """Values of the selected segments, scattered to their places in [r, k]; zeros elsewhere."""
     full = values.new_zeros(*where.shape, *values.shape[1:])

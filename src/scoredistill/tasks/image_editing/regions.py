@@ -59,9 +59,7 @@ def parse(text: str, wrap: bool = False) -> tuple[str, str]:
     if match := BOX.match(where):
         left, top, right, bottom = map(float, match.groups())
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-            raise ValueError(
-                f"the box {where[:100]} must be left,top,right,bottom in fractions of the image, from 0 to 1"
-            )
+            raise ValueError(f"the box {where[:99]} must be left,top,right,bottom in fractions of the image, 0 to 1")
     elif match := SPAN.match(where):
         start, end = map(float, match.groups())
         if not (0 <= start <= 1 and 0 <= end <= 1 and start != end):

@@ -8,8 +8,8 @@ A field is a function of points [n, 3] that returns densities [n] >= 0 and color
     write_glb(mesh, "object.glb", field)
 """
 
-from scoredistill.three_d.mesh.files import write_glb, write_obj, write_ply
+from scoredistill.three_d.mesh.files import read_ply, write_glb, write_obj, write_ply
 from scoredistill.three_d.mesh.surface import Field, Mesh, extract
 from scoredistill.three_d.mesh.texture import bake
 
-__all__ = ["Field", "Mesh", "bake", "extract", "write_glb", "write_obj", "write_ply"]
+__all__ = ["Field", "Mesh", "bake", "extract", "read_ply", "write_glb", "write_obj", "write_ply"]

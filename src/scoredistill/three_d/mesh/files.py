@@ -1,24 +1,32 @@
 """Mesh files, written with trimesh: GLB for browsers, Blender and game engines, OBJ and PLY for other programs.
 
 glTF has y up and the front towards +z, while ours is z up with the front towards -y, so a point (x, y, z) becomes
-(x, z, -y). OBJ and PLY, which have no convention, keep our axes. Fields return sRGB colors, as textures hold them;
-vertex colors are linear in glTF, so they are converted.
+(x, z, -y). OBJ files are written so too, because viewers and Blender take them for y up; PLY files, which Blender takes
+for z up, keep our axes. A comment in both says so. Fields return sRGB colors, as textures hold them; vertex colors are
+linear in glTF, so they are converted.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from scoredistill.files import atomic
 from scoredistill.media.images import to_pil
 from scoredistill.optional import require
+from scoredistill.three_d import ply
 from scoredistill.three_d.mesh.surface import Field, Mesh
 from scoredistill.three_d.mesh.texture import bake
+
+AXES_OBJ = "axes: x right, y up, z towards the viewer of the front"
+AXES_PLY = "axes: x right, y away from the viewer of the front, z up"
 
 
 def write_glb(
@@ -61,13 +69,70 @@ def write_glb(
 
 
 def write_obj(mesh: Mesh, path: str | Path) -> Path:
-    """Write an .obj file with vertex colors (x y z r g b), in our axes."""
-    return _write(path, _plain(mesh).export(file_type="obj", include_normals=True))
+    """Write an .obj file with vertex colors (x y z r g b); y up and the front towards +z, as viewers expect."""
+    turned = replace(mesh, vertices=y_up(mesh.vertices), normals=y_up(mesh.normals))
+    return _write(path, f"# {AXES_OBJ}\n" + _plain(turned).export(file_type="obj", include_normals=True))
 
 
 def write_ply(mesh: Mesh, path: str | Path) -> Path:
-    """Write a binary .ply file with vertex colors, in our axes."""
-    return _write(path, _plain(mesh).export(file_type="ply", vertex_normal=True))
+    """Write a binary .ply file with vertex colors, in our axes: z up and the front towards -y."""
+    data = _plain(mesh).export(file_type="ply", vertex_normal=True)
+    first, form, rest = data.split(b"\n", 2)
+    return _write(path, b"\n".join([first, form, f"comment {AXES_PLY}".encode(), rest]))
+
+
+def read_ply(path: str | Path) -> Mesh:
+    """Read a mesh from a PLY file of any format, in the axes of the file.
+
+    Polygons become triangles. Normals that are missing are computed, and missing colors are gray (1/2).
+
+    Raises:
+        ValueError: if the file is no PLY file, is truncated, or has no mesh.
+    """
+    elements = ply.read(path).elements
+    vertex, face = elements.get("vertex", {}), elements.get("face", {})
+
+    def columns(*names: str, colors: bool = False) -> Float[Tensor, "v 3"] | None:
+        found = [vertex.get(name) for name in names]
+        arrays = [values for values in found if isinstance(values, np.ndarray)]
+        if len(arrays) < 3:
+            return None
+        whole = colors and arrays[0].dtype.kind in "iu"
+        scale = 1.0 if not whole else 65535.0 if arrays[0].dtype == np.uint16 else 255.0
+        return torch.from_numpy(np.stack([(values / scale).astype(np.float32) for values in arrays], 1))
+
+    corners = face.get("vertex_indices", face.get("vertex_index"))
+    vertices = columns("x", "y", "z")
+    if vertices is None or not isinstance(corners, ply.Lists):
+        raise ValueError(f"{path} has no mesh: it needs vertices with x, y and z, and faces with vertex_indices")
+    faces = _triangles(corners)
+    if not len(faces) or not 0 <= int(faces.min()) <= int(faces.max()) < len(vertices):
+        raise ValueError(f"{path} has no faces, or faces with vertices that do not exist: export the mesh again")
+    colors, normals = columns("red", "green", "blue", colors=True), columns("nx", "ny", "nz")
+    colors = torch.full_like(vertices, 0.5) if colors is None else colors
+    return Mesh(vertices, _normals(vertices, faces) if normals is None else normals, colors, faces)
+
+
+def _triangles(corners: ply.Lists) -> Int[Tensor, "f 3"]:
+    """Polygons as fans of triangles around their first corners; those with fewer corners than three are left out."""
+    starts = np.cumsum(corners.lengths) - corners.lengths
+    made = []
+    for k in range(2, int(corners.lengths.max(initial=0))):
+        at = starts[corners.lengths > k]
+        order = np.flatnonzero(corners.lengths > k)
+        made.append(np.stack([order, np.full_like(order, k), *(corners.values[at + i] for i in (0, k - 1, k))], 1))
+    if not made:
+        return torch.zeros(0, 3, dtype=torch.long)
+    rows = np.concatenate(made).astype(np.int64)
+    return torch.from_numpy(rows[np.lexsort((rows[:, 1], rows[:, 0]))][:, 2:].copy())
+
+
+def _normals(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "v 3"]:
+    """Unit normals of vertices: those of the faces around them, weighted by area."""
+    a, b, c = vertices[faces].unbind(1)
+    each = torch.linalg.cross(b - a, c - a)
+    summed = torch.zeros_like(vertices).index_add_(0, faces.flatten(), each.repeat_interleave(3, 0))
+    return normalize(summed, dim=-1)
 
 
 def y_up(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:

@@ -7,7 +7,7 @@ needs no knowledge of cameras.
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -32,14 +32,35 @@ class Look:
         shading: indices into `SHADINGS`, [n]; "albedo" by default.
         backdrop: background colors, [n, 3], negative for the background of the generator itself; by default as given by
             the `background` of the scene.
+        shaded: whether any shading is other than "albedo"; read from the values if it is None, which waits for their
+            device.
+        own: whether any background is that of the generator; as above.
     """
 
     light: Float[Tensor, "n 3"] | None = None
     shading: Float[Tensor, " n"] | None = None
     backdrop: Float[Tensor, "n 3"] | None = None
+    shaded: bool | None = None
+    own: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.shaded is None and self.shading is not None:
+            object.__setattr__(self, "shaded", bool((self.shading > 0).any()))
+        if self.own is None and self.backdrop is not None:
+            object.__setattr__(self, "own", bool((self.backdrop < 0).any()))
 
 
 PLAIN = Look()
+
+
+class Filled(NamedTuple):
+    """A `Look` without None: what applies to n views or rays, and whether shading and own backgrounds occur at all."""
+
+    light: Tensor
+    shading: Tensor
+    backdrop: Tensor
+    shaded: bool
+    own: bool
 
 
 @dataclass(frozen=True)
@@ -206,7 +227,9 @@ class Scene(Generator):
         """Render views and resize them to `image`; penalties add their gradient in the backward pass."""
         where = Viewpoint.of(views, self.size)
         device = self.device
-        look = Look(*(v.to(device) for v in (where.light, where.shading, where.backdrop)))
+        known = Look(where.light, where.shading, where.backdrop)  # reads values where views were drawn: on the CPU
+        light, shading, backdrop = (v.to(device) for v in (where.light, where.shading, where.backdrop))
+        look = Look(light, shading, backdrop, known.shaded, known.own)
         wanted = torch.is_grad_enabled() and self.penalties.orientation > 0
         rendering = self.render(where.cameras.to(device), look, normals=wanted)
         x = rendering.rgb
@@ -239,12 +262,16 @@ class Scene(Generator):
             made = torch.where((shading == index)[:, None], value, made)
         return made
 
-    def _filled(self, look: Look, eyes: Float[Tensor, "n 3"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Light, shading and backdrop of n views or rays from the given points, with defaults in place of None."""
-        n = len(eyes)
-        light = eyes if look.light is None else look.light
-        shading = eyes.new_zeros(n) if look.shading is None else look.shading
-        return light, shading, self._backdrop(n).to(eyes) if look.backdrop is None else look.backdrop
+    def _filled(self, look: Look, eyes: Float[Tensor, "n 3"]) -> Filled:
+        """Appearance of n views or rays from the given points, with defaults in place of None."""
+        n, own = len(eyes), self.background is None or isinstance(self.background, str)
+        return Filled(
+            eyes if look.light is None else look.light,
+            eyes.new_zeros(n) if look.shading is None else look.shading,
+            self._backdrop(n).to(eyes) if look.backdrop is None else look.backdrop,
+            bool(look.shaded),
+            own if look.own is None else look.own,
+        )
 
     def _backdrop(self, n: int) -> Tensor:
         given = (-1.0, -1.0, -1.0) if self.background is None or isinstance(self.background, str) else self.background

@@ -26,8 +26,8 @@ from scoredistill.rng import seed_of
 from scoredistill.three_d.camera import Cameras
 from scoredistill.three_d.encodings import DenseGrid, Encoding
 from scoredistill.three_d.scenes.base import PLAIN, Look, Rendering, Scene
-from scoredistill.three_d.scenes.occupancy import Occupancy
-from scoredistill.three_d.volume_rendering import ball_hits, composite, over, scattered, stratified, weights
+from scoredistill.three_d.scenes.occupancy import Counting, Occupancy
+from scoredistill.three_d.volume_rendering import ball_hits, composite, masked, over, scattered, stratified, weights
 
 LARGEST = 12.0  # log of the largest density
 REFRESH = 4  # renders between updates of the occupancy grid
@@ -132,7 +132,7 @@ class BackgroundMLP(nn.Module):
         return self.second(functional.silu(self.first(seen))).sigmoid()
 
 
-class NeRF(Scene):
+class NeRF(Counting, Scene):
     """A radiance field in the unit ball, seen by cameras.
 
     Args:
@@ -141,6 +141,8 @@ class NeRF(Scene):
         chunk: points in memory at once; more are rendered in parts, which are rendered again in the backward pass.
         backdrop: network of the background if `background` is None; a `BackgroundMLP` by default.
         seed: of the sample positions along rays and of the default networks.
+        compact: leave out samples in empty and occluded space, which waits for the device once per render, instead of
+            evaluating them for nothing. By default only on the CPU.
         **scene: see `Scene`.
 
     Raises:
@@ -154,6 +156,7 @@ class NeRF(Scene):
         chunk: int = 2**21,
         backdrop: nn.Module | None = None,
         seed: int = 0,
+        compact: bool | None = None,
         **scene: Any,
     ):
         super().__init__(**scene)
@@ -162,9 +165,8 @@ class NeRF(Scene):
         rng = torch.Generator().manual_seed(seed)
         self.field = field or Field(DenseGrid(), rng=rng)
         self.backdrop = BackgroundMLP(rng=rng) if backdrop is None and self.background is None else backdrop
-        self.samples, self.chunk, self.seed = samples, chunk, seed
+        self.samples, self.chunk, self.seed, self.compact = samples, chunk, seed, compact
         self.occupancy = Occupancy(seed=seed)
-        self.count: Tensor
         self.register_buffer("count", torch.tensor(0))
 
     def behind(self, directions: Float[Tensor, " *r 3"]) -> Float[Tensor, " *r 3"]:
@@ -174,7 +176,9 @@ class NeRF(Scene):
         """Render one ray through the center of each pixel; see `Scene.render`."""
         n, (height, width) = len(cameras), cameras.size
         origins, directions = cameras.rays()
-        each = Look(*(v.repeat_interleave(height * width, 0) for v in self._filled(look, cameras.eyes)))
+        filled = self._filled(look, cameras.eyes)
+        light, shading, backdrop = (v.repeat_interleave(height * width, 0) for v in filled[:3])
+        each = Look(light, shading, backdrop, filled.shaded, filled.own)
         traced = self.trace(origins.reshape(-1, 3), directions.reshape(-1, 3), each, normals)
         ahead = (directions * cameras.forward[:, None, None]).sum(-1).reshape(-1, 1)
         image = lambda v: v.reshape(n, height, width, -1).permute(0, 3, 1, 2)
@@ -212,50 +216,57 @@ class NeRF(Scene):
         if training:
             rng = torch.Generator().manual_seed(seed_of(self.seed, int(self.count)))
             offset = torch.rand(r, generator=rng).to(origins)
-        rays = (origins, directions, offset, *self._filled(look, origins))
+        filled = self._filled(look, origins)
+        rays, kinds = (origins, directions, offset, *filled[:3]), (filled.shaded, filled.own)
         known = self.occupancy.extremes()  # a copy, because chunks are rendered again after the next update
         per = max(1, self.chunk // self.samples)
         if r <= per:
-            return self._trace(rays, normals, known)
+            return self._trace(rays, normals, known, *kinds)
         parts = []
         for start in range(0, r, per):
             piece = [v[start : start + per] for v in rays]
             if training:
-                parts.append(checkpoint(self._trace, piece, normals, known, use_reentrant=False))
+                parts.append(checkpoint(self._trace, piece, normals, known, *kinds, use_reentrant=False))
             else:
-                parts.append(self._trace(piece, normals, known))
+                parts.append(self._trace(piece, normals, known, *kinds))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def _trace(self, rays: Sequence[Tensor], normals: bool, known: Tensor) -> dict[str, Tensor]:
+    def _trace(
+        self, rays: Sequence[Tensor], normals: bool, known: Tensor, shaded: bool, own: bool
+    ) -> dict[str, Tensor]:
         """Render one chunk of origins, directions, offsets, lights, shadings and backdrops.
 
-        `known` are the `Occupancy.extremes`.
+        `known` are the `Occupancy.extremes`; for `shaded` and `own` see `Look`.
         """
         origins, directions, offset, light, shading, backdrop = rays
         near, far = ball_hits(origins, directions)
         places, length = stratified(near, far, self.samples, offset)
         points = origins[:, None] + places[..., None] * directions[:, None]
         seen = self._visible(points, length, known)
-        queried = points[seen]
+        compact = points.device.type == "cpu" if self.compact is None else self.compact
+        some = (lambda v: v[seen]) if compact else (lambda v: v.flatten(0, 1))
+        full = (lambda v: scattered(v, seen)) if compact else (lambda v: masked(v, seen))
+        queried = some(points)
         density, rgb = self.field(queried)
-        shaded = bool((shading > 0).any())
         normal = self.field.normal(queried) if normals or shaded else torch.zeros_like(queried)
         if shaded:
-            one = lambda v: v[:, None].expand(-1, self.samples, *v.shape[1:])[seen]
+            one = lambda v: some(v[:, None].expand(-1, self.samples, *v.shape[1:]))
             rgb = self.shaded(rgb, normal, queried, one(light), one(shading))
-        w = weights(scattered(density, seen), length)
+        w = weights(full(density), length)
         opacity = w.sum(-1, keepdim=True)
-        own = (backdrop < 0).any(-1, keepdim=True)
-        behind = torch.where(own, self.behind(directions), backdrop) if bool(own.any()) else backdrop
+        behind = backdrop
+        if own:
+            behind = torch.where((backdrop < 0).any(-1, keepdim=True), self.behind(directions), backdrop)
         made = {
-            "rgb": over(composite(w, scattered(rgb, seen)), opacity, behind),
+            "rgb": over(composite(w, full(rgb)), opacity, behind),
             "opacity": opacity,
             "depth": (w * places).sum(-1, keepdim=True),
         }
         if normals:
-            full = scattered(normal, seen)
-            away = (full * directions[:, None]).sum(-1).clamp(min=0)
-            made["normal"], made["orientation"] = composite(w, full), (w.detach() * away.square()).sum(-1, keepdim=True)
+            facing = full(normal)
+            away = (facing * directions[:, None]).sum(-1).clamp(min=0)
+            made["normal"] = composite(w, facing)
+            made["orientation"] = (w.detach() * away.square()).sum(-1, keepdim=True)
         return made
 
     @torch.no_grad()

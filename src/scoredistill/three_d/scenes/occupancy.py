@@ -5,6 +5,7 @@ Reference: Mueller et al. 2022 (Instant Neural Graphics Primitives), section E, 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,19 @@ from scoredistill.rng import seed_of
 CELLS = 32  # along each side of the grid
 
 
-class Occupancy(nn.Module):
+class Counting(nn.Module):
+    """A module whose buffer `count` stays on the host when the module moves: it is read in every step."""
+
+    count: Tensor
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        count = self.count
+        super()._apply(fn, recurse)
+        self.count = count
+        return self
+
+
+class Occupancy(Counting):
     """Largest recent and last density in each cell of the cube [-1, 1]^3.
 
     Args:
@@ -29,7 +42,6 @@ class Occupancy(nn.Module):
         self.cells, self.seed = cells, seed
         self.memory: Tensor
         self.last: Tensor
-        self.count: Tensor
         self.register_buffer("memory", torch.full((cells,) * 3, math.inf))
         self.register_buffer("last", torch.zeros((cells,) * 3))
         self.register_buffer("count", torch.tensor(0))

@@ -71,24 +71,23 @@ class Splats(Scene):
         n = len(cameras)
         gaussians = self.gaussians()
         carried = gaussians.rgb(cameras.eyes)
-        light, shading, backdrop = self._filled(look, cameras.eyes)
-        if normals or bool((shading > 0).any()):
+        light, shading, backdrop, shaded, own = self._filled(look, cameras.eyes)
+        if normals or shaded:
             facing = gaussians.normals(cameras.eyes)
             each = lambda v: v.repeat_interleave(len(gaussians), 0)
             points = gaussians.means.repeat(n, 1)
-            shaded = self.shaded(carried.flatten(0, 1), facing.flatten(0, 1), points, each(light), each(shading))
-            carried = shaded.view_as(carried)
+            lit = self.shaded(carried.flatten(0, 1), facing.flatten(0, 1), points, each(light), each(shading))
+            carried = lit.view_as(carried)
             carried = torch.cat([carried, facing], -1) if normals else carried
         layers = rasterize(gaussians, cameras, carried, self.backend, chunk=self.chunk)
-        rgb = layers.features[:, :3] + (1 - layers.opacity) * self._behind(cameras, backdrop)
+        rgb = layers.features[:, :3] + (1 - layers.opacity) * self._behind(cameras, backdrop, own)
         there = layers.opacity > SEEN
         normal = functional.normalize(layers.features[:, 3:], dim=1) * there if normals else None
         return Rendering(rgb, layers.opacity, layers.depth, normal)
 
-    def _behind(self, cameras: Cameras, backdrop: Tensor) -> Tensor:
+    def _behind(self, cameras: Cameras, backdrop: Tensor, own: bool) -> Tensor:
         """Background images, [n, 3, h, w], or [n, 3, 1, 1] if every background is one color."""
         backdrop = backdrop.to(self.means)[:, :, None, None]
-        if bool((backdrop >= 0).all()):
+        if not own:
             return backdrop
-        own = self.behind(cameras.rays()[1]).permute(0, 3, 1, 2)
-        return torch.where(backdrop < 0, own, backdrop)
+        return torch.where(backdrop < 0, self.behind(cameras.rays()[1]).permute(0, 3, 1, 2), backdrop)

@@ -83,12 +83,16 @@ class Composite(torch.autograd.Function):
 
 
 def _strips(seen: Bool[Tensor, "h g"], width: int, chunk: int) -> Iterator[tuple[slice, Tensor]]:
-    """Strips of rows, each with the indices of the Gaussians visible in it, if there are any."""
+    """Strips of rows, each with the indices of the Gaussians visible in it, if there are any.
+
+    Only on the CPU, where that saves time, others are left out: elsewhere a selection would wait for the device.
+    """
     height, count = seen.shape
     step = max(1, chunk // (width * max(1, count)))
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
-        some = seen[rows].any(0).nonzero()[:, 0]
+        cpu = seen.device.type == "cpu"
+        some = seen[rows].any(0).nonzero()[:, 0] if cpu else torch.arange(count, device=seen.device)
         if len(some):
             yield rows, some
 

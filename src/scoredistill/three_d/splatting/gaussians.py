@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from scoredistill.three_d.rotations import quaternion_to_matrix
+from scoredistill.three_d.rotations import matrix_to_quaternion, quaternion_product, quaternion_to_matrix
 
 Y0 = 1 / (2 * math.sqrt(math.pi))
 Y1 = math.sqrt(3 / (4 * math.pi))
@@ -57,6 +57,19 @@ class Gaussians:
     def roots(self) -> Float[Tensor, "g 3 3"]:
         """Square roots R S of the covariances: Sigma = (R S) (R S)^T."""
         return self.rotations() * self.scales.exp()[:, None]
+
+    def rotated(self, rotation: Float[Tensor, "3 3"]) -> "Gaussians":
+        """The Gaussians in a world that is rotated about its origin, with their colors.
+
+        With v = (-c_3, -c_1, c_2), colors of degree 1 are Y_1 v . d, so v rotates as the direction d does.
+        """
+        colors = self.colors
+        if colors.shape[1] > 1:
+            vector = torch.stack([-colors[:, 3], -colors[:, 1], colors[:, 2]], 1)
+            x, y, z = (rotation @ vector).unbind(1)
+            colors = torch.stack([colors[:, 0], -y, z, -x], 1)
+        quaternions = quaternion_product(matrix_to_quaternion(rotation), self.quaternions)
+        return Gaussians(self.means @ rotation.T, self.scales, quaternions, self.opacities, colors)
 
     def rgb(self, eyes: Float[Tensor, "n 3"]) -> Float[Tensor, "n g 3"]:
         """Colors seen from each camera center, at least 0."""

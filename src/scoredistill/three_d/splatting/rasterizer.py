@@ -13,12 +13,12 @@ slow, O(g h w), and serves as the reference for the others. Its memory is bounde
 derivatives only, with the order of the Gaussians held fixed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -26,6 +26,7 @@ from scoredistill.three_d.camera import Cameras
 from scoredistill.three_d.splatting.composite import Composite
 from scoredistill.three_d.splatting.gaussians import Gaussians
 
+TRANSPARENT = -1e4  # logit of an opacity of 0
 SEEN = 1e-3  # opacity below which a pixel counts as empty and has depth 0
 
 
@@ -109,10 +110,13 @@ def _image(gaussians: Gaussians, camera: Cameras, features: Tensor, near: float,
     with torch.no_grad():
         depth = (gaussians.means - camera.eyes) @ camera.forward[0]
         order = depth.argsort()
-        order = order[depth[order] > near]
+        if depth.device.type == "cpu":  # elsewhere, a selection would wait for the device
+            order = order[depth[order] > near]
     if len(order) == 0:
         return features.sum() * 0 + features.new_zeros(features.shape[1] + 2, height, width)
     kept = Gaussians(*(getattr(gaussians, name)[order] for name in Gaussians.__dataclass_fields__))
+    if depth.device.type != "cpu":
+        kept = _hidden(kept, (depth > near)[order], camera)
     centers, covariances, z = project(kept, camera, blur)
     (a, b), (_, c) = (row.unbind(1) for row in covariances.unbind(1))
     carried = torch.cat([features[order], torch.ones_like(z)[:, None], z[:, None]], 1)
@@ -124,6 +128,16 @@ def _image(gaussians: Gaussians, camera: Cameras, features: Tensor, near: float,
     down = opacity - 0.5 * a / area * y * y
     shapes = (-0.5 * c / area * x * x, down, b / area * y, x)
     return Composite.apply(*shapes, carried, peak, chunk).permute(2, 0, 1)
+
+
+def _hidden(gaussians: Gaussians, front: Bool[Tensor, " g"], camera: Cameras) -> Gaussians:
+    """The Gaussians with those that are not in front replaced by transparent ones at a depth of 1."""
+    ahead = camera.eyes + camera.forward
+    return replace(
+        gaussians,
+        means=torch.where(front[:, None], gaussians.means, ahead),
+        opacities=torch.where(front, gaussians.opacities, torch.full_like(gaussians.opacities, TRANSPARENT)),
+    )
 
 
 def _layers(features: Tensor, opacity: Tensor, depth: Tensor) -> Layers:
