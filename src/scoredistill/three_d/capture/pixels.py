@@ -6,6 +6,7 @@ converted to sRGB, as for all images.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,7 +87,7 @@ def gray(path: Path, camera: Size) -> tuple[Float[np.ndarray, "h w 1"], float]:
     Raises:
         ValueError: if the file is missing or cannot be read, or has another aspect ratio.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ValueError(f"there is no image {path}: check its name in the file of the scene")
     if path.suffix.lower() == ".npy":
         values, white = _array(path), 65535.0
