@@ -33,7 +33,11 @@ BOUND = {"image": 3072, "video": 700}  # MiB above the loaded model that this sc
 
 def panorama(width: int, height: int) -> Image.Image:
     """The forest, enlarged."""
-    return Image.open(path_of(*IMAGES["forest"])).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    return (
+        Image.open(path_of(*IMAGES["forest"]), formats=("JPEG", "PNG"))
+        .convert("RGB")
+        .resize((width, height), Image.Resampling.BICUBIC)
+    )
 
 
 def peak(anew: bool = False) -> float:

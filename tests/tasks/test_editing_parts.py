@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -521,3 +522,22 @@ def test_overlapping_regions_share_a_pixel():
     assert torch.equal(made.maps[:, 7, 7], torch.zeros(2))
     assert float(made.shown[0, 4]) == 1.0
     assert float(made.shown[7, 7]) == 0.0
+
+
+@pytest.mark.parametrize("digits", [10, 100_000])
+@pytest.mark.parametrize(
+    "form", ["{n}", "{n}-", "{n},{n},{n},{n}x", ".{n},.{n},.{n},.{n}.", "0-{n}x", "{n}.{n},{n},1,1"]
+)
+def test_long_numbers_are_refused_at_once(form, digits):
+    """The patterns of places have one reading of a number each: two would make the time a power of its digits."""
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match=r"is no span|must be") as caught:
+        regions.parse(form.format(n="1" * digits) + ": x")
+    assert time.perf_counter() - start < 1
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("number", ["0.5", ".5", "00.50", " 0.5 "])
+def test_numbers_of_places(number):
+    assert regions.parse(f"0-{number}: x") == (f"0-{number}".strip(), "x")
+    assert regions.parse(f"0,{number},1,1: x")[1] == "x"

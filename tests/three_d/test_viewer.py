@@ -22,6 +22,7 @@ from PIL import Image
 from scoredistill.optional import MissingExtra
 from scoredistill.three_d.camera import around
 from scoredistill.three_d.viewer import Viewer, from_viser
+from scoredistill.three_d.visitors import same_page, valid_pose
 from three_d.test_turntable import Counted, ball
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -124,14 +125,15 @@ def test_nothing_is_rendered_without_visitors_and_closing_frees_the_port(clock):
 class Page:
     """A simulated browser: the messages that one sends and receives."""
 
-    def __init__(self, port):
+    def __init__(self, port, **headers):
         connect = pytest.importorskip("websockets.sync.client").connect
         import viser
 
         self.encode = pytest.importorskip("msgspec").msgpack.encode
         self.socket = connect(
-            f"ws://127.0.0.1:{port}", subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None
-        )
+            f"ws://127.0.0.1:{port}", subprotocols=[f"viser-v{viser.__version__}"], max_size=None, compression=None,
+            additional_headers=headers,
+        )  # fmt: skip
         self.images = []
         threading.Thread(target=self._hear, daemon=True).start()
 
@@ -146,11 +148,11 @@ class Page:
                 if start >= 0:
                     self.images.append(Image.open(io.BytesIO(data[start:])).convert("RGB"))
 
-    def move(self, cameras, height=300, width=400):
+    def move(self, cameras, height=300, width=400, **odd):
         wxyz, position, fov = as_viser(cameras)
         message = {"type": "ViewerCameraMessage", "wxyz": wxyz, "position": position, "fov": fov, "near": 0.01}
         message |= {"far": 100.0, "image_height": height, "image_width": width, "look_at": (0.0, 0.0, 0.0)}
-        self.socket.send(self.encode({**message, "up_direction": (0.0, 0.0, 1.0)}))
+        self.socket.send(self.encode({**message, "up_direction": (0.0, 0.0, 1.0), **odd}))
 
 
 def wait_for(condition):
@@ -267,6 +269,139 @@ def test_pause_stops_the_loop_and_still_renders():
         page.socket.close()  # who has left cannot go on
         loop.join()
         assert not loop.is_alive()
+
+
+NAN, INF = math.nan, math.inf
+ODD = [
+    {"fov": 0.0}, {"fov": NAN}, {"fov": INF}, {"fov": -1.0}, {"fov": math.pi}, {"fov": 1e300}, {"fov": 1e-300},
+    {"wxyz": (0.0, 0.0, 0.0, 0.0)}, {"wxyz": (NAN, 0.0, 0.0, 1.0)}, {"wxyz": (INF, 0.0, 0.0, 1.0)},
+    {"wxyz": (1e300, 0.0, 0.0, 1e300)}, {"wxyz": (1e-320, 0.0, 0.0, 0.0)},
+    {"position": (NAN, 0.0, 0.0)}, {"position": (0.0, INF, 0.0)}, {"position": (0.0, 0.0, 1e300)},
+    {"width": 10**9}, {"height": 0}, {"height": -5}, {"width": 0}, {"height": 0, "width": 0}, {"height": 10**9},
+    {"width": 10**18}, {"width": 10**18, "height": 10**18}, {"width": -(10**9)},
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error:the live view")
+def test_odd_cameras_neither_end_the_run_nor_ask_for_large_images(clock):
+    seen = []
+
+    def render(cameras):
+        seen.append(cameras)
+        return ball(cameras)
+
+    camera = around(torch.tensor([70.0]), 20.0, 2.8, 45.0, size=(300, 400))
+    with connected(render, resolution=32) as (viewer, page):
+        for odd in ODD:
+            client = next(iter(viewer.server.get_clients().values()))
+            before = client.camera.update_timestamp
+            page.move(camera, **odd)
+            end = time.monotonic() + 5
+            wait_for(lambda c=client, old=before, e=end: c.camera.update_timestamp != old or time.monotonic() > e)
+            clock.wall = client.camera.update_timestamp + 1
+            viewer.update()
+            clock.sleep(1.0)
+        assert len(seen) > 10
+        assert max(max(cameras.size) for cameras in seen) <= 4 * 32
+        assert all(bool(cameras.poses.isfinite().all() and cameras.focal.isfinite().all()) for cameras in seen)
+        assert viewer.server.get_clients()
+
+
+@pytest.mark.parametrize(
+    ("control", "value"),
+    [
+        ("_resolution", 10**9), ("_resolution", -(10**9)), ("_resolution", NAN), ("_resolution", "1e9"),
+        ("_resolution", [1]), ("_resolution", None), ("_mode", "evil"),
+        ("_mode", 5), ("_mode", None), ("_mode", ["rgb"]),
+        ("_pause", "no"), ("_pause", None),
+    ],
+)  # fmt: skip
+def test_odd_values_of_controls_are_bounded(clock, control, value):
+    render = []
+
+    def seen(cameras):
+        render.append(cameras.size)
+        return ball(cameras)
+
+    with connected(seen, resolution=32) as (viewer, _):
+        viewer._largest = 64
+        getattr(viewer, control)._impl.value = value
+        clock.wall += 10
+        threading.Thread(target=viewer.update, daemon=True).start()
+        viewer.serve(0.1)
+        assert all(max(size) <= 4 * 64 for size in render)
+
+
+def test_an_error_in_a_view_is_said_once_and_the_run_goes_on(clock):
+    def broken(cameras):
+        raise RuntimeError("no\nkernel <b>for this</b>")
+
+    with connected(broken, resolution=32) as (viewer, _):
+        clock.wall += 10
+        with pytest.warns(UserWarning, match="the live view cannot show the scene: no kernel") as caught:
+            viewer.serve(0.2)
+        assert len(caught) == 1
+        assert "<b>" not in viewer._status.content
+        viewer.update({"loss": "<img src=x onerror=alert(1)>"})
+
+
+@pytest.mark.parametrize(
+    ("origin", "asked", "fine"),
+    [
+        (None, None, True),
+        ("http://127.0.0.1:{port}", None, True),
+        ("http://evil.example", None, False),
+        ("http://evil.example:{port}", "evil.example:{port}", False),  # a name that was made to point here
+        ("http://localhost:1", None, False),
+        ("http://localhost:{port}", "localhost:{port}", True),
+        ("http://127.0.0.1.evil.example:{port}", None, False),
+        ("null", None, False),
+        ("file://", None, False),
+        ("", None, False),
+        ("http://[", None, False),
+    ],
+)
+def test_other_pages_cannot_connect(origin, asked, fine):
+    viser = pytest.importorskip("viser")
+    port = free_port()
+    headers = {} if origin is None else {"Origin": origin.format(port=port)}
+    if asked is None:
+        asked = f"127.0.0.1:{port}"
+    with Viewer(ball, port), socket.create_connection(("127.0.0.1", port)) as line:
+        lines = [f"Host: {asked.format(port=port)}", "Upgrade: websocket", "Connection: Upgrade"]
+        lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+        lines += [f"Sec-WebSocket-Protocol: viser-v{viser.__version__}", *(f"{k}: {v}" for k, v in headers.items())]
+        line.sendall("\r\n".join(["GET / HTTP/1.1", *lines, "", ""]).encode())
+        assert line.recv(12).endswith(b"101" if fine else b"403")
+
+
+@pytest.mark.parametrize(
+    "pose", [((1.0, 0.0), (0.0,) * 3), ((), ()), ("abcd", "abc"), (None, None), ([[1.0]] * 4, [0.0] * 3)]
+)
+def test_what_is_no_pose(pose):
+    assert not valid_pose(*pose)
+
+
+def test_which_pages_are_the_viewers_own():
+    own = lambda origin, asked, host="127.0.0.1": same_page({"Origin": origin, "Host": asked}, host)
+    assert own("http://192.168.1.5:8080", "192.168.1.5:8080", "0.0.0.0")
+    assert own("http://[::1]:8080", "[::1]:8080")
+    assert own("http://localhost:9000", "localhost:9000")  # a port forwarded by ssh
+    assert own("https://desk.local:8080", "desk.local:8080", "0.0.0.0")
+    assert own(f"http://{socket.gethostname().lower()}:8080", f"{socket.gethostname().lower()}:8080", "0.0.0.0")
+    assert own("http://box.example:8080", "box.example:8080", "box.example")
+    assert not own("http://evil.example:8080", "evil.example:8080", "0.0.0.0")
+    assert not own("http://localhost.evil.example:8080", "localhost.evil.example:8080")
+    assert not own("http://localhost:8080", "localhost:8081")
+    assert not own("http://localhost:8080", "")
+    assert not own("http://", "")
+    assert not own("ftp://localhost:80", "localhost:80")
+
+
+def test_no_page_opens_a_public_tunnel():
+    pytest.importorskip("viser")
+    with Viewer(ball, free_port()) as viewer:
+        assert viewer.server.request_share_url() is None
 
 
 class Browser:

@@ -114,7 +114,9 @@ def rasterize(svg: str, size: int) -> UInt8[NDArray, "s s 4"]:
     """
     resvg = require("resvg_py", "train", "rasterizing the emoji")
     sized = svg.replace("<svg ", f'<svg width="{size}" height="{size}" ', 1)
-    image = Image.open(io.BytesIO(bytes(resvg.svg_to_bytes(svg_string=sized, skip_system_fonts=True)))).convert("RGBA")
+    image = Image.open(
+        io.BytesIO(bytes(resvg.svg_to_bytes(svg_string=sized, skip_system_fonts=True))), formats=("PNG",)
+    ).convert("RGBA")
     return np.asarray(image, dtype=np.uint8)
 
 

@@ -31,7 +31,7 @@ def folders() -> list[Path]:
 def load(names: tuple[str, ...]) -> list[Image.Image]:
     """The named photographs, as RGB images."""
     paths = [folder / name for name in names for folder in folders() if (folder / name).exists()]
-    return [Image.open(path).convert("RGB") for path in paths]
+    return [Image.open(path, formats=("JPEG", "PNG")).convert("RGB") for path in paths]
 
 
 def crops(names: tuple[str, ...], n: int, size: int = 64, seed: int = 0) -> UInt8[NDArray, "n s s 3"]:

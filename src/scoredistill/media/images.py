@@ -17,49 +17,51 @@ from torch import Tensor
 from torch.nn import functional
 
 from scoredistill.files import atomic
+from scoredistill.media.limits import READING, check_size, formats
 from scoredistill.media.metadata import in_srgb, stripped, upright
 
-MAX_PIXELS = 2**28  # 16384 x 16384; 768 MiB as RGB
 FRAMES_PER_SECOND = 50  # the fastest GIF that browsers play at its own speed
 BACKGROUND, TEXT = "white", "#333333"  # colors of image grids
 _limit = threading.Lock()  # Pillow keeps its own limit in a global variable
 
 
-def read_image(path: str | Path | Image.Image) -> Image.Image:
+def read_image(path: str | Path | Image.Image, bytes_per_pixel: int = READING) -> Image.Image:
     """Read an image as 8-bit RGB, with EXIF rotation applied and transparency composited over white.
 
     Args:
         path: of an image file, whose first frame is read if it is animated; or a PIL image, whose current frame is
             converted without changing it.
+        bytes_per_pixel: memory that the job needs at its peak, which must be free.
 
     Raises:
-        ValueError: if the file is missing, a folder, empty, not an image, corrupt or truncated, or if the image has no
-            pixels, more than 2^28 pixels, or values that are not finite. The message says what to do.
+        ValueError: if the file is missing, a folder, empty, not an image of `limits.FORMATS`, corrupt or truncated, or
+            if the image has no pixels, more than fit into memory or than 2^28, or values that are not finite. The
+            message says what to do.
     """
     name = "the image" if isinstance(path, Image.Image) else Path(path).name
     if not isinstance(path, Image.Image):
         _check_file(Path(path))
     with large_images():
         if isinstance(path, Image.Image):
-            return _decoded(path, name)
+            return _decoded(path, name, bytes_per_pixel)
         try:
-            return _opened(path, name)
+            return _opened(path, name, bytes_per_pixel)
         except ValueError as error:
             for data in () if isinstance(error.__cause__, PermissionError) else stripped(Path(path).read_bytes()):
                 with suppress(ValueError):
-                    return _opened(io.BytesIO(data), name)
+                    return _opened(io.BytesIO(data), name, bytes_per_pixel)
             raise
 
 
-def _opened(file: str | Path | io.BytesIO, name: str) -> Image.Image:
+def _opened(file: str | Path | io.BytesIO, name: str, bytes_per_pixel: int) -> Image.Image:
     try:
-        image = Image.open(file)
+        image = Image.open(file, formats=formats())
     except PermissionError as error:
         raise ValueError(f"{name} may not be read: change the permissions of the file") from error
     except Exception as error:  # plugins of Pillow raise errors of every kind on broken headers
         raise ValueError(f"{name} cannot be read as an image: save it again as PNG or JPEG") from error
     with image:
-        return _decoded(image, name)
+        return _decoded(image, name, bytes_per_pixel)
 
 
 def _check_file(path: Path) -> None:
@@ -73,7 +75,7 @@ def _check_file(path: Path) -> None:
 
 @contextmanager
 def large_images() -> Iterator[None]:
-    """Lift the limit of Pillow, which only warns at first; MAX_PIXELS replaces it."""
+    """Lift the limit of Pillow, which only warns at first; `check_size` replaces it."""
     with _limit:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -82,12 +84,8 @@ def large_images() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _decoded(image: Image.Image, name: str) -> Image.Image:
-    width, height = image.size
-    if not width or not height:
-        raise ValueError(f"{name} has no pixels ({width} x {height}): give an image of at least 1 x 1")
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{name} has {width} x {height} pixels, more than 2^28: make it smaller first")
+def _decoded(image: Image.Image, name: str, bytes_per_pixel: int) -> Image.Image:
+    check_size(image.size, name, bytes_per_pixel)
     try:
         image.load()
     except Exception as error:  # as in _opened

@@ -14,6 +14,7 @@ ImageLike = Image.Image | str | Path
 
 SMALL = 192  # pixels to which the longer side of smaller images is enlarged
 LARGE = 512  # pixels to which the longer side of larger images is reduced in image grids
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP")  # those that browsers show, by content
 VIDEOS = {".mp4": "video/mp4", ".webm": "video/webm", ".gif": "image/gif"}
 
 
@@ -66,7 +67,7 @@ def opened(shown: ImageLike) -> tuple[bytes, Image.Image]:
     if isinstance(shown, Image.Image):
         return b"", shown
     file = Path(shown).read_bytes()
-    return file, Image.open(io.BytesIO(file))
+    return file, Image.open(io.BytesIO(file), formats=FORMATS)
 
 
 def _uri(kind: str, data: bytes) -> str:

@@ -435,7 +435,7 @@ class StepDirectory(RunDirectory[R]):
 
     def _write_video(self) -> None:
         """Write the optimization as video.gif; its last frame stays for a while."""
-        frames = [Image.open(p) for p in sorted(self._frames.glob("*.png"))]
+        frames = [Image.open(p, formats=("PNG",)) for p in sorted(self._frames.glob("*.png"))]
         if frames:
             still = [frames[-1]] * (len(frames) // 4)
             save_gif([*frames, *still], self.path / "video.gif", size=min(max(frames[0].size), GIF_SIDE))

@@ -3,7 +3,7 @@ r"""Live viewer in the browser (viser): every visitor sees the scene from their 
 Images are rendered by the optimizing thread, inside `Viewer.update`, so parameters never change during a render and one
 thread alone uses the GPU. Visitors therefore wait for the end of a step. While a camera moves, its images are small and
 follow every step; those of cameras at rest take at most a given fraction of the time. Nothing is rendered without
-visitors.
+visitors. What they send is bounded (`visitors`), and what goes wrong in showing the scene does not end the run.
 
     viewer = Viewer(scene.render)
     for step in range(steps):
@@ -19,8 +19,10 @@ import io
 import math
 import socket
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -33,10 +35,10 @@ from scoredistill.optional import require
 from scoredistill.three_d.camera import Cameras, around
 from scoredistill.three_d.rotations import quaternion_to_matrix
 from scoredistill.three_d.turntable import MODES, Render, mode_image, render_views
+from scoredistill.three_d.visitors import FOV, MIN_SIZE, bounded, image_size, only_own_pages, valid_pose
 
 AT_REST = 0.3  # seconds without movement after which a camera counts as at rest
 REDUCTION = 4  # factor, per axis, by which images of moving cameras are smaller
-MIN_SIZE = 16  # smallest height and width of an image in pixels
 POLL = 0.02  # seconds between checks of the cameras while no step is made
 
 
@@ -82,7 +84,9 @@ class Viewer:
         viser = require("viser", "nerf", "the live viewer")
         check_free(host, port)
         self.render, self.fraction, self.device = render, fraction, device
-        self.server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
+        with only_own_pages(host):
+            self.server = viser.ViserServer(host=host, port=port, label=title, verbose=False)
+        self.server.request_share_url = lambda *_, **__: None  # whatever a page asks: it would open a public tunnel
         if self.server.get_port() != port:  # taken since the check
             self.server.stop()
             raise ValueError(_taken(port))
@@ -107,7 +111,8 @@ class Viewer:
         gui.configure_theme(show_share_button=False, show_logo=False)  # sharing would use a third-party server
         self._status = gui.add_markdown("Waiting for the first step")
         self._mode = gui.add_dropdown("mode", MODES)
-        self._resolution = gui.add_slider("pixels", min(64, resolution), max(1024, resolution), 8, resolution)
+        self._largest = max(1024, resolution)
+        self._resolution = gui.add_slider("pixels", min(64, resolution), self._largest, 8, resolution)
         self._pause = gui.add_checkbox("pause", False)
         save = gui.add_button("save image")
 
@@ -167,7 +172,7 @@ class Viewer:
         now = time.monotonic()
         if info and now - self._told >= least:
             self._told = now
-            self._status.content = "  \n".join(f"**{key}** {_short(value)}" for key, value in info.items())
+            self._status.content = "  \n".join(f"**{key}** {escape(_short(value))}" for key, value in info.items())
 
     def _draw_if_due(self) -> None:
         """Render for moving cameras, and for cameras at rest if the fraction of the time allows it."""
@@ -181,23 +186,37 @@ class Viewer:
         """Render for each visitor whose image is out of date; return whether there was one."""
         clients = self.server.get_clients()
         self._visitors = {i: self._visitors.get(i, Visitor()) for i in clients}
-        drawn = [self._draw_for(clients[i], visitor, only_moving) for i, visitor in self._visitors.items()]
+        drawn = [self._drawn_for(clients[i], visitor, only_moving) for i, visitor in self._visitors.items()]
         return any(drawn)
+
+    def _drawn_for(self, client: Any, visitor: Visitor, only_moving: bool) -> bool:
+        """`_draw_for`, whose errors are said to the visitors and, once for each, as a warning."""
+        try:
+            return self._draw_for(client, visitor, only_moving)
+        except Exception as error:  # the run goes on without this image
+            sentence = f"the live view cannot show the scene: {' '.join(str(error).split()) or type(error).__name__}"
+            self._status.content = escape(sentence)
+            warnings.warn(sentence, stacklevel=4)
+            return True
 
     def _draw_for(self, client: Any, visitor: Visitor, only_moving: bool) -> bool:
         camera, mode = client.camera, self._mode.value  # read once, because both may change meanwhile
+        if mode not in MODES or not valid_pose(camera.wxyz, camera.position):
+            return False
         moving = time.time() - camera.update_timestamp < AT_REST
         if only_moving and not moving:
             return False
-        height = max(MIN_SIZE, int(self._resolution.value) // (REDUCTION if moving else 1))
-        size = (height, max(MIN_SIZE, round(height * camera.image_width / max(camera.image_height, 1))))
+        height = int(bounded(self._resolution.value, MIN_SIZE, self._largest, self._largest))
+        height = max(MIN_SIZE, height // (REDUCTION if moving else 1))
+        size = image_size(height, camera.image_width, camera.image_height)
         state = (camera.update_timestamp, size, mode, self._version)
         if state == visitor.state:
             return False
-        cameras = from_viser(camera.wxyz, camera.position, camera.fov, size)
+        visitor.state = state  # what fails is not tried again
+        cameras = from_viser(camera.wxyz, camera.position, bounded(camera.fov, *FOV, 1.0), size)
         seen = render_views(self.render, cameras, mode == "normals", self.device)
         image = mode_image(seen, mode)[0].nan_to_num().cpu()
-        visitor.state, visitor.image = state, to_pil(image[None])[0]
+        visitor.image = to_pil(image[None])[0]
         if client.client_id in self.server.get_clients():  # the visitor has not left meanwhile
             quality = 60 if moving else 90
             client.scene.set_background_image(np.asarray(visitor.image), format="jpeg", jpeg_quality=quality)

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from scoredistill.files import read_text
 from scoredistill.media.images import read_image
+from scoredistill.media.limits import FORMATS, check_size, formats
 from scoredistill.media.metadata import orientation
 from scoredistill.media.video.decoding import open_container
 from scoredistill.media.video.source import RATE, TIMES, Video, increase, one_size, spans
@@ -51,16 +52,17 @@ def is_video(path: Path) -> bool:
     if not path.is_file():
         raise ValueError(f"there is no file {path}: check its name and folder")
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats()) as image:
             return image.format in ANIMATED and bool(getattr(image, "is_animated", False))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # Pillow raises errors of many kinds on corrupt files
         return path.suffix.lower() not in IMAGES
 
 
 def _open_folder(path: Path, rate: float | int) -> Video:
-    known = Image.registered_extensions()
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
     files = [p for p in path.iterdir() if p.suffix.lower() in known and p.is_file() and not p.name.startswith(".")]
-    files.sort(key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", p.name.lower())])
+    parts = lambda name: enumerate(re.split(r"([0-9]+)", name.lower()))
+    files.sort(key=lambda file: [int(part) if i % 2 else part for i, part in parts(file.name)])
     sizes: dict[tuple[int, int], str] = {}
     for file in files:
         sizes.setdefault(_size(file), file.name)
@@ -74,7 +76,7 @@ def _open_folder(path: Path, rate: float | int) -> Video:
 def _size(file: Path) -> tuple[int, int]:
     """(width, height) after EXIF rotation, from the header alone."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=formats()) as image:
             tags = getattr(image, "tag_v2", None)  # of TIFF, whose size Pillow may have turned already
             width, height = (int(tags[256]), int(tags[257])) if tags else image.size
             return (height, width) if orientation(image) >= 5 else (width, height)
@@ -114,8 +116,9 @@ def _open_animation(path: Path) -> Video:
 def _images(path: Path, faults: list[str] | None = None) -> Iterator[Image.Image]:
     """Frames up to the first corrupt one; each is valid until the next is read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats()) as image:
             for i in itertools.count():
+                check_size(image.size, path.name)
                 image.seek(i)
                 image.load()
                 yield image

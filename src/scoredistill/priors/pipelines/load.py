@@ -29,6 +29,7 @@ from scoredistill.priors.pipelines.stable_diffusion_xl import (
     StableDiffusionXLInstructPix2PixPrior,
     StableDiffusionXLPrior,
 )
+from scoredistill.priors.pipelines.trusted import check_folder, check_index
 from scoredistill.priors.pipelines.weight_files import PICKLES, find_variant, load_single_file
 
 KINDS: dict[str, type[PipelinePrior]] = {
@@ -180,7 +181,7 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
     # a hub download may take long: there, the libraries' own progress bars stay
     with quietly() if Path(folder).is_dir() else nullcontext():
         try:
-            index = DiffusionPipeline.load_config(folder, **options)
+            index = check_index(DiffusionPipeline.load_config(folder, **options))
         except Exception as error:
             raise _failure(folder, error) from error
         _prior_of(index["_class_name"])
@@ -193,12 +194,17 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
             if not any(index.get(part) or ()):  # saved without it, but diffusers requires it unless it is None
                 chosen = {part: None, **chosen}
         try:
-            return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **chosen, **options)
+            how = {"use_safetensors": True, **chosen, **options}
+            local = folder if Path(folder).is_dir() else DiffusionPipeline.download(folder, **how)
+            check_folder(Path(local))
+            return DiffusionPipeline.from_pretrained(local, **how)
         except Exception as error:
             if chosen["variant"] is None and not Path(folder).is_dir() and _lacks_weights(error):
                 with suppress(Exception):
-                    half = {**chosen, "variant": "fp16"}
-                    return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, **half, **options)
+                    half = {"use_safetensors": True, **chosen, **options, "variant": "fp16"}
+                    local = DiffusionPipeline.download(folder, **half)
+                    check_folder(Path(local))
+                    return DiffusionPipeline.from_pretrained(local, **half)
             raise _failure(folder, error) from error
 
 

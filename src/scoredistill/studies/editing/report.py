@@ -198,7 +198,7 @@ def _diagonally(results: Results, subjects: str) -> list[tuple[str, str]]:
 
 def _reduced(path: Path, width: int) -> Image.Image:
     """An image, reduced to at most that many pixels in width."""
-    with Image.open(path) as file:
+    with Image.open(path, formats=("PNG",)) as file:
         image = file.convert("RGB")
     height = max(1, round(image.height * width / image.width))
     return image if image.width <= width else image.resize((width, height), Image.Resampling.LANCZOS)

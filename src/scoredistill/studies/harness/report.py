@@ -64,5 +64,5 @@ def image_or_blank(path: Path, width: int = 96) -> Image.Image:
     """An image file as RGB; a white square of that many pixels where there is none."""
     if not path.is_file():
         return Image.new("RGB", (width, width), "white")
-    with Image.open(path) as file:
+    with Image.open(path, formats=("PNG",)) as file:
         return file.convert("RGB")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scoredistill.loop import Step
 from scoredistill.media.images import read_image, resized, to_pil, to_tensor
+from scoredistill.media.limits import EDITING
 from scoredistill.priors.base import Editor, Prior
 from scoredistill.tasks.image_editing import regions
 from scoredistill.tasks.image_editing.canvas import Canvas, work_size
@@ -36,7 +37,7 @@ def edit_image(asked: EditArguments) -> EditResult:
     """
     request = requested(EditRequest, asked, asked.prior)
     request.complete()  # refuses what no prior could do
-    source = read_image(asked.image)
+    source = read_image(asked.image, EDITING)
     regions.check(request.regions, request.wrap)
     directory = EditDirectory.of(asked, request)
     if directory is not None:

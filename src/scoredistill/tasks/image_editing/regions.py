@@ -10,9 +10,9 @@ blended with the source with weight min(1, sum_j m_j): outside all regions the s
 instruction for the rest.
 """
 
+import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from scoredistill.media.images import blurred, read_image
 
-NUMBER = r"\s*([0-9]*\.?[0-9]+)\s*"
+NUMBER = r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*"  # of one reading only, so that matching takes linear time
 SPAN, BOX = re.compile(rf"^{NUMBER}-{NUMBER}$"), re.compile(rf"^{NUMBER},{NUMBER},{NUMBER},{NUMBER}$")
 
 
@@ -59,16 +59,16 @@ def parse(text: str, wrap: bool = False) -> tuple[str, str]:
     if match := BOX.match(where):
         left, top, right, bottom = map(float, match.groups())
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-            raise ValueError(f"the box {where} must be left,top,right,bottom in fractions of the image, from 0 to 1")
+            raise ValueError(f"the box {where[:99]} must be left,top,right,bottom in fractions of the image, 0 to 1")
     elif match := SPAN.match(where):
         start, end = map(float, match.groups())
         if not (0 <= start <= 1 and 0 <= end <= 1 and start != end):
-            raise ValueError(f"the span {where} must be start-end in fractions of the width, from 0 to 1")
+            raise ValueError(f"the span {where[:100]} must be start-end in fractions of the width, from 0 to 1")
         if start > end and not wrap:
-            raise ValueError(f"the span {where} runs backwards: swap its ends, or use --wrap for a panorama")
-    elif not Path(where).is_file():
+            raise ValueError(f"the span {where[:100]} runs backwards: swap its ends, or use --wrap for a panorama")
+    elif not os.path.isfile(where):  # unlike that of Path, False for names that no file can have
         raise ValueError(
-            f"{where} is no span (0-0.5), no box (0,0,0.5,1) and no file: give one of them as the region's place"
+            f"{where[:100]} is no span (0-0.5), no box (0,0,0.5,1) and no file: give one of them as the region's place"
         )
     return where, instruction.strip()
 

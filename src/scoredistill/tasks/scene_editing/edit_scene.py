@@ -38,7 +38,7 @@ def edit_scene(asked: SceneArguments) -> SceneResult:
     """
     request = requested(SceneRequest, asked, asked.prior)
     request.complete()  # refuses what no prior could do
-    training, full = _shape(asked.capture)
+    training, full = _shape(asked.capture, request.outside)
     spread_over(training, request.use)
     directory = SceneDirectory.of(asked, request)
     if directory is not None:
@@ -46,7 +46,7 @@ def edit_scene(asked: SceneArguments) -> SceneResult:
         warn_of_lacking()
     prior = editor(asked.prior, asked)
     settings = request.complete(min(*prior.image_size, *full), training)
-    world, _ = normalized(_reduced(_read(asked.capture, settings.size), settings.size))
+    world, _ = normalized(_reduced(_read(asked.capture, settings.size, settings.outside), settings.size))
     if asked.progress:
         sizes = [f"{width}x{height}" for height, width in (full, world.cameras.size)]
         print(f"{len(world)} photographs of {sizes[0]} pixels, edited at {sizes[1]}: size sets the shorter side")
@@ -94,16 +94,16 @@ def _edited(
     return scene, edited, history
 
 
-def _shape(capture: str | Path | Capture) -> tuple[int, tuple[int, int]]:
+def _shape(capture: str | Path | Capture, outside: bool) -> tuple[int, tuple[int, int]]:
     """Number of images for training, and (height, width) of all."""
     if isinstance(capture, Capture):
         return len(capture.training), capture.cameras.size
-    return capture_shape(capture)
+    return capture_shape(capture, outside=outside)
 
 
-def _read(capture: str | Path | Capture, size: int | None) -> Capture:
+def _read(capture: str | Path | Capture, size: int | None, outside: bool) -> Capture:
     """The capture, read with images of about the wanted size if it is a directory."""
-    return capture if isinstance(capture, Capture) else read_capture(Path(capture), size)
+    return capture if isinstance(capture, Capture) else read_capture(Path(capture), size, outside=outside)
 
 
 def _reduced(capture: Capture, shorter: int) -> Capture:

@@ -29,6 +29,7 @@ class SceneOptions:
         edit_steps: Number of steps of fitting to edited views, over all rounds.
         rays: Number of rays per step of a fit.
         samples: Number of samples along each ray.
+        outside: Read also images outside the directory of the scene, to which links, ".." or absolute paths lead.
     """
 
     views: int = 16
@@ -38,6 +39,7 @@ class SceneOptions:
     edit_steps: int = 300
     rays: int = 1024
     samples: int = 64
+    outside: bool = False
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def read_capture(
     size: int | None = None,
     held_out: int | None = None,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    outside: bool = False,
 ) -> Capture:
     """Read a posed scene; if a folder has several formats, transforms.json is preferred to COLMAP.
 
@@ -63,40 +64,49 @@ def read_capture(
         held_out: hold out every k-th image for testing, starting with the first; 0 holds out none. By default the split
             of the file, or every 8th image if it has none, as is usual for the LLFF scenes.
         background: RGB in [0, 1] behind transparent images.
+        outside: read also images outside the folder, which a scene names by links, by ".." or by absolute paths. By
+            default they are refused, because the results would show them.
 
     Raises:
         ValueError: if the folder has no scene, or it cannot be read; the message says why in one sentence.
     """
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
-    frames, split = _described(capture_folder(folder), held_out)
+    frames, split = _described(capture_folder(folder), held_out, outside)
     return load(frames, split, size, background)
 
 
-def capture_shape(folder: str | Path, held_out: int | None = None) -> tuple[int, tuple[int, int]]:
+def capture_shape(
+    folder: str | Path, held_out: int | None = None, outside: bool = False
+) -> tuple[int, tuple[int, int]]:
     """Number of images for training, and (height, width) of all, without decoding an image.
 
     Args:
-        folder, held_out: see `read_capture`.
+        folder, held_out, outside: see `read_capture`.
 
     Raises:
         ValueError: as `read_capture`, except for what only decoding an image shows.
     """
-    frames, split = _described(capture_folder(folder), held_out)
+    frames, split = _described(capture_folder(folder), held_out, outside)
     return len(frames) - len(split), shape(frames)
 
 
-def _described(folder: Path, held_out: int | None) -> tuple[list[Frame], tuple[int, ...]]:
+def _described(folder: Path, held_out: int | None, outside: bool) -> tuple[list[Frame], tuple[int, ...]]:
     """Frames of a folder, and the indices of those held out."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give one with transforms.json or a COLMAP model")
     if held_out is not None and (held_out < 0 or held_out == 1):
         raise ValueError(f"held_out must be 0, or at least 2 to leave images for training, not {held_out}")
-    if any((folder / name).is_file() for name in (NERFSTUDIO, *BLENDER)):
-        frames, split = read_transforms(folder)
-    elif find_model(folder) is not None:
-        frames, split = read_colmap(folder), None
-    else:
+    try:
+        if any((folder / name).is_file() for name in (NERFSTUDIO, *BLENDER)):
+            frames, split = read_transforms(folder, outside)
+        elif find_model(folder) is not None:
+            frames, split = read_colmap(folder, outside), None
+        else:
+            frames, split = [], None
+    except (TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"the files of the scene in {folder} have values of a wrong type: export it again") from error
+    if not frames and find_model(folder) is None and not any((folder / n).is_file() for n in (NERFSTUDIO, *BLENDER)):
         raise ValueError(
             f"{folder} is not a posed scene: it has neither transforms.json nor COLMAP's sparse/0/images.txt"
         )

@@ -64,7 +64,7 @@ def find_model(folder: Path) -> Path | None:
     return None
 
 
-def read_colmap(folder: Path) -> list[Frame]:
+def read_colmap(folder: Path, outside: bool = False) -> list[Frame]:
     """Frames sorted by name; the images are in images/, in the folder, or beside the model.
 
     Raises:
@@ -87,7 +87,7 @@ def read_colmap(folder: Path) -> list[Frame]:
                 f"images{suffix} is invalid at {name!r}: cameras{suffix} has no camera with CAMERA_ID {key}"
             )
         size, lens, distortion = cameras[key]
-        path, pose = located(name, *places), _pose(np.array(numbers), name)
+        path, pose = located(name, *places, outside=outside), _pose(np.array(numbers), name)
         frames.append(Frame(name.replace("\\", "/"), path, pose, lens, size, distortion=distortion))
     return sorted(frames, key=lambda frame: frame.name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -113,10 +114,10 @@ def _checked(frames: Sequence[Frame]) -> list[Frame]:
     if len(frames) < 2:
         raise ValueError(f"a scene needs at least two posed images, not {len(frames)}")
     frames = [replace(frame, pose=_rigid(frame)) for frame in frames]
-    missing = [frame.path.name for frame in frames if not frame.path.is_file()]
+    missing = [frame.path.name for frame in frames if not os.path.isfile(frame.path)]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        folder = next(frame.path.parent for frame in frames if not frame.path.is_file())
+        folder = next(frame.path.parent for frame in frames if not os.path.isfile(frame.path))
         raise ValueError(
             f"images are missing in {folder}: {', '.join(missing[:3])}{more}; copy them there, or remove their entries "
             "from the file of the scene"

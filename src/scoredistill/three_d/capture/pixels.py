@@ -7,6 +7,7 @@ converted to sRGB, as for all images.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from scoredistill.media.images import MAX_PIXELS, from_numbers, large_images
+from scoredistill.media.images import from_numbers, large_images
+from scoredistill.media.limits import check_size, formats
 from scoredistill.media.metadata import in_srgb, orientation, stripped, upright
 
 STRIP = 128  # rows of an image that are floats at one time
@@ -47,11 +49,10 @@ def opened(path: Path, decode: bool = False) -> Iterator[Image.Image]:
     Malformed metadata are skipped, as for all images.
 
     Raises:
-        ValueError: if it cannot be read, or has more than 2^28 pixels.
+        ValueError: if it cannot be read, or has more pixels than fit into memory.
     """
     with large_images(), _whole(path, decode) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{path.name} has {image.width} x {image.height} pixels, more than 2^28: make it smaller")
+        check_size(image.size, path.name)
         yield image
 
 
@@ -67,14 +68,23 @@ def _whole(path: Path, decode: bool) -> Image.Image:
 
 
 def _open(file: Path | io.BytesIO, decode: bool) -> Image.Image:
-    image = Image.open(file)
-    if decode and image.width * image.height <= MAX_PIXELS:
+    image = Image.open(file, formats=formats())
+    if decode and not _too_large(image):
         try:
             image.load()
         except Exception:
             image.close()
             raise
     return image
+
+
+def _too_large(image: Image.Image) -> bool:
+    """Whether an image must not be decoded; `opened` says why."""
+    try:
+        check_size(image.size, "")
+    except ValueError:
+        return True
+    return False
 
 
 @contextmanager
@@ -98,7 +108,7 @@ def gray(path: Path, camera: Size) -> tuple[Float[np.ndarray, "h w 1"], float]:
     Raises:
         ValueError: if the file is missing or cannot be read, or has another aspect ratio.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ValueError(f"there is no image {path}: check its name in the file of the scene")
     if path.suffix.lower() == ".npy":
         values, white = _array(path), 65535.0

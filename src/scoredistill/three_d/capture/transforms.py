@@ -55,7 +55,7 @@ HARMLESS = (
 LARGEST = 65535 / DEPTH_UNITS  # depth in world units
 
 
-def read_transforms(folder: Path) -> tuple[list[Frame], tuple[int, ...] | None]:
+def read_transforms(folder: Path, outside: bool = False) -> tuple[list[Frame], tuple[int, ...] | None]:
     """Frames of a folder, and the indices of those that its files hold out (None if they have no split).
 
     Raises:
@@ -64,7 +64,7 @@ def read_transforms(folder: Path) -> tuple[list[Frame], tuple[int, ...] | None]:
     if (folder / NERFSTUDIO).is_file():
         content = _json(folder / NERFSTUDIO)
         _tell_unused(content, NERFSTUDIO)
-        frames = [_frame(folder, content, entry, i, NERFSTUDIO) for i, entry in enumerate(content["frames"])]
+        frames = [_frame(folder, content, entry, i, NERFSTUDIO, outside) for i, entry in enumerate(content["frames"])]
         paths = [_normal(entry["file_path"]) for entry in content["frames"]]
         return frames, _split(content, paths)
     frames, kept = [], []
@@ -76,7 +76,7 @@ def read_transforms(folder: Path) -> tuple[list[Frame], tuple[int, ...] | None]:
         for i, entry in enumerate(content["frames"]):
             if name != BLENDER[0]:
                 kept.append(len(frames))
-            frames.append(_frame(folder, content, entry, i, name))
+            frames.append(_frame(folder, content, entry, i, name, outside))
     if len(kept) == len(frames):
         raise ValueError(f"{folder} has no frames for training: {BLENDER[0]} is missing or empty")
     return frames, tuple(kept) or None
@@ -85,8 +85,8 @@ def read_transforms(folder: Path) -> tuple[list[Frame], tuple[int, ...] | None]:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_text(path))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path.name} cannot be read as JSON: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} cannot be read as JSON: {str(error)[:200]}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise ValueError(f"{path.name} has no list frames: give one entry per image")
     for entry in content["frames"]:
@@ -104,7 +104,9 @@ def _tell_unused(content: dict[str, Any], name: str) -> None:
         warnings.warn(f"{name} has keys that have no effect: {', '.join(unused)}", stacklevel=5)
 
 
-def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: int, source: str) -> Frame:
+def _frame(
+    folder: Path, content: dict[str, Any], entry: dict[str, Any], index: int, source: str, outside: bool = False
+) -> Frame:
     where = f"frame {index} of {source}"
     both = {**content, **entry}
     model = both.get("camera_model") or "PINHOLE"
@@ -114,7 +116,7 @@ def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: 
             f"{where} has a lens of a kind that is not undistorted here ({what}): undistort the images first (colmap "
             "image_undistorter)"
         )
-    path = located(entry["file_path"], folder, suffixes=SUFFIXES)
+    path = located(entry["file_path"], folder, suffixes=SUFFIXES, outside=outside)
     try:
         pose = np.array(entry.get("transform_matrix"), np.float64)
         lens, size = _intrinsics(both, path)
@@ -135,7 +137,7 @@ def _frame(folder: Path, content: dict[str, Any], entry: dict[str, Any], index: 
     if "k4" in bent and model != "FULL_OPENCV" and not {"k5", "k6"} & set(bent):
         bent["r8"] = bent.pop("k4")
     extra = {
-        key: located(str(entry[name]), folder)
+        key: located(str(entry[name]), folder, outside=outside)
         for key, name in (("alpha", "alpha_path"), ("depth", "depth_file_path"), ("mask", "mask_path"))
         if entry.get(name)
     }
