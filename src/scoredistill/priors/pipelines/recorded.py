@@ -205,8 +205,7 @@ class RecordedPrior(JointPrior, Editor):
             if set(off) <= self.recorder.names:
                 request = Request(TRIALS[0], source=0 if self.needs_source else None)
                 (step,) = self.recorder.run({**self.call, **off, **self._of(request)})
-                elements = [leaf.numel() for leaf in leaves(step.outputs).values() if isinstance(leaf, Tensor)]
-                costs.append((sum(elements), len(step.outputs), len(costs), off))
+                costs.append((elements(step.outputs), len(step.outputs), len(costs), off))
         return dict(min(costs, key=lambda each: each[:3])[3])
 
     def _of(self, *requests: Request) -> dict[str, Any]:
@@ -225,7 +224,9 @@ class RecordedPrior(JointPrior, Editor):
         try:
             (both,) = self.recorder.run({**call, **self._of(first, second)})
             layout, outputs = Layout(one, both.arguments[0]), Layout(output, both.outputs[0])
-            join([one, one], layout, frozenset(template.times))
+            known = leaves(one)
+            timed = {path: as_time(known[path], torch.zeros(()), self.device) for path in template.times}
+            join([replaced(one, timed)] * 2, layout, frozenset(template.times))
         except (Unsupported, ValueError, RuntimeError, TypeError):
             layout = outputs = None
         shape = Shape(template, call, layout, outputs, output)
@@ -379,11 +380,10 @@ class RecordedPrior(JointPrior, Editor):
     def _unconditional(self, shape: Shape, call: Mapping[str, Any], positive: Any) -> Any:
         """The arguments of the pipeline's unconditional evaluation beside a prompt; those of "" if it has none."""
         guided = {name: value for name, value in call.items() if name not in GUIDANCES}
-        if "negative_prompt" in self.recorder.names:
-            guided["negative_prompt"] = [""]
-        if "true_cfg_scale" in self.recorder.names:
-            guided["true_cfg_scale"] = 4.0
+        asked = {"negative_prompt": [""], "true_cfg_scale": 4.0}
         (step,) = self.recorder.run(guided)
+        if elements(step.outputs) <= elements(shape.output):  # it guides only if asked to, or never
+            (step,) = self.recorder.run(guided | {n: v for n, v in asked.items() if n in self.recorder.names})
         rows = [row for arguments in step.arguments for row in self._separated(shape, arguments)]
         skipped = set(shape.template.sample) | set(shape.template.times)
 
@@ -470,7 +470,7 @@ class RecordedPrior(JointPrior, Editor):
     def _scale(self) -> float:
         """The scheduler's time step at t = 1."""
         if isinstance(self.schedule, Tabulated):
-            return len(self.schedule) - 1
+            return float(len(self.schedule) - 1)
         return float(self.recorder.scheduler.config.num_train_timesteps)
 
     def _time_of(self, step: Step) -> Tensor:
@@ -504,6 +504,11 @@ def as_time(recorded: Any, value: Tensor, device: torch.device) -> Tensor:
         return value.reshape(1).to(device)
     kind = recorded.dtype if recorded.is_floating_point() else torch.float32
     return value.to(recorded.device, kind).expand(recorded.shape if recorded.ndim else (1,))
+
+
+def elements(tree: Any) -> int:
+    """Number of elements of all tensors."""
+    return sum(leaf.numel() for leaf in leaves(tree).values() if isinstance(leaf, Tensor))
 
 
 def same(first: Tensor, second: Any) -> bool:

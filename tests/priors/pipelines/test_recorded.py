@@ -1,0 +1,144 @@
+"""Recorded priors predict what the adapters written by hand predict."""
+
+import logging
+
+import pytest
+import tiny
+import tiny_flow
+import tiny_unets
+import torch
+
+from scoredistill import load_prior
+from scoredistill.priors.pipelines.recorded import RecordedPrior
+from scoredistill.priors.pipelines.recording import Unsupported
+
+PROMPTS = ["an owl", "a red hamburger on a table"]
+KINDS = {
+    "stable diffusion": tiny.stable_diffusion,
+    "XL": tiny_unets.stable_diffusion_xl,
+    "InstructPix2Pix": tiny_unets.instruct_pix2pix,
+    "IF": tiny_unets.deepfloyd,
+    "Stable Diffusion 3": tiny_flow.stable_diffusion_3,
+    "FLUX": tiny_flow.flux,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hushed():
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """A function that makes the adapter and the recorded prior of a kind, once."""
+    made = {}
+
+    def pair(kind):
+        if kind not in made:
+            pipeline = KINDS[kind](tmp_path_factory.mktemp("tokens"))
+            made[kind] = load_prior(pipeline), RecordedPrior(pipeline)
+        return made[kind]
+
+    return pair
+
+
+def relative(first, second):
+    return float((first - second).norm() / second.norm())
+
+
+def conditions(adapter, recorded, prompts):
+    given = [each.encode_text(prompts) for each in (adapter, recorded)]
+    if recorded.needs_source:
+        images = (255 * torch.rand(len(prompts), 3, *adapter.image_size)).round() / 255
+        given = [cond | each.encode_source(images) for cond, each in zip(given, (adapter, recorded), strict=True)]
+    return given
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recorded_equals_adapter(kind, pairs):
+    adapter, recorded = pairs(kind)
+    assert tuple(recorded.latent_shape) == tuple(adapter.latent_shape)
+    assert recorded.image_size == adapter.image_size
+    x, t = torch.randn(2, *adapter.latent_shape), torch.tensor([0.31, 0.72])
+    theirs, ours = conditions(adapter, recorded, PROMPTS)
+    assert relative(recorded.eps(x, t, ours), adapter.eps(x, t, theirs)) < 2e-6
+    assert relative(recorded.denoise(x, t, ours), adapter.denoise(x, t, theirs)) < 2e-5
+    null = adapter.eps(x, t, adapter.null(theirs))
+    assert relative(recorded.eps(x, t, recorded.null(ours)), null) < 2e-6
+    if kind != "FLUX":  # tokens of "" and of a prompt give different noise
+        assert relative(null, adapter.eps(x, t, theirs)) > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["stable diffusion", "XL", "Stable Diffusion 3", "FLUX"])
+def test_autoencoder_and_other_sizes(kind, pairs):
+    adapter, recorded = pairs(kind)
+    channels, height, width = adapter.latent_shape
+    x, t = torch.randn(2, channels, height, 2 * width), torch.tensor([0.5, 0.9])
+    theirs, ours = conditions(adapter, recorded, PROMPTS)
+    assert relative(recorded.eps(x, t, ours), adapter.eps(x, t, theirs)) < 2e-6
+    torch.testing.assert_close(recorded.decode(x), adapter.decode(x), rtol=1e-4, atol=1e-5)
+    images = torch.rand(2, 3, *adapter.image_size, requires_grad=True)
+    encoded = recorded.encode_image(images)
+    torch.testing.assert_close(encoded, adapter.encode_image(images), rtol=1e-4, atol=1e-5)
+    (gradient,) = torch.autograd.grad(encoded.sum(), images)
+    assert gradient.abs().max() > 0
+
+
+def test_all_rows_are_one_call_and_max_rows_splits_it(pairs):
+    _, recorded = pairs("Stable Diffusion 3")
+    x, t = torch.randn(4, *recorded.latent_shape), torch.full((4,), 0.5)
+    cond = recorded.encode_text([*PROMPTS, "an owl", "a boat"])
+    calls = []
+
+    def counted(*args, **kwargs):
+        calls.append(len(kwargs["hidden_states"]))
+        return recorded.network(*args, **kwargs)
+
+    whole, _ = recorded.predict(counted, x, t, cond)
+    assert calls == [4]
+    recorded.max_rows = 3
+    try:
+        parts, _ = recorded.predict(counted, x, t, cond)
+    finally:
+        recorded.max_rows = None
+    assert calls == [4, 3, 1]
+    torch.testing.assert_close(whole, parts)
+
+
+def test_the_pipeline_is_as_before(tmp_path):
+    pipeline = tiny.stable_diffusion(tmp_path)
+    scheduler, before = pipeline.scheduler, dict(pipeline.unet.__dict__)
+    RecordedPrior(pipeline)
+    assert pipeline.scheduler is scheduler and "step" not in vars(scheduler)
+    assert pipeline.unet.__dict__.keys() == before.keys()
+    assert pipeline.unet.forward == type(pipeline.unet).forward.__get__(pipeline.unet)
+
+
+def test_an_editor_needs_a_source(pairs):
+    _, recorded = pairs("InstructPix2Pix")
+    with pytest.raises(ValueError, match="needs a source image"):
+        recorded.eps(torch.randn(1, *recorded.latent_shape), torch.tensor([0.5]), recorded.encode_text("make it night"))
+    _, plain = pairs("stable diffusion")
+    with pytest.raises(ValueError, match="no instruction editor"):
+        plain.encode_source(torch.rand(1, 3, 16, 16))
+
+
+def test_refusals_are_sentences(pairs, tmp_path):
+    _, recorded = pairs("stable diffusion")
+    with pytest.raises(ValueError, match=r"makes no samples of shape \(3, 8, 8\)"):
+        recorded.eps(torch.randn(1, 3, 8, 8), torch.tensor([0.5]))
+    with pytest.raises(ValueError, match="made with this prior's encode_text|make it with this prior's encode_text"):
+        recorded.eps(torch.randn(1, 4, 8, 8), torch.tensor([0.5]), {"text": torch.zeros(1, 3, 4)})
+    pipeline = tiny.stable_diffusion(tmp_path)
+    scheduler = pipeline.scheduler
+
+    class Mixing(type(scheduler)):
+        def scale_model_input(self, sample, timestep=None):
+            return sample - sample.mean()
+
+    with pytest.raises(Unsupported, match="neither a table of noise levels nor flow matching"):
+        pipeline.scheduler = Mixing.from_config(scheduler.config)
+        pipeline.scheduler.alphas_cumprod = None
+        RecordedPrior(pipeline)
