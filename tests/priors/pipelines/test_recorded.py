@@ -5,6 +5,7 @@ import logging
 import pytest
 import tiny
 import tiny_flow
+import tiny_recorded
 import tiny_unets
 import torch
 
@@ -142,3 +143,51 @@ def test_refusals_are_sentences(pairs, tmp_path):
         pipeline.scheduler = Mixing.from_config(scheduler.config)
         pipeline.scheduler.alphas_cumprod = None
         RecordedPrior(pipeline)
+
+
+@pytest.fixture(scope="module")
+def others():
+    """A function that makes the recorded prior of a pipeline without an adapter, once."""
+    made = {}
+
+    def prior(kind):
+        if kind not in made:
+            make, call = tiny_recorded.KINDS[kind]
+            made[kind] = RecordedPrior(make(), call=call)
+        return made[kind]
+
+    return prior
+
+
+@pytest.mark.parametrize("kind", tiny_recorded.KINDS)
+def test_the_sampler_through_the_prior_equals_the_pipeline(kind, others):
+    prior = others(kind)
+    shape = prior._at(torch.Size(prior.latent_shape))
+    call = {**shape.call, "prompt": PROMPTS[:1], "num_inference_steps": 5}
+    samples = [prior._arranged(shape, step.sample) for step in prior.recorder.run(call, 5)]
+    x, cond = samples[0].double(), prior.encode_text(PROMPTS[:1])
+    for index, (t, later) in enumerate(prior.times(5)[:4]):
+        x0, eps = prior.predict(prior.network, x, t.expand(1), cond)
+        alpha, sigma = prior.schedule(later)
+        x = alpha * x0 + sigma * eps
+        assert relative(x, samples[index + 1].double()) < 1e-4
+
+
+@pytest.mark.parametrize("kind", tiny_recorded.KINDS)
+def test_rows_are_evaluated_as_alone_also_with_prompts_of_other_lengths(kind, others):
+    prior = others(kind)
+    x, t = torch.randn(3, *prior.latent_shape), torch.tensor([0.2, 0.5, 0.9])
+    cond = prior.encode_text(["a boat", "a very long prompt about nothing in particular", "an owl"])
+    together = prior.eps(x, t, cond)
+    alone = [prior.eps(x[i : i + 1], t[i : i + 1], {"recording": cond["recording"][i : i + 1]}) for i in range(3)]
+    assert relative(together, torch.cat(alone)) < 2e-5
+    assert relative(prior.eps(x, t, prior.null(cond)), together) > 0
+
+
+@pytest.mark.parametrize("kind", ["Wan", "LTX"])
+def test_videos_are_encoded_and_decoded(kind, others):
+    prior = others(kind)
+    x = torch.randn(1, *prior.latent_shape)
+    frames = prior.decode(x)
+    assert frames.shape == (1, 3, 9, 32, 32)
+    assert prior.encode_image(frames).shape == x.shape

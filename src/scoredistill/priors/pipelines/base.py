@@ -198,14 +198,19 @@ class TabledPrior(PipelinePrior):
 
         They end at the table's first entry, or before it, at clean data (`set_alpha_to_one`, see `Tabulated`).
         """
-        from diffusers import DDIMScheduler  # takes seconds to import
+        return ddim_times(self.pipeline.scheduler.config, len(self.schedule), steps)
 
-        scheduler = DDIMScheduler.from_config(self.pipeline.scheduler.config)
-        scheduler.set_timesteps(steps)
-        start, last = scheduler.timesteps.double(), len(self.schedule) - 1
-        to = start - len(self.schedule) // steps
-        end = -1.0 if scheduler.config.set_alpha_to_one else 0.0
-        return torch.stack([start, torch.where(to < 0, end, to)], 1) / last
+
+def ddim_times(config: Any, entries: int, steps: int) -> Float[Tensor, "{steps} 2"]:
+    """The (from, to) times of a DDIM scheduler with the given configuration and number of noise levels."""
+    from diffusers import DDIMScheduler  # takes seconds to import
+
+    scheduler = DDIMScheduler.from_config(config)
+    scheduler.set_timesteps(steps)
+    start, last = scheduler.timesteps.double(), entries - 1
+    to = start - entries // steps
+    end = -1.0 if scheduler.config.set_alpha_to_one else 0.0
+    return torch.stack([start, torch.where(to < 0, end, to)], 1) / last
 
 
 def require(pipeline: Any, *parts: str) -> list[Any]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from scoredistill.priors.base import Editor, JointPrior
 from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.priors.pipelines.argument_trees import Layout, join, leaves, replaced, split
-from scoredistill.priors.pipelines.base import SNAP, TABLED
+from scoredistill.priors.pipelines.base import SNAP, TABLED, ddim_times
 from scoredistill.priors.pipelines.codec import PixelCodec
 from scoredistill.priors.pipelines.recorded_codec import RecordedCodec, arrangement, by_channel
 from scoredistill.priors.pipelines.recording import Recorder, Step, Template, Unsupported, learn, network_of
@@ -459,6 +459,16 @@ class RecordedPrior(JointPrior, Editor):
         return self._requests.index(request)
 
     # --- times ---
+
+    def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
+        """Return the times of the pipeline's own sampler, with the shift for its own size."""
+        scheduler = self.recorder.scheduler
+        if isinstance(self.schedule, Tabulated):
+            return ddim_times(scheduler.config, len(self.schedule), steps)
+        request = Request(TRIALS[0], source=0 if self.needs_source else None)
+        self.recorder.run({**self.call, **self._of(request), "num_inference_steps": steps}, only_call=True)
+        sigmas = scheduler.sigmas.double().cpu()
+        return torch.stack([sigmas[:-1], sigmas[1:]], 1)
 
     def _step(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Convert times in [0, 1] to the scheduler's time steps."""

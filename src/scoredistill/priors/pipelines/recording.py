@@ -217,22 +217,28 @@ class Placement:
     Attributes:
         index: position in the flattened source, int64 [n]; 0 where the value is constant.
         scale: a, [n]; 0 where the value is constant.
+        count: number of elements of the source.
         plain: whether the value is the source itself, in its order.
     """
 
     index: Tensor
     scale: Tensor
+    count: int
     plain: bool
 
     @classmethod
     def of(cls, index: Tensor, scale: Tensor, count: int) -> "Placement":
         """The placement of elements of a source of `count` elements."""
         plain = len(index) == count and bool((scale == 1).all()) and torch.equal(index, torch.arange(count))
-        return cls(torch.where(scale == 0, 0, index), scale, plain)
+        return cls(torch.where(scale == 0, 0, index), scale, count, plain)
 
     def moved(self, index: Tensor) -> "Placement":
         """The placement with other positions in a source of as many elements."""
-        return Placement.of(index, self.scale, len(index) if bool((self.scale != 0).all()) else -1)
+        return Placement.of(index, self.scale, self.count)
+
+    def chosen(self, order: Tensor) -> "Placement":
+        """The placement of some of the elements, in the given order."""
+        return Placement.of(self.index[order], self.scale[order], self.count)
 
     def fill(self, constant: Tensor, source: Tensor) -> Tensor:
         """The values for one sample, in the shape, dtype and device of `constant`.
@@ -272,8 +278,7 @@ class Template:
         inverse[index] = torch.arange(len(index))
         sample = {path: place.moved(inverse[place.index]) for path, place in self.sample.items()}
         path, place = self.output
-        output = path, Placement.of(place.index[index], place.scale[index], len(index))
-        return Template(sample, self.times, output, shape, index)
+        return Template(sample, self.times, (path, place.chosen(index)), shape, index)
 
 
 def digits_of(count: int) -> int:
