@@ -1,10 +1,8 @@
 """Tiny random pipelines of classes that have no adapter, made from configurations: real classes, no weights to fetch."""
 
 import diffusers
-import tiny
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
-from tiny_flow import t5_encoder
 from transformers import (
     Gemma2Config,
     Gemma2Model,
@@ -13,6 +11,9 @@ from transformers import (
     UMT5Config,
     UMT5EncoderModel,
 )
+
+import tiny
+from tiny_flow import t5_encoder
 
 SIDE = 32  # pixels
 
@@ -26,8 +27,16 @@ def decoder_encoder(config, model, tokens, width):
     """A decoder-only language model as text encoder."""
     return model(
         config(
-            vocab_size=len(tokens), hidden_size=width, intermediate_size=32, num_hidden_layers=2,
-            num_attention_heads=2, num_key_value_heads=1, head_dim=8, pad_token_id=0, bos_token_id=1, eos_token_id=1,
+            vocab_size=len(tokens),
+            hidden_size=width,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=1,
         )  # fmt: skip
     ).eval()
 

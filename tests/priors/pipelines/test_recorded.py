@@ -3,12 +3,12 @@
 import logging
 
 import pytest
+import torch
+
 import tiny
 import tiny_flow
 import tiny_recorded
 import tiny_unets
-import torch
-
 from scoredistill import load_prior
 from scoredistill.priors.pipelines.recorded import RecordedPrior
 from scoredistill.priors.pipelines.recording import Unsupported

@@ -10,8 +10,8 @@ argument that is unlike these, for example one that mixes elements, is refused.
 """
 
 import inspect
-import sys
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class Unsupported(ValueError):
     """A pipeline does something that is not understood."""
 
 
-class Stopped(Exception):  # noqa: N818 - no error: it ends a recorded run
+class Stopped(Exception):
     """Ends a recorded run."""
 
 
@@ -204,7 +204,9 @@ def network_of(pipeline: Any) -> nn.Module:
     """
     found = [name for name in NETWORKS if isinstance(getattr(pipeline, name, None), nn.Module)]
     if not found:
-        raise Unsupported(f"{type(pipeline).__name__} has no network named {', '.join(NETWORKS[:-1])} or {NETWORKS[-1]}")
+        raise Unsupported(
+            f"{type(pipeline).__name__} has no network named {', '.join(NETWORKS[:-1])} or {NETWORKS[-1]}"
+        )
     if isinstance(getattr(pipeline, f"{found[0]}_2", None), nn.Module):
         raise Unsupported(f"{type(pipeline).__name__} divides the times among {found[0]} and {found[0]}_2")
     return getattr(pipeline, found[0])
