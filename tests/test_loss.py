@@ -61,7 +61,8 @@ def test_gradients_pass_through_the_encoder_and_prompts_are_guided(emoji_prior):
     estimate = SDS()(Guided(emoji_prior, 5.0), batch, torch.full((2,), 0.5), torch.Generator().manual_seed(0))
     x.backward(estimate.grad)
     torch.testing.assert_close(images.grad, again.grad, rtol=1e-5, atol=1e-8)
-    assert criterion.estimate is not None and criterion.calls == 1
+    assert criterion.estimate is not None
+    assert criterion.calls == 1
 
 
 def test_accumulated_calls_share_a_time_and_half_precision_keeps_its_dtype():
@@ -76,7 +77,8 @@ def test_accumulated_calls_share_a_time_and_half_precision_keeps_its_dtype():
     for _ in range(6):
         x = torch.randn(2, 2, dtype=torch.bfloat16, requires_grad=True)
         criterion(x).backward()
-        assert x.grad.dtype == torch.bfloat16 and x.grad.abs().max() > 0
+        assert x.grad.dtype == torch.bfloat16
+        assert x.grad.abs().max() > 0
     assert times == [0, 0, 0, 1, 1, 1]
     with pytest.raises(ValueError, match="the 2 steps of this loss are over"):
         criterion(torch.randn(2, 2, requires_grad=True))

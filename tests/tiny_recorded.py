@@ -1,4 +1,4 @@
-"""Tiny random pipelines of classes that have no adapter, made from configurations: real classes, no weights to fetch."""
+"""Tiny random pipelines without an adapter, made from configurations: real classes, no weights to fetch."""
 
 import diffusers
 import torch
@@ -37,16 +37,21 @@ def decoder_encoder(config, model, tokens, width):
             pad_token_id=0,
             bos_token_id=1,
             eos_token_id=1,
-        )  # fmt: skip
+        )
     ).eval()
 
 
 def kl(channels=4, **options):
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=channels,
-        up_block_types=("UpDecoderBlock2D",) * 3, norm_num_groups=4, sample_size=SIDE, scaling_factor=0.4,
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        latent_channels=channels,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=4,
+        sample_size=SIDE,
+        scaling_factor=0.4,
         **options,
-    )  # fmt: skip
+    )
 
 
 def quiet(pipeline):
@@ -59,9 +64,17 @@ def pixart():
     torch.manual_seed(0)
     tokens = tiny.t5_tokenizer(map(chr, range(33, 127)), 64)
     transformer = diffusers.PixArtTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2, norm_num_groups=4,
-        cross_attention_dim=16, sample_size=8, caption_channels=16, use_additional_conditions=False,
-    )  # fmt: skip
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        norm_num_groups=4,
+        cross_attention_dim=16,
+        sample_size=8,
+        caption_channels=16,
+        use_additional_conditions=False,
+    )
     scheduler = diffusers.DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     return quiet(diffusers.PixArtSigmaPipeline(tokens, t5_encoder(tokens, 16), kl(), transformer, scheduler))
 
@@ -70,17 +83,34 @@ def sana():
     torch.manual_seed(0)
     tokens = tiny.t5_tokenizer(map(chr, range(33, 127)), 64)
     transformer = diffusers.SanaTransformer2DModel(
-        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, num_layers=2, sample_size=8,
-        num_cross_attention_heads=2, cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=16,
-    )  # fmt: skip
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=2,
+        sample_size=8,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=16,
+    )
     vae = diffusers.AutoencoderDC(
-        latent_channels=4, attention_head_dim=2, encoder_block_types=("ResBlock",) * 3,
-        decoder_block_types=("ResBlock",) * 3, encoder_block_out_channels=(8, 8, 8),
-        decoder_block_out_channels=(8, 8, 8), encoder_layers_per_block=(1, 1, 1), decoder_layers_per_block=(1, 1, 1),
-        encoder_qkv_multiscales=((), (), ()), decoder_qkv_multiscales=((), (), ()), scaling_factor=0.41,
-        downsample_block_type="conv", upsample_block_type="interpolate",
-        decoder_norm_types="rms_norm", decoder_act_fns="silu",
-    )  # fmt: skip
+        latent_channels=4,
+        attention_head_dim=2,
+        encoder_block_types=("ResBlock",) * 3,
+        decoder_block_types=("ResBlock",) * 3,
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        encoder_layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1),
+        encoder_qkv_multiscales=((), (), ()),
+        decoder_qkv_multiscales=((), (), ()),
+        scaling_factor=0.41,
+        downsample_block_type="conv",
+        upsample_block_type="interpolate",
+        decoder_norm_types="rms_norm",
+        decoder_act_fns="silu",
+    )
     text = decoder_encoder(Gemma2Config, Gemma2Model, tokens, 16)
     return quiet(diffusers.SanaPipeline(tokens, text, vae, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0)))
 
@@ -90,9 +120,18 @@ def lumina2():
     torch.manual_seed(0)
     tokens = tiny.t5_tokenizer(map(chr, range(33, 127)), 64)
     transformer = diffusers.Lumina2Transformer2DModel(
-        sample_size=8, in_channels=4, hidden_size=24, num_layers=2, num_refiner_layers=1, num_attention_heads=3,
-        num_kv_heads=1, multiple_of=2, axes_dim_rope=(4, 2, 2), axes_lens=(300, 128, 128), cap_feat_dim=16,
-    )  # fmt: skip
+        sample_size=8,
+        in_channels=4,
+        hidden_size=24,
+        num_layers=2,
+        num_refiner_layers=1,
+        num_attention_heads=3,
+        num_kv_heads=1,
+        multiple_of=2,
+        axes_dim_rope=(4, 2, 2),
+        axes_lens=(300, 128, 128),
+        cap_feat_dim=16,
+    )
     text = decoder_encoder(Gemma2Config, Gemma2Model, tokens, 16)
     scheduler = FlowMatchEulerDiscreteScheduler()
     return quiet(diffusers.Lumina2Pipeline(transformer, scheduler, kl(shift_factor=0.1), text, tokens))
@@ -104,9 +143,16 @@ def z_image():
     tokens = tiny.t5_tokenizer(map(chr, range(33, 127)), 64)
     tokens.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     transformer = diffusers.ZImageTransformer2DModel(
-        in_channels=4, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16,
-        axes_dims=[8, 4, 4], axes_lens=[256, 32, 32],
-    )  # fmt: skip
+        in_channels=4,
+        dim=32,
+        n_layers=1,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[8, 4, 4],
+        axes_lens=[256, 32, 32],
+    )
     text = decoder_encoder(Qwen3Config, Qwen3Model, tokens, 16)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     return quiet(diffusers.ZImagePipeline(scheduler, kl(shift_factor=0.1), text, tokens, transformer))
@@ -116,9 +162,16 @@ def auraflow():
     torch.manual_seed(0)
     tokens = tiny.t5_tokenizer(map(chr, range(33, 127)), 64)
     transformer = diffusers.AuraFlowTransformer2DModel(
-        sample_size=8, in_channels=4, num_mmdit_layers=1, num_single_dit_layers=1, attention_head_dim=8,
-        num_attention_heads=2, joint_attention_dim=16, caption_projection_dim=16, pos_embed_max_size=64,
-    )  # fmt: skip
+        sample_size=8,
+        in_channels=4,
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        caption_projection_dim=16,
+        pos_embed_max_size=64,
+    )
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.73)
     return quiet(diffusers.AuraFlowPipeline(tokens, umt5_encoder(tokens, 16), kl(), transformer, scheduler))
 
@@ -128,9 +181,16 @@ def wan():
     torch.manual_seed(0)
     tokens = tiny.t5_tokenizer(map(chr, range(33, 127)), 64)
     transformer = diffusers.WanTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=12, in_channels=16, out_channels=16, text_dim=16, freq_dim=32,
-        ffn_dim=32, num_layers=2, rope_max_seq_len=32,
-    )  # fmt: skip
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=16,
+        freq_dim=32,
+        ffn_dim=32,
+        num_layers=2,
+        rope_max_seq_len=32,
+    )
     vae = diffusers.AutoencoderKLWan(
         base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
     )
@@ -143,15 +203,27 @@ def ltx():
     torch.manual_seed(0)
     tokens = tiny.t5_tokenizer(map(chr, range(33, 127)), 64)
     transformer = diffusers.LTXVideoTransformer3DModel(
-        in_channels=8, out_channels=8, num_attention_heads=2, attention_head_dim=8, cross_attention_dim=16,
-        num_layers=1, caption_channels=16,
-    )  # fmt: skip
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        num_layers=1,
+        caption_channels=16,
+    )
     vae = diffusers.AutoencoderKLLTXVideo(
-        latent_channels=8, block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
-        layers_per_block=(1, 1, 1, 1, 1), decoder_layers_per_block=(1, 1, 1, 1, 1),
-        spatio_temporal_scaling=(True, True, False, False), decoder_spatio_temporal_scaling=(True, True, False, False),
-        patch_size=1, patch_size_t=1, encoder_causal=True, decoder_causal=False,
-    )  # fmt: skip
+        latent_channels=8,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+        spatio_temporal_scaling=(True, True, False, False),
+        decoder_spatio_temporal_scaling=(True, True, False, False),
+        patch_size=1,
+        patch_size_t=1,
+        encoder_causal=True,
+        decoder_causal=False,
+    )
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=False)
     return quiet(diffusers.LTXPipeline(scheduler, vae, t5_encoder(tokens, 16), tokens, transformer))
 

@@ -92,7 +92,7 @@ class DistillationLoss:
 
     def __call__(
         self,
-        images: Float[Tensor, "b *d"],
+        images: Float[Tensor, " b *d"],
         source: Float[Tensor, " n *e"] | None = None,
         group: Tensor | None = None,
     ) -> Float[Tensor, ""]:

@@ -17,7 +17,8 @@ def test_a_permutation_with_scale_and_constants_is_read_off(dtype, count):
     order = torch.randperm(count, generator=torch.Generator().manual_seed(1))
     constants = torch.full((3,), 0.5, dtype=dtype)
     found = read(lambda x: torch.cat([constants, -x[order]]), count, dtype)
-    assert torch.equal(found.index[3:], order) and not found.plain
+    assert torch.equal(found.index[3:], order)
+    assert not found.plain
     assert found.scale.tolist() == [0.0] * 3 + [-1.0] * count
     source = torch.randn(count)
     filled = found.fill(torch.cat([constants, torch.zeros(count)]), source)
@@ -52,7 +53,7 @@ def test_an_arrangement_of_an_arrangement():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("a, b", [(1.0, 0.0), (1e-3, 0.0), (-1e-3, 1.0), (0.25, 3.0)])
+@pytest.mark.parametrize(("a", "b"), [(1.0, 0.0), (1e-3, 0.0), (-1e-3, 1.0), (0.25, 3.0)])
 def test_affine_times(a, b, dtype):
     times = [999.0, 871.0, 640.0, 12.0]
     found = affine([torch.full((2,), a * t + b).to(dtype) for t in times], times)

@@ -1,9 +1,9 @@
 r"""A prior made from any diffusers pipeline, by recording how the pipeline calls its network.
 
 `recording` learns once, and again for samples of another shape, where the sample and the time go in the network's
-arguments, and where the model output is in its output. All other arguments belong to the condition: they are recorded by
-running the pipeline with a prompt up to its first call of the network, which is not evaluated. So a prediction is one
-call of the network with all samples as rows, as in the pipeline, and no code belongs to a single model.
+arguments, and where the model output is in its output. All other arguments belong to the condition: they are recorded
+by running the pipeline with a prompt up to its first call of the network, which is not evaluated. So a prediction is
+one call of the network with all samples as rows, as in the pipeline, and no code belongs to a single model.
 
 Conditions are {"recording": int64 [b]}, numbers of recordings that the prior keeps, since arguments differ in number
 and shape between models and prompts. They stay on the CPU. Rows whose arguments have different shapes, such as prompts
@@ -171,12 +171,12 @@ class RecordedPrior(JointPrior, Editor):
     def device(self) -> torch.device:
         """Device that the network runs on."""
         hook = getattr(self.network, "_hf_hook", None)
-        return torch.device(getattr(hook, "execution_device", None) or self.network.device)
+        return torch.device(getattr(hook, "execution_device", None) or self.pipeline.device)
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the network."""
-        return self.network.dtype
+        return next(self.network.parameters()).dtype
 
     def encode_image(self, images: Float[Tensor, "b 3 *f h w"]) -> Float[Tensor, " b *d"]:
         return self.codec.encode(images)
@@ -193,14 +193,15 @@ class RecordedPrior(JointPrior, Editor):
 
     def _side(self) -> tuple[int, int]:
         """Sides of the stand-in for a source image, in pixels."""
-        size = self.network.config.get("sample_size") or 64
+        config: Any = self.network.config
+        size = config.get("sample_size") or 64
         height, width = (size, size) if isinstance(size, int) else size[-2:]
         factor = getattr(self.pipeline, "vae_scale_factor", 8)
         return height * factor, width * factor
 
     def _without_guidance(self) -> dict[str, float]:
         """Arguments with which the pipeline evaluates the fewest rows: those of the conditional prediction."""
-        costs = []
+        costs: list[tuple[int, int, int, Mapping[str, float]]] = []
         for off in GUIDANCE_OFF:
             if set(off) <= self.recorder.names:
                 request = Request(TRIALS[0], source=0 if self.needs_source else None)
@@ -288,7 +289,8 @@ class RecordedPrior(JointPrior, Editor):
         source = 0 if self.needs_source else None
         requests = [Request(text, source=source) for text in (TRIALS if shape.layout else TRIALS[:1])]
         *_, seen, after = self.recorder.run({**shape.call, **self._of(*requests)}, 3)
-        assert isinstance(seen.sample, Tensor) and isinstance(after.sample, Tensor)
+        assert isinstance(seen.sample, Tensor)
+        assert isinstance(after.sample, Tensor)
         x, wanted, following = (
             self._arranged(shape, value) for value in (seen.sample, seen.model_output, after.sample)
         )
@@ -358,7 +360,8 @@ class RecordedPrior(JointPrior, Editor):
         if len(trees) == 1:
             outputs = [network(**trees[0])]
         else:
-            assert shape.layout is not None and shape.outputs is not None
+            assert shape.layout is not None
+            assert shape.outputs is not None
             out = network(**join(trees, shape.layout, frozenset(template.times)))
             outputs = split(out, shape.outputs, len(rows))
         path, place = template.output
@@ -406,7 +409,7 @@ class RecordedPrior(JointPrior, Editor):
         if shape.layout is None:
             return [arguments]
         path = next(iter(shape.template.sample))
-        one, two = (leaves(each) for each in shape.layout)
+        one, _two = (leaves(each) for each in shape.layout)
         rows = 1
         if path in leaves(arguments) and path in one and isinstance(one[path], Tensor):
             rows = max(1, len(leaves(arguments)[path]) // max(1, len(one[path])))
@@ -425,7 +428,8 @@ class RecordedPrior(JointPrior, Editor):
         sources = given["image"].tolist() if "image" in given else [None] * rows
         if self.needs_source and None in sources:
             raise ValueError(
-                "this editor needs a source image: give cond = prior.encode_text(instruction) | prior.encode_source(image)"
+                "this editor needs a source image: give cond = prior.encode_text(instruction) | "
+                "prior.encode_source(image)"
             )
         return [replace(self._requests[n], source=source) for n, source in zip(numbers, sources, strict=True)]
 

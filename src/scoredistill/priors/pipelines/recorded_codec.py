@@ -1,8 +1,8 @@
 r"""The autoencoder of a recorded pipeline, with the arrangement and scale of latents that the pipeline gives it.
 
-A pipeline rearranges the scheduler's samples for its decoder, for example from tokens to an image, and scales and shifts
-them. Both are read off from probes, z = c + a sample[index], so that samples of the prior are latents in the layout of
-the autoencoder, with the scale of the scheduler:
+A pipeline rearranges the scheduler's samples for its decoder, for example from tokens to an image, and scales and
+shifts them. Both are read off from probes, z = c + a sample[index], so that samples of the prior are latents in the
+layout of the autoencoder, with the scale of the scheduler:
 
     decode    D(c + a x),        encode    (mode(q(z | image)) - c) / a
 

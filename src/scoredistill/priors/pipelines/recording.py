@@ -346,7 +346,10 @@ def affine(argument: list[Tensor], times: list[float]) -> tuple[float, float] | 
     kind = argument[0].dtype if argument[0].is_floating_point() else torch.float64
     for a, b in AFFINE:
         guess = [float(torch.tensor(a * t + b, dtype=torch.float64).to(kind)) for t in times]
-        if all(math.isclose(x, y, rel_tol=2 * torch.finfo(kind).eps, abs_tol=1e-6) for x, y in zip(guess, seen)):
+        if all(
+            math.isclose(x, y, rel_tol=2 * torch.finfo(kind).eps, abs_tol=1e-6)
+            for x, y in zip(guess, seen, strict=True)
+        ):
             return a, b
     t, y = torch.tensor(times).double(), torch.tensor(seen).double()
     a = float(((t - t.mean()) * (y - y.mean())).sum() / ((t - t.mean()) ** 2).sum())
@@ -366,7 +369,8 @@ def learn(recorder: Recorder, call: Mapping[str, Any]) -> tuple[Template, dict[s
     (first,) = recorder.run(call)
     if len(first.arguments) != 1:
         raise Unsupported(f"the network is evaluated {len(first.arguments)} times per step")
-    assert first.sample is not None and first.model_output is not None
+    assert first.sample is not None
+    assert first.model_output is not None
     ends = {path: leaf for path, leaf in leaves(first.outputs[0]).items() if isinstance(leaf, Tensor)}
     counts = first.sample.numel(), sum(leaf.numel() for leaf in ends.values())
     inputs, outputs = (probes(count, digits_of(max(counts))) for count in counts)
