@@ -20,7 +20,7 @@ LAYERS = [
     {"sampling"},
     {"estimators", "generators", "metrics"},
     {"three_d"},
-    {"loop"},
+    {"loop", "loss"},
     {"__init__"},
     {"datasets"},
     {"training"},

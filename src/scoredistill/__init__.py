@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scoredistill.loop import Step, distill
+    from scoredistill.loss import DistillationLoss
     from scoredistill.priors.pipelines import load_prior
 
 __version__ = "0.1.0"
-__all__ = ["Step", "__version__", "distill", "load_prior", "metrics", "tasks"]
+__all__ = ["DistillationLoss", "Step", "__version__", "distill", "load_prior", "metrics", "tasks"]
 
-_HOME = {"distill": "loop", "Step": "loop", "load_prior": "priors.pipelines"}
+_HOME = {"DistillationLoss": "loss", "distill": "loop", "Step": "loop", "load_prior": "priors.pipelines"}
 _MODULES = {
     "metrics",
     "tasks",

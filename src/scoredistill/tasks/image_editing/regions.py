@@ -13,6 +13,7 @@ instruction for the rest.
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
