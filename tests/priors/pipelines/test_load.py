@@ -177,8 +177,11 @@ def test_errors_name_what_is_wrong(pipeline, tmp_path):
     with pytest.raises(ValueError, match=r"from_callable"):
         load_prior(torch.nn.Identity())
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "KolorsPipeline"}')
-    with pytest.raises(ValueError, match="KolorsPipeline is not supported: load one of StableDiffusionPipeline"):
+    (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "SanaPipeline"}')
+    with pytest.raises(ValueError, match=r"cannot load .*other"):  # a class without an adapter, and no components
+        load_prior(tmp_path / "other")
+    (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "NobodysPipeline"}')
+    with pytest.raises(ValueError, match="NobodysPipeline is not supported: load a pipeline"):
         load_prior(tmp_path / "other")
     incomplete = tiny.stable_diffusion(tmp_path / "tokens")
     incomplete.text_encoder = None

@@ -11,7 +11,8 @@ import tiny_flow
 import tiny_recorded
 import tiny_unets
 from scoredistill import load_prior
-from scoredistill.priors.pipelines.recorded import RecordedPrior
+from scoredistill.priors.base import Editor
+from scoredistill.priors.pipelines.recorded import RecordedPrior, recorded
 from scoredistill.priors.pipelines.recording import Unsupported
 
 PROMPTS = ["an owl", "a red hamburger on a table"]
@@ -40,7 +41,7 @@ def pairs(tmp_path_factory):
     def pair(kind):
         if kind not in made:
             pipeline = KINDS[kind](tmp_path_factory.mktemp("tokens"))
-            made[kind] = load_prior(pipeline), RecordedPrior(pipeline)
+            made[kind] = load_prior(pipeline), recorded(pipeline)
         return made[kind]
 
     return pair
@@ -124,8 +125,7 @@ def test_an_editor_needs_a_source(pairs):
     with pytest.raises(ValueError, match="needs a source image"):
         recorded.eps(torch.randn(1, *recorded.latent_shape), torch.tensor([0.5]), recorded.encode_text("make it night"))
     _, plain = pairs("stable diffusion")
-    with pytest.raises(ValueError, match="no instruction editor"):
-        plain.encode_source(torch.rand(1, 3, 16, 16))
+    assert not isinstance(plain, Editor)
 
 
 def test_refusals_are_sentences(pairs, tmp_path):
@@ -136,7 +136,7 @@ def test_refusals_are_sentences(pairs, tmp_path):
         recorded.eps(torch.randn(1, 4, 8, 8), torch.tensor([0.5]), {"text": torch.zeros(1, 3, 4)})
     pipeline = tiny.stable_diffusion(tmp_path)
     pipeline.scheduler.alphas_cumprod = None
-    with pytest.raises(ValueError, match="neither a table of noise levels"):
+    with pytest.raises(ValueError, match="noise levels are not known here"):
         RecordedPrior(pipeline)
 
 
@@ -205,3 +205,17 @@ def test_videos_are_encoded_and_decoded(kind, others):
     frames = prior.decode(x)
     assert frames.shape == (1, 3, 9, 32, 32)
     assert prior.encode_image(frames).shape == x.shape
+
+
+def test_load_prior_records_pipelines_without_an_adapter(tmp_path):
+    make, call = tiny_recorded.KINDS["Sana"]
+    pipeline = make()
+    prior = load_prior(pipeline, call=call, max_rows=2)
+    assert isinstance(prior, RecordedPrior)
+    assert prior.max_rows == 2
+    with pytest.raises(ValueError, match="has no windows"):
+        load_prior(pipeline, call=call, window=64)
+    with pytest.raises(ValueError, match="SanaPipeline cannot be made a prior by running it: `height`"):
+        load_prior(pipeline, call={**call, "height": 33})
+    with pytest.raises(ValueError, match="call belongs to pipelines that are recorded"):
+        load_prior(tiny.stable_diffusion(tmp_path), call=call)

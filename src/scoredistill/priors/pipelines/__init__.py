@@ -3,5 +3,6 @@
 from scoredistill.pretrained import BUNDLED, bundled_folder, quietly
 from scoredistill.priors.pipelines.base import PipelinePrior
 from scoredistill.priors.pipelines.load import load_prior, prior_folder
+from scoredistill.priors.pipelines.recorded import RecordedPrior
 
-__all__ = ["BUNDLED", "PipelinePrior", "bundled_folder", "load_prior", "prior_folder", "quietly"]
+__all__ = ["BUNDLED", "PipelinePrior", "RecordedPrior", "bundled_folder", "load_prior", "prior_folder", "quietly"]

@@ -5,7 +5,8 @@ For example,
     prior = load_prior("stable-diffusion-v1-5/stable-diffusion-v1-5", dtype=torch.float16, device="cuda")
     cond = prior.encode_text(["a hamburger"])
 
-Pipelines are recognized by their class (`KINDS`); each family of models has a module beside this one.
+Pipelines are recognized by their class (`KINDS`); each family of models has a module beside this one. Pipelines of all
+other classes are recorded (`RecordedPrior`).
 """
 
 import copy
@@ -23,6 +24,7 @@ from scoredistill.pretrained import BUNDLED, bundled_folder, quietly
 from scoredistill.priors.pipelines.base import PipelinePrior
 from scoredistill.priors.pipelines.deepfloyd import DeepFloydPrior
 from scoredistill.priors.pipelines.flux import FluxKontextPrior, FluxPrior
+from scoredistill.priors.pipelines.recorded import RecordedPrior, recorded
 from scoredistill.priors.pipelines.stable_diffusion import InstructPix2PixPrior, StableDiffusionPrior
 from scoredistill.priors.pipelines.stable_diffusion_3 import StableDiffusion3Prior
 from scoredistill.priors.pipelines.stable_diffusion_xl import (
@@ -67,7 +69,8 @@ def load_prior(
     window: int | None = None,
     offload: str | None = None,
     parts: Mapping[str, Any] | None = None,
-) -> PipelinePrior:
+    call: Mapping[str, Any] | None = None,
+) -> PipelinePrior | RecordedPrior:
     """Load a diffusion model as a prior.
 
     Args:
@@ -92,6 +95,8 @@ def load_prior(
         offload: "model" or "sequential", diffusers' modes of keeping weights on the CPU between their uses.
         parts: components that replace the model's own, or None to leave one out, for `from_pretrained`: for example
             {"text_encoder_3": None, "tokenizer_3": None} for Stable Diffusion 3 without T5.
+        call: arguments with which a pipeline without an adapter is run to learn how it calls its network, for example
+            {"height": 512, "width": 512, "num_frames": 17}; see `RecordedPrior`.
 
     Returns:
         The prior, with frozen networks in evaluation mode.
@@ -128,7 +133,7 @@ def load_prior(
         if device is not None or dtype is not None:
             _prior_of(type(pipeline).__mro__)
             pipeline = _converted(pipeline, device, dtype)
-    prior = _prior_of(type(pipeline).__mro__)(pipeline, name)
+    prior = _made(pipeline, name, call)
     prior.max_rows = max_rows
     prior.codec.window = window
     if offload is not None:
@@ -244,20 +249,48 @@ def _failure(folder: str, error: Exception) -> ValueError:
     return ValueError(f"cannot load {folder!r} as a pipeline with safetensors weights: {reason}")
 
 
-def _prior_of(kind: str | tuple[type, ...]) -> type[PipelinePrior]:
+def _prior_of(kind: str | tuple[type, ...]) -> type[PipelinePrior] | type[RecordedPrior]:
     """Return the prior of a pipeline class, given by name or as the classes it inherits from.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if it is no pipeline class of diffusers.
     """
+    import diffusers  # takes seconds to import
+
     names = [kind] if isinstance(kind, str) else [c.__name__ for c in kind]
     for name in names:
         if name in KINDS:
             return KINDS[name]
+    found = getattr(diffusers, names[0], None)
+    if names[0] != "DiffusionPipeline" and (
+        "DiffusionPipeline" in names or (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline))
+    ):
+        return RecordedPrior
     raise ValueError(
-        f"{names[0]} is not supported: load one of {', '.join(KINDS)}, or wrap any network with "
-        "Prior.from_callable(fn, schedule, prediction)"
+        f"{names[0]} is not supported: load a pipeline of diffusers, such as {', '.join(list(KINDS)[:3])}, or wrap any "
+        "network with Prior.from_callable(fn, schedule, prediction)"
     )
+
+
+def _made(pipeline: Any, name: str | None, call: Mapping[str, Any] | None) -> PipelinePrior | RecordedPrior:
+    """The prior of a pipeline.
+
+    Raises:
+        ValueError: if it is not understood, or `call` is given for one that is not recorded.
+    """
+    kind = _prior_of(type(pipeline).__mro__)
+    if not issubclass(kind, RecordedPrior):
+        if call:
+            raise ValueError(f"call belongs to pipelines that are recorded, and {type(pipeline).__name__} is not")
+        return kind(pipeline, name)
+    try:
+        return recorded(pipeline, name, call)
+    except Exception as error:  # of any kind: the pipeline runs
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"{type(pipeline).__name__} cannot be made a prior by running it: {lines[0]}; wrap its network with "
+            "Prior.from_callable(fn, schedule, prediction)"
+        ) from error
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -14,6 +14,7 @@ On loading, the prior predicts a step of the pipeline that it has not seen, and 
 
 import copy
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scoredistill.priors.base import Editor, JointPrior
+from scoredistill.priors.base import Editor, JointPrior, TextPrior
 from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.priors.pipelines.argument_trees import Layout, join, leaves, replaced, split
 from scoredistill.priors.pipelines.codec import PixelCodec
@@ -108,7 +109,7 @@ class Recording(NamedTuple):
     signature: Any
 
 
-class RecordedPrior(JointPrior, Editor):
+class RecordedPrior(JointPrior, TextPrior):
     """Prior of any pipeline that evaluates one network and its scheduler once a step.
 
     Args:
@@ -124,6 +125,8 @@ class RecordedPrior(JointPrior, Editor):
     """
 
     codec: Any
+    network: Any
+    max_rows: int | None
 
     def __init__(self, pipeline: Any, name: str | None = None, call: Mapping[str, Any] | None = None):
         for part in pipeline.components.values():
@@ -447,14 +450,6 @@ class RecordedPrior(JointPrior, Editor):
         negative = [self._number(replace(request, negative=True)) for request in requests]
         return {**cond, "recording": torch.tensor(negative)}
 
-    def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
-        """Number source images in [0, 1] as a condition of an editor."""
-        if "image" not in self.recorder.names:
-            raise ValueError(f"{self.name} is no instruction editor: load one, such as 'emoji-edit'")
-        first = len(self._sources)
-        self._sources += [image[None].detach().float().clamp(0, 1) for image in images]
-        return {"image": torch.arange(first, len(self._sources))}
-
     def _number(self, request: Request) -> int:
         if request not in self._requests:
             self._requests.append(request)
@@ -477,6 +472,24 @@ class RecordedPrior(JointPrior, Editor):
         return torch.as_tensor(step.timestep).flatten()[:1].double().cpu() / last
 
 
+class RecordedEditor(RecordedPrior, Editor):
+    """Prior of a pipeline that follows an instruction about an image, its argument `image`."""
+
+    takes_zeros = False
+
+    def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        """Number source images in [0, 1] as a condition: {"image": int64 [b]}."""
+        first = len(self._sources)
+        self._sources += [image[None].detach().float().clamp(0, 1) for image in images]
+        return {"image": torch.arange(first, len(self._sources))}
+
+
+def recorded(pipeline: Any, name: str | None = None, call: Mapping[str, Any] | None = None) -> RecordedPrior:
+    """The recorded prior of a pipeline: an editor if it takes an image; see `RecordedPrior`."""
+    takes_image = "image" in inspect.signature(pipeline.__call__).parameters
+    return (RecordedEditor if takes_image else RecordedPrior)(pipeline, name, call)
+
+
 def understood(scheduler: Any) -> tuple[Levels, Any]:
     """The noise levels that a scheduler stands for, and a first-order scheduler of them for recorded runs.
 
@@ -490,8 +503,8 @@ def understood(scheduler: Any) -> tuple[Levels, Any]:
         return levels, copy.deepcopy(scheduler)
     if not isinstance(levels, TableLevels):
         raise Unsupported(
-            f"{type(scheduler).__name__} is neither a table of noise levels nor flow matching: load the pipeline with a "
-            "DDIMScheduler or a FlowMatchEulerDiscreteScheduler"
+            f"{type(scheduler).__name__} is neither a table of noise levels nor flow matching: load the pipeline with "
+            "a DDIMScheduler or a FlowMatchEulerDiscreteScheduler"
         )
     plain = {"beta_schedule": "linear", "trained_betas": None, "rescale_betas_zero_snr": False}
     made = DDIMScheduler.from_config(scheduler.config, **plain)

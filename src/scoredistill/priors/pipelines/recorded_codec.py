@@ -40,7 +40,16 @@ class RecordedCodec:
             image = self._decoded(torch.zeros_like(z))
         self.factor = image.shape[-1] // z.shape[-1]
         self.frames = max(1, (image.shape[2] - 1) // (z.shape[2] - 1)) if z.ndim == 5 and z.shape[2] > 1 else 1
-        self.window: int | None = None
+
+    @property
+    def window(self) -> int | None:
+        """Recorded autoencoders process whole images."""
+        return None
+
+    @window.setter
+    def window(self, window: int | None) -> None:
+        if window is not None:
+            raise ValueError("the autoencoder of a recorded pipeline has no windows: leave out window")
 
     def encode(self, images: Float[Tensor, "b 3 *f h w"]) -> Float[Tensor, "b c *g p q"]:
         """Encode images or videos in [0, 1] as the mode of the posterior, scaled; differentiable."""

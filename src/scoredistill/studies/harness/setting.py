@@ -7,7 +7,7 @@ from functools import cache
 from typing import TypeVar
 
 from scoredistill.files import slug
-from scoredistill.priors.pipelines import PipelinePrior, load_prior
+from scoredistill.priors.pipelines import PipelinePrior, RecordedPrior, load_prior
 from scoredistill.tasks.session import editor
 
 Self = TypeVar("Self", bound="ComparisonSetting")
@@ -114,7 +114,7 @@ def check_prompts(prompts: Sequence[str]) -> None:
 
 
 @cache
-def loaded(name: str) -> PipelinePrior:
+def loaded(name: str) -> PipelinePrior | RecordedPrior:
     """The prior of that name or directory, loaded once per process."""
     return load_prior(name)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scoredistill.datasets.emoji import load_emoji
 from scoredistill.priors.base import Editor
-from scoredistill.priors.pipelines import load_prior
+from scoredistill.priors.pipelines import PipelinePrior, load_prior
 from scoredistill.training.evaluation.editor import edit_grid, evaluate_editor
 from scoredistill.training.evaluation.evaluator import Evaluator
 from scoredistill.training.evaluation.text_to_image import evaluate_text_to_image, sample_grid
@@ -28,7 +28,7 @@ def evaluate(
     Returns:
         Figures by name; fractions are in [0, 1], PSNR is in dB.
     """
-    prior = load_prior(prior_folder)
+    prior = _with_adapter(prior_folder)
     emoji = load_emoji(Path(data_dir), prior.image_size[0])
     evaluator = Evaluator.load(Path(clip_folder or Path(prior_folder).parent / "clip"), emoji.names)
     if isinstance(prior, Editor):
@@ -38,8 +38,15 @@ def evaluate(
 
 def sheet(prior_folder: Path | str, data_dir: Path | str, path: Path) -> None:
     """Save an image grid of samples: ten prompts in three styles, or eight images edited by eight instructions."""
-    prior = load_prior(prior_folder)
+    prior = _with_adapter(prior_folder)
     if isinstance(prior, Editor):
         edit_grid(prior, load_emoji(Path(data_dir), prior.image_size[0]), path)
     else:
         sample_grid(prior, path)
+
+
+def _with_adapter(folder: Path | str) -> PipelinePrior:
+    prior = load_prior(folder)
+    if not isinstance(prior, PipelinePrior):
+        raise ValueError(f"{prior.name} is not of the kind of the bundled models, which are evaluated here")
+    return prior
