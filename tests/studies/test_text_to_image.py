@@ -10,6 +10,7 @@ import torch
 
 import tiny
 from scoredistill import load_prior
+from scoredistill.estimators import Inverted
 from scoredistill.files import slug
 from scoredistill.priors import Guided
 from scoredistill.sampling import ddim
@@ -19,6 +20,7 @@ from scoredistill.studies.text_to_image.ideal import Ideal
 from scoredistill.studies.text_to_image.study import Setting
 from scoredistill.tasks.image_generation.recipes import RECIPES, every
 from scoredistill.tasks.image_generation.text_to_image import text_to_image
+from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES
 
 PROMPTS = ("an owl", "a red apple")
 
@@ -162,6 +164,18 @@ def test_metrics_of_known_sets(tmp_path):
     assert found["one"]["diversity"]["mean"] == 0
     assert found["far"]["fid_pooled"] == pytest.approx(4 * 100**2, rel=0.01)
     assert found["far"]["nfe"] == 2.0
+
+
+def test_sdi_with_its_published_guidance_runs_on_request():
+    assert "sdi_published" not in Setting().complete().methods
+    assert set(Setting().complete().methods) | {"sdi_published"} == set(METHODS)
+    asked = Setting(methods=("sdi", "sdi_published")).complete()
+    assert {method for block, method in asked.table() if block.name == "mlp"} == {"sdi", "sdi_published"}
+    for recipes, more in ((RECIPES, ()), (OBJECT_RECIPES, (None,))):
+        published, ours = recipes["sdi_published"], recipes["sdi"]
+        assert (published.guidance, published.steps) == (8.5, ours.steps)
+        assert published.estimator(8.5, *more).noise == Inverted(10, -6.5, 0.3)
+        assert ours.estimator(8.5, *more).noise == Inverted(10, -8.5, 0.3)
 
 
 def test_budgets_are_met(prior):
