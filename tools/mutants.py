@@ -131,6 +131,8 @@ MUTANTS = [
     ("sampling.py", "per_sample(ratios[k + 1] / ratios[k], x)", "per_sample((ratios[k + 1] / ratios[k]) ** 2, x)", "test_sampling.py", "product_samples"),
     ("estimators/methods.py", "scale + 1, inversion_scale + 1", "scale + 1, inversion_scale - 1", "estimators/test_methods.py", "published"),
     ("estimators/methods.py", "scale + 1, inversion_scale + 1", "scale, inversion_scale + 1", "estimators/test_methods.py", "published"),
+    ("tasks/image_generation/recipes.py", 'SDI(scale - 1, 1 - scale, convention="published")', 'SDI(scale - 1, -scale, convention="published")', "studies/test_text_to_image.py", "published_guidance"),
+    ("tasks/object_generation/recipes.py", 'SDI(scale - 1, 1 - scale, convention="published")', 'SDI(scale - 1, -scale, convention="published")', "studies/test_text_to_image.py", "published_guidance"),
     ("sampling.py", "x + per_sample(ratios[0], x) * noise, ratios[0]", "x + 8 * noise, ratios[0]", "test_sampling.py", "product_samples"),
     ("sampling.py", "z = d + per_sample(ratios[1], x) * noise", "z = d + per_sample(ratios[1] / ratios[0], x) * (x + per_sample(ratios[0], x) * noise - d)", "test_sampling.py", "products_of_a_gaussian"),
     ("sampling.py", "z = d + per_sample(ratios[1], x) * noise", "z = d + per_sample(ratios[1] / ratios[0], x) * (x + per_sample(ratios[0], x) * noise - d)", "test_sampling.py", "products_of_a_mixture"),

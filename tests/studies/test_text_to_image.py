@@ -11,6 +11,7 @@ import torch
 
 import tiny
 from scoredistill import load_prior
+from scoredistill.estimators import Inverted
 from scoredistill.files import slug
 from scoredistill.priors import Guided
 from scoredistill.sampling import ddim
@@ -20,6 +21,7 @@ from scoredistill.studies.text_to_image.ideal import Ideal
 from scoredistill.studies.text_to_image.study import Setting
 from scoredistill.tasks.image_generation.recipes import RECIPES, every
 from scoredistill.tasks.image_generation.text_to_image import text_to_image
+from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES
 
 PROMPTS = ("an owl", "a red apple")
 
@@ -205,6 +207,18 @@ def test_images_of_another_first_seed_are_others_in_other_files(folder, small, t
     pixels = [np.load(tmp_path / f"{stem}-an_owl.npz")["pixels"] for stem in ("mlp-ddim-2", "mlp-ddim-2-s1")]
     assert np.abs(pixels[1][0].astype(int) - pixels[0][1]).max() <= 1
     assert np.abs(pixels[1][1].astype(int) - pixels[0][1]).max() > 1
+
+
+def test_sdi_with_its_published_guidance_runs_on_request():
+    assert "sdi_published" not in Setting().complete().methods
+    assert set(Setting().complete().methods) | {"sdi_published"} == set(METHODS)
+    asked = Setting(methods=("sdi", "sdi_published")).complete()
+    assert {method for block, method in asked.table() if block.name == "mlp"} == {"sdi", "sdi_published"}
+    for recipes, more in ((RECIPES, ()), (OBJECT_RECIPES, (None,))):
+        published, ours = recipes["sdi_published"], recipes["sdi"]
+        assert (published.guidance, published.steps) == (8.5, ours.steps)
+        assert published.estimator(8.5, *more).noise == Inverted(10, -6.5, 0.3)
+        assert ours.estimator(8.5, *more).noise == Inverted(10, -8.5, 0.3)
 
 
 def test_budgets_are_met(prior):
