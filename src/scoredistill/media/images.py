@@ -25,12 +25,13 @@ BACKGROUND, TEXT = "white", "#333333"  # colors of image grids
 _limit = threading.Lock()  # Pillow keeps its own limit in a global variable
 
 
-def read_image(path: str | Path | Image.Image) -> Image.Image:
+def read_image(path: str | Path | Image.Image, transparency: bool = False) -> Image.Image:
     """Read an image as 8-bit RGB, with EXIF rotation applied and transparency composited over white.
 
     Args:
         path: of an image file, whose first frame is read if it is animated; or a PIL image, whose current frame is
             converted without changing it.
+        transparency: return RGBA if a pixel is transparent; pixels of which nothing is visible are white.
 
     Raises:
         ValueError: if the file is missing, a folder, empty, not an image, corrupt or truncated, or if the image has no
@@ -41,17 +42,17 @@ def read_image(path: str | Path | Image.Image) -> Image.Image:
         _check_file(Path(path))
     with _large_images():
         if isinstance(path, Image.Image):
-            return _decoded(path, name)
+            return _decoded(path, name, transparency)
         try:
-            return _opened(path, name)
+            return _opened(path, name, transparency)
         except ValueError as error:
             for data in () if isinstance(error.__cause__, PermissionError) else stripped(Path(path).read_bytes()):
                 with suppress(ValueError):
-                    return _opened(io.BytesIO(data), name)
+                    return _opened(io.BytesIO(data), name, transparency)
             raise
 
 
-def _opened(file: str | Path | io.BytesIO, name: str) -> Image.Image:
+def _opened(file: str | Path | io.BytesIO, name: str, transparency: bool) -> Image.Image:
     try:
         image = Image.open(file)
     except PermissionError as error:
@@ -59,7 +60,7 @@ def _opened(file: str | Path | io.BytesIO, name: str) -> Image.Image:
     except Exception as error:  # plugins of Pillow raise errors of every kind on broken headers
         raise ValueError(f"{name} cannot be read as an image: save it again as PNG or JPEG") from error
     with image:
-        return _decoded(image, name)
+        return _decoded(image, name, transparency)
 
 
 def _check_file(path: Path) -> None:
@@ -82,7 +83,7 @@ def _large_images() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _decoded(image: Image.Image, name: str) -> Image.Image:
+def _decoded(image: Image.Image, name: str, transparency: bool) -> Image.Image:
     width, height = image.size
     if not width or not height:
         raise ValueError(f"{name} has no pixels ({width} x {height}): give an image of at least 1 x 1")
@@ -96,7 +97,7 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
     if colored.mode == "F" or colored.mode.startswith("I"):
         return _of_numbers(np.asarray(colored), name)
     try:
-        return _over_white(colored)
+        return (transparency and _with_alpha(colored)) or _over_white(colored)
     except ValueError as error:
         raise ValueError(
             f"{name} has the unsupported color mode {colored.mode}: save it as an RGB PNG or JPEG"
@@ -235,6 +236,21 @@ def _over_white(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, BACKGROUND), layer).convert("RGB")
+
+
+def _with_alpha(image: Image.Image) -> Image.Image | None:
+    """The image as RGBA, white where nothing of it is visible; None if it is opaque."""
+    if not image.has_transparency_data:
+        return None
+    layer = image.convert("RGBA")
+    alpha = layer.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return None
+    colors = Image.composite(
+        layer.convert("RGB"), Image.new("RGB", layer.size, BACKGROUND), alpha.point(lambda a: 255 * (a > 0))
+    )
+    colors.putalpha(alpha)
+    return colors
 
 
 def _resized(image: Image.Image, longer: int) -> Image.Image:
