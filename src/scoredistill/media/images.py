@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from scoredistill.files import atomic
 from scoredistill.media.metadata import in_srgb, stripped, upright
 
 MAX_PIXELS = 2**28  # 16384 x 16384; 768 MiB as RGB
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # Pillow formats that can be animated; those of other formats are pages
 FRAMES_PER_SECOND = 50  # the fastest GIF that browsers play at its own speed
 BACKGROUND, TEXT = "white", "#333333"  # colors of image grids
 _limit = threading.Lock()  # Pillow keeps its own limit in a global variable
@@ -29,8 +31,8 @@ def read_image(path: str | Path | Image.Image, transparency: bool = False) -> Im
     """Read an image as 8-bit RGB, with EXIF rotation applied and transparency composited over white.
 
     Args:
-        path: of an image file, whose first frame is read if it is animated; or a PIL image, whose current frame is
-            converted without changing it.
+        path: of an image file, whose first frame or page is read, with a warning if there are more; or a PIL image,
+            whose current frame is converted without changing it.
         transparency: return RGBA if a pixel is transparent; pixels of which nothing is visible are white.
 
     Raises:
@@ -60,6 +62,11 @@ def _opened(file: str | Path | io.BytesIO, name: str, transparency: bool) -> Ima
     except Exception as error:  # plugins of Pillow raise errors of every kind on broken headers
         raise ValueError(f"{name} cannot be read as an image: save it again as PNG or JPEG") from error
     with image:
+        if image.format in ANIMATED and getattr(image, "is_animated", False):
+            advice = "open it as a video to read all of them"
+            warnings.warn(f"{name} is animated: only its first frame is read; {advice}", stacklevel=4)
+        elif image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+            warnings.warn(f"{name} has {image.n_frames} pages: only the first is read", stacklevel=4)
         return _decoded(image, name, transparency)
 
 

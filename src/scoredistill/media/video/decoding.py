@@ -162,7 +162,10 @@ def _orientation(frame: Any) -> tuple[bool, bool, bool]:
 
     The display matrix takes the pixel (x, y) to (a x + c y, b x + d y); angles between quarter turns are rounded.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know all kinds of side data, as EXIF data in frames of cameras
+        matrix = None
     if matrix is None:
         return False, False, False
     a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32, 9).tolist()
