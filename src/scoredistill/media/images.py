@@ -65,8 +65,8 @@ def _opened(file: str | Path | io.BytesIO, name: str, transparency: bool) -> Ima
         if image.format in ANIMATED and getattr(image, "is_animated", False):
             advice = "open it as a video to read all of them"
             warnings.warn(f"{name} is animated: only its first frame is read; {advice}", stacklevel=4)
-        elif image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-            warnings.warn(f"{name} has {image.n_frames} pages: only the first is read", stacklevel=4)
+        elif image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
+            warnings.warn(f"{name} has {pages} pages: only the first is read", stacklevel=4)
         return _decoded(image, name, transparency)
 
 
