@@ -4,6 +4,7 @@ All material is made here. Frame i of a test video has the flat color COLORS[i %
 part, a bar of i + 1 white columns, so that a frame lost, doubled or out of order shows.
 """
 
+import gc
 import io
 import resource
 import struct
@@ -667,6 +668,20 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
         command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), suffix]
         grown = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         assert grown < 6, f"{suffix} took {grown:.1f} MB more"
+
+
+def test_decoded_frames_do_not_wait_for_the_collection_of_garbage(tmp_path):
+    path = write(tmp_path / "a.mp4", steady(30))
+    alive = lambda: sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        video = open_video(path)
+        assert len(list(video.frames())) == 30
+        assert alive() - before <= 3
+    finally:
+        gc.enable()
 
 
 # What can go wrong.
