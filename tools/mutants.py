@@ -396,6 +396,7 @@ MUTANTS = [
     ("metrics/edits.py", "size.clamp(min=0).sqrt()", "size.clamp(min=0)", "metrics/test_edits.py", "units_of_color or texture"),
     ("metrics/edits.py", "ratio / seam(source, columns, rows)", "ratio", "metrics/test_edits.py", "seam_of_the_source"),
     ("media/motion.py", "inside & (error < 0.01 * size + tolerance)", "error < 0.01 * size + tolerance", "media/test_motion.py", "visible"),
+    ("tasks/image_editing/edit_image.py", "_finished(_colors(source), edit, work)", "_finished(full, edit, work)", "tasks/test_edit_image.py", "white or kept"),
     ("media/video/hdr.py", "** 0.2 * (PEAK", "** 1.2 * (PEAK", "media/test_hdr.py", "bt2408"),
     ("media/video/hdr.py", "(np.exp((v - c) / a) + b) / 12", "(np.exp((v - c) / a) + b) / 10", "media/test_hdr.py", "bt2408"),
     ("media/video/hdr.py", "(10000 / WHITE)", "(PEAK / WHITE)", "media/test_hdr.py", "bt2408"),

@@ -156,9 +156,16 @@ def test_srgb_and_broken_profiles_change_nothing(tmp_path):
 
 def test_animated_files_give_their_first_frame(tmp_path):
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "lime")]
-    for name in ("a.gif", "a.webp", "a.png"):
+    for name in ("a.gif", "a.webp", "a.png", "a.tif"):
         path = saved(frames[0], tmp_path / name, save_all=True, append_images=frames[1:], **webp(name))
-        assert values(read_image(path))[0, 0].tolist() == [255, 0, 0]
+        with pytest.warns(
+            UserWarning, match=f"{name} (is animated: only its first frame|has 2 pages: only the first) is"
+        ):
+            assert values(read_image(path))[0, 0].tolist() == [255, 0, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("b.gif", "b.webp", "b.png", "b.tif"):
+            read_image(saved(frames[0], tmp_path / name, **webp(name)))
 
 
 def webp(name):

@@ -4,6 +4,8 @@ All material is made here. Frame i of a test video has the flat color COLORS[i %
 part, a bar of i + 1 white columns, so that a frame lost, doubled or out of order shows.
 """
 
+import gc
+import io
 import resource
 import struct
 import subprocess
@@ -15,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from scoredistill.media.video import Video, VideoWriter, open_video
+from scoredistill.media.video.reading import is_video
 from scoredistill.media.video.sound import layout_for
 from scoredistill.media.video.writing import VIDEOS
 from scoredistill.optional import MissingExtra
@@ -392,6 +395,59 @@ def test_frames_in_memory_can_be_read_again_and_again():
         Video.of([Image.new("RGB", (2, 2))], rate=0)
 
 
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif"])
+def test_animated_images_are_videos(tmp_path, suffix):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    path = tmp_path / f"a.{suffix}"
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "lime", "blue")]
+    options = {"lossless": True} if suffix == "webp" else {"quality": 95} if suffix == "avif" else {}
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[40, 100, 700], **options)
+    assert is_video(path)
+    video = open_video(path)
+    assert (video.times, video.duration) == (pytest.approx((0, 0.04, 0.14)), pytest.approx(0.84))
+    shown = [frame[8, 8].tolist() for frame in video.frames()]
+    assert np.abs(np.subtract(shown, [(255, 0, 0), (0, 255, 0), (0, 0, 255)])).max() <= 3
+    frames[0].save(path, **options)
+    assert not is_video(path)
+
+
+def test_the_default_image_of_an_animated_png_is_not_a_frame(tmp_path):
+    """It is for viewers that do not animate."""
+    still, *frames = (Image.new("RGB", (16, 16), color) for color in ("red", "lime", "blue"))
+    still.save(tmp_path / "a.png", save_all=True, append_images=frames, duration=[100, 700], default_image=True)
+    video = open_video(tmp_path / "a.png")
+    assert [frame[8, 8].tolist() for frame in video.frames()] == [[0, 255, 0], [0, 0, 255]]
+    assert (video.times, video.duration) == (pytest.approx((0, 0.1)), pytest.approx(0.8))
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_transparency_of_an_animation_is_said(tmp_path, suffix, alpha, recwarn):
+    frames = [Image.new("RGBA", (16, 16), (255, 0, k, alpha)) for k in (0, 250)]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], duration=100)
+    video = open_video(tmp_path / f"a.{suffix}")
+    assert int(next(video.frames())[8, 8, 1]) == pytest.approx(0 if alpha else 255, abs=3)
+    said = [str(w.message) for w in recwarn if "transparency, which videos do not keep" in str(w.message)]
+    assert len(said) == (0 if alpha else 1)
+
+
+def test_frames_with_exif_data(tmp_path):
+    """Frames of motion JPEG, as cameras write them, have EXIF data, whose kind PyAV does not know."""
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    with av.open(str(tmp_path / "a.mkv"), "w") as out:
+        stream = out.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for i in range(3):
+            data = io.BytesIO()
+            Image.fromarray(frame(i)).save(data, format="JPEG", exif=exif, quality=95)
+            packet = av.Packet(data.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, i, i, Fraction(1, 10)
+            out.mux(packet)
+    assert [bar(pixels) for pixels in open_video(tmp_path / "a.mkv").frames()] == [0, 1, 2]
+
+
 def test_gif_of_no_time_is_shown_as_browsers_do(tmp_path):
     images = [Image.fromarray(frame(i)) for i in range(3)]
     images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=0)
@@ -613,6 +669,20 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
         command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), suffix]
         grown = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         assert grown < 6, f"{suffix} took {grown:.1f} MB more"
+
+
+def test_decoded_frames_do_not_wait_for_the_collection_of_garbage(tmp_path):
+    path = write(tmp_path / "a.mp4", steady(30))
+    alive = lambda: sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        video = open_video(path)
+        assert len(list(video.frames())) == 30
+        assert alive() - before <= 3
+    finally:
+        gc.enable()
 
 
 # What can go wrong.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,18 +21,22 @@ from scoredistill.files import atomic
 from scoredistill.media.limits import READING, check_size, formats
 from scoredistill.media.metadata import in_srgb, stripped, upright
 
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # Pillow formats that can be animated; those of other formats are pages
 FRAMES_PER_SECOND = 50  # the fastest GIF that browsers play at its own speed
 BACKGROUND, TEXT = "white", "#333333"  # colors of image grids
 _limit = threading.Lock()  # Pillow keeps its own limit in a global variable
 
 
-def read_image(path: str | Path | Image.Image, bytes_per_pixel: int = READING) -> Image.Image:
+def read_image(
+    path: str | Path | Image.Image, bytes_per_pixel: int = READING, transparency: bool = False
+) -> Image.Image:
     """Read an image as 8-bit RGB, with EXIF rotation applied and transparency composited over white.
 
     Args:
-        path: of an image file, whose first frame is read if it is animated; or a PIL image, whose current frame is
-            converted without changing it.
+        path: of an image file, whose first frame or page is read, with a warning if there are more; or a PIL image,
+            whose current frame is converted without changing it.
         bytes_per_pixel: memory that the job needs at its peak, which must be free.
+        transparency: return RGBA if a pixel is transparent; pixels of which nothing is visible are white.
 
     Raises:
         ValueError: if the file is missing, a folder, empty, not an image of `limits.FORMATS`, corrupt or truncated, or
@@ -43,17 +48,17 @@ def read_image(path: str | Path | Image.Image, bytes_per_pixel: int = READING) -
         _check_file(Path(path))
     with large_images():
         if isinstance(path, Image.Image):
-            return _decoded(path, name, bytes_per_pixel)
+            return _decoded(path, name, bytes_per_pixel, transparency)
         try:
-            return _opened(path, name, bytes_per_pixel)
+            return _opened(path, name, bytes_per_pixel, transparency)
         except ValueError as error:
             for data in () if isinstance(error.__cause__, PermissionError) else stripped(Path(path).read_bytes()):
                 with suppress(ValueError):
-                    return _opened(io.BytesIO(data), name, bytes_per_pixel)
+                    return _opened(io.BytesIO(data), name, bytes_per_pixel, transparency)
             raise
 
 
-def _opened(file: str | Path | io.BytesIO, name: str, bytes_per_pixel: int) -> Image.Image:
+def _opened(file: str | Path | io.BytesIO, name: str, bytes_per_pixel: int, transparency: bool) -> Image.Image:
     try:
         image = Image.open(file, formats=formats())
     except PermissionError as error:
@@ -61,7 +66,12 @@ def _opened(file: str | Path | io.BytesIO, name: str, bytes_per_pixel: int) -> I
     except Exception as error:  # plugins of Pillow raise errors of every kind on broken headers
         raise ValueError(f"{name} cannot be read as an image: save it again as PNG or JPEG") from error
     with image:
-        return _decoded(image, name, bytes_per_pixel)
+        if image.format in ANIMATED and getattr(image, "is_animated", False):
+            advice = "open it as a video to read all of them"
+            warnings.warn(f"{name} is animated: only its first frame is read; {advice}", stacklevel=4)
+        elif image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
+            warnings.warn(f"{name} has {pages} pages: only the first is read", stacklevel=4)
+        return _decoded(image, name, bytes_per_pixel, transparency)
 
 
 def _check_file(path: Path) -> None:
@@ -84,7 +94,7 @@ def large_images() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _decoded(image: Image.Image, name: str, bytes_per_pixel: int) -> Image.Image:
+def _decoded(image: Image.Image, name: str, bytes_per_pixel: int, transparency: bool) -> Image.Image:
     check_size(image.size, name, bytes_per_pixel)
     try:
         image.load()
@@ -94,7 +104,7 @@ def _decoded(image: Image.Image, name: str, bytes_per_pixel: int) -> Image.Image
     if colored.mode == "F" or colored.mode.startswith("I"):
         return from_numbers(np.asarray(colored), name)
     try:
-        return _over_white(colored)
+        return (transparency and _with_alpha(colored)) or _over_white(colored)
     except ValueError as error:
         raise ValueError(
             f"{name} has the unsupported color mode {colored.mode}: save it as an RGB PNG or JPEG"
@@ -233,6 +243,21 @@ def _over_white(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, BACKGROUND), layer).convert("RGB")
+
+
+def _with_alpha(image: Image.Image) -> Image.Image | None:
+    """The image as RGBA, white where nothing of it is visible; None if it is opaque."""
+    if not image.has_transparency_data:
+        return None
+    layer = image.convert("RGBA")
+    alpha = layer.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return None
+    colors = Image.composite(
+        layer.convert("RGB"), Image.new("RGB", layer.size, BACKGROUND), alpha.point(lambda a: 255 * (a > 0))
+    )
+    colors.putalpha(alpha)
+    return colors
 
 
 def _resized(image: Image.Image, longer: int) -> Image.Image:

@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,21 @@ from PIL import Image
 
 from scoredistill.media.video.hdr import check, is_wide, standard
 from scoredistill.media.video.source import RATE, Frame, Video, increase, location, one_size, pyav, spans
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the frames of a video are shown.
+
+    Attributes:
+        aspect: width over height of a pixel.
+        transposed, mirrored, upside_down: see `_orientation`.
+    """
+
+    aspect: float
+    transposed: bool = False
+    mirrored: bool = False
+    upside_down: bool = False
 
 
 def open_container(path: Path) -> Video:
@@ -30,6 +45,7 @@ def open_container(path: Path) -> Video:
     faults: list[str] = []
     sizes: dict[tuple[int, int], int] = {}
     left = 1.0  # of the pixel aspect ratio, after resampling to a whole number of pixels
+    shape = Shape(1.0)
     with _video(path) as (container, stream):
         base, rate, sound = stream.time_base, stream.average_rate, bool(container.streams.audio)
         aspect = float(stream.sample_aspect_ratio or 1)
@@ -39,11 +55,12 @@ def open_container(path: Path) -> Video:
     last = 0
     for frame in _decoded(path, faults=faults):
         size = _square(frame.width, frame.height, aspect)
-        sizes.setdefault(size[::-1] if _orientation(frame)[0] else size, len(marks))
         if not marks:
             check(frame, tag, path.name)
+            shape = Shape(aspect, *_orientation(frame))
             left = aspect * frame.width / frame.height * size[1] / size[0]
-            left = 1 / left if _orientation(frame)[0] else left
+            left = 1 / left if shape.transposed else left
+        sizes.setdefault(size[::-1] if shape.transposed else size, len(marks))
         if frame.key_frame:
             keys.append(len(marks))
         marks.append(frame.pts)
@@ -57,12 +74,12 @@ def open_container(path: Path) -> Video:
     sane = len(pts) == len(marks) and increase(pts)
     if not sane:  # missing or decreasing times are replaced by a constant frame rate
         times = tuple(i / float(rate or RATE) for i in range(len(marks)))
-        read = lambda start, stop: _images(_decoded(path), start, aspect)
+        read = lambda start, stop: _images(_decoded(path), start, shape)
         video = Video(path.name, height, width, times, spans(times), read, path, sound, complete=not faults)
         return replace(video, aspect=left)
     times = tuple(float((p - pts[0]) * base) for p in pts)
     keys = keys if not faults else []
-    read = lambda start, stop: _images(*_from_key(path, pts, keys, start), aspect)
+    read = lambda start, stop: _images(*_from_key(path, pts, keys, start), shape)
     origin, shown = float(pts[0] * base), float(last * base)
     if end is not None and not faults and end - origin > times[-1]:
         shown = end - origin - times[-1]
@@ -134,16 +151,15 @@ def _from_key(path: Path, pts: Sequence[int], keys: Sequence[int], start: int) -
     return _decoded(path), start  # no key frame, or the container cannot seek to it
 
 
-def _images(frames: Iterator[Any], skip: int, aspect: float) -> Iterator[Frame]:
+def _images(frames: Iterator[Any], skip: int, shape: Shape) -> Iterator[Frame]:
     """Frames as displayed: with square pixels, turned and mirrored."""
     for frame in itertools.islice(frames, skip, None):
         pixels = standard(frame) if is_wide(frame) else frame.to_ndarray(format="rgb24")
-        size = _square(frame.width, frame.height, aspect)
+        size = _square(frame.width, frame.height, shape.aspect)
         if size != (frame.width, frame.height):
             pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
-        transposed, mirrored, upside_down = _orientation(frame)
-        pixels = pixels.transpose(1, 0, 2) if transposed else pixels
-        yield np.ascontiguousarray(pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1])
+        pixels = pixels.transpose(1, 0, 2) if shape.transposed else pixels
+        yield np.ascontiguousarray(pixels[:: -1 if shape.upside_down else 1, :: -1 if shape.mirrored else 1])
 
 
 def _square(width: int, height: int, aspect: float) -> tuple[int, int]:
@@ -160,9 +176,14 @@ def _square(width: int, height: int, aspect: float) -> tuple[int, int]:
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
     """Whether to transpose a frame, then to mirror it left to right, then top to bottom, for display.
 
-    The display matrix takes the pixel (x, y) to (a x + c y, b x + d y); angles between quarter turns are rounded.
+    The display matrix takes the pixel (x, y) to (a x + c y, b x + d y); angles between quarter turns are rounded. Only
+    call it for one frame of a video: PyAV makes a reference cycle of a frame whose side data are read, so that it and
+    the threads of its conversion live until garbage is collected.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know all kinds of side data, as EXIF data in frames of cameras
+        matrix = None
     if matrix is None:
         return False, False, False
     a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32, 9).tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,23 +12,24 @@ import numpy as np
 from PIL import Image
 
 from scoredistill.files import read_text
-from scoredistill.media.images import read_image
+from scoredistill.media.images import ANIMATED, read_image
 from scoredistill.media.limits import FORMATS, check_size, formats
 from scoredistill.media.metadata import orientation
 from scoredistill.media.video.decoding import open_container
 from scoredistill.media.video.source import RATE, TIMES, Video, increase, one_size, spans
 
-ANIMATIONS = (".gif", ".webp", ".png", ".apng")  # read by Pillow, which composites their frames
-ANIMATED = ("GIF", "WEBP", "PNG")  # Pillow formats that can be animated; the pages of other formats are not frames
+ANIMATIONS = (".gif", ".webp", ".png", ".apng", ".avif", ".avifs")  # read by Pillow, which composites their frames
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".jp2")
 
 
 def open_video(path: str | Path, rate: float | int = RATE) -> Video:
-    """Open a video file (.mp4, .mov, .mkv, .webm, .avi, ...), an animated image (.gif, .webp, .png) or image folder.
+    """Open a video file (.mp4, .mov, .mkv, .webm, .avi, ...), an animated image (.gif, .webp, .png, .avif) or a folder.
 
     Images of a folder are in the natural order of their names (frame2 before frame10). Their times are those of
     times.txt in the folder, as `VideoWriter` writes it: one line per image in seconds, and possibly one for the end of
     the last; without that file, `rate` images are shown per second.
+
+    Frames with transparency are shown over white, with a warning.
 
     Raises:
         ValueError: if the path does not exist, has no frames, is corrupt, or has frames of several sizes.
@@ -98,16 +100,19 @@ def _listed_times(file: Path, count: int) -> tuple[float, ...] | None:
 
 def _open_animation(path: Path) -> Video:
     faults: list[str] = []
-    ends = [0.0]
+    ends, clear = [0.0], False
     sizes: dict[tuple[int, int], int] = {}
     for image in _images(path, faults):
         sizes.setdefault(image.size, len(ends) - 1)
+        clear = clear or read_image(image, transparency=True).mode == "RGBA"
         stay = float(image.info.get("duration", 0))
         ends.append(ends[-1] + (stay if stay > 10 else 100) / 1000)  # browsers show up to 10 ms as 100 ms
     if len(ends) == 1:
         read_image(path)  # raises the error that says what is wrong
         raise ValueError(f"{path.name} has no frames: save it again")
     width, height = one_size(sizes, path.name)
+    if clear:
+        warnings.warn(f"{path.name} has transparency, which videos do not keep: it is shown over white", stacklevel=3)
     frames = lambda start, stop: itertools.islice(_images(path), start, stop)
     read = lambda start, stop: (np.array(read_image(image)) for image in frames(start, stop))
     return Video(path.name, height, width, tuple(ends[:-1]), ends[-1], read, complete=not faults)
@@ -117,7 +122,8 @@ def _images(path: Path, faults: list[str] | None = None) -> Iterator[Image.Image
     """Frames up to the first corrupt one; each is valid until the next is read."""
     try:
         with Image.open(path, formats=formats()) as image:
-            for i in itertools.count():
+            # a PNG may begin with an image for other viewers
+            for i in itertools.count(1 if getattr(image, "default_image", False) else 0):
                 check_size(image.size, path.name)
                 image.seek(i)
                 image.load()

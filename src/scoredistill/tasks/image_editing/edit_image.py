@@ -5,6 +5,9 @@ result.image.save("night.png")
 
 The image becomes a canvas of latents at the working size; overlapping windows of it are the particles of CSD-Edit;
 the source's own detail is restored at full size (`detail`).
+
+A source with transparency is edited over white. The edit, as an affine function of the colors around every pixel, is
+then applied to the colors without the white, and the result has the alpha of the source.
 """
 
 from dataclasses import replace
@@ -37,7 +40,7 @@ def edit_image(asked: EditArguments) -> EditResult:
     """
     request = requested(EditRequest, asked, asked.prior)
     request.complete()  # refuses what no prior could do
-    source = read_image(asked.image, EDITING)
+    source = read_image(asked.image, EDITING, transparency=True)
     regions.check(request.regions, request.wrap)
     directory = EditDirectory.of(asked, request)
     if directory is not None:
@@ -61,12 +64,19 @@ def edit_image(asked: EditArguments) -> EditResult:
         latents = finite(latents)
         work = edit.canvas.decode(latents)
         update = float((latents - edit.canvas.source).square().mean().sqrt())
-        image = to_pil(_finished(full, edit, work))[0]
+        image = to_pil(_finished(_colors(source), edit, work))[0]
+        if source.mode == "RGBA":
+            image.putalpha(source.getchannel("A"))
         session.counted.add({"encoded": edit.canvas.encoded, "decoded": edit.canvas.decoded})
         result = EditResult(
             image, source, work, settings, session.counts, session.seconds, latents, update, session.history
         )
         return session.finish(result)
+
+
+def _colors(source: Image.Image) -> Tensor:
+    """The colors of a source without its alpha, [1, 3, h, w]."""
+    return to_tensor(source.convert("RGB"))
 
 
 def _prepared(full: Tensor, settings: EditSettings, prior: Editor, queried: Prior) -> Edit:

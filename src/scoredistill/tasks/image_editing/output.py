@@ -26,7 +26,7 @@ class EditResult:
     """An edited image, and how it was made.
 
     Attributes:
-        image: the edited image, of the size of the source.
+        image: the edited image, of the size of the source; RGBA with the alpha of the source if that has transparency.
         source: the image it was made from.
         work: the edit at the working size through the autoencoder, without the source's detail, [1, 3, h, w].
         request: the complete settings.
