@@ -189,7 +189,8 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
             chosen = {**chosen, "variant": found}
         if "safety_checker" in index:  # it checks finished images, which distillation does not make
             chosen = {"safety_checker": None, "requires_safety_checker": False, **chosen}
-        for part in OPTIONAL.get(index["_class_name"], ()):
+        empty = [part for part, entry in index.items() if isinstance(entry, list) and not any(entry)]
+        for part in (*empty, *OPTIONAL.get(index["_class_name"], ())):
             if not any(index.get(part) or ()):  # saved without it, but diffusers requires it unless it is None
                 chosen = {part: None, **chosen}
         try:
