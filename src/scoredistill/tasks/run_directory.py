@@ -19,6 +19,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from PIL import Image
 
 from scoredistill import __version__
@@ -27,11 +28,12 @@ from scoredistill.files import atomic, slug, write_json, write_text
 from scoredistill.loop import Step
 from scoredistill.media.images import save_gif
 from scoredistill.reports.page import Page
-from scoredistill.tasks.request import RunOptions
+from scoredistill.tasks.request import RunOptions, loading
 
 R = TypeVar("R")
 D = TypeVar("D", bound="RunDirectory[Any]")
 
+WEIGHTS = ("variant", "revision", "config")  # options of loading that decide on the weights
 RUNS = Path("runs")  # where the command line puts output directories
 CHECKPOINT_SECONDS = 5.0  # between checkpoints
 GIF_SIDE = 800  # largest side of the video of a run, in pixels
@@ -48,6 +50,7 @@ class RunDirectory(ABC, Generic[R]):
     Attributes:
         leftovers: patterns of the files a run writes; a new run in the same directory removes them first.
         checkpoint: name of what exists while a run is unfinished, to resume it.
+        loading: how the prior is loaded, for config.json.
 
     Raises:
         ValueError: if the directory cannot be used, or contains no such run to resume.
@@ -55,6 +58,7 @@ class RunDirectory(ABC, Generic[R]):
 
     leftovers: ClassVar[tuple[str, ...]] = ()
     checkpoint: ClassVar[str] = "checkpoint.safetensors"
+    loading: Mapping[str, Any] = {}
 
     def __init__(self, path: Path, request: object, resume: bool = False):
         self.path, self.resume = path, resume
@@ -69,7 +73,16 @@ class RunDirectory(ABC, Generic[R]):
     @classmethod
     def of(cls: type[D], options: RunOptions, request: object) -> D | None:
         """The output directory that the options name; None without one."""
-        return None if options.out is None else cls(Path(options.out), request, options.resume)
+        if options.out is None:
+            return None
+        made = cls(Path(options.out), request, options.resume)
+        made.loading = {
+            name: str(value) if isinstance(value, Path | torch.dtype | torch.device) else value
+            for name, value in loading(options).items()
+        }
+        if options.resume:
+            made._check_same_weights()
+        return made
 
     @abstractmethod
     def finish(self, result: R) -> None:
@@ -92,7 +105,8 @@ class RunDirectory(ABC, Generic[R]):
             for pattern in () if continued else self.leftovers:
                 for old in self.path.glob(pattern):
                     old.unlink(missing_ok=True)
-            config = {"request": _values(settings), "version": __version__, "command": command_line(), **facts}
+            config: dict[str, Any] = {"request": _values(settings), "prior_options": dict(self.loading)}
+            config = {**config, "version": __version__, "command": command_line(), **facts}
             write_json(self._config, config, indent=2)
         except OSError as error:
             raise ValueError(f"cannot write to {self.path}: {error.strerror}") from error
@@ -134,6 +148,17 @@ class RunDirectory(ABC, Generic[R]):
             raise ValueError(f"the run in {self.path} has another {names}: give the same settings to resume")
         if self._result.is_file() and not self._checkpoint.exists():
             raise ValueError(f"the run in {self.path} is already finished: nothing to resume")
+
+    def _check_same_weights(self) -> None:
+        """Refuse to continue a run with other weights.
+
+        Raises:
+            ValueError: saying which option is another.
+        """
+        before = json.loads(self._config.read_text()).get("prior_options", self.loading)
+        names = [name for name in WEIGHTS if before.get(name) != self.loading.get(name)]
+        if names:
+            raise ValueError(f"the run in {self.path} has another {', '.join(names)}: give the same to resume")
 
     def _write_summary(self, summary: Mapping[str, Any], page: Page) -> None:
         """Write result.json and report.html."""

@@ -22,7 +22,7 @@ from scoredistill.loop import Step
 from scoredistill.priors.base import Editor, Prior, TextPrior
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.pipelines import load_prior
-from scoredistill.tasks.request import PriorSource, RunOptions, prior_name
+from scoredistill.tasks.request import PriorOptions, PriorSource, RunOptions, loading, prior_name
 from scoredistill.tasks.run_directory import RunDirectory, StepDirectory
 
 R = TypeVar("R")
@@ -145,7 +145,7 @@ def text_prior(prior: PriorSource, options: RunOptions) -> TextPrior:
     Raises:
         ValueError: if there is no such prior, or it knows no text or needs a source image.
     """
-    loaded, name = _loaded(prior, options.dtype, options.device), prior_name(prior)
+    loaded, name = _loaded(prior, options), prior_name(prior)
     if not isinstance(loaded, TextPrior):
         raise ValueError(f"{name} has no text encoder: use a prior of load_prior, such as emoji")
     if loaded.needs_source:
@@ -162,7 +162,7 @@ def editor(prior: PriorSource, options: RunOptions | None = None) -> Editor:
         ValueError: if there is no such prior, or it does not follow instructions.
     """
     options = options or RunOptions()
-    loaded = _loaded(prior, options.dtype, options.device)
+    loaded = _loaded(prior, options)
     if not isinstance(loaded, Editor):
         raise ValueError(
             f"{prior_name(prior)} follows no instructions about an image: use an editor such as emoji-edit"
@@ -172,8 +172,13 @@ def editor(prior: PriorSource, options: RunOptions | None = None) -> Editor:
     return loaded
 
 
-def _loaded(prior: PriorSource, dtype: str | torch.dtype | None, device: str | torch.device | None) -> Prior:
-    return load_prior(prior, dtype=dtype, device=device) if isinstance(prior, (str, Path)) else prior
+def _loaded(prior: PriorSource, options: PriorOptions) -> Prior:
+    given = loading(options)
+    if isinstance(prior, (str, Path)):
+        return load_prior(prior, **given)
+    if foreign := [name for name in given if name not in ("dtype", "device")]:
+        raise ValueError(f"the prior is already loaded: give {', '.join(foreign)} to load_prior")
+    return prior
 
 
 def measure(step: Step) -> dict[str, float]:
