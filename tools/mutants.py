@@ -62,6 +62,8 @@ MUTANTS = [
     ("priors/pipelines/noise_levels.py", "table[-1] = NOISIEST", "pass", "priors/pipelines/test_noise_levels.py", "noise_predictors"),
     ("priors/pipelines/weight_files.py", 'variants and "" not in variants', "variants", "priors/pipelines/test_weight_files.py", "chosen_by"),
     ("priors/pipelines/weight_files.py", 'SHARD.sub("", file.stem)', "file.stem", "priors/pipelines/test_weight_files.py", "chosen_by"),
+    ("priors/pipelines/stable_diffusion_xl.py", "full((len(cond[\"pooled\"]), 1), UNAESTHETIC)", "full((len(cond[\"pooled\"]), 1), AESTHETICS)", "priors/pipelines/test_unets.py", "refiners"),
+    ("tasks/session.py", "load_prior(prior, **given)", "load_prior(prior)", "tasks/test_text_to_image.py", "options_of_loading"),
     ("priors/pipelines/codec.py", "copy.deepcopy(vae).float()", "vae.float()", "priors/pipelines/test_unets.py", "loaded_works_as_before"),
     ("schedule.py", "torch.log1p(below - position)", "torch.log1p(below - position) / 2", "test_schedule.py", "zero_terminal"),
     ("schedule.py", "-torch.expm1(low - wanted)", "(low - wanted).exp()", "test_schedule.py", "zero_terminal"),

@@ -16,7 +16,7 @@ from scoredistill import cli, load_prior
 from scoredistill.estimators import SDS
 from scoredistill.estimators.base import EstimatorWrapper
 from scoredistill.priors import GaussianMixture
-from scoredistill.tasks import METHODS, Request, text_to_image
+from scoredistill.tasks import METHODS, Request, session, text_to_image
 from scoredistill.tasks.image_generation.recipes import RECIPES
 
 
@@ -227,6 +227,10 @@ def test_bad_paths_are_one_sentence(tmp_path, refused, model):
         (["--out", str(tmp_path / "new"), "--resume"], "no run to resume"),
         (["--prior", str(model), "--dtype", "int8", "--out", str(tmp_path / "new")], "unknown dtype 'int8'"),
         (["--prior", str(model), "--device", "gpu", "--out", str(tmp_path / "new")], "unknown device"),
+        (["--prior", str(model), "--max-rows", "0", "--out", str(tmp_path / "new")], "max_rows must be at least 1"),
+        (["--prior", str(model), "--variant", "fp16", "--out", str(tmp_path / "new")], "no weights of the variant"),
+        (["--prior", str(model), "--device", "cpu", "--offload", "model", "--out", str(tmp_path / "new")], "leave it"),
+        (["--prior", str(tmp_path / "a.ckpt"), "--out", str(tmp_path / "new")], "is a pickle"),
     ):
         assert re.search(message, refused("image", "an owl", *line))
 
@@ -239,6 +243,31 @@ def test_the_command_generates_images(model, tmp_path, capsys):
     assert (tmp_path / "run" / "image_03.png").is_file()
 
 
+def test_options_of_loading_reach_the_prior_and_are_kept(tmp_path, monkeypatch):
+    half, seen = tiny.stable_diffusion(tmp_path / "tokens", "v", "trailing").to(torch.float16), []
+    half.save_pretrained(tmp_path / "half", variant="fp16")
+    monkeypatch.setattr(session, "load_prior", lambda source, **options: seen.append(options) or load_prior(source))
+    given = ["--variant", "fp16", "--max-rows", "2", "--revision", "main"]
+    line = ["image", "an owl", "--prior", str(tmp_path / "half"), "--method", "ddim", "--steps", "1"]
+    cli.main([*line, "--out", str(tmp_path / "run"), *given])
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())["prior_options"]
+    assert seen == [kept]
+    assert kept == {"variant": "fp16", "revision": "main", "max_rows": 2}
+
+
+def test_a_run_is_continued_with_the_same_weights(model, tmp_path):
+    options = {"prior": model, "steps": 1, "method": "ddim", "out": tmp_path}
+    text_to_image("an owl", **options)
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(ValueError, match="has another revision: give the same to resume"):
+        text_to_image("an owl", **options, revision="old", resume=True)
+
+
+def test_a_loaded_prior_takes_no_options_of_loading(prior):
+    with pytest.raises(ValueError, match="the prior is already loaded: give variant, max_rows to load_prior"):
+        text_to_image("an owl", prior, steps=1, max_rows=3, variant="fp16")
+
+
 def test_request_is_completed_from_the_recipe():
     full = Request("an owl", "csd").complete()
     assert full.particles == 4
@@ -249,7 +278,7 @@ def test_request_is_completed_from_the_recipe():
 def test_the_signature_is_that_of_the_options(prior):
     parameters = inspect.signature(text_to_image).parameters
     assert list(parameters)[:5] == ["prompt", "prior", "method", "recipe", "callback"]
-    assert {"image", "steps", "seed", "out", "resume", "progress", "dtype"} < set(parameters)
+    assert {"image", "steps", "seed", "out", "resume", "progress", "dtype", "max_rows", "window"} < set(parameters)
     assert "Seed for all random number generators." in text_to_image.__doc__
     with pytest.raises(
         TypeError, match=r"text_to_image\(\) got an unexpected keyword argument 'stepz'; its parameters"

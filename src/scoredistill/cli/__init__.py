@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if type(error).__name__ != "OutOfMemoryError":
             raise
         _stop(
-            "the device is out of memory: use fewer --particles or --views, --image latents, or a smaller --size",
+            "the device is out of memory: use fewer --particles or --views, --image latents, a smaller --size, "
+            "--max-rows, --window, --offload model or --dtype float16",
             1,
         )
 

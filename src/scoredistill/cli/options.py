@@ -8,13 +8,22 @@ from typing import Any, Union, get_args
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from scoredistill.tasks.request import RunOptions
+from scoredistill.tasks.request import PriorOptions, RunOptions
 
 AUTO = "auto"  # how --help shows None, the default of the method, the prior or the source
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommandRun(RunOptions):
+class CommandPrior(PriorOptions):
+    """How the prior is loaded."""
+
+    dtype: str | None = None
+    device: str | None = None
+    config: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandRun(CommandPrior, RunOptions):
     """How the run is carried out.
 
     Attributes:
@@ -25,8 +34,6 @@ class CommandRun(RunOptions):
 
     out: Path | None = None
     progress: bool = True
-    dtype: str | None = None
-    device: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

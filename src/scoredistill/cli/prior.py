@@ -5,10 +5,12 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
 from scoredistill import __version__
+from scoredistill.cli.options import CommandPrior
 from scoredistill.files import write_text
+from scoredistill.tasks.request import loading
 
 
 def prior(
@@ -18,6 +20,8 @@ def prior(
     out: Path | None = None,
     sheet: Path | None = None,
     seeds: int = 8,
+    *,
+    load: OmitArgPrefixes[CommandPrior],
 ) -> None:
     """List the bundled diffusion models, show or evaluate one, or train them again.
 
@@ -28,6 +32,7 @@ def prior(
         out: File for the metrics, which are printed as well.
         sheet: Image file for samples of the common prompts, or for edits of held-out images.
         seeds: Number of samples of each prompt.
+        load: How the model to evaluate is loaded.
     """
     from scoredistill.priors import pipelines
 
@@ -46,10 +51,11 @@ def prior(
         from scoredistill.training.evaluation import evaluate
         from scoredistill.training.evaluation import sheet as draw
 
+        model = pipelines.load_prior(folder, **loading(load))
         if sheet is not None:
             sheet.parent.mkdir(parents=True, exist_ok=True)
-            draw(folder, data, sheet)
-        figures = evaluate(folder, data, pipelines.bundled_folder("clip"), seeds)
+            draw(model, data, sheet)
+        figures = evaluate(model, data, pipelines.bundled_folder("clip"), seeds)
         made = {"command": f"scoredistill prior evaluate {name}", "seeds": seeds, "date": str(date.today())}
         text = json.dumps({**made, "version": __version__, "figures": figures}, indent=2)
         if out is not None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import getdoc, signature
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -46,7 +46,39 @@ S = TypeVar("S", bound=Checkable)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class PriorOptions:
+    """How a prior is loaded, see `load_prior`. They are for priors given by a name, directory or file.
+
+    Attributes:
+        dtype: Data type of the networks: float32, float16 or bfloat16; the optimized parameters stay in float32.
+        device: Device of the networks, for example cpu, cuda or cuda:1; a GPU if one is available.
+        variant: Variant of the weights, for example fp16; found by itself where there is only one.
+        revision: Revision of a model on the hub: a branch, a tag or a commit.
+        config: Directory or hub name of a model with the configuration for a single file of weights (.safetensors).
+        offload: Keep weights on the CPU between their uses: model (each network as a whole) or sequential (layer by
+            layer, slow).
+        max_rows: Maximum number of batch rows per network call, to bound memory; results differ by rounding only.
+        window: Side in pixels of the windows in which larger images are encoded and decoded, to bound memory.
+    """
+
+    dtype: str | torch.dtype | None = None
+    device: str | torch.device | None = None
+    variant: str | None = None
+    revision: str | None = None
+    config: str | Path | None = None
+    offload: Literal["model", "sequential"] | None = None
+    max_rows: int | None = None
+    window: int | None = None
+
+
+def loading(options: PriorOptions) -> dict[str, Any]:
+    """The options of loading that are given, as keyword arguments of `load_prior`."""
+    values = {field.name: getattr(options, field.name) for field in fields(PriorOptions)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(PriorOptions):
     """How a run is carried out and where its results go.
 
     Attributes:
@@ -54,18 +86,14 @@ class RunOptions:
         resume: Continue the interrupted run in the output directory.
         overwrite: Replace the run in the output directory.
         progress: Show a progress bar.
-        dtype: Data type of the networks: float32, float16 or bfloat16; the optimized parameters stay in float32.
         on_nan: What to do when a gradient has values that are not finite: stop, with the last good state kept, or skip
             the step. No effect on methods that sample.
-        device: Device of the networks, for example cpu, cuda or cuda:1; a GPU if one is available.
     """
 
     out: str | Path | None = None
     resume: bool = False
     overwrite: bool = False
     progress: bool = False
-    dtype: str | torch.dtype | None = None
-    device: str | torch.device | None = None
     on_nan: str = "stop"
 
 

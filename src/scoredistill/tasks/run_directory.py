@@ -23,6 +23,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -34,11 +35,12 @@ from scoredistill.media.images import save_gif
 from scoredistill.reports.page import Page
 from scoredistill.tasks.lock import NAME as LOCK
 from scoredistill.tasks.lock import Lock
-from scoredistill.tasks.request import RunOptions
+from scoredistill.tasks.request import RunOptions, loading
 
 R = TypeVar("R")
 D = TypeVar("D", bound="RunDirectory[Any]")
 
+WEIGHTS = ("variant", "revision", "config")  # options of loading that decide on the weights
 RUNS = Path("runs")  # where the command line puts output directories
 CONFIG = "config.json"
 MACHINE = {"dtype", "device"}  # facts in config.json about how a run is computed
@@ -63,6 +65,7 @@ class RunDirectory(ABC, Generic[R]):
         folders: directories in which a run writes.
         checkpoint: name of what exists while a run is unfinished, to resume it.
         space: the least that a run writes in bytes; checked before the work.
+        loading: how the prior is loaded, for config.json.
 
     Raises:
         ValueError: if the directory cannot be used, or contains no such run to resume.
@@ -72,6 +75,7 @@ class RunDirectory(ABC, Generic[R]):
     folders: ClassVar[tuple[str, ...]] = ()
     checkpoint: ClassVar[str] = "checkpoint.safetensors"
     space: ClassVar[float] = 1e6
+    loading: Mapping[str, Any] = {}
 
     def __init__(self, path: Path, request: object, resume: bool = False, overwrite: bool = False):
         self.path, self.resume, self.overwrite = path, resume, overwrite
@@ -96,6 +100,12 @@ class RunDirectory(ABC, Generic[R]):
             return None
         made = cls(Path(options.out), request, options.resume, options.overwrite, **more)
         made.check_space(cls.space)
+        made.loading = {
+            name: str(value) if isinstance(value, Path | torch.dtype | torch.device) else value
+            for name, value in loading(options).items()
+        }
+        if options.resume:
+            made._check_same_weights()
         if options.resume and options.dtype is not None:
             made._check_precision(options.dtype)
         return made
@@ -197,7 +207,8 @@ class RunDirectory(ABC, Generic[R]):
             ValueError: if the directory cannot be used, or the run to continue has other settings.
         """
         self._claim(settings)
-        config = {"request": _values(settings), "version": __version__, "command": command_line(), **facts}
+        config: dict[str, Any] = {"request": _values(settings), "prior_options": dict(self.loading)}
+        config = {**config, "version": __version__, "command": command_line(), **facts}
         try:
             if continued:
                 return
@@ -300,6 +311,17 @@ class RunDirectory(ABC, Generic[R]):
             raise ValueError(f"the run in {self.path} has another {names}: give the same settings to resume")
         if self._result.is_file() and not self._checkpoint.exists():
             raise ValueError(f"the run in {self.path} is already finished: nothing to resume")
+
+    def _check_same_weights(self) -> None:
+        """Refuse to continue a run with other weights.
+
+        Raises:
+            ValueError: saying which option is another.
+        """
+        before = json.loads(self._config.read_text()).get("prior_options", self.loading)
+        names = [name for name in WEIGHTS if before.get(name) != self.loading.get(name)]
+        if names:
+            raise ValueError(f"the run in {self.path} has another {', '.join(names)}: give the same to resume")
 
     def _write_summary(self, summary: Mapping[str, Any], page: Page) -> None:
         """Write report.html, and then result.json, which says that the run is finished."""

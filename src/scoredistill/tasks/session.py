@@ -26,7 +26,7 @@ from scoredistill.priors.base import Editor, Prior, TextPrior
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.pipelines import load_prior
 from scoredistill.tasks import checks
-from scoredistill.tasks.request import PriorSource, RunOptions, prior_name
+from scoredistill.tasks.request import PriorOptions, PriorSource, RunOptions, loading, prior_name
 from scoredistill.tasks.run_directory import RunDirectory, StepDirectory
 
 R = TypeVar("R")
@@ -218,11 +218,15 @@ def editor(prior: PriorSource, options: RunOptions | None = None) -> Editor:
     return loaded
 
 
-def _loaded(prior: PriorSource, options: RunOptions) -> Prior:
-    checks.choice(options, "on_nan", ON_NAN)
-    if not isinstance(prior, (str, Path)):
-        return prior
-    return load_prior(prior, dtype=options.dtype, device=options.device)
+def _loaded(prior: PriorSource, options: PriorOptions) -> Prior:
+    if isinstance(options, RunOptions):
+        checks.choice(options, "on_nan", ON_NAN)
+    given = loading(options)
+    if isinstance(prior, (str, Path)):
+        return load_prior(prior, **given)
+    if foreign := [name for name in given if name not in ("dtype", "device")]:
+        raise ValueError(f"the prior is already loaded: give {', '.join(foreign)} to load_prior")
+    return prior
 
 
 def measure(step: Step) -> dict[str, float]:

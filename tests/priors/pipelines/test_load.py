@@ -185,7 +185,10 @@ def test_errors_name_what_is_wrong(pipeline, tmp_path):
         load_prior(tmp_path / "other")
     incomplete = tiny.stable_diffusion(tmp_path / "tokens")
     incomplete.text_encoder = None
-    with pytest.raises(ValueError, match="lacks a unet, vae or text_encoder"):
+    with pytest.raises(ValueError, match="has no text_encoder: give embeddings as the condition"):
+        load_prior(incomplete).encode_text("an owl")
+    incomplete.unet = None
+    with pytest.raises(ValueError, match="the pipeline lacks its unet: load it with unet/vae"):
         load_prior(incomplete)
     pipeline.save_pretrained(tmp_path / "broken")
     for weights in (tmp_path / "broken").rglob("*.safetensors"):

@@ -269,13 +269,13 @@ def test_errors_name_what_is_wrong(tmp_path, xl):
     with pytest.raises(ValueError, match="the latents have 12x8 pixels and the source image's have 8x8"):
         editor.eps(tiny.noise(2, 4, 12, 8), T, cond_of(editor))
     for make, part, parts in [
-        (tiny.stable_diffusion_xl, "text_encoder_2", "a unet, vae or text_encoder_2"),
-        (tiny.instruct_pix2pix_xl, "vae", "a unet, vae or text_encoder_2"),
-        (tiny.deepfloyd, "text_encoder", "a unet or text_encoder"),
+        (tiny.stable_diffusion_xl, "unet", "unet: load it with unet/vae"),
+        (tiny.instruct_pix2pix_xl, "vae", "vae: load it with unet/vae"),
+        (tiny.deepfloyd, "unet", "unet: load it with unet"),
     ]:
         incomplete = make(tmp_path)
         setattr(incomplete, part, None)
-        with pytest.raises(ValueError, match=f"the pipeline lacks {parts}"):
+        with pytest.raises(ValueError, match=f"the pipeline lacks its {parts}"):
             load_prior(incomplete)
 
 

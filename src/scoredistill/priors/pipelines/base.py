@@ -33,9 +33,13 @@ class PipelinePrior(JointPrior, TextPrior):
         image_size: (height, width) in pixels of the model's own size. Other sizes work as far as the network allows.
         max_rows: maximum number of batch rows per network call; larger batches are split. None for no limit.
         needs_source: whether its condition must hold a source image.
+        encoders: the pipeline's text encoders, without which conditions are made of given embeddings.
+        embeddings: names of the embeddings that every condition has.
     """
 
     needs_source = False
+    encoders: tuple[str, ...] = ("text_encoder",)
+    embeddings: tuple[str, ...] = ("text",)
 
     network: Any
     codec: Codec | PixelCodec
@@ -99,6 +103,8 @@ class PipelinePrior(JointPrior, TextPrior):
         One batched call, or several of at most `max_rows` rows.
         """
         cond = self.encode_text([""]) if cond is None else cond
+        if absent := [name for name in self.embeddings if name not in cond]:
+            raise ValueError(f"the condition lacks {' and '.join(absent)}: {self.name} needs {self._needs()}")
         rows, device, dtype = len(x_t), self.device, self.dtype
 
         def place(value: Tensor) -> Tensor:
@@ -125,17 +131,29 @@ class PipelinePrior(JointPrior, TextPrior):
         Call `forget_text` when the text encoder changes, for example by a LoRA adapter.
 
         Raises:
-            ValueError: for an empty list.
+            ValueError: for an empty list, or if the pipeline has no text encoder.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts:
             raise ValueError('there are no prompts: give at least one, "" for no text')
         new = [p for p in dict.fromkeys(prompts) if p not in self._text]
         if new:
+            self._check_encoders()
             rows = {name: value.split(1) for name, value in self.embed(new).items()}
             self._text.update({p: {name: row[i] for name, row in rows.items()} for i, p in enumerate(new)})
         names = self._text[prompts[0]]
         return {name: torch.cat([self._text[p][name] for p in prompts]).to(self.device) for name in names}
+
+    def _check_encoders(self) -> None:
+        parts = [*self.encoders, *(name.replace("text_encoder", "tokenizer") for name in self.encoders)]
+        if absent := [part for part in parts if getattr(self.pipeline, part, None) is None]:
+            raise ValueError(
+                f"{self.name} has no {' and no '.join(absent)}: give embeddings as the condition, {self._needs()}, and "
+                "for guidance those of no prompt as uncond= of Guided, or load the pipeline with its text encoder"
+            )
+
+    def _needs(self) -> str:
+        return "{" + ", ".join(f'"{name}": ...' for name in self.embeddings) + "}"
 
     def forget_text(self) -> None:
         """Clear the cache of encoded prompts."""
@@ -204,11 +222,10 @@ def require(pipeline: Any, *parts: str) -> list[Any]:
     Raises:
         ValueError: if one is missing.
     """
-    found = [getattr(pipeline, part, None) for part in parts]
-    if None in found:
-        listed = f"{', '.join(parts[:-1])} or {parts[-1]}"
-        raise ValueError(f"the pipeline lacks a {listed}: load it with all of them")
-    return found
+    found = {part: getattr(pipeline, part, None) for part in parts}
+    if absent := [part for part, value in found.items() if value is None]:
+        raise ValueError(f"the pipeline lacks its {' and '.join(absent)}: load it with {'/'.join(parts)}")
+    return list(found.values())
 
 
 def side_of(size: int | Sequence[int] | None, default: int) -> tuple[int, int]:

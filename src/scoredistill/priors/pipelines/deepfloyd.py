@@ -30,7 +30,7 @@ class DeepFloydPrior(ScheduledPrior):
     codec: PixelCodec
 
     def __init__(self, pipeline: Any, name: str | None = None):
-        self.network, _ = require(pipeline, "unet", "text_encoder")
+        (self.network,) = require(pipeline, "unet")
         super().__init__(pipeline, name)
         self.codec = PixelCodec()
         self.latent_shape = (self.codec.channels, *side_of(self.network.config.sample_size, 64))

@@ -42,9 +42,10 @@ class PackedPrior(FlowPrior):
 
     codec: Codec
     patch = PATCH
+    encoders, embeddings = ("text_encoder", "text_encoder_2"), ("text", "pooled")
 
     def __init__(self, pipeline: Any, name: str | None = None):
-        self.network, vae, *_ = require(pipeline, "transformer", "vae", "text_encoder", "text_encoder_2")
+        self.network, vae = require(pipeline, "transformer", "vae")
         super().__init__(pipeline, name)
         self.codec = Codec(vae, pipeline.vae_scale_factor)
         self.latent_shape = (self.codec.channels, pipeline.default_sample_size, pipeline.default_sample_size)

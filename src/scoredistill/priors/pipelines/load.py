@@ -110,6 +110,10 @@ def load_prior(
         device = _device(device)
     if offload is not None and offload not in OFFLOAD:
         raise ValueError(f"unknown offload {offload!r}: use {' or '.join(OFFLOAD)}")
+    if offload is not None and (not _accelerated() if device is None else device.type == "cpu"):
+        raise ValueError(
+            "offload keeps weights on the CPU between their uses by a GPU, and there is none here: leave it out"
+        )
     if max_rows is not None and max_rows < 1:
         raise ValueError(f"max_rows must be at least 1, not {max_rows}")
     if isinstance(source, (str, Path)):
@@ -195,7 +199,8 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
             chosen = {**chosen, "variant": found}
         if "safety_checker" in index:  # it checks finished images, which distillation does not make
             chosen = {"safety_checker": None, "requires_safety_checker": False, **chosen}
-        for part in OPTIONAL.get(index["_class_name"], ()):
+        empty = [part for part, entry in index.items() if isinstance(entry, list) and not any(entry)]
+        for part in (*empty, *OPTIONAL.get(index["_class_name"], ())):
             if not any(index.get(part) or ()):  # saved without it, but diffusers requires it unless it is None
                 chosen = {part: None, **chosen}
         try:
@@ -301,6 +306,11 @@ def _device(device: str | torch.device) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("torch finds no CUDA device: use device cpu, or install a CUDA build of torch")
     return device
+
+
+def _accelerated() -> bool:
+    """Whether there is a device to run on besides the CPU."""
+    return torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
 
 
 def _check_compiler(device: torch.device) -> None:

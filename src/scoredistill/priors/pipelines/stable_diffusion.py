@@ -24,16 +24,15 @@ class UNetPrior(ScheduledPrior):
     """Abstract base of latent models with a UNet.
 
     Attributes:
-        encoder: name of the text encoder that is required.
         side: side of the latents, for UNets without a `sample_size`.
         upcast: see `Codec`.
     """
 
     codec: Codec
-    encoder, side, upcast = "text_encoder", 64, False
+    side, upcast = 64, False
 
     def __init__(self, pipeline: Any, name: str | None = None):
-        self.network, vae, _ = require(pipeline, "unet", "vae", self.encoder)
+        self.network, vae = require(pipeline, "unet", "vae")
         super().__init__(pipeline, name)
         self.codec = Codec(vae, pipeline.vae_scale_factor, self.upcast)
         self.latent_shape = (self.codec.channels, *side_of(self.network.config.sample_size, self.side))

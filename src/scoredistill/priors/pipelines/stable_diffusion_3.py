@@ -23,9 +23,10 @@ class StableDiffusion3Prior(FlowPrior):
     """Prior of a `StableDiffusion3Pipeline`: latents [b, 16, h, w] whose sides are multiples of the patch size (2)."""
 
     codec: Codec
+    encoders, embeddings = ("text_encoder", "text_encoder_2"), ("text", "pooled")
 
     def __init__(self, pipeline: Any, name: str | None = None):
-        self.network, vae, *_ = require(pipeline, "transformer", "vae", "text_encoder", "text_encoder_2")
+        self.network, vae = require(pipeline, "transformer", "vae")
         super().__init__(pipeline, name)
         self.codec = Codec(vae, pipeline.vae_scale_factor)
         self.patch = self.network.config.patch_size

@@ -31,7 +31,7 @@ UNAESTHETIC = 2.5  # and for the unconditional or negative one
 class XLPrior(UNetPrior):
     """Abstract base of latent models with a UNet that also takes a pooled text embedding and sizes."""
 
-    encoder, side, upcast = "text_encoder_2", 128, True
+    encoders, embeddings, side, upcast = ("text_encoder_2",), ("text", "pooled"), 128, True
 
     @property
     def scored(self) -> bool:
@@ -52,14 +52,15 @@ class XLPrior(UNetPrior):
         else:
             nothing = self.encode_text([""])
         if self.scored:
-            nothing["aesthetics"] = torch.full_like(cond["aesthetics"], UNAESTHETIC)
+            nothing["aesthetics"] = cond["pooled"].new_full((len(cond["pooled"]), 1), UNAESTHETIC)
         return {**cond, **nothing}
 
     def added(self, x_t: Tensor, cond: Cond) -> dict[str, Tensor]:
         """The `added_cond_kwargs` of the UNet: pooled text and sizes."""
         height, width = (side * self.codec.factor for side in x_t.shape[2:])
         size = x_t.new_tensor([height, width]).expand(len(x_t), 2)
-        last = cond["aesthetics"] if self.scored else size
+        score = cond.get("aesthetics", x_t.new_tensor([[AESTHETICS]]))
+        last = score.expand(len(x_t), 1) if self.scored else size
         ids = torch.cat([size, torch.zeros_like(size), last], 1)
         given = cond.get("time_ids", ids)
         if given.shape != ids.shape:

@@ -51,7 +51,7 @@ class Request(ImageOptions):
             sdi_published (its published guidance), vsd (variational), csd (collaborative), collaborative (mean shift of
             particles that keep apart), msd_mean, msd_ancestral, msd_paper, msd_paper_anchor, msd_paper_interval,
             msd_paper_both, or ddim (sampling).
-        prior: emoji (bundled), a directory with a diffusers pipeline, or a hub name.
+        prior: emoji (bundled), a directory with a diffusers pipeline, a .safetensors file, or a hub name.
     """
 
     prompt: str

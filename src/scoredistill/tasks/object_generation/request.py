@@ -73,7 +73,7 @@ class ObjectRequest(ObjectOptions):
         prompt: What the object is, for example "a hamburger".
         method: msd (mean-shift distillation), sds (score distillation sampling), annealed_sds, sdi, sdi_published (its
             published guidance), vsd, csd (views share scores), msd_same_noise, msd_mean or collaborative.
-        prior: emoji (bundled), a directory with a diffusers pipeline, or a hub name.
+        prior: emoji (bundled), a directory with a diffusers pipeline, a .safetensors file, or a hub name.
     """
 
     prompt: str
