@@ -1,5 +1,7 @@
 """The loop, its time schedules, generators and checkpoints."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -395,3 +397,58 @@ def test_the_state_of_another_run_is_refused(mixture):
     state = {"next": 1, "generator": {"other": torch.zeros(1)}, "optimizer": {}, "rng": []}
     with pytest.raises(ValueError, match="the state does not fit this run"):
         distill(points(4), mixture, SDS(), steps=2, state=state)
+
+
+class TestWrongUse:
+    """What is often given by mistake is refused in one sentence, before any step."""
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            ({"estimator": SDS}, r"estimator is the function SDS: call it, such as SDS\(...\)"),
+            ({"estimator": Stein}, r"estimator is the class Stein: give an instance, such as Stein\(...\)"),
+            ({"estimator": "sds"}, "estimator is the text 'sds': give an object"),
+            ({"generator": Pixels}, "generator is the class Pixels"),
+            ({"generator": torch.nn.Linear(2, 2)}, r"generator is a network \(Linear\)"),
+            ({"prior": GaussianMixture}, "prior is the class GaussianMixture"),
+            ({"prior": "emoji"}, r"prior is the text 'emoji': give an object, such as load_prior\(name\)"),
+            ({"prior": torch.nn.Linear(2, 2)}, "wrap it by Prior.from_callable"),
+            ({"cond": "an owl"}, r"cond is a text, and must be a condition: give prior.encode_text\('an owl'\)"),
+            ({"cond": ["an owl", "a cat"]}, "cond is a text"),
+            ({"source_cond": "an owl"}, "source_cond is a text"),
+            ({"times": [500.0, 250.0]}, r"times must lie in \[0, 1\]"),
+        ],
+    )
+    def test_is_refused_at_once(self, mixture, change, says):
+        with pytest.raises(ValueError, match=says):
+            inspect.unwrap(distill)(
+                **{"generator": points(3), "prior": mixture, "estimator": SDS(), "steps": 2, **change}
+            )
+
+    @pytest.mark.parametrize("t", [500.0, 1.01, -0.1, float("nan"), float("inf")])
+    def test_times_outside_the_unit_interval(self, mixture, t):
+        with pytest.raises(ValueError, match=r"times must be in \[0, 1\], not "):
+            next(distill(points(3), mixture, SDS(), times=lambda index, steps: t))
+        if 0 <= t <= 1.02:  # schedules allow for one step of a sampler beyond
+            return
+        for call in (mixture.eps, mixture.denoise, mixture.score):
+            with pytest.raises(ValueError, match=r"times must be in \[0, 1\], not "):
+                call(torch.zeros(2, 2, dtype=F64), torch.tensor([0.5, t], dtype=F64))
+        with pytest.raises(ValueError, match=r"times must be in \[0, 1\], not "):
+            VP()(torch.tensor(t))
+
+    def test_times_at_the_ends_and_rounded_ones_are_fine(self):
+        assert VP()(torch.tensor([0.0, 1.0, 1 + 1e-6, -1e-6]))[0].isfinite().all()
+        assert VP()(torch.tensor([500.0], device="meta"))[0].shape == (1,)  # other devices are not waited for
+
+    def test_pixels_for_a_prior_of_latents(self):
+        class Latent(Prior):
+            schedule, latent_shape = VP(), (4, 8, 8)
+
+            def eps(self, x_t, t, cond=None):
+                raise AssertionError("a network call")
+
+        pixels = Pixels(2, (16, 16))
+        for prior in (Latent(), Guided(Latent(), 7.5, uncond={}), Counted(Latent())):
+            with pytest.raises(ValueError, match=r"samples \[3, 16, 16\].*\[4, 8, 8\]: encode its images, by Encoded"):
+                next(distill(pixels, prior, SDS()))

@@ -67,10 +67,19 @@ def load_state(path: str | Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             outline = json.loads(file.metadata()["state"])
+        state = _filled(outline, tensors)
+        if not isinstance(state, dict):
+            raise TypeError("its state is no dictionary")
     except Exception as error:
+        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path} is not a checkpoint of scoredistill ({error}); delete it to start from the beginning"
+            f"{path} is not a checkpoint of scoredistill ({reason}); delete it to start from the beginning"
         ) from error
+    return state
+
+
+def _filled(outline: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """The state of an outline, with its tensors."""
 
     def fill(value: Any) -> Any:
         if isinstance(value, list):

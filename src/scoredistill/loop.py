@@ -8,6 +8,7 @@ r"""The optimization loop: parameters make images, a prior scores them, an estim
 """
 
 import copy
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ ON_NAN = ("stop", "skip")
 CHECKED = 16  # steps between looks at whether gradients were finite
 SKIPPED = 10  # skipped steps in a row that end a run
 ADVICE = "use a smaller learning rate or guidance scale, or float32 networks"
+EXAMPLES = {"generator": "Pixels(...)", "prior": "load_prior(name)", "estimator": "MSD()"}
 Optimizer = torch.optim.Optimizer | Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
 
@@ -127,6 +129,7 @@ def distill(
         ValueError: for invalid arguments or a state of another run, before any work.
         FloatingPointError: if a gradient is not finite.
     """
+    _check_kinds(generator, prior, estimator, cond=cond, source_cond=source_cond)
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
     if follow < 1:
@@ -159,8 +162,13 @@ def distill(
         for index in range(0 if state is None else state["next"], steps):
             t = float(time_schedule(index, steps))
             before = [g.get_state() for g in generators] if check == 1 else []
+            if not 0 <= t <= 1:
+                raise ValueError(
+                    f"times must be in [0, 1], not {t:g} at step {index}: divide time steps by their number"
+                )
             views = generator.views(particles, choice.manual_seed(seed_of(seed, index)))
             x = generator(views)
+            _check_samples(x, prior)
             shown = cond(views) if callable(cond) else cond
             group = None if groups is None else groups(views)
             here = Batch(x.detach(), shown, source(views) if callable(source) else source, source_cond, group)
@@ -248,6 +256,53 @@ def _nothing(estimate: Estimate) -> Estimate:
     """The estimate of a skipped step."""
     info = {name: value.nan_to_num(0, 0, 0) for name, value in estimate.info.items()}
     return replace(estimate, grad=torch.zeros_like(estimate.grad), info=info)
+
+
+def _check_kinds(generator: object, prior: object, estimator: object, **conditions: object) -> None:
+    """Refuse what is often given by mistake.
+
+    Raises:
+        ValueError: in one sentence that says what to give.
+    """
+    for name, value in (("generator", generator), ("prior", prior), ("estimator", estimator)):
+        if isinstance(value, type):
+            raise ValueError(f"{name} is the class {value.__name__}: give an instance, such as {value.__name__}(...)")
+        if inspect.isfunction(value):
+            raise ValueError(f"{name} is the function {value.__name__}: call it, such as {value.__name__}(...)")
+        if isinstance(value, str):
+            raise ValueError(f"{name} is the text {value[:80]!r}: give an object, such as {EXAMPLES[name]}")
+    if isinstance(generator, torch.nn.Module) and not isinstance(generator, Generator):
+        raise ValueError(
+            f"generator is a network ({type(generator).__name__}), whose views are not known: give a Generator, such "
+            "as Pixels or CoordinateMLP, or a subclass with views() and forward()"
+        )
+    if isinstance(prior, torch.nn.Module) and not isinstance(prior, Prior):
+        raise ValueError(
+            f"prior is a network ({type(prior).__name__}), whose schedule is not known: wrap it by "
+            "Prior.from_callable(network, schedule, prediction)"
+        )
+    if not isinstance(prior, Prior) and hasattr(prior, "scheduler"):
+        raise ValueError(f"prior is a pipeline ({type(prior).__name__}): give load_prior(pipeline)")
+    for name, value in conditions.items():
+        if isinstance(value, str) or (isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)):
+            raise ValueError(f"{name} is a text, and must be a condition: give prior.encode_text({value!r})"[:300])
+
+
+def _check_samples(x: Tensor, prior: Prior) -> None:
+    """Refuse samples with another number of channels than the prior's, such as pixels for a prior of latents.
+
+    Raises:
+        ValueError: in one sentence.
+    """
+    inner: Any = prior
+    while not hasattr(inner, "latent_shape") and hasattr(inner, "prior"):
+        inner = inner.prior
+    shape = getattr(inner, "latent_shape", None)
+    if shape is not None and len(shape) == 3 and (x.ndim != 4 or x.shape[1] != shape[0]):
+        hint = ": encode its images, by Encoded(generator, prior)" if x.ndim == 4 and x.shape[1] == 3 else ""
+        raise ValueError(
+            f"the generator makes samples {list(x.shape[1:])}, but those of the prior are {list(shape)}{hint}"
+        )
 
 
 def _adam(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:

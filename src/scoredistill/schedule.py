@@ -15,16 +15,27 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+SLACK = 0.02  # by which samplers may leave [0, 1]: one step before the first of a table
 Weight = str | Callable[[Tensor, Tensor], Tensor]
 
 
 class Schedule(ABC):
-    """Abstract base of noise schedules, which map a time t in [0, 1] to (alpha_t, sigma_t)."""
+    """Abstract base of noise schedules, which map a time t in [0, 1] to (alpha_t, sigma_t).
+
+    Times on the CPU that lie outside are refused by all schedules; those on other devices are not waited for.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__call__" in vars(cls):
+            setattr(cls, "__call__", _checked(cls.__call__))  # noqa: B010 (a method)
 
     @abstractmethod
     def __call__(self, t: Float[Tensor, " *b"]) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
@@ -38,6 +49,17 @@ class Schedule(ABC):
         """Noise-to-signal ratio r_t = sigma_t / alpha_t (infinite where alpha_t = 0)."""
         alpha, sigma = self(t)
         return sigma / alpha
+
+
+def _checked(call: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    @wraps(call)
+    def checked(self: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        if t.device.type == "cpu" and not bool(((t > -SLACK) & (t < 1 + SLACK)).all()):
+            odd = t[~((t > -SLACK) & (t < 1 + SLACK))].flatten()[0].item()
+            raise ValueError(f"times must be in [0, 1], not {odd:g}: divide time steps by their number")
+        return call(self, t)
+
+    return checked
 
 
 @dataclass(frozen=True)

@@ -69,3 +69,7 @@ def text(value: object, what: str, advice: str) -> None:
         raise ValueError(f"the {what} must be a single text, not a {type(value).__name__}")
     if not value.strip():
         raise ValueError(f"the {what} is empty: {advice}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the {what} is not valid UTF-8: type it in a terminal whose encoding is UTF-8") from error

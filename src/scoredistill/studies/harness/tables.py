@@ -1,5 +1,6 @@
 """Tables of a study as rows, for the report, and as Markdown, for readers who cannot open the report."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ from scoredistill.studies.harness.claims import FAILS, HOLDS, verdict
 from scoredistill.studies.harness.statistics import Cell, Metrics, digits, is_number, plus_minus
 
 QUICK = " This was a quick run, from which no conclusion can be drawn."
+
+MARKUP = re.compile(r"[\\`|*]|\](?=[\[(:])")  # what Markdown reads as more than text; ] ends the text of a link
 
 Results = Mapping[str, Any]
 """results.json: at least "setting", "command", "date", "version", "seconds" and "failed"."""
@@ -119,8 +122,8 @@ def failure_rows(results: Results) -> list[Row]:
 
 def markdown(title: str, results: Results, extent: str, sections: Sequence[Section]) -> str:
     """All tables of a study, headed by its command, date and version and by what was measured."""
-    said = [f"`{results['command']}`"] if results.get("command") else []
-    said += [f"{key} {results[key]}" for key in ("date", "version") if results.get(key)]
+    said = [_code(str(results["command"]))] if results.get("command") else []
+    said += [f"{key} {escaped(str(results[key]))}" for key in ("date", "version") if results.get(key)]
     parts = [f"# {title}", ", ".join(said), extent]
     for section in [*sections, Section("Failed jobs", "", failure_rows(results))]:
         if section.rows:
@@ -131,14 +134,30 @@ def markdown(title: str, results: Results, extent: str, sections: Sequence[Secti
 def table(rows: Sequence[Mapping[str, object]]) -> str:
     """A Markdown table: columns in the order of first appearance; a missing cell stays empty."""
     names = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [names, ["---"] * len(names), *[[_cell(row.get(key, "")) for key in names] for row in rows]]
+    lines = [
+        [escaped(name) for name in names],
+        ["---"] * len(names),
+        *[[_cell(row.get(key, "")) for key in names] for row in rows],
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) if names else ""
 
 
 def _cell(value: object) -> str:
-    """The text of a cell, without bars and line breaks; a number has three digits."""
-    text = digits(value) if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    """The text of a cell; a number has three digits."""
+    return escaped(digits(value) if isinstance(value, float) else str(value))
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, in one line: no cell ends and no element, link or code begins in it."""
+    text = MARKUP.sub(r"\\\g<0>", " ".join(text.splitlines()))
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", text))
+
+
+def _code(text: str) -> str:
+    """Text as code, in a fence longer than any in it."""
+    text = " ".join(text.splitlines())
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}{text}{fence}" if len(fence) == 1 else f"{fence} {text} {fence}"
 
 
 def points_of(points: Iterable[Mapping[str, Any]], x: str, y: str) -> tuple[list[float], list[float]]:
