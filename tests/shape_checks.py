@@ -5,17 +5,34 @@ checks them twice on each call, and compiles two checkers each time a nested fun
 
 - a function without shapes in its annotations gets beartype alone, which checks the same types;
 - a nested function without shapes is left to mypy;
-- a nested function with shapes gets the checkers that were compiled when it was made for the first time.
+- a nested function with shapes gets the checkers that were compiled when it was made for the first time;
+- every other function gets its checkers at its first call: importing the package compiles none;
+- arguments and results of a function with shapes are checked once for each combination of their types, shapes and
+  element types: what has passed would pass again.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import is_dataclass
+from functools import update_wrapper, wraps
 from types import FunctionType
-from typing import get_args
+from typing import Any, get_args
 
 import jaxtyping
+import numpy as np
+import torch
 from beartype import beartype
 
+MANY = 64  # items of a container
+_HANDLED: dict[str, tuple[type, ...]] = {
+    "array": (torch.Tensor, np.ndarray),
+    "value": (str, type),  # what `Literal` and `type[...]` ask for
+    "mapping": (dict,),
+    "items": (tuple, list),
+    "unknown": (Collection,),
+}
+_kinds: dict[type, str] = {}
 _checkers: dict[Hashable, Callable] = {}
+_passed: dict[Hashable, tuple[set[Hashable], dict]] = {}
 _jaxtyped = jaxtyping.jaxtyped
 
 
@@ -30,23 +47,113 @@ def _checked(*args, **options):
     if not args:
         return lambda decorated: _checked(decorated, **options)
     (decorated,) = args
-    if isinstance(decorated, FunctionType) and not any(map(_has_shape, decorated.__annotations__.values())):
-        return decorated if _nested(decorated) else beartype(decorated)
-    return _jaxtyped(decorated, **options)
+    if is_dataclass(decorated) and _made_for(decorated):
+        decorated.__init__ = _checked(decorated.__init__, **options)
+        return decorated
+    with_shapes = _jaxtyped(**options)
+    if not isinstance(decorated, FunctionType):
+        return with_shapes(decorated)
+    hints = decorated.__annotations__.values()
+    if any(_has_shape(hint, "{") for hint in hints):
+        return with_shapes(decorated)
+    if any(map(_has_shape, hints)):
+        return _each_form_once(decorated, with_shapes)
+    return decorated if _nested(decorated) else _from_the_first_call(decorated)
+
+
+def _made_for(dataclass: type) -> bool:
+    """Whether the class has an `__init__` of its own that is not checked yet: the one that `dataclass` writes."""
+    made = vars(dataclass).get("__init__")
+    return made is not None and not hasattr(made, "__wrapped__")
+
+
+def _from_the_first_call(function: FunctionType) -> Callable:
+    """beartype(function), compiled when it is called for the first time."""
+    checked: Callable | None = None
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal checked
+        if checked is None:
+            checked = beartype(function)
+        return checked(*args, **kwargs)
+
+    return call
+
+
+def _each_form_once(function: FunctionType, checker: Callable) -> Callable:
+    """The function, checked where the form of its arguments or of its result is new; see `_form`."""
+    checked: Callable | None = None
+    passed: set[Hashable] | None = None
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal checked, passed
+        if passed is None:
+            passed = _passed_before(function) if _nested(function) else set()
+        given = _form(args), _form(kwargs)
+        if given in passed:
+            result = function(*args, **kwargs)
+            form = given, _form(result)
+            if form not in passed:
+                checker(_returning(result, function))(*args, **kwargs)
+                passed.add(form)
+            return result
+        if checked is None:
+            checked = checker(function)
+        result = checked(*args, **kwargs)
+        passed.update((given, (given, _form(result))))
+        return result
+
+    return call
+
+
+def _passed_before(nested: FunctionType) -> set[Hashable]:
+    """What has passed in any function that was made from the same lines with the same annotations."""
+    passed, _ = _passed.setdefault(_signature(nested), (set(), nested.__annotations__))  # which keep their identity
+    return passed
+
+
+def _returning(result: object, function: FunctionType) -> FunctionType:
+    """A function with the signature of another that returns a result which is known."""
+    body = lambda *_, **__: result
+    return update_wrapper(FunctionType(body.__code__, function.__globals__, closure=body.__closure__), function)
+
+
+def _form(value: Any) -> Hashable:
+    """All that a check of a value can depend on: its type, an array's shape and element type, a container's items.
+
+    Two values of one form pass or fail a check together, whose annotations name no values ("{n}" in a shape).
+    """
+    kind = type(value)
+    handled = _kinds.get(kind)
+    if handled is None:
+        handled = _kinds[kind] = next((name for name, of in _HANDLED.items() if issubclass(kind, of)), "type")
+    if handled == "type":
+        return kind
+    if handled == "array":
+        return kind, value.shape, value.dtype
+    if handled == "value":
+        return value
+    if handled == "unknown" or len(value) > MANY:
+        return object()  # equal to nothing: checked each time
+    if handled == "mapping":
+        return kind, *value, *map(_form, value.values())
+    return kind, *map(_form, value)
 
 
 def _nested(function: FunctionType) -> bool:
     return "<locals>" in function.__qualname__
 
 
-def _has_shape(hint: object) -> bool:
-    """Whether an annotation may say something of shapes; one in quotes may."""
+def _has_shape(hint: object, mark: str = "") -> bool:
+    """Whether an annotation may say something of shapes, with a mark in them; one in quotes may."""
     if isinstance(hint, str):
-        return True
+        return mark in hint
     if isinstance(hint, type) and issubclass(hint, jaxtyping.AbstractArray):
-        return True
+        return mark in hint.dim_str
     parts = hint if isinstance(hint, list) else get_args(hint)  # a list: the arguments of a Callable
-    return any(map(_has_shape, parts))
+    return any(_has_shape(part, mark) for part in parts)
 
 
 def check(stand_in: FunctionType) -> Callable:

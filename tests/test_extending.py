@@ -21,9 +21,9 @@ USE = re.compile(r"```python\n# use\n(.*?)```", re.DOTALL)
 WEIGHTS = (".safetensors", ".json", ".txt")
 
 
-def link_weights(source, target):
-    """Copy a file; weights, which are large, are linked."""
-    if str(source).endswith(WEIGHTS):
+def link_or_copy(source, target):
+    """Copy a file; weights, which are large, are linked, and so is compiled code, which fits files of the same age."""
+    if str(source).endswith((*WEIGHTS, ".pyc")):
         os.symlink(source, target)
     else:
         shutil.copy2(source, target)
@@ -32,9 +32,11 @@ def link_weights(source, target):
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """A copy of the package, with the tests of estimators and what they need, to which every recipe is applied."""
-    ignored, root = shutil.ignore_patterns("__pycache__"), tmp_path_factory.mktemp("copy")
-    shutil.copytree(ROOT / "src", root / "src", copy_function=link_weights, ignore=ignored)
-    shutil.copytree(ROOT / "tests" / "estimators", root / "tests" / "estimators", ignore=ignored)
+    ignored, root = shutil.ignore_patterns("*.pyc.*"), tmp_path_factory.mktemp("copy")  # drafts of compiled files
+    shutil.copytree(ROOT / "src", root / "src", copy_function=link_or_copy, ignore=ignored)
+    shutil.copytree(
+        ROOT / "tests" / "estimators", root / "tests" / "estimators", copy_function=link_or_copy, ignore=ignored
+    )
     for path in (*(ROOT / "tests").glob("*.py"), ROOT / "pyproject.toml"):
         shutil.copy2(path, root / path.relative_to(ROOT))
     for recipe in RECIPES.values():

@@ -405,9 +405,9 @@ def test_guidance_in_an_interval_is_that_of_each_row_s_own_time():
 
 def test_ism_tends_to_the_classifier_score_as_delta_shrinks():
     prior = mixture(table())
+    limit = 7.5 * classifier_on_the_path(prior)
 
     def gap(delta):
-        limit = 7.5 * classifier_on_the_path(prior)
         return (grad(ISM(7.5, delta, steps=400, weight="uniform"), prior) - limit).abs().max()
 
     errors = [gap(delta) for delta in (0.1, 0.02, 0.002)]
