@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.priors.base import Editor, Prior, PriorWrapper, Terms
-from scoredistill.priors.conditions import Cond, cat_conds, expand_cond
+from scoredistill.priors.conditions import Cond, cat_conds, expand_cond, replaced
 from scoredistill.schedule import per_sample
 
 
@@ -81,7 +81,7 @@ class Guided(LinearGuidance):
             if not bool(inside.any()):  # synchronizes, but saves half of the rows outside of the interval
                 return [(1.0, cond)]
             scale = torch.where(inside, self.scale, 1.0)
-        uncond = self.prior.null(cond) if self.uncond is None else {**cond, **self.uncond}
+        uncond = self.prior.null(cond) if self.uncond is None else replaced(cond, self.uncond)
         if self.scale == 0 and self.interval is None:
             return [(1.0, uncond)]
         return [(1 - scale, uncond), (scale, cond)]
@@ -132,7 +132,7 @@ class ImageGuided(LinearGuidance):
         return _Textless(self._without_text(cond))
 
     def _without_text(self, cond: Cond) -> Cond:
-        return self.prior.null(cond) if self.uncond is None else {**cond, **self.uncond}
+        return self.prior.null(cond) if self.uncond is None else replaced(cond, self.uncond)
 
 
 class _Textless(dict[str, Tensor]):
@@ -166,7 +166,7 @@ class PerpNeg(PriorWrapper):
         if cond is None:
             raise ValueError("a guided prior needs a condition: pass cond=, or use the prior without PerpNeg")
         others = [c(cond) if callable(c) else c for c, _ in self.negatives]
-        conds = [self.prior.null(cond), cond, *({**cond, **c} for c in others)]
+        conds = [self.prior.null(cond), cond, *(replaced(cond, c) for c in others)]
         base, positive, *led = _rows(self.prior.eps, x_t, t, conds)
         d = positive - base
         flat, total = d.flatten(1), d

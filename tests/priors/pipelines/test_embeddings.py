@@ -7,7 +7,9 @@ import tiny
 import tiny_flow
 import tiny_unets
 from scoredistill import load_prior
+from scoredistill.estimators import SDS, Batch
 from scoredistill.priors import Guided
+from scoredistill.priors.conditions import cat_conds
 
 T = torch.tensor([0.3])
 MAKES = {
@@ -47,3 +49,45 @@ def test_a_directory_may_lack_its_text_encoder(tmp_path):
     whole.save_pretrained(tmp_path / "bare")
     prior, x = load_prior(tmp_path / "bare"), torch.ones(1, 4, 8, 8)
     assert torch.equal(prior.eps(x, T, text), load_prior(whole).eps(x, T, text))
+
+
+@pytest.mark.parametrize("name", ["Stable Diffusion", "Stable Diffusion XL", "Stable Diffusion 3", "Flux"])
+def test_embeddings_of_several_lengths_are_as_each_alone(name, tmp_path):
+    """Long prompts have more tokens than no prompt: each row is as without the others, and no padding is seen."""
+    prior = load_prior(MAKES[name](tmp_path))
+    x = torch.randn(2, *prior.latent_shape, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([0.3, 0.6])
+    short, nothing = prior.encode_text("an owl"), prior.encode_text("")
+    long = {**short, "text": torch.cat([short["text"], prior.encode_text("a red hat")["text"]], 1)}
+    alone = {key: prior.eps(x, t, value) for key, value in (("short", short), ("long", long), ("no", nothing))}
+    assert (alone["long"] - alone["short"]).abs().max() > 1e-4
+    guided = Guided(prior, 3.0, uncond=nothing).eps(x, t, long)
+    assert (guided - (alone["no"] + 3 * (alone["long"] - alone["no"]))).abs().max() < 1e-4
+    batch = cat_conds(long, short)
+    assert batch["text_tokens"].tolist() == [long["text"].shape[1], short["text"].shape[1]]
+    mixed = prior.eps(x, t, batch)
+    assert (mixed - torch.stack([alone["long"][0], alone["short"][1]])).abs().max() < 1e-5
+    again = Guided(prior, 3.0, uncond=nothing).eps(x, t, batch)
+    assert (again - (alone["no"] + 3 * (mixed - alone["no"]))).abs().max() < 1e-4
+    prior.max_rows = 1
+    assert (prior.eps(x, t, batch) - mixed).abs().max() < 1e-5
+
+
+def test_estimators_take_a_negative_prompt_of_another_length(tmp_path):
+    prior = load_prior(tiny.stable_diffusion(tmp_path))
+    x, text, nothing = torch.ones(2, 4, 8, 8), prior.encode_text("an owl"), prior.encode_text("")
+    long = {"text": torch.cat([text["text"], nothing["text"]], 1)}
+    grads = [
+        SDS()(
+            Guided(prior, 5.0, uncond=nothing), Batch(x, cond), torch.full((2,), 0.5), torch.Generator().manual_seed(0)
+        )
+        for cond in (long, {**long, "text": long["text"].expand(2, -1, -1)})
+    ]
+    assert (grads[0].grad - grads[1].grad).abs().max() < 1e-5
+
+
+def test_other_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"entries 'image' of conditions have different shapes: \[1, 4, 8, 8\], "):
+        cat_conds({"image": torch.ones(1, 4, 8, 8)}, {"image": torch.ones(1, 4, 8, 9)})
+    with pytest.raises(ValueError, match="entries 'text' of conditions have different shapes"):
+        cat_conds({"text": torch.ones(1, 4, 8)}, {"text": torch.ones(1, 4, 9)})

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scoredistill.priors.base import JointPrior, TextPrior
-from scoredistill.priors.conditions import Cond, expand_cond
+from scoredistill.priors.conditions import TOKENS, Cond, expand_cond, replaced
 from scoredistill.priors.pipelines.codec import Codec, PixelCodec
 from scoredistill.priors.pipelines.noise_levels import Levels, levels_of
 
@@ -100,7 +100,7 @@ class PipelinePrior(JointPrior, TextPrior):
     ) -> tuple[Tensor, Tensor]:
         """Predict (x0, eps) with `network` or a replacement of it; differentiable, unlike `eps`.
 
-        One batched call, or several of at most `max_rows` rows.
+        One batched call, or several of at most `max_rows` rows, and of rows whose texts have as many tokens.
         """
         cond = self.encode_text([""]) if cond is None else cond
         if absent := [name for name in self.embeddings if name not in cond]:
@@ -110,8 +110,12 @@ class PipelinePrior(JointPrior, TextPrior):
         def place(value: Tensor) -> Tensor:
             return value.to(device, dtype if value.is_floating_point() else None)
 
-        given = {name: place(value) for name, value in expand_cond(cond, rows).items()}
+        each = expand_cond(cond, rows)
+        tokens = {name: each.pop(name + TOKENS).tolist() for name in [*each] if name + TOKENS in each}
+        given = {name: place(value) for name, value in each.items()}
         size, seen = self.max_rows or rows, self.given(x_t, t)
+        if tokens:
+            return self._predict_by_tokens(network, x_t, t, given, tokens)
         outs = [
             self.forward(
                 network,
@@ -123,6 +127,23 @@ class PipelinePrior(JointPrior, TextPrior):
         ]
         out = outs[0] if len(outs) == 1 else torch.cat(outs)
         return self.understood(out.to(x_t), x_t, t)
+
+    def _predict_by_tokens(
+        self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond, tokens: dict[str, list[int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Predict rows of equal numbers of tokens together, each without the padding of its texts."""
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for row, counts in enumerate(zip(*tokens.values(), strict=True)):
+            alike.setdefault(counts, []).append(row)
+        made = []
+        for counts, rows in alike.items():
+            which = torch.tensor(rows)
+            part = {name: value[which.to(value.device)] for name, value in cond.items()}
+            part |= {name: part[name][:, :count] for name, count in zip(tokens, counts, strict=True)}
+            made.append(self.predict(network, x_t[which.to(x_t.device)], t[which.to(t.device)], part))
+        order = torch.tensor([row for rows in alike.values() for row in rows]).argsort().to(x_t.device)
+        x0, eps = (torch.cat(parts)[order] for parts in zip(*made, strict=True))
+        return x0, eps
 
     @torch.no_grad()
     def encode_text(self, prompts: str | Sequence[str]) -> dict[str, Tensor]:
@@ -160,7 +181,7 @@ class PipelinePrior(JointPrior, TextPrior):
         self._text.clear()
 
     def null(self, cond: Cond) -> Cond:
-        return {**cond, **self.encode_text([""])}
+        return replaced(cond, self.encode_text([""]))
 
     def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
         """Encode source images in [0, 1] as the condition {"image": ...} of an instruction editor.

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.priors.base import Editor
-from scoredistill.priors.conditions import Cond
+from scoredistill.priors.conditions import Cond, replaced
 from scoredistill.priors.pipelines.stable_diffusion import UNetPrior, beside
 
 AESTHETICS = 6.0  # diffusers' default for the conditional prediction
@@ -48,12 +48,12 @@ class XLPrior(UNetPrior):
     def null(self, cond: Cond) -> Cond:
         """Return the condition of no prompt: zeros if `force_zeros_for_empty_prompt`, else the encoding of ""."""
         if self.pipeline.config.get("force_zeros_for_empty_prompt", True):
-            nothing = {name: torch.zeros_like(cond[name]) for name in ("text", "pooled")}
+            nothing = {**cond, **{name: torch.zeros_like(cond[name]) for name in ("text", "pooled")}}
         else:
-            nothing = self.encode_text([""])
+            nothing = replaced(cond, self.encode_text([""]))
         if self.scored:
             nothing["aesthetics"] = cond["pooled"].new_full((len(cond["pooled"]), 1), UNAESTHETIC)
-        return {**cond, **nothing}
+        return nothing
 
     def added(self, x_t: Tensor, cond: Cond) -> dict[str, Tensor]:
         """The `added_cond_kwargs` of the UNet: pooled text and sizes."""
