@@ -69,10 +69,9 @@ def standard(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
     transfer, primaries = _transfer(frame), _number(frame, "color_primaries")
     if primaries not in PRIMARIES:
         primaries = BT2020 if transfer in (PQ, HLG) else BT709
-    guess = {}
     if _number(frame, "colorspace") == UNSPECIFIED:
-        guess["src_colorspace"] = BT2020_MATRIX if primaries == BT2020 else BT709_MATRIX
-    signal = frame.reformat(format="rgb48le", **guess).to_ndarray()
+        frame.colorspace = BT2020_MATRIX if primaries == BT2020 else BT709_MATRIX
+    signal = frame.reformat(format="rgb48le").to_ndarray()
     return tone_mapped(signal, transfer, primaries)
 
 
