@@ -28,17 +28,17 @@ def cache(tmp_path, monkeypatch):
 
 def test_an_unreachable_hub_is_said_within_seconds(cache):
     start = time.perf_counter()
-    with pytest.raises(ValueError, match=r"the hub cannot be reached, and 'nobody/nothing' is neither") as caught:
+    with pytest.raises(ValueError, match=r"cannot load 'nobody/nothing': the hub cannot be reached") as caught:
         load_prior("nobody/nothing")
     assert time.perf_counter() - start < 5
     assert "\n" not in str(caught.value)
 
 
 def test_without_downloads_only_the_cache_is_read(cache, monkeypatch):
-    with pytest.raises(ValueError, match="'nobody/nothing' is neither a directory nor in the cache of the hub"):
+    with pytest.raises(ValueError, match="'nobody/nothing': it is neither a directory nor in the cache"):
         load_prior("nobody/nothing", local_files_only=True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match="downloads are switched off"):
+    with pytest.raises(ValueError, match="downloads are switched"):
         load_prior("nobody/nothing")
 
 
