@@ -38,7 +38,7 @@ def test_without_downloads_only_the_cache_is_read(cache, monkeypatch):
     with pytest.raises(ValueError, match="'nobody/nothing': it is neither a directory nor in the cache"):
         load_prior("nobody/nothing", local_files_only=True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match="downloads are switched"):
+    with pytest.raises(ValueError, match="downloads are switched off"):
         load_prior("nobody/nothing")
 
 

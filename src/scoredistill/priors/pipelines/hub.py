@@ -30,16 +30,16 @@ def hub_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if options["local_files_only"] or constants.HF_HUB_OFFLINE:
         if not cached:
             raise ValueError(
-                f"cannot load {name!r}: it is neither a directory nor in the cache of the hub, and downloads are switched "
-                "off: correct the name, or switch them on"
+                f"cannot load {name!r}: it is neither a directory nor in the cache of the hub, and downloads are "
+                "switched off: correct the name, or switch them on"
             )
         return {**options, "local_files_only": True}
     if reachable(constants.ENDPOINT):
         return dict(options)
     if not cached:
         raise ValueError(
-            f"cannot load {name!r}: the hub cannot be reached, and it is neither a directory nor in its cache: connect to "
-            "the network, or give a directory"
+            f"cannot load {name!r}: the hub cannot be reached, and it is neither a directory nor in its cache: connect "
+            "to the network, or give a directory"
         )
     return {**options, "local_files_only": True}
 
