@@ -31,10 +31,15 @@ LAYERS = [
 HEIGHT = {name: height for height, row in enumerate(LAYERS) for name in row}
 BROUGHT = {"tokenizers"}  # by a required package, transformers
 OWN_MESSAGE = {"torch_fidelity"}  # in no extra; `metrics.inception` raises `MissingExtra` with what to install
-SLOW = {"diffusers", "transformers", "tqdm"}  # required, but seconds to import: functions may import them late
+SLOW = {
+    "diffusers",
+    "transformers",
+    "huggingface_hub",
+    "tqdm",
+}  # required, but slow to import: may be late
 LAZY = "scoredistill.cli"  # commands import what they run when they run it, so that --help is quick
 ROOT = Path(scoredistill.__file__).parent
-MODULES = {"pillow": "PIL"}  # distributions that are imported under another name
+MODULES = {"pillow": "PIL", "huggingface-hub": "huggingface_hub"}  # distributions that are imported under another name
 
 
 def room(module):

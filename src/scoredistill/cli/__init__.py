@@ -3,10 +3,15 @@
 Invalid input ends with one sentence and exit code 2, before any work; interrupted runs can be resumed.
 """
 
+import errno
 import os
+import re
 import sys
+import time
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -16,6 +21,11 @@ from scoredistill.cli.interrupts import PATIENCE, Terminated, prompt
 
 TRAINING = 600.0  # seconds for an interrupted training to write what it learned
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_MEMORY = re.compile("OutOfMemoryError|not enough memory|can't allocate memory|Cannot allocate memory")
+CHECKPOINT = re.compile(r"checkpoint|^\.groups$|^before\.safetensors$")  # names of what a run can be resumed from
+LONGEST = 1000  # characters of a message
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `scoredistill`."""
@@ -24,21 +34,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments == ["--version"]:
         print(f"scoredistill {__version__}")
         return
+    start = time.time()
     try:
         patience = TRAINING if arguments[:2] == ["prior", "train"] else PATIENCE
-        with prompt(lambda: f"scoredistill: {_interrupted(arguments)}", patience), warnings.catch_warnings():
+        with prompt(lambda: f"scoredistill: {_interrupted(arguments, start)}", patience), warnings.catch_warnings():
             warnings.showwarning = _warn  # type: ignore[assignment]
             _dispatch(arguments)
     except KeyboardInterrupt as end:
-        _stop(_interrupted(arguments), end.code if isinstance(end, Terminated) else 130)
+        _stop(_interrupted(arguments, start), end.code if isinstance(end, Terminated) else 130)
     except BrokenPipeError:
         sys.exit(1)
     except (ValueError, FloatingPointError, OSError, ImportError) as error:
         if os.environ.get("SCOREDISTILL_TRACEBACK"):
             raise
-        _stop(" ".join(str(error).split()), 2 if isinstance(error, ValueError) else 1)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
+        if isinstance(error, OSError) and error.errno in FULL:
+            _stop("the disk is full: free some space and give the command again, with --resume if it has it", 1)
+        _stop(" ".join(str(error).split())[:LONGEST], 2 if isinstance(error, ValueError) else 1)
+    except (RuntimeError, MemoryError) as error:
+        if not (isinstance(error, MemoryError) or NO_MEMORY.search(f"{type(error).__name__} {error}")):
             raise
         _stop(
             "the device is out of memory: use fewer --particles or --views, --image latents, a smaller --size, "
@@ -47,12 +60,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
-def _interrupted(arguments: Sequence[str]) -> str:
-    """What an interrupted command says."""
+def _interrupted(arguments: Sequence[str], start: float) -> str:
+    """What an interrupted command says, which began at a time in seconds since 1970."""
     same, resumed = "the same command continues", "the same command with --resume continues"
-    again = {"image": resumed, "object": resumed, "edit": resumed, "toy": same, "bench": same}
-    hint = again.get(arguments[0] if arguments else "")
-    return f"interrupted; finished work is kept, and {hint}" if hint else "interrupted"
+    again = {"toy": same, "bench": same}.get(arguments[0]) if arguments else None
+    if arguments[:1] in (["image"], ["object"], ["edit"]) and _resumable(arguments, start):
+        again = resumed
+    return f"interrupted; finished work is kept, and {again}" if again else "interrupted"
+
+
+def _resumable(arguments: Sequence[str], start: float) -> bool:
+    """Whether a run has written a checkpoint since a time, in seconds since 1970, in its output directory."""
+    given = [after for before, after in pairwise(arguments) if before == "--out"]
+    given += [each.partition("=")[2] for each in arguments if each.startswith("--out=")]
+    folders = [Path(given[-1])] if given else list(Path("runs").glob("*/"))
+    try:
+        inside = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+        return any(CHECKPOINT.search(path.name) and path.stat().st_mtime >= start - 1 for path in inside)
+    except OSError:
+        return False
 
 
 def _warn(message: Warning | str, *_: Any) -> None:

@@ -24,6 +24,7 @@ from scoredistill.pretrained import BUNDLED, bundled_folder, quietly
 from scoredistill.priors.pipelines.base import PipelinePrior
 from scoredistill.priors.pipelines.deepfloyd import DeepFloydPrior
 from scoredistill.priors.pipelines.flux import FluxKontextPrior, FluxPrior
+from scoredistill.priors.pipelines.hub import hub_options
 from scoredistill.priors.pipelines.recorded import RecordedPrior, recorded
 from scoredistill.priors.pipelines.stable_diffusion import InstructPix2PixPrior, StableDiffusionPrior
 from scoredistill.priors.pipelines.stable_diffusion_3 import StableDiffusion3Prior
@@ -187,6 +188,8 @@ def prior_folder(source: str | Path) -> str:
 def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
     from diffusers import DiffusionPipeline
 
+    if not Path(folder).is_dir():
+        options = hub_options(folder, options)
     # a hub download may take long: there, the libraries' own progress bars stay
     with quietly() if Path(folder).is_dir() else nullcontext():
         try:
