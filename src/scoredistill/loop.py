@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoredistill.estimators import Batch, Estimate, Estimator
+from scoredistill.estimators import Batch, Decoded, Estimate, Estimator
+from scoredistill.estimators.base import EstimatorWrapper
 from scoredistill.generators import Generator
 from scoredistill.priors import Cond, Prior
 from scoredistill.rng import Rng, seed_of
@@ -168,7 +169,7 @@ def distill(
                 )
             views = generator.views(particles, choice.manual_seed(seed_of(seed, index)))
             x = generator(views)
-            _check_samples(x, prior)
+            _check_samples(x, prior, estimator)
             shown = cond(views) if callable(cond) else cond
             group = None if groups is None else groups(views)
             here = Batch(x.detach(), shown, source(views) if callable(source) else source, source_cond, group)
@@ -223,6 +224,8 @@ class Gradients:
                 and fewer than 10 were in a row.
         """
         flags, self._flags = self._flags, []
+        if flags[0][-1].is_meta:  # there are no values to look at
+            return True
         bad = torch.cat([flag for *_, flag in flags]).isfinite().logical_not().nonzero()[:1].flatten().tolist()
         if not bad:
             return True
@@ -288,12 +291,14 @@ def _check_kinds(generator: object, prior: object, estimator: object, **conditio
             raise ValueError(f"{name} is a text, and must be a condition: give prior.encode_text({value!r})"[:300])
 
 
-def _check_samples(x: Tensor, prior: Prior) -> None:
+def _check_samples(x: Tensor, prior: Prior, estimator: Estimator) -> None:
     """Refuse samples with another number of channels than the prior's, such as pixels for a prior of latents.
 
     Raises:
         ValueError: in one sentence.
     """
+    if _takes_images(estimator):
+        return
     inner: Any = prior
     while not hasattr(inner, "latent_shape") and hasattr(inner, "prior"):
         inner = inner.prior
@@ -303,6 +308,13 @@ def _check_samples(x: Tensor, prior: Prior) -> None:
         raise ValueError(
             f"the generator makes samples {list(x.shape[1:])}, but those of the prior are {list(shape)}{hint}"
         )
+
+
+def _takes_images(estimator: Estimator) -> bool:
+    """Whether an estimator encodes samples itself, or one that it wraps does."""
+    while not isinstance(estimator, Decoded) and isinstance(estimator, EstimatorWrapper):
+        estimator = estimator.base
+    return isinstance(estimator, Decoded)
 
 
 def _adam(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Shaped
@@ -30,7 +30,12 @@ class Schedule(ABC):
     """Abstract base of noise schedules, which map a time t in [0, 1] to (alpha_t, sigma_t).
 
     Times on the CPU that lie outside are refused by all schedules; those on other devices are not waited for.
+
+    Attributes:
+        clean_below_zero: whether times in [-1, 0) stand for clean data, (alpha, sigma) = (1, 0).
     """
+
+    clean_below_zero: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -54,10 +59,12 @@ class Schedule(ABC):
 def _checked(call: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
     @wraps(call)
     def checked(self: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
-        if t.device.type == "cpu" and not bool(((t > -SLACK) & (t < 1 + SLACK)).all()):
-            odd = t[~((t > -SLACK) & (t < 1 + SLACK))].flatten()[0].item()
+        found = call(self, t)
+        low = -1 - SLACK if self.clean_below_zero else -SLACK
+        if t.device.type == "cpu" and not bool(((t > low) & (t < 1 + SLACK)).all()):
+            odd = t[~((t > low) & (t < 1 + SLACK))].flatten()[0].item()
             raise ValueError(f"times must be in [0, 1], not {odd:g}: divide time steps by their number")
-        return call(self, t)
+        return found
 
     return checked
 
@@ -117,6 +124,7 @@ class LogLinear(Schedule):
         ValueError: unless 0 < ratio_min < ratio_max.
     """
 
+    clean_below_zero: ClassVar[bool] = True
     ratio_min: float = 0.002
     ratio_max: float = 80.0
 
@@ -154,6 +162,8 @@ class Tabulated(Schedule):
     Raises:
         ValueError: if the table does not decrease, has fewer than two entries, or an entry outside [0, 1).
     """
+
+    clean_below_zero: ClassVar[bool] = True
 
     def __init__(self, alphas_cumprod: Float[Tensor, " T"]):
         table = alphas_cumprod.detach().double().cpu()

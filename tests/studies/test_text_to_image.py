@@ -119,9 +119,10 @@ def test_a_method_that_breaks_down_is_reported_and_tried_again(folder, small, tm
 def test_other_prompts_are_another_study(folder, small, tmp_path):
     one = replace(small_setting(folder), blocks=("mlp",), methods=("ddim",))
     study.study(one, tmp_path / "out", workers=1, progress=False)
-    study.study(replace(one, prompts=("a tulip", "an owl")), tmp_path / "out", workers=1, progress=False)
+    with pytest.raises(ValueError, match="holds a study with another prompts: give another directory"):
+        study.study(replace(one, prompts=("a tulip", "an owl")), tmp_path / "out", workers=1, progress=False)
     names = {path.stem for path in (tmp_path / "out" / "parts").glob("*.json")}
-    assert names == {f"{kind}-{p}" for kind in ("reference", "mlp-ddim-2") for p in ("a_tulip", "an_owl")}
+    assert names == {f"{kind}-{slug(p)}" for kind in ("reference", "mlp-ddim-2") for p in one.prompts}
 
 
 def test_the_ideal_denoiser_knows_its_samples(prior):

@@ -130,7 +130,9 @@ def test_what_cannot_be_edited_is_refused_before_any_work(prior, tmp_path, monke
 def test_photographs_are_decoded_at_the_working_size_which_is_said(prior, tmp_path, monkeypatch, capsys):
     write_transforms(capture_of(4, size=(60, 80)), tmp_path)
     sizes, read = [], module.read_capture
-    monkeypatch.setattr(module, "read_capture", lambda path, size: sizes.append(size) or read(path, size))
+    monkeypatch.setattr(
+        module, "read_capture", lambda path, size, **more: sizes.append(size) or read(path, size, **more)
+    )
     result = small(tmp_path, prior, rounds=1, progress=True)
     assert sizes == [16]
     assert result.capture.images.shape == (4, 3, 16, 21)

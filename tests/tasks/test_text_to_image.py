@@ -195,7 +195,7 @@ def test_a_prior_without_text_is_refused():
 
 BAD = [
     ({"prompt": "  "}, "prompt is empty"),
-    ({"method": "ssd"}, "unknown method 'ssd': use one of sds, annealed_sds, sdi, vsd, csd, msd, "),
+    ({"method": "ssd"}, "unknown method 'ssd': use one of sds, annealed_sds, sdi, sdi_published, vsd, csd, msd, "),
     ({"image": "voxels"}, "unknown image"),
     ({"through": "voxels"}, "unknown through"),
     ({"steps": 0}, "steps must be a whole number of at least 1"),

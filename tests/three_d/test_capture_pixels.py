@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from scoredistill.media import limits
 from scoredistill.three_d.camera import around
 from scoredistill.three_d.capture import normalized, pixels, read_capture
 from scoredistill.three_d.capture.distortion import Distortion
@@ -64,7 +65,7 @@ def test_large_photographs_and_malformed_metadata_are_no_obstacle(tmp_path, monk
     path.write_bytes(data[:at] + struct.pack(">I", 5) + b"tEXt" + b"a\0bcd" + b"nocr" + data[at:])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     assert color(folder) == pytest.approx([v / 255 for v in COLOR], abs=1e-6)
-    monkeypatch.setattr(pixels, "MAX_PIXELS", 47)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 47)
     with pytest.raises(ValueError, match=r"0\.png has 8 x 6 pixels, more than"):
         read_capture(folder)
 
