@@ -147,7 +147,7 @@ def test_other_kinds_of_video(prior, tmp_path, file):
     np.testing.assert_allclose(made.times, [i / 24 for i in range(4)], atol=0.006)
     if file == "frames":
         assert all(same(list(made.frames()), memory.frames))
-    again = small(frames, prior, sweeps=1, out=tmp_path, file=file)  # replaces its own
+    again = small(frames, prior, sweeps=1, out=tmp_path, file=file, overwrite=True)  # replaces its own
     assert len(open_video(again.path)) == 4
 
 

@@ -26,7 +26,8 @@ SHORTEST = 2  # shortest duration of a GIF frame that browsers respect, in hundr
 Coding = tuple[str, dict[str, str], tuple[str, ...], str]
 """Video codec, its options, audio codecs that are copied, and the codec for other audio."""
 VIDEOS: dict[str, Coding] = {
-    ".mp4": ("libx264", {"crf": "18"}, ("aac", "mp3", "opus", "flac", "alac", "ac3", "eac3"), "aac"),
+    # without B-frames, since MP4 stores durations in the order of decoding: others get the duration of another frame
+    ".mp4": ("libx264", {"crf": "18", "bf": "0"}, ("aac", "mp3", "opus", "flac", "alac", "ac3", "eac3"), "aac"),
     ".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0", "cpu-used": "4", "row-mt": "0"}, ("opus", "vorbis"), "libopus"),
     # Where a palette equals that of the first frame, FFmpeg would compare its indices with those of another palette.
     ".gif": ("gif", {"gifflags": "-offsetting-transdiff"}, (), ""),
