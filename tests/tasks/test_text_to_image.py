@@ -195,6 +195,7 @@ def test_a_prior_without_text_is_refused():
 
 BAD = [
     ({"prompt": "  "}, "prompt is empty"),
+    ({"method": "sdi", "negative_prompt": "a dog"}, "sdi guides by itself: leave out the negative prompt"),
     ({"method": "ssd"}, "unknown method 'ssd': use one of sds, annealed_sds, sdi, sdi_published, vsd, csd, msd, "),
     ({"image": "voxels"}, "unknown image"),
     ({"through": "voxels"}, "unknown through"),

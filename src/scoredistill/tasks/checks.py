@@ -3,8 +3,10 @@
 import math
 from collections.abc import Collection
 from numbers import Integral
+from typing import Any
 
 SEEDS = 2**62  # seeds are below this
+GUIDES_ITSELF = ("sdi", "sdi_published")  # methods that apply guidance to the plain network
 
 
 def choice(settings: object, name: str, known: Collection[str], of: str = "") -> None:
@@ -73,3 +75,13 @@ def text(value: object, what: str, advice: str) -> None:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(f"the {what} is not valid UTF-8: type it in a terminal whose encoding is UTF-8") from error
+
+
+def own_guidance(settings: Any) -> None:
+    """Refuse a negative prompt for a method that guides by itself, which would ignore it.
+
+    Raises:
+        ValueError: in one sentence.
+    """
+    if settings.negative_prompt and settings.method in GUIDES_ITSELF:
+        raise ValueError(f"{settings.method} guides by itself: leave out the negative prompt, or use another method")

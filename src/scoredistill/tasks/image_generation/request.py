@@ -26,7 +26,7 @@ class ImageOptions:
         lr: Learning rate of Adam; 0 for plain gradient steps of length 1 (with latents, x <- x - grad).
         through: How gradients on latents reach the image: encoder (chain rule) or decoder (decoded targets).
         follow: Inner optimizer steps per gradient; more steps need fewer network evaluations.
-        negative_prompt: What the image should not show.
+        negative_prompt: What the image should not show; not for sdi and sdi_published, which guide by themselves.
         seed: Seed for all random number generators.
     """
 
@@ -95,6 +95,7 @@ class Settings(Request):
         checks.whole(self, steps=1, particles=1, follow=1)
         checks.real(self, lr=0, guidance=0)
         checks.seed(self)
+        checks.own_guidance(self)
 
 
 @dataclass(frozen=True)

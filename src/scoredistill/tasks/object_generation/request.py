@@ -14,7 +14,6 @@ SHAPES = ("nerf", "splats")
 ENCODINGS = ("dense", "triplane", "hash")
 SHADING = ("albedo", "mixed")
 BACKGROUNDS = ("white", "random", "learned")
-GUIDES_ITSELF = ("sdi", "sdi_published")  # methods that apply guidance to the plain network
 BUNDLED_ELEVATION, USUAL_ELEVATION = (-5.0, 25.0), (-10.0, 60.0)  # the bundled prior has seen front views only
 BUNDLED_SIDE, LARGEST = 64, 64  # pixels of the bundled prior's images, and of renders by default
 
@@ -143,10 +142,9 @@ class ObjectSettings(ObjectRequest):
     def _check_guidance(self) -> None:
         if self.perp_neg and not self.view_prompts:
             raise ValueError("Perp-Neg guides views away from other views and needs view prompts: leave them on")
-        if self.perp_neg and self.method in GUIDES_ITSELF:
+        if self.perp_neg and self.method in checks.GUIDES_ITSELF:
             raise ValueError(f"{self.method} guides by itself: leave out Perp-Neg, or use another method")
-        if self.negative_prompt and self.method in GUIDES_ITSELF:
-            raise ValueError(f"{self.method} guides by itself: leave out the negative prompt, or use another method")
+        checks.own_guidance(self)
 
 
 @dataclass(frozen=True)
