@@ -73,6 +73,17 @@ def test_embeddings_of_several_lengths_are_as_each_alone(name, tmp_path):
     assert (prior.eps(x, t, batch) - mixed).abs().max() < 1e-5
 
 
+def test_rows_of_several_lengths_keep_their_order(tmp_path):
+    """Lengths 1, 2, 3, 1: evaluated by length, the rows come in the order 0, 3, 1, 2, whose inverse is another."""
+    prior = load_prior(tiny.stable_diffusion(tmp_path))
+    x = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    text = [prior.encode_text(prompt)["text"] for prompt in ("an owl", "a red hat", "a boat")]
+    conds = [{"text": torch.cat(text[:count], 1)} for count in (1, 2, 3, 1)]
+    together = prior.eps(x, T.expand(4), cat_conds(*conds))
+    alone = [prior.eps(x[i : i + 1], T, cond) for i, cond in enumerate(conds)]
+    assert (together - torch.cat(alone)).abs().max() < 1e-5
+
+
 def test_estimators_take_a_negative_prompt_of_another_length(tmp_path):
     prior = load_prior(tiny.stable_diffusion(tmp_path))
     x, text, nothing = torch.ones(2, 4, 8, 8), prior.encode_text("an owl"), prior.encode_text("")
