@@ -27,6 +27,7 @@ LAYERS = [
     {"tasks"},
     {"studies"},
     {"cli"},
+    {"__main__"},
 ]
 HEIGHT = {name: height for height, row in enumerate(LAYERS) for name in row}
 BROUGHT = {"tokenizers"}  # by a required package, transformers

@@ -102,6 +102,9 @@ def test_wrong_arguments_are_refused(mixture, emoji_prior):
     for wrong in ({"steps": 0}, {"accumulate": 0}):
         with pytest.raises(ValueError, match="must be at least 1, not 0"):
             DistillationLoss(mixture, SDS(), **wrong)
+    for guidance in (float("nan"), -1.0):
+        with pytest.raises(ValueError, match="guidance must be a number of at least 0"):
+            DistillationLoss(mixture, SDS(), guidance=guidance)
     with pytest.raises(ValueError, match="takes no text"):
         DistillationLoss(mixture, SDS(), "an owl")
     with pytest.raises(ValueError, match="not both"):
@@ -110,3 +113,12 @@ def test_wrong_arguments_are_refused(mixture, emoji_prior):
         DistillationLoss(emoji_prior, SDS(), negative_prompt="blurry")
     with pytest.raises(ValueError, match="do not depend on parameters"):
         DistillationLoss(mixture, SDS(), encode=False)(torch.randn(2, 2))
+    with pytest.raises(ValueError, match="no images in the batch"):
+        DistillationLoss(mixture, SDS(), encode=False)(torch.randn(0, 2, requires_grad=True))
+    with pytest.raises(ValueError, match=r"shape \[b, 3, h, w\], not \[1, 1, 64, 64\]"):
+        DistillationLoss(emoji_prior, SDS(), "an owl")(torch.rand(1, 1, 64, 64, requires_grad=True))
+    state = DistillationLoss(mixture, SDS(), steps=2).state_dict()
+    with pytest.raises(ValueError, match="a loss with steps 2, not 7"):
+        DistillationLoss(mixture, SDS(), steps=7).load_state_dict(state)
+    with pytest.raises(ValueError, match="a loss with steps None"):
+        DistillationLoss(mixture, SDS()).load_state_dict({})

@@ -14,6 +14,7 @@ where sg stops gradients: its gradient is exactly the estimator's, and its value
 move. Gradients pass through the encoder of latent priors to the images.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,6 +72,8 @@ class DistillationLoss:
         for name, value in {"steps": steps, "accumulate": accumulate}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
+        if not (math.isfinite(guidance) and guidance >= 0):
+            raise ValueError(f"guidance must be a number of at least 0, not {guidance}")
         if prompt is not None and cond is not None:
             raise ValueError("give a prompt or a condition, not both")
         if prompt is not None or negative_prompt is not None:
@@ -104,8 +107,17 @@ class DistillationLoss:
             group: group number of each image; coupled estimators keep groups apart.
 
         Raises:
-            ValueError: if the training is over, or the images need no gradient.
+            ValueError: if the training is over, or the images need no gradient, are none, or have another shape.
         """
+        if not isinstance(images, Tensor):
+            raise ValueError(f"images must be a tensor, not a {type(images).__name__}")
+        if not len(images):
+            raise ValueError("there are no images in the batch: give at least one")
+        if self.encode and isinstance(self.plain, TextPrior) and (images.ndim < 4 or images.shape[1] != 3):
+            raise ValueError(
+                f"images must have the shape [b, 3, h, w], not {list(images.shape)}; for samples of the prior, use "
+                "encode=False"
+            )
         index = self.calls // self.accumulate
         if index >= self.steps:
             raise ValueError(f"the {self.steps} steps of this loss are over: make it with more steps")
@@ -125,10 +137,18 @@ class DistillationLoss:
 
     def state_dict(self) -> dict[str, Any]:
         """State from which another loss of the same arguments continues."""
-        return {"calls": self.calls, "rng": self.rng.get_state(), "estimator": self.estimator.state_dict()}
+        plan = {"steps": self.steps, "accumulate": self.accumulate}
+        return {**plan, "calls": self.calls, "rng": self.rng.get_state(), "estimator": self.estimator.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
+        """Restore the state that `state_dict` returned.
+
+        Raises:
+            ValueError: if it is of a loss with other steps, or no such state.
+        """
+        for name, value in {"steps": self.steps, "accumulate": self.accumulate}.items():
+            if name not in state or state[name] != value:
+                raise ValueError(f"the state is of a loss with {name} {state.get(name)}, not {value}: make it equal")
         self.calls = state["calls"]
         self.rng.set_state(state["rng"])
         self.estimator.load_state_dict(state["estimator"])

@@ -1,5 +1,6 @@
 """The command line as a whole."""
 
+import runpy
 import signal
 import socket
 import subprocess
@@ -60,3 +61,9 @@ def test_a_port_in_use_is_refused_before_the_work():
             pytest.fail("the work began")
     with pytest.raises(ValueError, match="between 1 and 65535"), Watch(70000):
         pytest.fail("the work began")
+
+
+def test_the_package_is_the_command_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["scoredistill", "--version"])
+    runpy.run_module("scoredistill", run_name="__main__")
+    assert capsys.readouterr().out.startswith("scoredistill ")
