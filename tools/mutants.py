@@ -219,7 +219,7 @@ MUTANTS = [
     # generators and the loop
     ("generators/base.py", "encode_image(self.generator(views))", "encode_image(self.generator(views).detach())", "test_loop.py", ""),
     ("loop.py", "grad = x.detach() - target", "grad = estimate.grad", "test_loop.py", ""),
-    ("loop.py", "state[\"rng\"], strict=True):\n                g.set_state(saved)", "state[\"rng\"], strict=True):\n                pass", "test_loop.py", ""),
+    ("loop.py", "state[\"rng\"], strict=True):\n            g.set_state(saved)", "state[\"rng\"], strict=True):\n            pass", "test_loop.py", ""),
     ("loop.py", "before, strict=False):\n                    g.set_state(saved)", "before, strict=False):\n                    pass", "test_loop.py", ""),
     ("loop.py", "mul(0).sum(1)", "mul(0).sum(1).nan_to_num()", "test_loop.py", ""),
     ("media/video/writing.py", "\"bf\": \"0\"", "\"bf\": \"3\"", "tasks/test_edit_video.py", "times_survive"),

@@ -143,17 +143,7 @@ def distill(
     generators = [noise] if isinstance(noise, torch.Generator) else list(noise)
     made = optimizer if isinstance(optimizer, torch.optim.Optimizer) else (optimizer or _adam)(generator.parameters())
     if state is not None:
-        try:
-            generator.load_state_dict(state["generator"])
-            made.load_state_dict(state["optimizer"])
-            for g, saved in zip(generators, state["rng"], strict=True):
-                g.set_state(saved)
-            estimator.load_state_dict(state.get("estimator", {}))
-        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"the state does not fit this run, as that of another version may not: {reason}"
-            ) from error
+        _restore(state, generator, made, generators, estimator)
     seed = generators[0].initial_seed() if isinstance(noise, torch.Generator) else 0  # the same in every split
     time_schedule, choice = _times(times, steps, seed), torch.Generator()
 
@@ -253,6 +243,29 @@ class Gradients:
         if self.skipped == SKIPPED:
             raise FloatingPointError(f"{said}, and neither were the {SKIPPED - 1} before it: {ADVICE}")
         warnings.warn(f"{said}: the step is skipped", stacklevel=2)
+
+
+def _restore(
+    state: Mapping[str, Any],
+    generator: Generator,
+    optimizer: torch.optim.Optimizer,
+    rng: Sequence[torch.Generator],
+    estimator: Estimator,
+) -> None:
+    """Restore what `Step.state_dict` returned.
+
+    Raises:
+        ValueError: if it is of another run.
+    """
+    try:
+        generator.load_state_dict(state["generator"])
+        optimizer.load_state_dict(state["optimizer"])
+        for g, saved in zip(rng, state["rng"], strict=True):
+            g.set_state(saved)
+        estimator.load_state_dict(state.get("estimator", {}))
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"the state does not fit this run, as that of another version may not: {reason}") from error
 
 
 def _nothing(estimate: Estimate) -> Estimate:

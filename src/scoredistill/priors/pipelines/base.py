@@ -19,8 +19,8 @@ from scoredistill.priors.pipelines.codec import Codec, PixelCodec
 from scoredistill.priors.pipelines.noise_levels import Levels, levels_of
 
 
-class PipelinePrior(JointPrior, TextPrior):
-    """Abstract base of priors made from diffusers pipelines.
+class NetworkPrior(JointPrior, TextPrior):
+    """Abstract base of priors that call the network of a diffusers pipeline.
 
     The pipeline's networks are frozen and set to evaluation mode; LoRA adapters loaded in the pipeline keep working.
 
@@ -29,21 +29,13 @@ class PipelinePrior(JointPrior, TextPrior):
         name: name of the model in reports and messages.
         network: the UNet or the transformer.
         codec: encodes images as samples and decodes them.
-        latent_shape: (channels, height, width) of samples of the model's own image size.
         image_size: (height, width) in pixels of the model's own size. Other sizes work as far as the network allows.
         max_rows: maximum number of batch rows per network call; larger batches are split. None for no limit.
-        needs_source: whether its condition must hold a source image.
-        encoders: the pipeline's text encoders, without which conditions are made of given embeddings.
-        embeddings: names of the embeddings that every condition has.
     """
 
-    needs_source = False
-    encoders: tuple[str, ...] = ("text_encoder",)
-    embeddings: tuple[str, ...] = ("text",)
-
     network: Any
-    codec: Codec | PixelCodec
-    latent_shape: tuple[int, int, int]
+    codec: Any
+    max_rows: int | None
 
     def __init__(self, pipeline: Any, name: str | None = None):
         for part in pipeline.components.values():
@@ -51,12 +43,11 @@ class PipelinePrior(JointPrior, TextPrior):
                 part.requires_grad_(False).eval()
         self.pipeline = pipeline
         self.name = name or pipeline.config.get("_name_or_path") or type(pipeline).__name__
-        self.max_rows: int | None = None
-        self._text: dict[str, dict[str, Tensor]] = {}
+        self.max_rows = None
 
     @property
     def image_size(self) -> tuple[int, int]:
-        _, height, width = self.latent_shape
+        *_, height, width = self.latent_shape
         return height * self.codec.factor, width * self.codec.factor
 
     @property
@@ -76,6 +67,49 @@ class PipelinePrior(JointPrior, TextPrior):
         return self.network.dtype
 
     @abstractmethod
+    def predict(
+        self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Predict (x0, eps) with `network` or a replacement of it; differentiable, unlike `eps`.
+
+        One batched call, or several of at most `max_rows` rows.
+        """
+
+    @torch.no_grad()
+    def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
+        return self.predict(self.network, x_t, t, cond)
+
+    def encode_image(self, images: Float[Tensor, "b 3 *f h w"]) -> Float[Tensor, " b *d"]:
+        """Encode images in [0, 1] as samples, differentiably; for latents, the posterior's mode."""
+        return self.codec.encode(images)
+
+    @torch.no_grad()
+    def decode(self, x: Float[Tensor, " b *d"]) -> Tensor:
+        return self.codec.decode(x)
+
+
+class PipelinePrior(NetworkPrior):
+    """Abstract base of priors made from diffusers pipelines by an adapter.
+
+    Attributes:
+        latent_shape: (channels, height, width) of samples of the model's own image size.
+        needs_source: whether its condition must hold a source image.
+        encoders: the pipeline's text encoders, without which conditions are made of given embeddings.
+        embeddings: names of the embeddings that every condition has.
+    """
+
+    needs_source = False
+    encoders: tuple[str, ...] = ("text_encoder",)
+    embeddings: tuple[str, ...] = ("text",)
+
+    codec: Codec | PixelCodec
+    latent_shape: tuple[int, int, int]
+
+    def __init__(self, pipeline: Any, name: str | None = None):
+        super().__init__(pipeline, name)
+        self._text: dict[str, dict[str, Tensor]] = {}
+
+    @abstractmethod
     def forward(self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
         """Call `network`; inputs are on its device, x_t and the floating-point entries of `cond` in its dtype."""
 
@@ -91,17 +125,9 @@ class PipelinePrior(JointPrior, TextPrior):
     def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Encode prompts as the pipeline does, as a condition with one row each."""
 
-    @torch.no_grad()
-    def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
-        return self.predict(self.network, x_t, t, cond)
-
     def predict(
         self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Predict (x0, eps) with `network` or a replacement of it; differentiable, unlike `eps`.
-
-        One batched call, or several of at most `max_rows` rows, and of rows whose texts have as many tokens.
-        """
         cond = self.encode_text([""]) if cond is None else cond
         if absent := [name for name in self.embeddings if name not in cond]:
             raise ValueError(f"the condition lacks {' and '.join(absent)}: {self.name} needs {self._needs()}")
@@ -192,14 +218,6 @@ class PipelinePrior(JointPrior, TextPrior):
             ValueError: if the model is no instruction editor.
         """
         raise ValueError(f"{self.name} is no instruction editor: load one, such as 'emoji-edit'")
-
-    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
-        """Encode images in [0, 1] as samples, differentiably; for latents, the posterior's mode."""
-        return self.codec.encode(images)
-
-    @torch.no_grad()
-    def decode(self, x: Float[Tensor, "b c p q"]) -> Float[Tensor, "b 3 h w"]:
-        return self.codec.decode(x)
 
 
 class ScheduledPrior(PipelinePrior):

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from scoredistill.priors.base import Editor, JointPrior, TextPrior
+from scoredistill.priors.base import Editor
 from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.priors.pipelines.argument_trees import Layout, join, leaves, replaced, split
+from scoredistill.priors.pipelines.base import NetworkPrior
 from scoredistill.priors.pipelines.codec import PixelCodec
 from scoredistill.priors.pipelines.noise_levels import FlowLevels, Levels, TableLevels, levels_of
 from scoredistill.priors.pipelines.recorded_codec import RecordedCodec, arrangement, by_channel
@@ -109,7 +110,7 @@ class Recording(NamedTuple):
     signature: Any
 
 
-class RecordedPrior(JointPrior, TextPrior):
+class RecordedPrior(NetworkPrior):
     """Prior of any pipeline that evaluates one network and its scheduler once a step.
 
     Args:
@@ -124,17 +125,9 @@ class RecordedPrior(JointPrior, TextPrior):
         ValueError: if the pipeline is not understood; the message says what.
     """
 
-    codec: Any
-    network: Any
-    max_rows: int | None
-
     def __init__(self, pipeline: Any, name: str | None = None, call: Mapping[str, Any] | None = None):
-        for part in pipeline.components.values():
-            if isinstance(part, nn.Module):
-                part.requires_grad_(False).eval()
-        self.pipeline, self.network = pipeline, network_of(pipeline)
-        self.name = name or pipeline.config.get("_name_or_path") or type(pipeline).__name__
-        self.max_rows = None
+        super().__init__(pipeline, name)
+        self.network = network_of(pipeline)
         self.levels, scheduler = understood(pipeline.scheduler)
         self.schedule = self.levels.schedule
         self.recorder = Recorder(pipeline, self.network, scheduler)
@@ -157,40 +150,6 @@ class RecordedPrior(JointPrior, TextPrior):
         self._remember(first)
         self.latent_shape = tuple(first.template.shape[1:])  # type: ignore[assignment]
         self._check(first)
-
-    # --- properties ---
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        *_, height, width = self.latent_shape
-        return height * self.factor, width * self.factor
-
-    @property
-    def factor(self) -> int:
-        """Pixels along one side of a latent."""
-        return self.codec.factor
-
-    @property
-    def device(self) -> torch.device:
-        """Device that the network runs on."""
-        hook = getattr(self.network, "_hf_hook", None)
-        return torch.device(getattr(hook, "execution_device", None) or self.pipeline.device)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating-point type of the network."""
-        return next(self.network.parameters()).dtype
-
-    def encode_image(self, images: Float[Tensor, "b 3 *f h w"]) -> Float[Tensor, " b *d"]:
-        return self.codec.encode(images)
-
-    @torch.no_grad()
-    def decode(self, x: Float[Tensor, " b *d"]) -> Tensor:
-        return self.codec.decode(x)
-
-    @torch.no_grad()
-    def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
-        return self.predict(self.network, x_t, t, cond)
 
     # --- learning ---
 
