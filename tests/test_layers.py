@@ -20,7 +20,7 @@ LAYERS = [
     {"sampling"},
     {"estimators", "generators", "metrics"},
     {"three_d"},
-    {"loop", "loss"},
+    {"loop", "loss", "recipe"},
     {"__init__"},
     {"datasets"},
     {"training"},

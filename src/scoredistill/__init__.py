@@ -11,11 +11,18 @@ if TYPE_CHECKING:
     from scoredistill.loop import Step, distill
     from scoredistill.loss import DistillationLoss
     from scoredistill.priors.pipelines import load_prior
+    from scoredistill.recipe import Recipe
 
 __version__ = "0.1.0"
-__all__ = ["DistillationLoss", "Step", "__version__", "distill", "load_prior", "metrics", "tasks"]
+__all__ = ["DistillationLoss", "Recipe", "Step", "__version__", "distill", "load_prior", "metrics", "tasks"]
 
-_HOME = {"DistillationLoss": "loss", "distill": "loop", "Step": "loop", "load_prior": "priors.pipelines"}
+_HOME = {
+    "DistillationLoss": "loss",
+    "Recipe": "recipe",
+    "Step": "loop",
+    "distill": "loop",
+    "load_prior": "priors.pipelines",
+}
 _MODULES = {
     "metrics",
     "tasks",

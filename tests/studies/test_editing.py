@@ -7,13 +7,17 @@ import sys
 import pytest
 import torch
 
+from scoredistill import Recipe
 from scoredistill.datasets import packaged_media as data
+from scoredistill.estimators import CSDEdit
 from scoredistill.metrics.edits import psnr, source_flows
 from scoredistill.optional import MissingExtra
 from scoredistill.priors.counted import Counted
+from scoredistill.recipe import named
 from scoredistill.studies.editing import jobs, study
 from scoredistill.studies.editing.jobs import Case, Setup
 from scoredistill.studies.editing.study import Setting, measurements
+from scoredistill.studies.harness.jobs import StudyDirectory
 from scoredistill.studies.harness.setting import loaded
 from scoredistill.studies.harness.statistics import differences
 from scoredistill.tasks.image_editing import regions, run
@@ -190,3 +194,20 @@ def test_missing_packages_are_named(monkeypatch):
 
 def test_the_command_refuses_what_belongs_to_the_other_study(tmp_path, refused):
     assert "belong to bench images" in refused("bench", "edits", "--blocks", "mlp", "--out", tmp_path / "out")
+
+
+def test_a_method_of_ones_own_is_counted_and_described(tmp_path):
+    """Nothing says how many evaluations it takes: they are counted in one step."""
+    own = named(Recipe(lambda: CSDEdit(weight=lambda alpha, sigma: sigma / alpha, coupled=False), name="mine"))
+    asked = Setting(methods=("csd", own), quick=True)
+    assert asked.chosen(video=False) == asked.chosen(video=True) == ("csd", "mine")
+    assert "mine" in study.gather(asked.filled(), StudyDirectory(tmp_path, {}))["descriptions"]
+    canvas, where = Canvas(loaded("emoji-edit"), SCENES["cat"]), regions.make(NIGHT, (), (64, 128))
+    costs = []
+    for method, stride in ((own, 0.5), ("uncoupled", 0.5), (own, 1.0), ("uncoupled", 1.0)):
+        request = EditRequest(NIGHT, method, sweeps=2, stride=stride, particles=2).complete()
+        edit = run.Edit(request, canvas, loaded("emoji-edit"), run.conditions(loaded("emoji-edit"), where), where)
+        costs.append(run.rows_of(edit))
+    assert costs[:2] == [costs[1]] * 2
+    assert costs[2:] == [costs[3]] * 2
+    assert costs[0] > costs[2]

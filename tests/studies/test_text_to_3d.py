@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from scoredistill.studies.harness.claims import MISSING
+from scoredistill.studies.harness.jobs import StudyDirectory
 from scoredistill.studies.text_to_3d import jobs, study
 from scoredistill.studies.text_to_3d.claims import claims
 from scoredistill.studies.text_to_3d.jobs import Case
@@ -183,3 +184,15 @@ def test_impossible_studies_are_refused(asked, says, refused_study):
 )
 def test_the_command_refuses_what_belongs_to_other_studies(arguments, says, tmp_path, refused):
     assert says in refused("bench", *arguments, "--out", tmp_path / "out")
+
+
+def test_a_method_of_ones_own_is_an_object_study_row(tmp_path):
+    (tmp_path / "mine.py").write_text("from scoredistill.estimators import SDS\nmine = lambda: SDS()\n")
+    asked = Setting(methods=("sds", f"{tmp_path}/mine.py:mine"), seeds=1).complete()
+    (first, *_) = study.main_cases(asked)["mine"].values()
+    assert first.request.steps == OBJECT_RECIPES["sds"].steps
+    before = first.part
+    (tmp_path / "mine.py").write_text("from scoredistill.estimators import SDS as S\nmine = lambda: S()\n")
+    again = Setting(methods=("sds", f"{tmp_path}/mine.py:mine"), seeds=1).complete()
+    assert next(iter(study.main_cases(again)["mine"].values())).part != before
+    assert study.gather(again, StudyDirectory(tmp_path / "out", {}))["recipes"]["mine"]["guidance"] == 7.5

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import tiny
-from scoredistill import load_prior
-from scoredistill.estimators import Inverted
+from scoredistill import Recipe, load_prior
+from scoredistill.estimators import SDS, Inverted
 from scoredistill.files import slug
 from scoredistill.priors import Guided
+from scoredistill.recipe import named
 from scoredistill.sampling import ddim
 from scoredistill.studies.text_to_image import gather, jobs, probes, setting, study
 from scoredistill.studies.text_to_image.blocks import BLOCKS, METHODS, Block
@@ -329,3 +330,19 @@ def test_files_of_different_runs_have_different_names():
 def test_prompts_come_from_a_file(tmp_path):
     (tmp_path / "prompts.txt").write_text("an owl\n\n  a red apple \n")
     assert setting.read_prompts(tmp_path / "prompts.txt") == PROMPTS
+
+
+def test_a_method_of_ones_own_is_compared_in_every_block_that_compares_methods(folder, small, tmp_path):
+    own = Recipe(SDS, name="mine", steps=2)
+    asked = replace(small_setting(folder), methods=("sds", named(own)), blocks=("mlp", "ideal", "mlp_ablation"))
+    found = [(block.name, method) for block, method in asked.complete().table() if method == "mine"]
+    assert found == [("mlp", "mine"), ("ideal", "mine")]
+    block = BLOCKS["mlp"]
+    assert block.recipe(named(own)).steps == every(2)
+    assert block.recipe("ddim") is None
+    assert block.cost(named(own)) < block.cost("sds")
+    (tmp_path / "mine.py").write_text("from scoredistill.estimators import SDS as mine\n")
+    stem = block.stem(named(f"{tmp_path}/mine.py:mine"), 3)
+    (tmp_path / "mine.py").write_text("from scoredistill.estimators import MSD as mine\n")
+    assert stem != block.stem(named(f"{tmp_path}/mine.py:mine"), 3)
+    assert "mine" in stem

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -229,3 +230,46 @@ def test_denoisers_are_of_the_set(tmp_path, monkeypatch):
     assert (denoiser("ideal", "pinwheel").denoise_at(x, r) - true).abs().max() < 0.05
     with pytest.raises(ValueError, match="unknown denoiser"):
         denoiser("guess", "pinwheel")
+
+
+MINE = """
+from scoredistill import Recipe
+from scoredistill.estimators import MSD, SDS
+
+mine = Recipe(SDS, steps=7)
+shift = Recipe(MSD, bandwidth=(1.0, 0.1), says="mean shift of a file")
+"""
+
+
+def test_a_method_of_a_file_is_a_row_that_is_measured_again_when_the_file_changes(tiny, tmp_path):
+    file, out = tmp_path / "mine.py", tmp_path / "out"
+    file.write_text(MINE)
+    asked = Setting(("spiral",), ("exact",), seeds=1, methods=("sds", f"{file}:mine", f"{file}:shift"), quick=True)
+    study.study(asked, out, workers=1, progress=False)
+    results = json.loads((out / "results.json").read_text())
+    found = results["table2"]["spiral"]["exact"]
+    assert {m: cell["nfe"] for m, cell in found.items()} == {"sds": 150, "mine": 7, "shift": 150}
+    assert results["method_files"] == {"mine": f"{file}:mine", "shift": f"{file}:shift"}
+    assert results["setting"]["methods"] == ["sds", "mine", "shift"]
+    assert "| mine |" in (out / "tables.md").read_text()
+    assert "mean shift of a file" in (out / "report.html").read_text()
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "parts").glob("*.json")}
+    file.write_text(MINE.replace("7", "9"))
+    study.study(asked, out, workers=1, progress=False)
+    after = {path.name: path.stat().st_mtime_ns for path in (out / "parts").glob("*.json")}
+    assert [name for name in before if before[name] != after[name]] == []
+    assert len(after) == 3 + 2  # the two methods of the file again
+    results = json.loads((out / "results.json").read_text())
+    assert results["table2"]["spiral"]["exact"]["mine"]["nfe"] == 9
+    assert "mine" in results["descriptions"]
+    with pytest.raises(ValueError, match="a method is named twice"):
+        replace(asked, methods=(f"{file}:mine", f"{file}:mine")).complete()
+
+
+def test_methods_of_files_are_ranked_beside_others(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    mine = f"{tmp_path}/mine.py:mine"
+    names = lambda *methods: [job.name for job in plan(Setting(methods=methods, seeds=1, quick=True).complete())]
+    assert not any(name.startswith("ranked") for name in names("sds", mine))
+    assert [name.split("-")[1] for name in names("sjc", mine) if name.startswith("ranked")] == ["sjc", "mine"]
+    assert [name.split("-")[1] for name in names(*TABLE, mine) if name.startswith("ranked")] == [*ZOO, "mine"]

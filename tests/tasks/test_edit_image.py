@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from scoredistill import cli, load_prior
+from scoredistill import Recipe, cli, load_prior
 from scoredistill.datasets.procedural_edits import EDITS
+from scoredistill.estimators import MSD
 from scoredistill.media.images import to_tensor
 from scoredistill.metrics.edits import psnr, wrap_seam
 from scoredistill.priors import GaussianMixture
@@ -594,3 +595,26 @@ def test_the_bundled_editor_makes_it_night(bundled, method):
     made = to_tensor(edit_image(image, "make it night", bundled, method, size=64, sweeps=4).image)
     truth = EDITS["night"](to_tensor(image))
     assert float(psnr(made, truth)) > 20
+
+
+def test_a_method_of_ones_own_edits_like_the_others(prior, tmp_path):
+    """The estimator of csd under another name, in a file; then with a time schedule of its own."""
+    (tmp_path / "mine.py").write_text(MINE)
+    like = small(photo(20, 24), prior, "uncoupled", seed=2)
+    made = small(photo(20, 24), prior, f"{tmp_path}/mine.py:same", seed=2)
+    assert torch.equal(made.latents, like.latents)
+    assert made.request.method == "same"
+    timed = small(photo(20, 24), prior, f"{tmp_path}/mine.py:timed", sweeps=3)
+    assert sorted({row["t"] for row in timed.history}, reverse=True) == pytest.approx([0.8, 0.5, 0.2])
+    with pytest.raises(ValueError, match=r"an edit has no bandwidths: give the recipe a time schedule"):
+        small(photo(20, 24), prior, Recipe(MSD, bandwidth=(2.0, 1.0)))
+
+
+MINE = """
+from scoredistill import Recipe
+from scoredistill.estimators import CSDEdit
+from scoredistill.times import Linear
+
+same = lambda: CSDEdit(weight=lambda alpha, sigma: sigma / alpha, coupled=False)
+timed = Recipe(same, times=Linear(0.8, 0.2))
+"""

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from scoredistill.checkpoint import load_state
+from scoredistill.estimators import CSDEdit
 from scoredistill.metrics import psnr
 from scoredistill.optional import MissingExtra
 from scoredistill.priors.base import Editor
@@ -500,3 +501,9 @@ def test_splats_that_cannot_be_drawn_cost_no_run(tmp_path):
     with torch.no_grad():
         splats.opacities.fill_(-50)
     assert exports.export_scene(splats, tmp_path).startswith("no splats: no Gaussian can be drawn")
+
+
+def test_a_method_of_ones_own_edits_like_the_others(prior):
+    own = lambda: CSDEdit(weight=lambda alpha, sigma: sigma / alpha, coupled=False)
+    made, like = (small(capture_of(), prior, method) for method in (own, "uncoupled"))
+    assert torch.equal(made.edited, like.edited)

@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from scoredistill import cli
+from scoredistill.estimators import CSDEdit
 from scoredistill.media.video import Video, VideoWriter, open_video
 from scoredistill.priors import GaussianMixture
 from scoredistill.tasks import edit_video
@@ -508,3 +509,9 @@ def test_memory_does_not_grow_with_the_video(model, tmp_path):
     assert many - few < 10
     assert isinstance(open_video(tmp_path / "168" / "edited.mp4"), Video)
     assert len(open_video(tmp_path / "168" / "edited.mp4")) == 168
+
+
+def test_a_method_of_ones_own_edits_like_the_others(prior):
+    own = lambda: CSDEdit(weight=lambda alpha, sigma: sigma / alpha, coupled=False)
+    frames = video(3)
+    assert all(same(small(frames, prior, own).frames, small(frames, prior, "uncoupled").frames))

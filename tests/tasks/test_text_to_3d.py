@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 import tiny
-from scoredistill import cli, load_prior
+from scoredistill import Recipe, cli, load_prior
 from scoredistill.checkpoint import load_state
+from scoredistill.estimators import SDS
 from scoredistill.loop import Step
 from scoredistill.priors import Guided, PerpNeg
 from scoredistill.priors.base import PriorWrapper
@@ -611,3 +612,10 @@ def test_views_are_from_all_sides():
     from scoredistill.media.images import to_tensor
 
     assert (to_tensor([images[2]]) - one).abs().max() < 0.003
+
+
+def test_a_method_of_ones_own_is_run_like_the_others(prior):
+    like = small(prior, "sds", guidance=2.0, lr=0.03)
+    made = small(prior, Recipe(SDS, guidance=2.0, lr=0.03, particles=2), steps=2, views=None)
+    assert_same(state_of(made.scene), state_of(like.scene))
+    assert made.request.method == "SDS"

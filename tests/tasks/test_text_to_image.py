@@ -1,5 +1,6 @@
 """Text to image: every method, the output directory, resuming, the command, and every wrong input."""
 
+import hashlib
 import inspect
 import json
 import re
@@ -12,12 +13,13 @@ import torch
 from PIL import Image
 
 import tiny
-from scoredistill import cli, load_prior
-from scoredistill.estimators import SDS
+from scoredistill import Recipe, cli, load_prior
+from scoredistill.estimators import MSD, SDS
 from scoredistill.estimators.base import EstimatorWrapper
 from scoredistill.priors import GaussianMixture
 from scoredistill.tasks import METHODS, Request, session, text_to_image
 from scoredistill.tasks.image_generation.recipes import RECIPES
+from scoredistill.times import Linear, Uniform
 
 
 @pytest.fixture(scope="module")
@@ -300,3 +302,55 @@ def test_importing_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\nFalse True\n"
+
+
+MINE = """
+from scoredistill import Recipe
+from scoredistill.estimators import SDS
+
+mine = Recipe(SDS, steps=3, guidance=2.0, lr=0.5)
+"""
+
+
+def test_a_method_of_ones_own_is_run_like_the_others(prior):
+    """SDS under another name; what the recipe leaves open is that of SDS."""
+    like = text_to_image("an owl", prior, "sds", image="latents", steps=3, guidance=2.0, lr=0.5, seed=4)
+    for method in (Recipe(SDS, steps=3, guidance=2.0, lr=0.5), Recipe(SDS, times=Uniform(), steps=3)):
+        made = text_to_image("an owl", prior, method, image="latents", guidance=2.0, lr=0.5, seed=4)
+        assert torch.equal(made.samples, like.samples)
+        assert made.request.method == "SDS"
+    assert text_to_image("an owl", prior, SDS, image="latents", steps=1).request.guidance == 7.5
+    falling = text_to_image("an owl", prior, Recipe(SDS, times=Linear(0.9, 0.1), steps=3), image="latents")
+    assert [row["t"] for row in falling.history] == pytest.approx([0.9, 0.5, 0.1])
+    wide = text_to_image("an owl", prior, Recipe(MSD, bandwidth=(3.0, 0.5), steps=2, particles=2), image="latents")
+    assert [row["bandwidth"] for row in wide.history] == pytest.approx([3.0, 0.5], rel=1e-4)
+    assert len(wide.images) == 2
+
+
+def test_a_run_with_a_method_of_a_file_is_continued_with_the_same_content(
+    model, tmp_path, refused, monkeypatch, capsys
+):
+    file, out = tmp_path / "mine.py", tmp_path / "run"
+    file.write_text(MINE)
+    line = ["image", "an owl", "--prior", str(model), "--image", "latents", "--method", f"{file}:mine"]
+    line += ["--out", str(out), "--seed", "0"]
+    with monkeypatch.context() as patch:
+        patch.setattr("scoredistill.tasks.image_generation.output.ImageDirectory.finish", stopped)
+        with pytest.raises(SystemExit):
+            cli.main(line)
+    capsys.readouterr()
+    config = json.loads((out / "config.json").read_text())
+    assert (config["request"]["method"], config["method_file"]) == ("mine", f"{file}:mine")
+    assert config["method_sha256"] == hashlib.sha256(MINE.encode()).hexdigest()
+    file.write_text(MINE.replace("2.0", "3.0"))
+    assert "has changed: restore it to resume, or start anew with --overwrite" in refused(*line, "--resume")
+    file.write_text(MINE)
+    cli.main([*line, "--resume"])
+    assert json.loads((out / "result.json").read_text())["rows"] == 6
+    capsys.readouterr()
+    for wrong, sentence in (("nine", "mine.py has no nine: its methods are mine"), ("SDS.x", "has no SDS.x")):
+        assert sentence in refused("image", "an owl", "--method", f"{file}:{wrong}", "--out", str(tmp_path / "new"))
+
+
+def stopped(*_):
+    raise OSError("the disk is gone")

@@ -9,6 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from scoredistill.cli.live_view import Watch
 from scoredistill.cli.options import CommandRun, LiveView, cost, given, values
 from scoredistill.media.video.reading import is_video
+from scoredistill.recipe import named
 from scoredistill.tasks.image_editing.request import CanvasOptions, EditOptions
 from scoredistill.tasks.run_directory import reserved
 from scoredistill.tasks.scene_editing.request import SceneOptions
@@ -28,7 +29,7 @@ class EditCommand(EditOptions):
         instruction: What to change, for example "make it night"; may be empty if there are regions.
         method: csd (collaborative), csd_full, csd_paper, uncoupled, common_noise, random_noise, crops, windows
             (MultiDiffusion; for new random-phase texture, which the methods before cannot make) or per_frame; for
-            scenes csd, uncoupled, common_noise, random_noise or one_view.
+            scenes csd, uncoupled, common_noise, random_noise or one_view. Or a method of your own as FILE.py:NAME.
         prior: emoji-edit (bundled), or a directory or hub name of an instruction editor.
     """
 
@@ -70,6 +71,7 @@ def edit(
         scene: Options of scenes.
         run: How the run is carried out.
     """
+    edit = replace(edit, method=named(edit.method))
     scene_given = is_capture(edit.source)
     if scene_given:
         edit = replace(edit, source=capture_folder(edit.source))

@@ -1,10 +1,12 @@
 """The command `image`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tyro.conf import OmitArgPrefixes, Positional
 
 from scoredistill.cli.options import CommandRun, cost, values
+from scoredistill.files import slug
+from scoredistill.recipe import named
 from scoredistill.tasks.image_generation.request import Request
 from scoredistill.tasks.run_directory import reserved
 
@@ -25,6 +27,7 @@ def image(image: OmitArgPrefixes[ImageCommand], run: OmitArgPrefixes[CommandRun]
     """
     from scoredistill.tasks import text_to_image
 
-    with reserved(run.out, image.prompt, "image", f"-{image.method}", run.resume, values(image)) as out:
+    image = replace(image, method=named(image.method))
+    with reserved(run.out, image.prompt, "image", f"-{slug(image.method)}", run.resume, values(image)) as out:
         result = text_to_image(**{**values(image, run), "out": out})
         print(f"{len(result.images)} image(s), {cost(result.counts, result.seconds)}: {out / 'report.html'}")

@@ -1,11 +1,13 @@
 """The command `object`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tyro.conf import OmitArgPrefixes, Positional
 
 from scoredistill.cli.live_view import Watch
 from scoredistill.cli.options import CommandRun, LiveView, cost, values
+from scoredistill.files import slug
+from scoredistill.recipe import named
 from scoredistill.tasks.object_generation.request import ObjectRequest
 from scoredistill.tasks.run_directory import reserved
 
@@ -29,9 +31,10 @@ def object_(
     """
     from scoredistill.tasks import text_to_3d
 
+    object = replace(object, method=named(object.method))
     with (
         Watch(live.port if live.view else None, object.prompt) as watch,
-        reserved(run.out, object.prompt, "object", f"-3d-{object.method}", run.resume, values(object)) as out,
+        reserved(run.out, object.prompt, "object", f"-3d-{slug(object.method)}", run.resume, values(object)) as out,
     ):
         made = text_to_3d(**{**values(object, run), "out": out, "callback": watch})
         print(f"{cost(made.counts, made.seconds)}: {out / 'report.html'}")

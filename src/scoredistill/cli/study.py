@@ -24,8 +24,8 @@ def toy(
         out: Output directory of results.json, report.html and images; runs/toy by default, or with a number behind if a
             study with other settings lies there. The same command continues an interrupted study.
         set: Distributions: fractal, spiral, pinwheel; all by default.
-        method: Methods, for example ddim sds msd collaborative; by default all, and landscapes, gradients and the
-            ranking as well.
+        method: Methods, for example ddim sds msd collaborative my_file.py:Mine; by default all, and landscapes,
+            gradients and the ranking as well.
         denoiser: Denoisers: exact (closed form), ideal (of samples), learned (a small network, trained when first
             needed).
         seeds: Number of repetitions with different random seeds; 1 with --quick.
@@ -67,8 +67,8 @@ def bench(
             The same command continues an interrupted study.
         prior: emoji or emoji-edit (bundled), a directory with a diffusers pipeline, or a hub name.
         prompts: File with one prompt per line, for images and objects; by default some that the bundled prior knows.
-        methods: For example ddim sds msd, or csd windows; by default all but sdi_published (objects: sds sdi msd
-            csd), and everything that belongs to no method as well.
+        methods: For example ddim sds msd, or csd windows my_file.py:Mine; by default all but sdi_published (objects:
+            sds sdi msd csd), and everything that belongs to no method as well.
         blocks: Settings of images: mlp, latents, mlp_equal, latents_equal, ideal, ablation; all by default.
         seeds: Number of images or objects per prompt, 3 by default; or of runs per edit, 1 by default. 1 with --quick.
         seed: First random seed; repetitions have the seeds that follow. Another one than 0 repeats the study with seeds

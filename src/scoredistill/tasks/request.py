@@ -21,6 +21,7 @@ import torch
 
 from scoredistill.priors.base import Prior
 from scoredistill.priors.pipelines import prior_folder
+from scoredistill.recipe import named
 
 P = ParamSpec("P")
 A = TypeVar("A")
@@ -147,9 +148,12 @@ def requested(kind: type[Q], arguments: RunOptions, prior: PriorSource) -> Q:
         kind: dataclass of the request; the arguments have all of its fields.
         arguments: parameters of the function.
         prior: the prior among the arguments, which the request holds by its name.
+
+    Raises:
+        ValueError: if the prior or the method cannot be one.
     """
     values = {field.name: getattr(arguments, field.name) for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{**values, "prior": prior_name(prior)})
+    return kind(**{**values, "prior": prior_name(prior), "method": named(values["method"])})
 
 
 def completed(request: Any, kind: type[S], defaults: Mapping[str, object]) -> S:

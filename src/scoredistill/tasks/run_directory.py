@@ -32,6 +32,7 @@ from scoredistill.checkpoint import load_state, save_state
 from scoredistill.files import DRAFT, atomic, remove_drafts, slug, write_json, write_text
 from scoredistill.loop import ADVICE, Step
 from scoredistill.media.images import save_gif
+from scoredistill.recipe import OwnMethod
 from scoredistill.reports.page import Page
 from scoredistill.tasks.lock import NAME as LOCK
 from scoredistill.tasks.lock import Lock
@@ -208,7 +209,7 @@ class RunDirectory(ABC, Generic[R]):
         """
         self._claim(settings)
         config: dict[str, Any] = {"request": _values(settings), "prior_options": dict(self.loading)}
-        config = {**config, "version": __version__, "command": command_line(), **facts}
+        config |= {"version": __version__, "command": command_line(), **_method(settings), **facts}
         try:
             if continued:
                 return
@@ -306,6 +307,13 @@ class RunDirectory(ABC, Generic[R]):
         config = read_config(self.path)
         if not config:
             raise ValueError(f"{self.path} holds no run to resume: leave out --resume")
+        same = config["request"].get("method") == getattr(request, "method", None)
+        if same and _method(request).get("method_sha256") != config.get("method_sha256"):
+            what = config.get("method_file", "which is of no file")
+            raise ValueError(
+                f"the method of the run in {self.path}, {what}, has changed: restore it to resume, or start anew with "
+                "--overwrite"
+            )
         if different := differences(config, _values(request)):
             names = ", ".join(different)
             raise ValueError(f"the run in {self.path} has another {names}: give the same settings to resume")
@@ -633,6 +641,14 @@ def add_settings(page: Page, settings: object) -> Page:
 def cost_table(counts: Mapping[str, int]) -> dict[str, object]:
     """The cost of a run in network evaluations and calls, for its report."""
     return {"network evaluations (NFE)": counts["rows"], "network calls": counts["calls"]}
+
+
+def _method(settings: object) -> dict[str, str]:
+    """The file of a method of the user's own and the hash of its content, for config.json."""
+    method = getattr(settings, "method", None)
+    if not isinstance(method, OwnMethod) or not method.sha256:
+        return {}
+    return {"method_file": method.file, "method_sha256": method.sha256}
 
 
 def _values(settings: object) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class Case(jobs.Case):
     @property
     def part(self) -> str:
         """The name of its job."""
-        return f"{'video' if self.video else 'image'}-{self.name}"
+        return f"{'video' if self.video else 'image'}-{self.name}{self.version}"
 
     @property
     def edit(self) -> Edit:

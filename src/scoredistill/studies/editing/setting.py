@@ -6,7 +6,7 @@ from scoredistill.datasets import packaged_media as data
 from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.studies.editing.claims import REFERENCES
 from scoredistill.studies.editing.jobs import Case, Setup
-from scoredistill.studies.harness.setting import ComparisonSetting, check_names, check_seeds, seeds_of
+from scoredistill.studies.harness.setting import ComparisonSetting, check_methods, check_names, check_seeds, seeds_of
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
 from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
@@ -27,7 +27,7 @@ class Setting(ComparisonSetting):
         clips: names of packaged clips; all by default.
         instructions: first instructions of exact procedural edits; `INSTRUCTIONS` by default.
         seeds: runs in the main tables.
-        methods: of `EDIT_RECIPES`; all by default, and then with trade-off and sweeps.
+        methods: of `EDIT_RECIPES`, or FILE.py:NAME; all by default, and then with trade-off and sweeps.
         quick: measure a smaller version of everything.
     """
 
@@ -57,7 +57,7 @@ class Setting(ComparisonSetting):
         check_names("image", self.images, data.IMAGES)
         check_names("clip", self.clips, data.CLIPS)
         check_names("instruction", self.instructions, [e.instructions[0] for e in EDITS.values() if e.exact])
-        check_names("method", self.methods, EDIT_RECIPES)
+        check_methods(self.methods, EDIT_RECIPES)
         check_seeds(self.seeds, self.seed)
         for name in self.images:
             data.path_of(*data.IMAGES[name])
@@ -75,7 +75,8 @@ class Setting(ComparisonSetting):
         usual = VIDEO_METHODS if video else METHODS
         if self.quick and not self.methods:
             return QUICK_VIDEO_METHODS if video else QUICK_METHODS
-        return tuple(m for m in self.methods if m in (VIDEO_RECIPES if video else EDIT_RECIPES)) or usual
+        known = {*(VIDEO_RECIPES if video else EDIT_RECIPES), *self.own}
+        return tuple(m for m in self.methods if m in known) or usual
 
     def subjects(self, video: bool) -> tuple[str, ...]:
         """The names of the images, or of the clips."""

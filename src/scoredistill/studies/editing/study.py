@@ -19,7 +19,7 @@ from scoredistill.studies.harness.report import image_or_blank
 from scoredistill.studies.harness.setting import check_editor, seeded
 from scoredistill.studies.harness.statistics import Measurements, differences, mean_and_std
 from scoredistill.studies.harness.study import Study
-from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, own
 from scoredistill.tasks.run_directory import save_image
 from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
@@ -71,6 +71,7 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
     }
     every = dict.fromkeys((*METHODS, *VIDEO_METHODS))
     results["descriptions"] = {m: (EDIT_RECIPES if m in METHODS else VIDEO_RECIPES)[m].says for m in every}
+    results["descriptions"] |= {m: own(m.recipe).says for m in setting.own}
     if setting.whole:
         sweeps = {**image_sweeps(setting), **video_sweeps(setting)}
         results["tradeoff"], results["sweeps"] = _series(read, tradeoff(setting)), _series(read, sweeps)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from scoredistill import __version__
 from scoredistill.files import DRAFT, remove_drafts, write_json, write_text
+from scoredistill.recipe import versioned
 from scoredistill.studies.harness.workers import Died, Workers
 from scoredistill.tasks.lock import NAME as LOCK
 from scoredistill.tasks.lock import Lock
@@ -65,6 +66,11 @@ class Case:
     _: KW_ONLY
     seed: int = 0
     settings: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def version(self) -> str:
+        """End of a name that changes with the content of a method of the user's own."""
+        return versioned(self.method).removeprefix(self.method)
 
     @property
     def changes(self) -> list[str]:

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeVar
 
 from scoredistill.files import slug
 from scoredistill.priors.pipelines import PipelinePrior, RecordedPrior, load_prior
+from scoredistill.recipe import FORM, OwnMethod, check_method, named
 from scoredistill.tasks.session import editor
 
 Self = TypeVar("Self", bound="ComparisonSetting")
@@ -20,7 +21,8 @@ class ComparisonSetting(ABC):
     """What to measure in a comparison of methods; a study adds what the methods are applied to.
 
     Args:
-        methods: names of methods; the study's own by default, and then with what belongs to no single method.
+        methods: names of methods, or FILE.py:NAME of the user's own (see `scoredistill.recipe`); the study's own by
+            default, and then with what belongs to no single method.
         seed: first seed; repetitions have the seeds that follow. References, data sets and trained networks do not
             depend on it. With another one, a study is repeated with seeds on which no setting was chosen.
         quick: measure a smaller version of everything.
@@ -31,12 +33,12 @@ class ComparisonSetting(ABC):
     quick: bool = False
 
     def complete(self: Self) -> Self:
-        """The same setting with every default filled in.
+        """The same setting with every default filled in, and with the recipes of methods of the user's own.
 
         Raises:
             ValueError: for what does not exist.
         """
-        full = self.filled()
+        full = replace(self, methods=tuple(map(named, self.methods))).filled()
         full.check()
         return full
 
@@ -53,25 +55,45 @@ class ComparisonSetting(ABC):
         """
 
     @property
+    def own(self) -> tuple[OwnMethod, ...]:
+        """The methods of the user's own."""
+        return tuple(method for method in self.methods if isinstance(method, OwnMethod))
+
+    @property
     def whole(self) -> bool:
         """Whether what belongs to no single method is measured too: unless methods are chosen or `quick`."""
         return not self.quick and not self.methods
 
 
-def check_names(what: str, given: Sequence[str], known: Iterable[str]) -> None:
+def check_names(what: str, given: Sequence[str], known: Iterable[str], more: str = "") -> None:
     """Refuse names that do not exist or are given twice.
 
     Args:
         what: the kind of name, for the message, for example "method".
+        more: what else is possible, for the message.
 
     Raises:
         ValueError: if a name is not in `known`, or repeated.
     """
     known = list(known)
     if unknown := [name for name in given if name not in known]:
-        raise ValueError(f"unknown {what} {', '.join(unknown)}: use any of {', '.join(known)}")
+        raise ValueError(f"unknown {what} {', '.join(unknown)}: use any of {', '.join(known)}{more}")
     if len(set(given)) < len(given):
         raise ValueError(f"a {what} is named twice: give each once")
+
+
+def check_methods(given: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse methods that do not exist, are given twice, or are the user's own with the name of another one.
+
+    Raises:
+        ValueError: naming them.
+    """
+    known = list(known)
+    for method in given:
+        if isinstance(method, OwnMethod):
+            check_method(method, known)
+    own = [method for method in given if isinstance(method, OwnMethod)]
+    check_names("method", given, [*known, *own], f", or your own as {FORM}")
 
 
 def check_seeds(seeds: int, seed: int = 0) -> None:

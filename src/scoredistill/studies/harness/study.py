@@ -94,6 +94,7 @@ class Study(Generic[S]):
             self.prepare(setting, directory.missing(jobs), progress)
             failed |= directory.run(jobs, workers, progress, after=lambda: self.preview(setting, directory))
         own = self.gather(setting, directory)
+        files = {method: method.file for method in getattr(setting, "own", ()) if method.file}
         results = {
             "setting": own["setting"],
             "command": command_line(),
@@ -101,6 +102,7 @@ class Study(Generic[S]):
             "version": __version__,
             "seconds": round(directory.seconds, 1),
             "failed": failed,
+            **({"method_files": files} if files else {}),
             **own,
         }
         write_json(out / "results.json", results)

@@ -16,6 +16,7 @@ from scoredistill.studies.harness.report import image_or_blank
 from scoredistill.studies.harness.setting import (
     ComparisonSetting,
     check_editor,
+    check_methods,
     check_names,
     check_seeds,
     seeded,
@@ -30,6 +31,7 @@ from scoredistill.studies.scene_editing.jobs import REFERENCES, Case, Setup
 from scoredistill.studies.scene_editing.report import report
 from scoredistill.studies.scene_editing.tables import tables
 from scoredistill.tasks.run_directory import save_image
+from scoredistill.tasks.scene_editing.recipes import description
 from scoredistill.tasks.scene_editing.request import SCENE_METHODS, SceneRequest
 
 SCENES = ("duck", "toys", "table")
@@ -48,7 +50,7 @@ class Setting(ComparisonSetting):
         scenes: names of synthetic scenes; `SCENES` by default.
         instructions: first instructions of exact procedural edits; `INSTRUCTIONS` by default.
         seeds: edits of each scene by each instruction.
-        methods: of `SCENE_METHODS`; `METHODS` by default, and then with the sweep over views.
+        methods: of `SCENE_METHODS`, or FILE.py:NAME; `METHODS` by default, and then with the sweep over views.
         quick: measure one scene of fewer photographs, one instruction and two methods.
     """
 
@@ -64,7 +66,7 @@ class Setting(ComparisonSetting):
 
     def check(self) -> None:
         """Refuse names that do not exist or are given twice, and a number of seeds below 1."""
-        check_names("method", self.methods, SCENE_METHODS)
+        check_methods(self.methods, SCENE_METHODS)
         check_names("scene", self.scenes, KNOWN_SCENES)
         check_names("instruction", self.instructions, [e.instructions[0] for e in EDITS.values() if e.exact])
         check_seeds(self.seeds, self.seed)
@@ -158,7 +160,7 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
         "by_scene": {scene: _selected(found, (scene,), texts) for scene in scenes},
         "by_instruction": {text: _selected(found, scenes, (text,)) for text in texts},
         "by_both": {f"{scene}: {text}": _selected(found, (scene,), (text,)) for text in texts for scene in scenes},
-        "descriptions": {m: SCENE_METHODS[m] for m in setting.chosen},
+        "descriptions": {m: description(m) for m in setting.chosen},
         "default_settings": asdict(SceneRequest("edit", prior=setting.prior).complete()),
     }
     if setting.whole:

@@ -7,11 +7,12 @@ from typing import Any
 
 from scoredistill.files import slug
 from scoredistill.media.images import grid
+from scoredistill.recipe import recipe_of
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
 from scoredistill.studies.harness.report import image_or_blank
 from scoredistill.studies.harness.setting import (
     ComparisonSetting,
-    check_names,
+    check_methods,
     check_prompts,
     check_seeds,
     check_text_prior,
@@ -25,7 +26,7 @@ from scoredistill.studies.text_to_3d.claims import PAIRS
 from scoredistill.studies.text_to_3d.jobs import Case
 from scoredistill.studies.text_to_3d.report import report
 from scoredistill.studies.text_to_3d.tables import tables
-from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES
+from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES, own
 from scoredistill.tasks.run_directory import save_image
 
 PROMPTS = ("a hamburger", "a red apple", "a tulip", "a cactus", "a castle")
@@ -43,7 +44,7 @@ class Setting(ComparisonSetting):
         prior: name or directory of a text-to-image model.
         prompts: the objects to make; `PROMPTS` by default.
         seeds: objects of each prompt; 3 by default, 1 if `quick`.
-        methods: of `OBJECT_RECIPES`; `METHODS` by default, and then with the sweep over views.
+        methods: of `OBJECT_RECIPES`, or FILE.py:NAME; `METHODS` by default, and then with the sweep over views.
         quick: measure two prompts and two methods.
     """
 
@@ -58,7 +59,7 @@ class Setting(ComparisonSetting):
 
     def check(self) -> None:
         """Refuse unknown methods, equal or empty prompts, and a number of seeds below 1."""
-        check_names("method", self.methods, OBJECT_RECIPES)
+        check_methods(self.methods, OBJECT_RECIPES)
         if self.seeds is not None:
             check_seeds(self.seeds, self.seed)
         check_prompts(self.prompts)
@@ -134,7 +135,7 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
             prompt: {m: over_seeds({k: f for k, f in each.items() if k[0] == prompt}) for m, each in everything.items()}
             for prompt in setting.prompts
         },
-        "descriptions": {m: OBJECT_RECIPES[m].says for m in setting.chosen},
+        "descriptions": {m: recipe_of(m, OBJECT_RECIPES, own).says for m in setting.chosen},
         "recipes": {m: _numbers(m) for m in setting.chosen},
     }
     if setting.whole:
@@ -151,7 +152,7 @@ def _averaged(read: Mapping[str, Mapping[str, Any]], cases: Sequence[Case]) -> d
 
 def _numbers(method: str) -> dict[str, Any]:
     """The plain settings of a recipe."""
-    recipe = OBJECT_RECIPES[method]
+    recipe = recipe_of(method, OBJECT_RECIPES, own)
     names = ("steps", "views", "guidance", "lr", "follow", "through", "same_noise")
     return {name: getattr(recipe, name) for name in names}
 

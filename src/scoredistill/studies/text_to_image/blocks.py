@@ -6,8 +6,9 @@ from typing import Any
 
 from scoredistill.estimators import MSD
 from scoredistill.files import slug
+from scoredistill.recipe import recipe_of, versioned
 from scoredistill.studies.harness.setting import seeded
-from scoredistill.tasks.image_generation.recipes import KERNEL_TERM, RECIPES, Recipe, every, shrinking
+from scoredistill.tasks.image_generation.recipes import KERNEL_TERM, RECIPES, ImageRecipe, every, own, shrinking
 
 PROMPTS = (
     "a hamburger",
@@ -24,7 +25,7 @@ PROMPTS = (
 """The prompts of Score Distillation via Mean Shift, appendix B, or the nearest objects that the bundled prior knows."""
 
 QUICK_PROMPTS, QUICK_METHODS = PROMPTS[:3] + PROMPTS[5:6], ("ddim", "sds", "msd")
-METHODS: Mapping[str, Recipe | None] = {"ddim": None, **RECIPES}
+METHODS: Mapping[str, ImageRecipe | None] = {"ddim": None, **RECIPES}
 ON_REQUEST = ("sdi_published",)  # methods that a study runs only if it is asked for them
 ROWS = 48  # network evaluations for an image where they are equal
 
@@ -52,7 +53,7 @@ class Block:
     rows: int | None = None
     images: int | None = None
     ideal: bool = False
-    methods: Mapping[str, Recipe | None] = field(default_factory=lambda: METHODS)
+    methods: Mapping[str, ImageRecipe | None] = field(default_factory=lambda: METHODS)
     without: tuple[str, ...] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     base: str | None = None
@@ -60,11 +61,20 @@ class Block:
 
     def stem(self, method: str, n: int, seed: int = 0) -> str:
         """The beginning of the file names of a method's runs with n images of each prompt, from a first seed."""
-        return seeded(f"{self.base if method in self.shared else self.name}-{slug(method)}-{n}", seed)
+        return seeded(f"{self.base if method in self.shared else self.name}-{slug(versioned(method))}-{n}", seed)
+
+    @property
+    def compares_methods(self) -> bool:
+        """Whether the block compares methods, in which those of the user's own run too, and not variants of one."""
+        return bool(set(self.methods) & set(METHODS) - {"msd"})
+
+    def recipe(self, method: str) -> ImageRecipe | None:
+        """How a method is run; None for DDIM sampling."""
+        return recipe_of(method, self.methods, own)
 
     def cost(self, method: str) -> float:
         """Expected time for an image in network evaluations, including encoders and coordinate networks."""
-        recipe = self.methods[method]
+        recipe = self.recipe(method)
         if recipe is None:
             return 60.0
         steps = recipe.steps[self.image]
@@ -80,7 +90,7 @@ def _short(**settings: Any) -> dict[str, dict[str, Any]]:
     return dict.fromkeys(("sds", "annealed_sds", "vsd", "csd"), settings)
 
 
-def _draws(calls: int, gradients: int, start: float = 12.0, end: float = 0.45, **mean_shift: Any) -> Recipe:
+def _draws(calls: int, gradients: int, start: float = 12.0, end: float = 0.45, **mean_shift: Any) -> ImageRecipe:
     """The default method with other draws and bandwidths."""
     estimator = lambda scale: MSD(**{"sampler": "product", "steps": calls, **mean_shift})
     times = shrinking(start, end)
@@ -89,7 +99,7 @@ def _draws(calls: int, gradients: int, start: float = 12.0, end: float = 0.45, *
     )
 
 
-def _anchored(interval: tuple[float, float] | None = None) -> Recipe:
+def _anchored(interval: tuple[float, float] | None = None) -> ImageRecipe:
     """The published recipe at the usual number of calls, half of which its anchor takes."""
     estimator = lambda scale: MSD(sampler="paper", steps=6, anchor="inverted", interval=interval)
     return replace(RECIPES["msd_paper_anchor"], estimator=estimator)
@@ -98,7 +108,7 @@ def _anchored(interval: tuple[float, float] | None = None) -> Recipe:
 MSD_48 = ("msd", "msd_mean", "msd_ancestral", "msd_paper", "msd_paper_interval", "collaborative")
 EQUAL = {**METHODS, "msd_paper_anchor": _anchored(), "msd_paper_both": _anchored(KERNEL_TERM)}
 _MSD, _MEAN = RECIPES["msd"], RECIPES["msd_mean"]
-ABLATIONS: Mapping[str, Recipe | None] = {
+ABLATIONS: Mapping[str, ImageRecipe | None] = {
     "msd": _MSD,
     "start 19": _draws(12, 2, 19.0),
     "start 6": _draws(12, 2, 6.0),
@@ -122,7 +132,7 @@ ABLATIONS: Mapping[str, Recipe | None] = {
     "mean, 10 calls": replace(_MEAN, steps=every(10)),
     "mean, 96 calls": replace(_MEAN, steps=every(96)),
 }
-MLP_ABLATIONS: Mapping[str, Recipe | None] = {
+MLP_ABLATIONS: Mapping[str, ImageRecipe | None] = {
     "follow 45": replace(_MSD, follow=45),
     "through the encoder": replace(_MSD, through="encoder", follow=90),
     "sds through the decoder": replace(RECIPES["sds"], through="decoder"),

@@ -80,7 +80,7 @@ def drawn(setup: Setup, name: str, method: str, prompt: str, n: int, out: Path, 
     """
     block = BLOCKS[name]
     prior = ideal(setup, out) if block.ideal else loaded(setup.prior)
-    settings = {"image": block.image, "particles": n, "recipe": block.methods[method], **block.settings.get(method, {})}
+    settings = {"image": block.image, "particles": n, "recipe": block.recipe(method), **block.settings.get(method, {})}
     if block.ideal:
         settings["guidance"] = 1.0
     if block.rows is not None:

@@ -3,7 +3,13 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scoredistill.studies.harness.setting import ComparisonSetting, check_names, check_prompts, check_seeds
+from scoredistill.studies.harness.setting import (
+    ComparisonSetting,
+    check_methods,
+    check_names,
+    check_prompts,
+    check_seeds,
+)
 from scoredistill.studies.text_to_image.blocks import (
     BLOCKS,
     METHODS,
@@ -30,7 +36,8 @@ class Setting(ComparisonSetting):
         blocks: names of `BLOCKS`.
         clip: directory or hub name of the CLIP model that evaluates the images; the bundled one by default.
         inception: compute FIDs in Inception's features too (`metrics.inception`).
-        methods: of `METHODS`; all but `ON_REQUEST` by default, and then with the ablations, gradients and bandwidths.
+        methods: of `METHODS`, or FILE.py:NAME; all but `ON_REQUEST` by default, and then with the ablations, gradients
+            and bandwidths.
         quick: measure few prompts and methods in one block.
     """
 
@@ -56,7 +63,7 @@ class Setting(ComparisonSetting):
         Raises:
             ValueError: for what does not exist, or a single prompt.
         """
-        check_names("method", self.methods, METHODS)
+        check_methods(self.methods, METHODS)
         check_names("block", self.blocks, BLOCKS)
         check_seeds(self.seeds)
         check_seeds(max(self.images(BLOCKS[name]) for name in self.blocks), self.seed)
@@ -68,9 +75,7 @@ class Setting(ComparisonSetting):
         """The first if `quick`; where methods are chosen, those that compare methods; all otherwise."""
         if self.quick:
             return tuple(BLOCKS)[:1]
-        return tuple(
-            name for name, block in BLOCKS.items() if not self.methods or set(block.methods) & set(METHODS) - {"msd"}
-        )
+        return tuple(name for name, block in BLOCKS.items() if not self.methods or block.compares_methods)
 
     @property
     def setup(self) -> Setup:
@@ -90,7 +95,9 @@ class Setting(ComparisonSetting):
     def table(self) -> list[tuple[Block, str]]:
         """All pairs of block and method."""
         pairs = [(BLOCKS[name], method) for name in self.blocks for method in BLOCKS[name].methods]
-        return [(b, m) for b, m in pairs if m not in b.without and (m in self.methods or m not in METHODS)]
+        chosen = [(b, m) for b, m in pairs if m not in b.without and (m in self.methods or m not in METHODS)]
+        blocks = [BLOCKS[name] for name in self.blocks if BLOCKS[name].compares_methods]
+        return chosen + [(block, method) for block in blocks for method in self.own]
 
 
 def read_prompts(file: Path) -> tuple[str, ...]:

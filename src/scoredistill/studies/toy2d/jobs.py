@@ -24,7 +24,7 @@ from scoredistill.studies.harness.setting import seeded
 from scoredistill.studies.toy2d.denoisers import denoiser, exact
 from scoredistill.studies.toy2d.drawings import animation, density_image, landscape_image, scatter
 from scoredistill.studies.toy2d.landscape import landscape
-from scoredistill.studies.toy2d.methods import EXPLODING, LAMBDA, TABLE, VARIANCE_PRESERVING, ZOO, Method
+from scoredistill.studies.toy2d.methods import EXPLODING, LAMBDA, VARIANCE_PRESERVING, Method, method_of
 from scoredistill.studies.toy2d.run import Run, run, seen_through
 
 TRUTH, TRUTH_SEED = 4096, 123
@@ -64,7 +64,7 @@ def table2(
 ) -> dict[str, Any]:
     """Table 2: the quality of a method's samples, and their cost; the first seed with an image."""
     truth = exact(name)
-    done = run(TABLE[method], denoiser(kind, name, quick), scale.particles, seed)
+    done = run(method_of(method), denoiser(kind, name, quick), scale.particles, seed)
     if first:
         image(truth, done.points, scale).save(out / f"{seeded(f'{name}-{kind}-{method}', seed)}.png")
     return quality(done, name, seed)
@@ -186,7 +186,7 @@ def residual(prior: Prior, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
 def guided(method: str, scale: Scale, quick: bool, out: Path, seed: int = 0) -> dict[str, Any]:
     """Figure 1: one class of the two-class fractal, guidance 4."""
     mixture = exact("fractal", 2)
-    done = run(ZOO[method], mixture, scale.particles, seed, CLASS, SCALE)
+    done = run(method_of(method), mixture, scale.particles, seed, CLASS, SCALE)
     image(mixture, done.points, scale).save(out / f"{seeded(f'guided-{method}', seed)}.png")
     return quality(done, "fractal", seed)
 
@@ -217,7 +217,7 @@ def product_density(name: str, lam: float, scale: Scale, quick: bool, out: Path,
 def ranked(method: str, seed: int, scale: Scale, quick: bool, out: Path, first: bool = False) -> dict[str, Any]:
     """The ranking at equal NFE: one class of the two-class fractal, guidance 4; the first seed with an animation and
     the error of the gradient."""
-    mixture, how = exact("fractal", 2), ZOO[method]
+    mixture, how = exact("fractal", 2), method_of(method)
     done = run(how, mixture, scale.particles // 2, seed, CLASS, SCALE, scale.rows, decay=True)
     if first:
         background = density_image(mixture, scale.image)

@@ -7,7 +7,7 @@ which noise levels a method evaluates, and how often.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scoredistill.estimators import (
     CSD,
@@ -30,6 +30,7 @@ from scoredistill.estimators import (
     SDSBridge,
 )
 from scoredistill.estimators.methods import ratio
+from scoredistill.recipe import Recipe, recipe_of
 from scoredistill.schedule import VE, VP, Flow, Schedule
 from scoredistill.times import Bandwidth, Linear, Times, Uniform, Window
 
@@ -121,3 +122,21 @@ ZOO: Mapping[str, Method] = {
         "mean shift by 4 product calls", lambda: MSD(sampler="product", steps=4), EXPLODING, _anneal(), 20, 0.0
     ),
 }
+
+
+def own(recipe: Recipe) -> Method:
+    """A recipe of the user's own; what it leaves open is that of SDS, and of bandwidths that of msd_adam."""
+    anneals = recipe.bandwidth is not None
+    usual = ZOO["msd_adam" if anneals else "sds"]
+    return replace(
+        usual,
+        description=recipe.says or "a method of one's own",
+        make=recipe.make,
+        times=usual.times if recipe.times is None else recipe.times,
+        **recipe.given(steps="steps", lr="lr"),
+    )
+
+
+def method_of(name: str) -> Method:
+    """How a method is run: one of `ZOO`, or one of the user's own."""
+    return recipe_of(name, ZOO, own)

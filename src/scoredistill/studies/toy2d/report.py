@@ -7,8 +7,8 @@ from scoredistill.reports.page import Page
 from scoredistill.studies.harness.report import add_table, closing, opening
 from scoredistill.studies.harness.setting import seeded
 from scoredistill.studies.harness.tables import Results
-from scoredistill.studies.toy2d.methods import TABLE
 from scoredistill.studies.toy2d.tables import (
+    description,
     extent,
     gradient_sections,
     in_short,
@@ -55,7 +55,7 @@ def _samples(page: Page, results: Results, images: Path) -> None:
     if not sections:
         return
     methods = dict.fromkeys(m for kinds in results["table2"].values() for found in kinds.values() for m in found)
-    page.heading("Samples (Table 2)").key_values({method: TABLE[method].description for method in methods})
+    page.heading("Samples (Table 2)").key_values({method: description(results, method) for method in methods})
     for (name, kind), section in sections.items():
         shown = {m: images / f"{_seeded(results, f'{name}-{kind}-{m}')}.png" for m in results["table2"][name][kind]}
         _image_grid(page, f"{name}, {kind}", shown)

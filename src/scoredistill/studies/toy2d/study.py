@@ -4,7 +4,7 @@ A job is a function of `jobs` with its arguments, which make its name: what is m
 again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,13 +12,21 @@ from typing import Any
 from tqdm import tqdm
 
 from scoredistill.datasets.toy2d import NAMES
+from scoredistill.recipe import versioned
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
-from scoredistill.studies.harness.setting import ComparisonSetting, check_names, check_seeds, seeded, seeds_of
+from scoredistill.studies.harness.setting import (
+    ComparisonSetting,
+    check_methods,
+    check_names,
+    check_seeds,
+    seeded,
+    seeds_of,
+)
 from scoredistill.studies.harness.statistics import flat_mean_and_std
 from scoredistill.studies.harness.study import Study
 from scoredistill.studies.toy2d import jobs
 from scoredistill.studies.toy2d.denoisers import DENOISERS, denoiser
-from scoredistill.studies.toy2d.methods import TABLE, ZOO
+from scoredistill.studies.toy2d.methods import TABLE, ZOO, method_of
 from scoredistill.studies.toy2d.report import report
 from scoredistill.studies.toy2d.tables import tables
 
@@ -36,7 +44,8 @@ class Setting(ComparisonSetting):
         sets: of fractal, spiral, pinwheel; all by default.
         denoisers: of exact, ideal, learned; all by default.
         seeds: repetitions.
-        methods: of `ZOO`; those of Table 2 by default, and then with the ranking, landscapes and gradients.
+        methods: of `ZOO`, or FILE.py:NAME; those of Table 2 by default, and then with the ranking, landscapes and
+            gradients.
         quick: measure a smaller version of everything.
     """
 
@@ -56,7 +65,7 @@ class Setting(ComparisonSetting):
     def check(self) -> None:
         """Refuse names that do not exist or are given twice, and a number of seeds below 1."""
         check_names("set", self.sets, NAMES)
-        check_names("method", self.methods, ZOO)
+        check_methods(self.methods, ZOO)
         check_names("denoiser", self.denoisers, DENOISERS)
         check_seeds(self.seeds, self.seed)
 
@@ -90,12 +99,17 @@ def _run(setting: Setting, seed: int, function: Callable[..., Any], *arguments: 
     """The name of a run's job. The first seed's has images: where it is not 0, which is always the first, the name
     says so."""
     first = ["first"] if seed and seed == setting.seed else []
-    return "-".join([function.__name__, *map(str, arguments), str(seed), *first])
+    return "-".join([function.__name__, *map(_word, arguments), str(seed), *first])
+
+
+def _word(argument: object) -> str:
+    """An argument of a job in its name."""
+    return versioned(argument) if isinstance(argument, str) else str(argument)
 
 
 def _figure(setting: Setting, function: Callable[..., Any], *arguments: object) -> str:
     """The name of the job of a figure, which has the first seed."""
-    return seeded("-".join([function.__name__, *map(str, arguments)]), setting.seed)
+    return seeded("-".join([function.__name__, *map(_word, arguments)]), setting.seed)
 
 
 Call = tuple[Callable[..., dict[str, Any]], tuple[Any, ...]]  # a function of `jobs` and its arguments
@@ -103,7 +117,7 @@ Call = tuple[Callable[..., dict[str, Any]], tuple[Any, ...]]  # a function of `j
 
 def _samples(setting: Setting) -> list[Call]:
     """Table 2."""
-    table = [method for method in setting.methods if method in TABLE]
+    table = [method for method in setting.methods if method in TABLE or method in setting.own]
     return [
         (jobs.table2, (name, kind, method, seed))
         for kind in sorted(setting.denoisers, key=DENOISERS.index, reverse=True)
@@ -115,8 +129,10 @@ def _samples(setting: Setting) -> list[Call]:
 
 
 def _ranking(setting: Setting) -> list[Call]:
-    """All methods at an equal number of network evaluations."""
-    methods = list(ZOO) if setting.whole else [method for method in setting.methods if method not in TABLE]
+    """All methods at an equal number of network evaluations; those of the user's own beside any other."""
+    methods = [*ZOO, *setting.own] if setting.whole else [m for m in setting.methods if m not in TABLE]
+    if set(methods) <= set(setting.own):
+        return []
     seeds = seeds_of(setting, 1 if setting.quick else setting.seeds)
     return [(jobs.ranked, (method, seed)) for method in methods for seed in seeds]
 
@@ -156,11 +172,13 @@ def key(setting: Setting) -> dict[str, Any]:
 def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
     """All results as one dictionary; numbers of several seeds as their mean, with standard deviations beside."""
     found = directory.results()
+    table2 = [*TABLE, *setting.own]
     table1 = _by_set(setting, lambda name, kind: _gradients(setting, found, name, kind))
     return {
         "setting": asdict(setting) | {"scale": asdict(setting.scale)},
         "mmd_bandwidth": jobs.MMD_BANDWIDTH,
-        "table2": _by_set(setting, lambda name, kind: _methods(setting, found, TABLE, jobs.table2, name, kind)),
+        "descriptions": {method: method_of(method).description for method in (*ZOO, *setting.own)},
+        "table2": _by_set(setting, lambda name, kind: _methods(setting, found, table2, jobs.table2, name, kind)),
         "table1": table1,
         "bias": {
             name: {kind: {lam: {m: cell["bias"] for m, cell in each.items()} for lam, each in lambdas.items()}
@@ -168,7 +186,7 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
             for name, kinds in table1.items()
         },
         "landscape": {name: each for name in setting.sets if (each := _landscapes(setting, found, name))},
-        "ranking": _methods(setting, found, ZOO, jobs.ranked),
+        "ranking": _methods(setting, found, [*ZOO, *setting.own], jobs.ranked),
         "guided": {m: found[job] for m in GUIDED if (job := _figure(setting, jobs.guided, m)) in found},
         "product": _products(setting, found),
     }  # fmt: skip
@@ -184,7 +202,7 @@ def _by_set(setting: Setting, cells: Callable[[str, str], dict[str, Any]]) -> di
 
 
 def _methods(
-    setting: Setting, found: Found, methods: Mapping[str, Any], function: Callable[..., Any], *start: str
+    setting: Setting, found: Found, methods: Iterable[str], function: Callable[..., Any], *start: str
 ) -> dict[str, Any]:
     """method -> its metrics over the setting's seeds that are finished; the directory may hold those of others."""
     made = {}

@@ -130,7 +130,7 @@ def ranking_section(results: Results) -> Section:
                 **{key: over_seeds(found, key) for key in ("recall", "modes")},
                 "NFE": f"{found['nfe']:.0f}",
                 "gradient: bias / std": f"{gradient['bias']:.2f} / {gradient['std']:.2f}" if gradient else "",
-                "description": ZOO[method].description,
+                "description": description(results, method),
             }
         )
     return Section("All methods at equal NFE, one class of two, guidance 4", "", rows)
@@ -139,6 +139,11 @@ def ranking_section(results: Results) -> Section:
 def ranked(results: Results) -> list[str]:
     """The methods of the ranking, the best NLL first."""
     return sorted(results["ranking"], key=lambda method: results["ranking"][method]["nll"])
+
+
+def description(results: Results, method: str) -> str:
+    """What a method is; results of older versions hold no descriptions."""
+    return str(results.get("descriptions", {}).get(method) or ZOO[method].description)
 
 
 def over_seeds(found: Mapping[str, Any], key: str) -> str:

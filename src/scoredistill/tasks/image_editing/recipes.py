@@ -10,10 +10,12 @@ so a few sweeps from large to small t are enough; the paper takes 200 steps with
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scoredistill.estimators import CSDEdit, Estimator, LowPass, Random, Residual, Row, Stein
 from scoredistill.kernels import RBF
+from scoredistill.recipe import Recipe
+from scoredistill.times import Times
 
 FIXED_POINT = lambda alpha, sigma: sigma / alpha
 
@@ -31,12 +33,14 @@ class EditRecipe:
         jitter: whether the grid of windows moves from sweep to sweep.
         times: t of the first and of the last sweep.
         random_times: whether t is drawn uniformly between these for each step.
+        schedule: time schedule (sweep, sweeps) -> t, in place of these.
         lr: length of the plain gradient steps.
         decay: factor on the length per step.
         averaged: fraction of the sweeps, the last ones, whose results are averaged (`run.averaging`).
         particles: largest number of windows in a step.
         kernel: default bandwidth scale, see `EditOptions`.
-        rows: network evaluations of a window in a step, if both guidance scales differ from 1 and from each other.
+        rows: network evaluations of a window in a step, if both guidance scales differ from 1 and from each other; None
+            if they must be counted.
         same_noise: whether frames of a video are sampled from the same noise.
         flow: rounds of sharing gradients along the optical flow of a video (`video_editing.flow`).
     """
@@ -49,12 +53,13 @@ class EditRecipe:
     jitter: bool = True
     times: tuple[float, float] = (0.95, 0.3)
     random_times: bool = False
+    schedule: Times | None = None
     lr: float = 1.0
     decay: float = 1.0
     averaged: float = 0.5
     particles: int = 256
     kernel: float = 1.0
-    rows: int = 5
+    rows: int | None = 5
     same_noise: bool = False
     flow: int = 0
 
@@ -121,3 +126,20 @@ EDIT_RECIPES: dict[str, EditRecipe] = {
     ),
 }
 """All methods of editing, as they are run on images."""
+
+
+def own(recipe: Recipe) -> EditRecipe:
+    """A recipe of the caller's own: its estimator and time schedule, with the windows of csd.
+
+    Raises:
+        ValueError: if it has bandwidths, as edits have time schedules only.
+    """
+    if recipe.bandwidth is not None:
+        raise ValueError("an edit has no bandwidths: give the recipe a time schedule, such as times=Linear(0.95, 0.3)")
+    return replace(
+        EDIT_RECIPES["csd"],
+        says=recipe.says or "a method of one's own",
+        estimator=lambda scale: recipe.make(),
+        schedule=recipe.times,
+        rows=None,
+    )

@@ -9,8 +9,9 @@ from PIL import Image
 
 from scoredistill.loop import Step
 from scoredistill.priors.pipelines import BUNDLED
+from scoredistill.recipe import MethodSource, Recipe, check_method, recipe_of
 from scoredistill.tasks import checks
-from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, EditRecipe
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, EditRecipe, own
 from scoredistill.tasks.request import PriorSource, RunOptions, completed
 
 BUNDLED_SCALES, USUAL_SCALES = (1.0, 1.0), (7.5, 1.5)  # the bundled editor's dropped text means "no change"
@@ -75,7 +76,7 @@ class EditRequest(EditOptions, CanvasOptions):
 
     Attributes:
         instruction: What to change, for example "make it night"; may be empty if there are regions.
-        method: csd (collaborative score distillation) or another name of `EDIT_RECIPES`.
+        method: csd (collaborative score distillation), another name of `EDIT_RECIPES`, or a method of your own.
         prior: emoji-edit (bundled), or a directory or hub name of an instruction editor.
     """
 
@@ -86,10 +87,15 @@ class EditRequest(EditOptions, CanvasOptions):
     method: str = "csd"
     prior: str = "emoji-edit"
 
+    @staticmethod
+    def own(recipe: Recipe) -> EditRecipe:
+        """How a method of the caller's own is run."""
+        return own(recipe)
+
     @property
     def recipe(self) -> EditRecipe:
         """How the method is run."""
-        return self.recipes[self.method]
+        return recipe_of(self.method, self.recipes, self.own)
 
     def complete(self, side: int = BUNDLED_SIDE) -> "EditSettings":
         """The settings of the request: every None replaced by the default of the method.
@@ -111,7 +117,8 @@ class EditRequest(EditOptions, CanvasOptions):
         """
         if not self.regions or not isinstance(self.instruction, str):
             checks.text(self.instruction, "instruction", ADVICE)
-        checks.choice(self, "method", self.recipes)
+        check_method(self.method, self.recipes)
+        _ = self.recipe  # refuses a recipe of the caller's own that edits cannot use
 
     def defaults(self, side: int) -> dict[str, object]:
         """The defaults of the method for a model whose images have this shorter side."""
@@ -162,14 +169,14 @@ class EditArguments(EditOptions, CanvasOptions, RunOptions):
         image: A file or a PIL image.
         instruction: What to change; may be empty if there are regions.
         prior: A name, a directory or a hub name for `load_prior`, or a loaded prior; it must be an instruction editor.
-        method: A name of `EDIT_RECIPES`.
+        method: A name of `EDIT_RECIPES`, or a method of your own, see `scoredistill.recipe`.
         callback: Called with every finished step of methods that optimize.
     """
 
     image: str | Path | Image.Image
     instruction: str
     prior: PriorSource = "emoji-edit"
-    method: str = "csd"
+    method: MethodSource = "csd"
     callback: Callable[[Step], None] | None = None
 
 

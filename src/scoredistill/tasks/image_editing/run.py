@@ -1,7 +1,7 @@
 """How a method edits a canvas: by optimizing it in windows, or by sampling with DDIM through a prior of windows."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,8 +14,10 @@ from scoredistill.generators import Windows
 from scoredistill.loop import CHECKED, Step, distill
 from scoredistill.priors.base import Prior, TextPrior
 from scoredistill.priors.conditions import Cond
+from scoredistill.priors.counted import Counted
 from scoredistill.priors.guidance import ImageGuided
 from scoredistill.priors.windowed import Windowed
+from scoredistill.recipe import seeded
 from scoredistill.rng import seed_of
 from scoredistill.sampling import ddim
 from scoredistill.tasks.image_editing.canvas import Canvas
@@ -115,6 +117,8 @@ class Sweeps:
         """The time schedule of the edit, for `distill`; also notes the sweep of the step that begins."""
         edit, recipe = self.edit, self.edit.request.recipe
         self.sweep = int(self.windows.sweep)
+        if edit.times is None and recipe.schedule is not None:
+            return seeded(recipe.schedule, edit.seed)(min(self.sweep, edit.request.sweeps - 1), edit.request.sweeps)
         first, last = edit.times or recipe.times
         if recipe.random_times:
             drawn = torch.Generator().manual_seed(seed_of(edit.seed, index))
@@ -254,8 +258,17 @@ def rows_of(edit: Edit) -> int:
     rows = len(guided.guide(t, row))
     if recipe.estimator is None:
         return rows * edit.canvas.frames * len(Windowed(edit.prior, edit.layout, maps=edit.maps).boxes)
+    if recipe.rows is None:
+        return _counted(edit)
     rows += len(guided.guide(t, guided.null(row))) if recipe.rows > 3 else 0
     return rows * windows_of(edit).count(0)
+
+
+def _counted(edit: Edit) -> int:
+    """Network evaluations of the first sweep, counted in one step."""
+    counted = Counted(edit.prior)
+    step = next(optimized(replace(edit, prior=counted)))
+    return max(1, round(counted.rows * windows_of(edit).count(0) / len(step.views)))
 
 
 def conditions(prior: TextPrior, regions: Regions) -> Cond:

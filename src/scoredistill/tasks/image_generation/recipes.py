@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from scoredistill.estimators import CSD, MSD, SDI, SDS, VSD, CollaborativeMSD, Estimator
+from scoredistill.recipe import Recipe
 from scoredistill.schedule import Schedule
 from scoredistill.times import Bandwidth, Linear, Times, Uniform
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ImageRecipe:
     """How a method is run.
 
     Attributes:
@@ -64,13 +65,15 @@ SDS_LR = {"mlp": 5e-3, "latents": 3e-2, "pixels": 1e-2}
 MSD_LR = {"mlp": 1e-2, "latents": 0.0, "pixels": 5e-2}
 
 
-def _residual(says: str, estimator: Callable[[float], Estimator], times: Callable[[Schedule, int], Times]) -> Recipe:
-    return Recipe(says, estimator, times, every(400), 7.5, SDS_LR)
+def _residual(
+    says: str, estimator: Callable[[float], Estimator], times: Callable[[Schedule, int], Times]
+) -> ImageRecipe:
+    return ImageRecipe(says, estimator, times, every(400), 7.5, SDS_LR)
 
 
-def _mean_shift(says: str, estimator: Callable[[float], Estimator]) -> Recipe:
+def _mean_shift(says: str, estimator: Callable[[float], Estimator]) -> ImageRecipe:
     """Two gradients of twelve calls; the first target keeps noise of .05 x 12, which suits the second bandwidth."""
-    return Recipe(says, estimator, shrinking(12.0, 0.45), every(2), 5.0, MSD_LR, through="decoder", follow=180)
+    return ImageRecipe(says, estimator, shrinking(12.0, 0.45), every(2), 5.0, MSD_LR, through="decoder", follow=180)
 
 
 def _paper(anchor: str = "x", interval: tuple[float, float] | None = None) -> Callable[[float], Estimator]:
@@ -79,7 +82,7 @@ def _paper(anchor: str = "x", interval: tuple[float, float] | None = None) -> Ca
 
 KERNEL_TERM = (0.0, 0.7)  # interval of times to which the paper's kernel term is limited
 
-SDI_RECIPE = Recipe(
+SDI_RECIPE = ImageRecipe(
     "score distillation via inversion",
     lambda scale: SDI(scale, -scale),
     _falling(0.25),
@@ -93,7 +96,7 @@ PUBLISHED_SDI = 8.5  # guidance of SDI as published, where it is called 7.5 (see
 
 MSD_RECIPE = _mean_shift("mean shift to a draw of the product density", lambda scale: MSD(sampler="product", steps=12))
 
-RECIPES: Mapping[str, Recipe] = {
+RECIPES: Mapping[str, ImageRecipe] = {
     "sds": _residual("score distillation sampling, random t", lambda scale: SDS(), _uniform),
     "annealed_sds": _residual("SDS with descending t", lambda scale: SDS(), _falling(0.02)),
     "sdi": SDI_RECIPE,
@@ -142,3 +145,18 @@ RECIPES: Mapping[str, Recipe] = {
         particles=4,
     ),
 }
+
+
+def own(recipe: Recipe) -> ImageRecipe:
+    """A recipe of the caller's own; what it leaves open is that of SDS."""
+    usual = RECIPES["sds"]
+    given = recipe.given(guidance="guidance", particles="particles", through="through", follow="follow")
+    return replace(
+        usual,
+        says=recipe.says or "a method of one's own",
+        estimator=lambda scale: recipe.make(),
+        times=recipe.schedule(usual.times),
+        steps=usual.steps if recipe.steps is None else every(recipe.steps),
+        lr=usual.lr if recipe.lr is None else dict.fromkeys(usual.lr, recipe.lr),
+        **given,
+    )

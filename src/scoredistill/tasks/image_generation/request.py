@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scoredistill.loop import Step
+from scoredistill.recipe import MethodSource, check_method, recipe_of
 from scoredistill.tasks import checks
-from scoredistill.tasks.image_generation.recipes import RECIPES, Recipe
+from scoredistill.tasks.image_generation.recipes import RECIPES, ImageRecipe, own
 from scoredistill.tasks.request import PriorSource, RunOptions, completed
 
 IMAGES = ("mlp", "latents", "pixels")
@@ -50,7 +51,7 @@ class Request(ImageOptions):
         method: msd (mean-shift distillation), sds (score distillation sampling), annealed_sds, sdi (inversion),
             sdi_published (its published guidance), vsd (variational), csd (collaborative), collaborative (mean shift of
             particles that keep apart), msd_mean, msd_ancestral, msd_paper, msd_paper_anchor, msd_paper_interval,
-            msd_paper_both, or ddim (sampling).
+            msd_paper_both, ddim (sampling), or a method of your own as FILE.py:NAME.
         prior: emoji (bundled), a directory with a diffusers pipeline, a .safetensors file, or a hub name.
     """
 
@@ -58,7 +59,12 @@ class Request(ImageOptions):
     method: str = "msd"
     prior: str = "emoji"
 
-    def complete(self, recipe: Recipe | None = None) -> "Settings":
+    @property
+    def recipe(self) -> ImageRecipe | None:
+        """How the method is run; None for DDIM sampling."""
+        return None if self.method == "ddim" else recipe_of(self.method, RECIPES, own)
+
+    def complete(self, recipe: ImageRecipe | None = None) -> "Settings":
         """The settings of the request: every None replaced by the default of the method.
 
         Args:
@@ -70,8 +76,9 @@ class Request(ImageOptions):
         checks.text(self.prompt, "prompt", 'say what the image shows, for example "a hamburger"')
         checks.choice(self, "image", IMAGES)
         if recipe is None:
-            checks.choice(self, "method", METHODS)
-        return completed(self, Settings, _defaults(recipe or RECIPES.get(self.method), self.image))
+            check_method(self.method, METHODS)
+            recipe = self.recipe
+        return completed(self, Settings, _defaults(recipe, self.image))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,19 +112,19 @@ class ImageArguments(ImageOptions, RunOptions):
     Attributes:
         prompt: What the images show.
         prior: A name, a directory or a hub name for `load_prior`, or a loaded prior.
-        method: A name of `METHODS`.
-        recipe: How to run a method of your own, which `method` then only names.
+        method: A name of `METHODS`, or a method of your own, see `scoredistill.recipe`.
+        recipe: How to run the method, in place of its own recipe; `method` then only names it.
         callback: Called with every finished step of methods that optimize.
     """
 
     prompt: str
     prior: PriorSource = "emoji"
-    method: str = "msd"
-    recipe: Recipe | None = None
+    method: MethodSource = "msd"
+    recipe: ImageRecipe | None = None
     callback: Callable[[Step], None] | None = None
 
 
-def _defaults(recipe: Recipe | None, image: str) -> dict[str, object]:
+def _defaults(recipe: ImageRecipe | None, image: str) -> dict[str, object]:
     """Defaults of a recipe for a kind of image; without a recipe, those of DDIM sampling."""
     if recipe is None:
         return {

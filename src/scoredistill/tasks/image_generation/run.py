@@ -15,7 +15,7 @@ from scoredistill.media.images import to_pil
 from scoredistill.priors.base import Prior, TextPrior
 from scoredistill.priors.guidance import Guided
 from scoredistill.sampling import ddim
-from scoredistill.tasks.image_generation.recipes import Recipe
+from scoredistill.tasks.image_generation.recipes import ImageRecipe
 from scoredistill.tasks.image_generation.request import Settings
 
 
@@ -32,7 +32,7 @@ class Optimization:
     """
 
     settings: Settings
-    recipe: Recipe
+    recipe: ImageRecipe
     prior: TextPrior
     queried: Prior
     on_nan: str = "stop"

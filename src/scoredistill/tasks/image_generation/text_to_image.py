@@ -7,7 +7,6 @@ result.images[0].save("hamburger.png")
 from torch import Tensor
 
 from scoredistill.tasks.image_generation.output import ImageDirectory, Result, image_grid
-from scoredistill.tasks.image_generation.recipes import RECIPES
 from scoredistill.tasks.image_generation.request import ImageArguments, Request
 from scoredistill.tasks.image_generation.run import Optimization, finite_images, sample
 from scoredistill.tasks.request import requested, task
@@ -25,7 +24,7 @@ def text_to_image(asked: ImageArguments) -> Result:
     settings = requested(Request, asked, asked.prior).complete(asked.recipe)
     directory = ImageDirectory.of(asked, settings)
     prior = text_prior(asked.prior, asked)
-    recipe = asked.recipe or RECIPES.get(settings.method)
+    recipe = asked.recipe or settings.recipe
     if recipe is None:
         prior.times(settings.steps)  # refuses more steps than the scheduler has
     with StepSession(asked, prior, directory) as session:

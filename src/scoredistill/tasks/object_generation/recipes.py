@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scoredistill.estimators import CSD, MSD, SDI, SDS, VSD, CollaborativeMSD, Estimator
 from scoredistill.kernels import RBF
+from scoredistill.recipe import Recipe
 from scoredistill.schedule import Schedule
 from scoredistill.times import Bandwidth, Linear, Times, Uniform
 
@@ -123,3 +124,17 @@ OBJECT_RECIPES: Mapping[str, ObjectRecipe] = {
         follow=1,
     ),
 }
+
+
+def own(recipe: Recipe) -> ObjectRecipe:
+    """A recipe of the caller's own; what it leaves open is that of SDS."""
+    given = recipe.given(
+        steps="steps", views="particles", guidance="guidance", lr="lr", through="through", follow="follow"
+    )
+    return replace(
+        SDS_RECIPE,
+        says=recipe.says or "a method of one's own",
+        estimator=lambda scale, features: recipe.make(),
+        times=recipe.schedule(SDS_RECIPE.times),
+        **given,
+    )

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from scoredistill.loop import Step
 from scoredistill.priors.pipelines import BUNDLED
+from scoredistill.recipe import MethodSource, check_method, recipe_of
 from scoredistill.tasks import checks
-from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES, ObjectRecipe
+from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES, ObjectRecipe, own
 from scoredistill.tasks.request import PriorSource, RunOptions, completed
 from scoredistill.three_d.scenes.base import Scene
 
@@ -71,7 +72,8 @@ class ObjectRequest(ObjectOptions):
     Attributes:
         prompt: What the object is, for example "a hamburger".
         method: msd (mean-shift distillation), sds (score distillation sampling), annealed_sds, sdi, sdi_published (its
-            published guidance), vsd, csd (views share scores), msd_same_noise, msd_mean or collaborative.
+            published guidance), vsd, csd (views share scores), msd_same_noise, msd_mean, collaborative, or a method of
+            your own as FILE.py:NAME.
         prior: emoji (bundled), a directory with a diffusers pipeline, a .safetensors file, or a hub name.
     """
 
@@ -82,7 +84,7 @@ class ObjectRequest(ObjectOptions):
     @property
     def recipe(self) -> ObjectRecipe:
         """How the method is run."""
-        return OBJECT_RECIPES[self.method]
+        return recipe_of(self.method, OBJECT_RECIPES, own)
 
     def complete(self, side: int = BUNDLED_SIDE) -> "ObjectSettings":
         """The settings of the request: every None replaced by the default of the method or the prior.
@@ -94,7 +96,7 @@ class ObjectRequest(ObjectOptions):
             ValueError: for impossible settings, in one sentence that says what is possible.
         """
         checks.text(self.prompt, "prompt", 'say what the object is, for example "a hamburger"')
-        checks.choice(self, "method", OBJECT_RECIPES)
+        check_method(self.method, OBJECT_RECIPES)
         bundled = self.prior in BUNDLED
         defaults: dict[str, object] = {
             "size": min(LARGEST, side),
@@ -154,11 +156,11 @@ class ObjectArguments(ObjectOptions, RunOptions):
     Attributes:
         prompt: What the object is.
         prior: A name, a directory or a hub name for `load_prior`, or a loaded prior.
-        method: A name of `OBJECT_RECIPES`.
+        method: A name of `OBJECT_RECIPES`, or a method of your own, see `scoredistill.recipe`.
         callback: Called with every finished step and the scene.
     """
 
     prompt: str
     prior: PriorSource = "emoji"
-    method: str = "msd"
+    method: MethodSource = "msd"
     callback: Callable[[Step, Scene], None] | None = None

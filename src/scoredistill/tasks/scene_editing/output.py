@@ -20,7 +20,7 @@ from scoredistill.checkpoint import load_state, save_state
 from scoredistill.media.images import to_pil
 from scoredistill.reports.page import Page
 from scoredistill.tasks.run_directory import RunDirectory, add_settings, digest
-from scoredistill.tasks.scene_editing.recipes import SCENE_METHODS
+from scoredistill.tasks.scene_editing.recipes import description
 from scoredistill.tasks.scene_editing.request import SceneRequest, SceneSettings
 from scoredistill.tasks.three_d_output import exported, side_by_side, write_videos
 from scoredistill.three_d.camera import Cameras, around
@@ -156,7 +156,7 @@ class SceneDirectory(RunDirectory[SceneResult]):
 
     def _report(self, result: SceneResult, videos: dict[str, Path], summary: dict[str, Any]) -> Page:
         settings, capture = result.request, result.capture
-        method = f"{settings.method} on {settings.prior}: {SCENE_METHODS[settings.method]}"
+        method = f"{settings.method} on {settings.prior}: {description(settings.method)}"
         page = Page(settings.instruction, f"{method}; {len(capture)} photographs").command(self.command)
         if all(video.suffix == ".mp4" for video in videos.values()):
             page.videos(videos)

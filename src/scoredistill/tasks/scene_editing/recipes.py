@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
+from scoredistill.recipe import recipe_of
+from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES, own
 
 ONE_VIEW = "one_view"
 SCENE_METHODS: Mapping[str, str] = {
@@ -16,3 +17,8 @@ RATES, LAST = (0.1, 0.01), 0.1  # learning rates of encoding and network while v
 LATER = (0.6, 0.2)  # t of the first and the last sweep of later rounds, which start at renders
 DDIM_STEPS = 20  # of one_view
 NOISED = (0.02, 0.98)  # interval of the t that one_view noises renders to
+
+
+def description(method: str) -> str:
+    """What a method does; one of the caller's own edits views as the frames of a video."""
+    return recipe_of(method, SCENE_METHODS, lambda recipe: own(recipe).says)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scoredistill.recipe import MethodSource, check_method
 from scoredistill.tasks import checks
 from scoredistill.tasks.image_editing.request import ADVICE, BUNDLED_SIDE, EditOptions, guidance_scales
 from scoredistill.tasks.request import PriorSource, RunOptions, completed
-from scoredistill.tasks.scene_editing.recipes import KERNEL, SCENE_METHODS, SWEEPS
+from scoredistill.tasks.scene_editing.recipes import KERNEL, SCENE_METHODS, SWEEPS, description
 from scoredistill.three_d.capture import Capture
 from scoredistill.three_d.fitting import FitStep
 from scoredistill.three_d.scenes.base import Scene
@@ -48,7 +49,7 @@ class SceneRequest(EditOptions, SceneOptions):
 
     Attributes:
         instruction: What to change, for example "make it night".
-        method: csd (collaborative score distillation) or another name of `SCENE_METHODS`.
+        method: csd (collaborative score distillation), another name of `SCENE_METHODS`, or a method of your own.
         prior: emoji-edit (bundled), or a directory or hub name of an instruction editor.
     """
 
@@ -67,7 +68,8 @@ class SceneRequest(EditOptions, SceneOptions):
             ValueError: for impossible settings, in one sentence that says what is possible.
         """
         checks.text(self.instruction, "instruction", ADVICE)
-        checks.choice(self, "method", SCENE_METHODS, of=" for scenes")
+        check_method(self.method, SCENE_METHODS, of=" for scenes")
+        description(self.method)  # refuses a recipe of the caller's own that edits cannot use
         given = {name: least for name, least in (("use", 2), ("size", 8)) if getattr(self, name) is not None}
         checks.whole(self, **given)
         defaults = {"size": side, "use": training, "sweeps": SWEEPS, "kernel": KERNEL, **guidance_scales(self.prior)}
@@ -104,7 +106,7 @@ class SceneArguments(EditOptions, SceneOptions, RunOptions):
         capture: A directory with transforms.json or a COLMAP model, or a capture of `read_capture`.
         instruction: What to change.
         prior: A name, a directory or a hub name for `load_prior`, or a loaded prior; it must be an instruction editor.
-        method: A name of `SCENE_METHODS`.
+        method: A name of `SCENE_METHODS`, or a method of your own, see `scoredistill.recipe`.
         fitted: A scene that was fitted to the photographs before (`fit_scene`), in the coordinates of
             `normalized(capture)`; it is not changed.
         callback: Called with every finished step of fitting to edited views, and the scene.
@@ -113,6 +115,6 @@ class SceneArguments(EditOptions, SceneOptions, RunOptions):
     capture: str | Path | Capture
     instruction: str
     prior: PriorSource = "emoji-edit"
-    method: str = "csd"
+    method: MethodSource = "csd"
     fitted: Scene | None = None
     callback: Callable[[FitStep, Scene], None] | None = None

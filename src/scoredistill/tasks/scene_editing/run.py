@@ -33,7 +33,6 @@ from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.image_editing.run import Edit, edited, rows_of, windows_of
 from scoredistill.tasks.scene_editing.recipes import DDIM_STEPS, LAST, LATER, NOISED, ONE_VIEW, RATES
 from scoredistill.tasks.scene_editing.request import SceneRequest, SceneSettings
-from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 from scoredistill.tasks.video_editing.request import VideoRequest
 from scoredistill.three_d.capture import Capture
 from scoredistill.three_d.fitting import FitStep, PosedImages, adam, fit, scene_of
@@ -139,7 +138,7 @@ class SceneEditing:
             latents = self._sampled(canvas, self._render(canvas, which), update.salt)
         else:
             start = None if update.turn == 0 else self._render(canvas, which)
-            times = VIDEO_RECIPES[request.method].times if update.turn == 0 else LATER
+            times = None if update.turn == 0 else LATER
             sweeps = self._sweeps(update.turn)
             latents = edited(self._edit(which, request.method, sweeps, times, start, update.salt))
         self.photographs.images[which] = canvas.decode(latents).to(self.photographs.images)
@@ -153,8 +152,8 @@ class SceneEditing:
         return canvas.encode(renders)
 
     def _edit(
-        self, which: Int[Tensor, " k"], method: str, sweeps: int, times: tuple[float, float], start: Tensor | None,
-        salt: int,
+        self, which: Int[Tensor, " k"], method: str, sweeps: int, times: tuple[float, float] | None,
+        start: Tensor | None, salt: int,
     ) -> Edit:  # fmt: skip
         request = self.request
         asked = VideoRequest(

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from scoredistill.recipe import Recipe
+from scoredistill.tasks.image_editing import recipes
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, EditRecipe
 
 
@@ -15,3 +17,8 @@ VIDEO_RECIPES: dict[str, EditRecipe] = {
     "csd": replace(_for_frames(EDIT_RECIPES["csd_full"]), says="CSD-Edit, frames share their whole scores"),
 }
 """The methods of `EDIT_RECIPES` on videos. Frames show comparable content at one place, so csd shares whole scores."""
+
+
+def own(recipe: Recipe) -> EditRecipe:
+    """A recipe of the caller's own, with the windows of csd on videos."""
+    return _for_frames(recipes.own(recipe))

@@ -8,6 +8,7 @@ from typing import ClassVar
 from PIL import Image
 
 from scoredistill.media.video import Video
+from scoredistill.recipe import MethodSource, Recipe
 from scoredistill.tasks import checks
 from scoredistill.tasks.image_editing.recipes import EditRecipe
 from scoredistill.tasks.image_editing.request import (
@@ -18,7 +19,7 @@ from scoredistill.tasks.image_editing.request import (
     EditSettings,
 )
 from scoredistill.tasks.request import PriorSource, RunOptions, completed
-from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
+from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES, own
 
 OVERLAP = 4  # frames that successive groups share by default
 
@@ -57,6 +58,11 @@ class VideoRequest(EditRequest, VideoOptions):
     recipes: ClassVar[Mapping[str, EditRecipe]] = VIDEO_RECIPES
     windows: ClassVar[int] = 1
 
+    @staticmethod
+    def own(recipe: Recipe) -> EditRecipe:
+        """How a method of the caller's own is run."""
+        return own(recipe)
+
     def complete(self, side: int = BUNDLED_SIDE) -> "VideoSettings":
         """The settings of the request, see `EditRequest.complete`."""
         self.check_names()
@@ -87,10 +93,10 @@ class VideoArguments(EditOptions, CanvasOptions, VideoOptions, VideoFile, RunOpt
         video: A video file, an animated image, a directory of frames, a `Video`, or frames in memory.
         instruction: What to change; may be empty if there are regions.
         prior: A name, a directory or a hub name for `load_prior`, or a loaded prior; it must be an instruction editor.
-        method: A name of `VIDEO_RECIPES`.
+        method: A name of `VIDEO_RECIPES`, or a method of your own, see `scoredistill.recipe`.
     """
 
     video: str | Path | Video | Sequence[Image.Image]
     instruction: str
     prior: PriorSource = "emoji-edit"
-    method: str = "csd"
+    method: MethodSource = "csd"
