@@ -19,6 +19,7 @@ ESTIMATORS = sorted((ROOT / "docs" / "estimators").glob("*.md"))
 INDEX = ROOT / "docs" / "estimators" / "README.md"
 THREE_D = ROOT / "docs" / "three_d.md"
 EXTENDING = ROOT / "docs" / "extending.md"  # see test_extending.py
+OWN_METHOD = ROOT / "docs" / "own_method.md"  # see test_own_method.py
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/*.md"), *ROOT.glob("docs/*/**/*.md")])
 TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
@@ -37,7 +38,7 @@ every_estimator_page = pytest.mark.parametrize("page", ESTIMATORS, ids=lambda pa
 def examples():
     """Code and promised output of every example but two pages', whose images have tests of their own."""
     for page in PAGES:
-        if page not in (ROOT / "README.md", THREE_D, EXTENDING):
+        if page not in (ROOT / "README.md", THREE_D, EXTENDING, OWN_METHOD):
             for n, (code, printed) in enumerate(BLOCK.findall(page.read_text())):
                 yield pytest.param(code, printed, id=f"{title(page)}-{n}")
 

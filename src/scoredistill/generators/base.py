@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from scoredistill.priors.base import Prior
+from scoredistill.priors.base import Prior, described
 
 
 class Generator(nn.Module, ABC):
@@ -35,6 +35,19 @@ class Generator(nn.Module, ABC):
     def forward(self, views: Tensor) -> Tensor:
         """Render views [n, ...] to samples [n, *d], differentiably."""
 
+    def facts(self) -> dict[str, object]:
+        """What `repr` says of the generator, by name."""
+        every = list(self.parameters())
+        if not every:
+            return {"parameters": 0}
+        return {"parameters": sum(p.numel() for p in every), "dtype": every[0].dtype, "device": every[0].device}
+
+    def __repr__(self) -> str:
+        try:
+            return described(self, self.facts())
+        except AttributeError:  # of an object that is not yet made
+            return object.__repr__(self)
+
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
         """Render the images of views in [0, 1], [n, 3, h, w]; `decode` maps samples to images."""
         return decode(self(views))
@@ -52,6 +65,9 @@ class Encoded(Generator):
         super().__init__()
         self.generator = generator
         self._prior = (prior,)  # in a tuple: its networks are not parameters of this generator
+
+    def facts(self) -> dict[str, object]:
+        return {"generator": self.generator, "prior": self._prior[0]}
 
     def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Tensor:
         return self.generator.views(n, rng)

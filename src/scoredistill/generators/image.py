@@ -9,6 +9,7 @@ frequency functions (Tancik et al. 2020), https://arxiv.org/abs/2006.10739.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -28,6 +29,13 @@ class _Images(Generator):
         if n < 1:
             raise ValueError(f"there must be at least one image, not {n}")
         self.n = n
+
+    def facts(self) -> dict[str, object]:
+        return {"n": self.n, "sample": self._shape(), **super().facts()}
+
+    @abstractmethod
+    def _shape(self) -> tuple[int, ...]:
+        """Shape of a sample."""
 
     def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Int[Tensor, " v"]:
         """Choose n distinct images at random, as sorted indices; all of them by default."""
@@ -51,6 +59,9 @@ class Latents(_Images):
     def __init__(self, n: int, shape: tuple[int, ...], std: float = 1.0, rng: torch.Generator | None = None):
         super().__init__(n)
         self.values = nn.Parameter(std * draw_noise(torch.empty(n, *shape), rng))
+
+    def _shape(self) -> tuple[int, ...]:
+        return tuple(self.values.shape[1:])
 
     @classmethod
     def of(cls, values: Float[Tensor, " n *d"]) -> "Latents":
@@ -82,6 +93,9 @@ class Pixels(_ImageParameters):
     def __init__(self, n: int, size: tuple[int, int], std: float = 0.05, rng: torch.Generator | None = None):
         super().__init__(n)
         self.values = nn.Parameter(0.5 + std * draw_noise(torch.empty(n, 3, *size), rng))
+
+    def _shape(self) -> tuple[int, ...]:
+        return tuple(self.values.shape[1:])
 
     def forward(self, views: Int[Tensor, " v"]) -> Float[Tensor, "v 3 h w"]:
         return self.values[views]
@@ -125,6 +139,9 @@ class CoordinateMLP(_ImageParameters):
             ]
         )
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(n, 1, b)) for b in widths[1:]])
+
+    def _shape(self) -> tuple[int, ...]:
+        return 3, *self.size
 
     def forward(self, views: Int[Tensor, " v"]) -> Float[Tensor, "v 3 h w"]:
         h = self.positions.expand(len(views), -1, -1)

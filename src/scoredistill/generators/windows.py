@@ -85,6 +85,9 @@ class Windows(Generator):
         self.register_buffer("cursor", torch.tensor(0))
         self._coverage: Tensor | None = None  # of the sweep that the last views belong to
 
+    def facts(self) -> dict[str, object]:
+        return {"canvas": tuple(self.canvas.shape), "window": self.window, **super().facts()}
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Windows":
         """Move the canvas alone: the position in the sweeps is read in every step, so it stays on the CPU."""
         sweep, cursor = self.sweep, self.cursor

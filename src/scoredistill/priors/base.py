@@ -12,7 +12,7 @@ share), for example {"text": [b, 77, 768]}. The meaning of the names belongs to 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -95,6 +95,16 @@ class Prior(ABC):
         """Decode samples of this prior to images in [0, 1]; the identity for priors whose samples are images."""
         return x
 
+    def facts(self) -> dict[str, object]:
+        """What `repr` says of the prior, by name."""
+        return {"schedule": self.schedule}
+
+    def __repr__(self) -> str:
+        try:
+            return described(self, self.facts())
+        except AttributeError:  # of an object that is not yet made
+            return object.__repr__(self)
+
     @staticmethod
     def from_callable(fn: Callable[..., Tensor], schedule: Schedule, prediction: str = "eps") -> "Prior":
         """Wrap any network or function fn(x_t, t, cond).
@@ -108,6 +118,12 @@ class Prior(ABC):
             ValueError: for an unknown kind.
         """
         return FunctionPrior(fn, schedule, prediction)
+
+
+def described(thing: object, facts: Mapping[str, object]) -> str:
+    """The `repr` of an object: its class and facts, without the module names of types."""
+    said = [f"{name}={str(value).removeprefix('torch.')}" for name, value in facts.items()]
+    return f"{type(thing).__name__}({', '.join(said)})"
 
 
 class JointPrior(Prior):
@@ -134,6 +150,10 @@ class FunctionPrior(JointPrior):
     def __init__(self, fn: Callable[..., Tensor], schedule: Schedule, prediction: str = "eps"):
         check_prediction(prediction)
         self.fn, self.schedule, self.prediction = fn, schedule, prediction
+
+    def facts(self) -> dict[str, object]:
+        name = getattr(self.fn, "__name__", type(self.fn).__name__)
+        return {"fn": name, "predicts": self.prediction, **super().facts()}
 
     def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
         alpha, sigma = (per_sample(c, x_t) for c in self.schedule(t))
@@ -198,6 +218,9 @@ class PriorWrapper(Prior):
     def __init__(self, prior: Prior):
         self.prior = prior
         self.schedule = prior.schedule
+
+    def facts(self) -> dict[str, object]:
+        return {"prior": self.prior}
 
     def null(self, cond: Cond) -> Cond:
         return self.prior.null(cond)

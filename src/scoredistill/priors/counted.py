@@ -22,6 +22,9 @@ class Counted(PriorWrapper):
         super().__init__(prior)
         self.rows = self.calls = self.encoded = self.decoded = 0
 
+    def facts(self) -> dict[str, object]:
+        return {**super().facts(), **self.counts()}
+
     def eps(
         self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
     ) -> Float[Tensor, " b *d"]:

@@ -88,6 +88,11 @@ class Empirical(Prior):
         self._screen = Screen(self._table, RANK) if large and data.device.type == "cpu" else None
         self._member: Tensor | None = None
 
+    def facts(self) -> dict[str, object]:
+        classes = ("label",) if self.names or self.labels is not None else ()
+        shape = {"data": len(self.data), "sample": tuple(self.data.shape[1:]), "conditions": classes}
+        return {**shape, **super().facts(), "dtype": self.data.dtype, "device": self.data.device}
+
     def eps(
         self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None
     ) -> Float[Tensor, " b *d"]:

@@ -70,6 +70,11 @@ class Guided(LinearGuidance):
             raise ValueError(f"interval must be (lo, hi) with 0 <= lo <= hi <= 1, not {interval}")
         self.scale, self.interval, self.uncond = float(scale), interval, uncond
 
+    def facts(self) -> dict[str, object]:
+        interval = {} if self.interval is None else {"interval": self.interval}
+        negative = {} if self.uncond is None else {"uncond": sorted(self.uncond)}
+        return {**super().facts(), "scale": self.scale, **interval, **negative}
+
     def guide(self, t: Float[Tensor, " b"], cond: Cond | None) -> Terms:
         if cond is None:
             raise ValueError("a guided prior needs a condition: pass cond=, or use the prior without Guided")
@@ -119,6 +124,9 @@ class ImageGuided(LinearGuidance):
         self.text_scale, self.image_scale, self.image = float(text_scale), float(image_scale), image
         self.uncond = uncond
 
+    def facts(self) -> dict[str, object]:
+        return {**super().facts(), "text_scale": self.text_scale, "image_scale": self.image_scale}
+
     def guide(self, t: Float[Tensor, " b"], cond: Cond | None) -> Terms:
         if cond is None or self.image not in cond:
             raise ValueError(f"image guidance needs a condition with {self.image!r}: encode the source image into it")
@@ -159,6 +167,9 @@ class PerpNeg(PriorWrapper):
     def __init__(self, prior: Prior, scale: float, negatives: Sequence[tuple[Cond | Callable[[Cond], Cond], float]]):
         super().__init__(prior)
         self.scale, self.negatives = float(scale), tuple(negatives)
+
+    def facts(self) -> dict[str, object]:
+        return {**super().facts(), "scale": self.scale, "negatives": len(self.negatives)}
 
     def eps(
         self, x_t: Float[Tensor, " b *d"], t: Float[Tensor, " b"], cond: Cond | None = None

@@ -62,6 +62,11 @@ class GaussianMixture(Prior):
         projected = means if self.axes is None else torch.einsum("kd,kdi->ki", means, self.axes)
         self._projected = list(projected.T.contiguous())
 
+    def facts(self) -> dict[str, object]:
+        classes = () if self.labels is None else ("label",)
+        shape = {"components": len(self.means), "sample": tuple(self.means.shape[1:]), "conditions": classes}
+        return {**shape, **super().facts(), "dtype": self.means.dtype, "device": self.means.device}
+
     def eps(self, x_t: Float[Tensor, "b d"], t: Float[Tensor, " b"], cond: Cond | None = None) -> Float[Tensor, "b d"]:
         def part(x: Tensor, alpha: Tensor, sigma: Tensor, cond: Cond | None) -> Tensor:
             resp, u, _ = self._posterior(x, alpha, sigma, cond)

@@ -120,6 +120,11 @@ class NetworkPrior(Prior):
         self.schedule = VE(0.002, 80.0) if schedule is None else schedule
         self.lowest = lowest
 
+    def facts(self) -> dict[str, object]:
+        config, place = self.network.config, next(self.network.parameters())
+        shape = {"sample": (config.dim,), "conditions": ("label",) if config.classes else ()}
+        return {**shape, **super().facts(), "dtype": place.dtype, "device": place.device}
+
     def denoise(
         self, x_t: Float[Tensor, "b d"], t: Float[Tensor, " b"], cond: Cond | None = None
     ) -> Float[Tensor, "b d"]:

@@ -46,6 +46,21 @@ class NetworkPrior(JointPrior, TextPrior):
         self.max_rows = None
 
     @property
+    def parameterization(self) -> str:
+        """What the network predicts: "eps", "v", "x0", "flow" or "edm"."""
+        return getattr(getattr(self, "levels", None), "prediction", "edm")
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What a prediction is conditioned on."""
+        return ("text", "image") if self.needs_source else ("text",)
+
+    def facts(self) -> dict[str, object]:
+        shape = {"name": self.name, "sample": tuple(self.latent_shape), "image": self.image_size}
+        kind = {"predicts": self.parameterization, "conditions": self.conditions}
+        return {**shape, **kind, "dtype": self.dtype, "device": self.device}
+
+    @property
     def image_size(self) -> tuple[int, int]:
         *_, height, width = self.latent_shape
         return height * self.codec.factor, width * self.codec.factor

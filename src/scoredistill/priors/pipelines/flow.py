@@ -41,6 +41,7 @@ class FlowPrior(PipelinePrior):
 
     schedule: Flow
     patch: int
+    parameterization = "flow"
 
     def __init__(self, pipeline: Any, name: str | None = None):
         scheduler = pipeline.scheduler

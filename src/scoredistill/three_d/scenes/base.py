@@ -189,6 +189,9 @@ class Scene(Generator):
         """Device of the parameters."""
         return next(self.parameters()).device
 
+    def facts(self) -> dict[str, object]:
+        return {"size": self.size, **super().facts()}
+
     @abstractmethod
     def render(self, cameras: Cameras, look: Look = PLAIN, normals: bool = False) -> Rendering:
         """Render images at the size of the cameras.
