@@ -466,4 +466,13 @@ MUTANTS = [
     ("training/autoencoder.py", "network.encode(2 * image - 1).latent_dist.mode().std()", "network.encode(image).latent_dist.mode().std()", "training/test_training.py", "scaled_latents"),
     ("training/perceptual.py", "features.square().sum(1, keepdim=True) + 1e-2", "features.square().sum(1, keepdim=True) * 0 + 1", "training/test_perceptual.py", ""),
     ("training/perceptual.py", "return 1 - functional.cosine_similarity", "return functional.cosine_similarity", "training/test_perceptual.py", "misalignment"),
+    # methods of one's own
+    ("recipe.py", "return replace(times, seed=seed)", "return times", "test_recipe.py", "time_schedule"),
+    ("recipe.py", "Bandwidth(schedule, first, last)", "Bandwidth(schedule, last, first)", "test_recipe.py", "time_schedule"),
+    ("recipe.py", "return copy.deepcopy(self.estimator)", "return self.estimator", "test_recipe.py", "object_itself"),
+    ("recipe.py", 'f"{self}-{self.sha256[:8]}" if self.sha256 else str(self)', "str(self)", "test_recipe.py", "content_of_its_file"),
+    ("recipe.py", "if made.sha256 != sha256:", "if False:", "test_recipe.py", "other_processes"),
+    ("tasks/run_directory.py", "if same and _method(request)", "if False and _method(request)", "tasks/test_text_to_image.py", "of_a_file"),
+    ("tasks/image_editing/run.py", "counted.rows * windows_of(edit).count(0) / len(step.views)", "counted.rows * windows_of(edit).count(0)", "studies/test_editing.py", "counted_and_described"),
+    ("tasks/image_editing/run.py", "(min(self.sweep, edit.request.sweeps - 1), edit.request.sweeps)", "(self.sweep + 1, edit.request.sweeps + 2)", "tasks/test_edit_image.py", "ones_own"),
 ]  # fmt: skip
