@@ -25,6 +25,7 @@ LAYERS = [
     {"datasets"},
     {"training"},
     {"tasks"},
+    {"pipelines"},
     {"studies"},
     {"cli"},
     {"__main__"},

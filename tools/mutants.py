@@ -475,4 +475,11 @@ MUTANTS = [
     ("tasks/run_directory.py", "if same and _method(request)", "if False and _method(request)", "tasks/test_text_to_image.py", "of_a_file"),
     ("tasks/image_editing/run.py", "counted.rows * windows_of(edit).count(0) / len(step.views)", "counted.rows * windows_of(edit).count(0)", "studies/test_editing.py", "counted_and_described"),
     ("tasks/image_editing/run.py", "(min(self.sweep, edit.request.sweeps - 1), edit.request.sweeps)", "(self.sweep + 1, edit.request.sweeps + 2)", "tasks/test_edit_image.py", "ones_own"),
+    # pipelines
+    ("tasks/image_editing/run.py", "uncond=self.negative", "uncond=None", "tasks/test_edit_image.py", "negative_prompt"),
+    ("pipelines/text_to_image.py", "max(1.0, float(guidance_scale))", "float(guidance_scale)", "test_pipelines.py", "those_of_the_task"),
+    ("pipelines/base.py", "return batch.float() / 255", "return batch.float() / 256", "test_pipelines.py", "every_form"),
+    ("pipelines/base.py", "prior = load_prior(pipeline)  # anew", "prior = before  # anew", "test_pipelines.py", "encodes_prompts_anew"),
+    ("pipelines/base.py", "parameter.copy_(value)", "pass", "test_pipelines.py", "callback"),
+    ("pipelines/base.py", "return [seed_from(generator) for _ in range(count)]", "return [seed_from(generator)] * count", "test_pipelines.py", "every_form"),
 ]  # fmt: skip

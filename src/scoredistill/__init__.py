@@ -32,6 +32,7 @@ _MODULES = {
     "kernels",
     "sampling",
     "generators",
+    "pipelines",
     "three_d",
     "times",
     "clock",

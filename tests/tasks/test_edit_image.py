@@ -4,6 +4,7 @@ Most tests use a random editor with 8x8 latents and 16x16 images; tests of what 
 at small sizes.
 """
 
+import importlib
 import json
 import re
 
@@ -23,6 +24,7 @@ from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
 from scoredistill.tasks.image_editing.run import canvas_of
 
 METHODS = list(EDIT_RECIPES)
+edit_image_module = importlib.import_module("scoredistill.tasks.image_editing.edit_image")
 SAMPLED = [name for name, recipe in EDIT_RECIPES.items() if recipe.estimator is None]
 
 
@@ -618,3 +620,15 @@ from scoredistill.times import Linear
 same = lambda: CSDEdit(weight=lambda alpha, sigma: sigma / alpha, coupled=False)
 timed = Recipe(same, times=Linear(0.8, 0.2))
 """
+
+
+def test_a_negative_prompt_takes_the_place_of_no_text(prior, monkeypatch):
+    """The model's own "no text" is the empty one, and nothing changes if that is the negative prompt."""
+    settings = {"text_scale": 7.5, "image_scale": 1.5, "sweeps": 1}
+    for method in ("csd", "windows"):
+        plain = small(photo(16, 24), prior, method, **settings).latents
+        away = small(photo(16, 24), prior, method, negative_prompt="snow", **settings).latents
+        assert not torch.equal(away, plain)
+        with monkeypatch.context() as patch:
+            patch.setattr(edit_image_module, "negative_of", lambda prior, _: prior.encode_text([""]))
+            assert torch.equal(small(photo(16, 24), prior, method, **settings).latents, plain)

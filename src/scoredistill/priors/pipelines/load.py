@@ -71,6 +71,7 @@ def load_prior(
     offload: str | None = None,
     parts: Mapping[str, Any] | None = None,
     call: Mapping[str, Any] | None = None,
+    token: str | bool | None = None,
 ) -> PipelinePrior | RecordedPrior:
     """Load a diffusion model as a prior.
 
@@ -99,6 +100,8 @@ def load_prior(
         call: arguments with which a pipeline without an adapter is run to learn how it calls its network, for example
             {"height": 512, "width": 512, "num_frames": 17}; see `RecordedPrior`.
 
+        token: access token of the hub, for models that need one; by default that of `huggingface-cli login`.
+
     Returns:
         The prior, with frozen networks in evaluation mode.
 
@@ -120,6 +123,7 @@ def load_prior(
     if isinstance(source, (str, Path)):
         folder, name = prior_folder(source), str(source)
         options = {"revision": revision, "local_files_only": local_files_only or Path(folder).is_dir()}
+        options |= {} if token is None else {"token": token}
         chosen = {"torch_dtype": dtype or torch.float32, "variant": variant, **(parts or {})}
         if Path(folder).is_file():
             if variant is not None:

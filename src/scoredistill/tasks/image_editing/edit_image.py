@@ -24,7 +24,7 @@ from scoredistill.tasks.image_editing.canvas import Canvas, work_size
 from scoredistill.tasks.image_editing.detail import with_detail
 from scoredistill.tasks.image_editing.output import EditDirectory, EditResult
 from scoredistill.tasks.image_editing.request import EditArguments, EditRequest, EditSettings
-from scoredistill.tasks.image_editing.run import Edit, canvas_of, conditions, finite, optimized, sampled
+from scoredistill.tasks.image_editing.run import Edit, canvas_of, conditions, finite, negative_of, optimized, sampled
 from scoredistill.tasks.request import requested, task
 from scoredistill.tasks.run_directory import digest
 from scoredistill.tasks.session import StepSession, editor
@@ -84,7 +84,7 @@ def _prepared(full: Tensor, settings: EditSettings, prior: Editor, queried: Prio
     size = work_size((full.shape[-2], full.shape[-1]), settings.size, prior.factor, settings.wrap)
     where = regions.make(settings.instruction, settings.regions, size, settings.feather, settings.wrap)
     canvas = Canvas(prior, resized(full, size), settings.wrap)
-    return Edit(settings, canvas, queried, conditions(prior, where), where)
+    return Edit(settings, canvas, queried, conditions(prior, where), where, negative=negative_of(prior, settings))
 
 
 def _preview(step: Step, edit: Edit) -> Image.Image:

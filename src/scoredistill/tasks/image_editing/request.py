@@ -58,6 +58,7 @@ class CanvasOptions:
             red" (a box: left, top, right, bottom) or "mask.png: make it snowy".
         feather: Width of the blend between regions, as a fraction of the shorter side.
         detail: How much of the source's own detail is restored, from 0 to 1.
+        negative_prompt: What the edit should not be; takes the place of no instruction in guidance.
     """
 
     stride: float | None = None
@@ -68,6 +69,7 @@ class CanvasOptions:
     regions: tuple[str, ...] = ()
     feather: float = 0.1
     detail: float = 1.0
+    negative_prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,11 @@ class EditSettings(EditRequest):
             raise ValueError(f"kernel must be positive, not {self.kernel}")
         if self.detail > 1 or self.feather > 1:
             raise ValueError("detail and feather must be at most 1")
+        if self.negative_prompt and self.recipe.rows == 3 and self.text_scale == self.image_scale == 1:
+            raise ValueError(
+                f"{self.method} uses a negative prompt in guidance only: give a text_scale other than 1, or leave the "
+                "negative prompt out"
+            )
         if 1 not in self.scales or min(self.scales) < 1:
             raise ValueError(f"scales must be whole numbers from 1 up and contain 1, not {self.scales}")
 

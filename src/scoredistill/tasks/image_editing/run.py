@@ -44,6 +44,7 @@ class Edit:
         times: t of the first and the last sweep; the method's own by default.
         salt: distinguishes the randomness of this edit from that of others with the same seed.
         on_nan: see `distill`.
+        negative: condition of the negative prompt, one row; the model's own without text by default.
     """
 
     request: EditSettings
@@ -57,11 +58,12 @@ class Edit:
     times: tuple[float, float] | None = None
     salt: int = 0
     on_nan: str = "stop"
+    negative: Cond | None = None
 
     @property
     def guided(self) -> ImageGuided:
         """The editor, guided by instruction and source."""
-        return ImageGuided(self.prior, self.request.text_scale, self.request.image_scale)
+        return ImageGuided(self.prior, self.request.text_scale, self.request.image_scale, uncond=self.negative)
 
     @property
     def layout(self) -> Layout:
@@ -274,3 +276,8 @@ def _counted(edit: Edit) -> int:
 def conditions(prior: TextPrior, regions: Regions) -> Cond:
     """The conditions of the instructions, one row per region."""
     return prior.encode_text(list(regions.instructions))
+
+
+def negative_of(prior: TextPrior, settings: EditSettings) -> Cond | None:
+    """The condition of the negative prompt, one row; None without one."""
+    return prior.encode_text([settings.negative_prompt]) if settings.negative_prompt else None

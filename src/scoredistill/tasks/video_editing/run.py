@@ -20,7 +20,7 @@ from scoredistill.priors.counted import Counted
 from scoredistill.tasks.image_editing import regions
 from scoredistill.tasks.image_editing.canvas import FRAMES, Canvas, work_size
 from scoredistill.tasks.image_editing.detail import with_detail
-from scoredistill.tasks.image_editing.run import Edit, conditions, edited
+from scoredistill.tasks.image_editing.run import Edit, conditions, edited, negative_of
 from scoredistill.tasks.video_editing.flow import exchange_of
 from scoredistill.tasks.video_editing.groups import Group, faded, groups_of
 from scoredistill.tasks.video_editing.request import VideoSettings
@@ -53,7 +53,7 @@ class VideoEdit:
         make = lambda size: regions.make(settings.instruction, settings.regions, size, settings.feather, settings.wrap)
         self.regions: regions.Regions = make(self.size)
         self.shown: Tensor | None = None if self.regions.everywhere else make(full).shown
-        self.text = conditions(prior, self.regions)
+        self.text, self.negative = conditions(prior, self.regions), negative_of(prior, settings)
         self.cuts = tuple(scene_cuts(source.frames()))
         self.groups = tuple(groups_of(len(source), settings.group, settings.overlap, self.cuts))
         self.encoded = self.decoded = 0
@@ -145,7 +145,15 @@ class VideoEdit:
         exchange = exchange_of(self.settings.flow, canvas, images)
         salt = 0 if self.settings.recipe.same_noise else index
         edit = Edit(
-            self.settings, canvas, self.counted, self.text, self.regions, exchange, salt=salt, on_nan=self.on_nan
+            self.settings,
+            canvas,
+            self.counted,
+            self.text,
+            self.regions,
+            exchange,
+            salt=salt,
+            on_nan=self.on_nan,
+            negative=self.negative,
         )
         latents = edited(edit)
         self._change.append(float((latents - canvas.source).square().mean().sqrt()))
