@@ -12,16 +12,26 @@ from scoredistill.estimators import CSD, SDS, Batch, CSDEdit, Stein
 from scoredistill.kernels import RBF
 
 NAMES = {
-    "scoredistill": ["Step", "__version__", "distill", "load_prior", "metrics", "tasks"],
+    "scoredistill": ["DistillationLoss", "Recipe", "Step", "__version__", "distill", "load_prior", "metrics", "tasks"],
     "scoredistill.schedule": ["VE", "VP", "Flow", "Schedule", "Tabulated"],
-    "scoredistill.priors": ["Empirical", "GaussianMixture", "Guided", "ImageGuided", "Prior"],
+    "scoredistill.priors": ["Empirical", "GaussianMixture", "Coupled", "Guided", "ImageGuided", "Prior"],
     "scoredistill.estimators": [
         *["Batch", "CSD", "CSDEdit", "CollaborativeMSD", "DDS", "Estimate", "MSD", "SDI", "SDS", "Stein", "VSD"],
         *estimators.methods.__all__,
     ],
     "scoredistill.kernels": ["RBF"],
     "scoredistill.sampling": ["ddim", "ddim_invert"],
-    "scoredistill.times": ["Bandwidth", "Linear", "PriorWeighted", "Sqrt", "Ticks", "Times", "Uniform", "Window"],
+    "scoredistill.times": [
+        "Bandwidth",
+        "Linear",
+        "PriorWeighted",
+        "Sqrt",
+        "Ticks",
+        "Times",
+        "Uniform",
+        "Weighted",
+        "Window",
+    ],
     "scoredistill.clock": ["Bandwidth", "Clock", "Linear", "PriorWeighted", "Sqrt", "Ticks", "Uniform", "Window"],
     "scoredistill.generators": ["CoordinateMLP", "Encoded", "Generator", "Latents", "Pixels", "Windows"],
     "scoredistill.tasks": ["edit_image", "edit_scene", "edit_video", "text_to_3d", "text_to_image"],

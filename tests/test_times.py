@@ -1,6 +1,7 @@
 """Time schedules: end points, windows, the mass of a weight, ticks of a table, dependence on the step alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from scoredistill.estimators import MSD, SDS
 from scoredistill.generators import Latents
 from scoredistill.loop import distill
 from scoredistill.schedule import VE, VP, Flow, Tabulated, noise_to_signal
-from scoredistill.times import Bandwidth, Linear, PriorWeighted, Sqrt, Ticks, Uniform, Window
+from scoredistill.times import Bandwidth, Linear, PriorWeighted, Sqrt, Ticks, Uniform, Weighted, Window
 
 F64 = torch.float64
 TABLE = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod.double()
@@ -252,3 +253,34 @@ class TestTicks:
 def test_impossible_times_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_weighted_times_have_the_density_of_the_weight():
+    """w = t^2 on [0, 1] has the quantiles u^(1/3); one on an interval has its bounds."""
+    square = Weighted(lambda t: t**2, 0.0, 1.0)
+    for u in (0.001, 0.2, 0.5, 0.9, 1.0):
+        assert square.quantile(u) == pytest.approx(u ** (1 / 3), abs=1e-3)
+    drawn = torch.tensor([square(k, 10) for k in range(2000)])
+    assert float(drawn.mean()) == pytest.approx(0.75, abs=4 * 0.194 / 2000**0.5)
+    assert square(3, 10) == square(3, 99)
+    assert square(3, 10) != replace(square, seed=1)(3, 10)
+    falling = Weighted(lambda t: t**2, 0.0, 1.0, annealed=True)
+    assert [falling(k, 3) for k in range(3)] == pytest.approx([1.0, 0.5 ** (1 / 3), 0.0], abs=2e-3)
+    inner = Weighted(lambda t: ((t > 0.4) & (t < 0.6)).to(t), 0.1, 0.9, annealed=True, count=80)
+    assert (inner(0, 2), inner.quantile(1e-9)) == pytest.approx((0.6, 0.4), abs=1e-6)
+    assert Weighted(lambda t: 3.0 + 0 * t, 0.2, 0.8).quantile(0.25) == pytest.approx(0.35)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"lo": 0.5, "hi": 0.5}, "times must satisfy lo < hi"),
+        ({"hi": 1.5}, r"times must lie in \[0, 1\]"),
+        ({"count": 0}, "count must be at least 1"),
+        ({"weight": lambda t: 0 * t}, "the weight must be finite, at least 0 and positive somewhere"),
+        ({"weight": lambda t: t - 0.5}, "the weight must be finite, at least 0"),
+    ],
+)
+def test_impossible_weighted_times_are_refused(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Weighted(**{"weight": lambda t: t, **wrong})

@@ -482,4 +482,15 @@ MUTANTS = [
     ("pipelines/base.py", "prior = load_prior(pipeline)  # anew", "prior = before  # anew", "test_pipelines.py", "encodes_prompts_anew"),
     ("pipelines/base.py", "parameter.copy_(value)", "pass", "test_pipelines.py", "callback"),
     ("pipelines/base.py", "return [seed_from(generator) for _ in range(count)]", "return [seed_from(generator)] * count", "test_pipelines.py", "every_form"),
+    # coupled priors, densities of times
+    ("priors/coupled.py", "toward = self.strength * (of_b - of_a)", "toward = self.strength * (of_a - of_b)", "priors/test_coupled.py", "formula"),
+    ("priors/coupled.py", "return self.pair(of_a + toward, of_b - toward)", "return self.pair(of_a + toward, of_b)", "priors/test_coupled.py", "formula"),
+    ("priors/coupled.py", "+ self.pair(apart, -apart)", "- self.pair(apart, -apart)", "priors/test_coupled.py", "formula"),
+    ("priors/coupled.py", "(x_t[:, 1] - alpha * self._denoised_b", "(x_t[:, 0] - alpha * self._denoised_b", "priors/test_coupled.py", "formula"),
+    ("priors/coupled.py", "sigma / alpha, cond)", "sigma, cond)", "priors/test_coupled.py", "formula"),
+    ("priors/coupled.py", "None if each is None else prior.null(each)", "each", "priors/test_coupled.py", "guidance"),
+    ("times.py", "(k + inside) / self.count", "(k + 1) / (self.count + 1)", "test_times.py", "density_of_the_weight"),
+    ("times.py", "return self.quantile(1 - _fraction(index, steps))", "return self.quantile(_fraction(index, steps))", "test_times.py", "density_of_the_weight"),
+    ("estimators/methods.py", "sigma**2 / alpha)", "sigma / alpha)", "estimators/test_methods.py", "RFDS"),
+    ("estimators/methods.py", "given(alpha, sigma) / alpha)", "given(alpha, sigma))", "estimators/test_methods.py", "RFDS"),
 ]  # fmt: skip

@@ -9,6 +9,7 @@ fraction of the run that is over,
     Linear          t = start - (start - end) f
     Sqrt            t = start - (start - end) sqrt f
     PriorWeighted   t with the mass f of a weight W above it
+    Weighted        t ~ w, any density; or descending, with the mass f of w above it
     Bandwidth       t with sigma_t / alpha_t = h(f),  h geometric or linear
     Ticks           another time schedule's time, rounded to the entries of a scheduler's table
 
@@ -18,7 +19,8 @@ k-th of K steps end one step before it.
 References: Uniform: DreamFusion, https://arxiv.org/abs/2209.14988; Window: classifier score distillation,
 https://arxiv.org/abs/2310.19415, interval score matching, https://arxiv.org/abs/2311.11284, asynchronous score
 distillation, https://arxiv.org/abs/2407.02040; Sqrt: HiFA, https://arxiv.org/abs/2305.18766; PriorWeighted: DreamTime,
-https://arxiv.org/abs/2306.12422; Bandwidth: mean-shift distillation, https://arxiv.org/abs/2502.15989; Ticks: score
+https://arxiv.org/abs/2306.12422; Weighted: W-RFSDS of CHORD, https://arxiv.org/abs/2601.04194; Bandwidth: mean-shift
+distillation, https://arxiv.org/abs/2502.15989; Ticks: score
 Jacobian chaining, https://arxiv.org/abs/2212.00774.
 """
 
@@ -183,6 +185,63 @@ class PriorWeighted:
         """Z W(t)."""
         over, under = (t - self.m1).clamp(min=0) / self.s1, (self.m2 - t).clamp(min=0) / self.s2
         return weight_at(self.weight, self.schedule, t) * (-(over**2 + under**2) / 2).exp()
+
+
+@dataclass(frozen=True)
+class Weighted:
+    r"""Times with the density of a weight: random, or descending through its quantiles.
+
+        F(t) = int_lo^t w / int_lo^hi w;    random: t = F^-1(u), u ~ U[0, 1];    annealed: t = F^-1(1 - f)
+
+    A gradient at times of density w has the mean of the same gradient with the weight w(t) at uniform times, divided by
+    the mean of w, without large and small steps. With `RFDS()` it is W-RFSDS. Annealed times take the same values over
+    a whole run, the large ones first: coarse before fine.
+
+    Args:
+        weight: w, a function of times [n] in [0, 1]; at least 0, and positive somewhere in [lo, hi].
+        lo, hi: range of t.
+        annealed: whether t descends from `hi` to `lo`.
+        seed: chooses the sequence of random times.
+        count: number of equal intervals in which w is taken as constant, at least 1.
+    """
+
+    weight: Callable[[Tensor], Tensor]
+    lo: float = 0.02
+    hi: float = 0.98
+    annealed: bool = False
+    seed: int = 0
+    count: int = 1000
+
+    def __post_init__(self) -> None:
+        _check_times(self.lo, self.hi)
+        if not self.lo < self.hi:
+            raise ValueError(f"times must satisfy lo < hi, not {self.lo} and {self.hi}")
+        if self.count < 1:
+            raise ValueError(f"count must be at least 1, not {self.count}")
+        mass = self._mass()
+        if not (bool(mass.isfinite().all()) and bool((mass >= 0).all()) and float(mass.sum()) > 0):
+            raise ValueError("the weight must be finite, at least 0 and positive somewhere between lo and hi: mend it")
+
+    def __call__(self, index: int, steps: int) -> float:
+        if self.annealed:
+            return self.quantile(1 - _fraction(index, steps))
+        rng = torch.Generator().manual_seed(seed_of(self.seed, index))
+        return self.quantile(float(torch.rand((), generator=rng)))
+
+    def quantile(self, u: float) -> float:
+        """The time below which the fraction u of the weight lies; where the weight is 0, the highest such time."""
+        mass = self._mass()
+        below = torch.cat([mass.new_zeros(1), mass.cumsum(0)])
+        wanted = u * below[-1]
+        k = int((below[1:] < wanted).sum().clamp(max=self.count - 1))
+        inside = float((wanted - below[k]) / mass[k]) if mass[k] > 0 else 1.0
+        return self.lo + (self.hi - self.lo) * (k + inside) / self.count
+
+    def _mass(self) -> Tensor:
+        """The weight in the middle of each interval."""
+        middle = (torch.arange(self.count, dtype=torch.float64) + 0.5) / self.count
+        weight = self.weight(self.lo + (self.hi - self.lo) * middle)
+        return torch.as_tensor(weight, dtype=torch.float64).expand(self.count)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,10 @@ IDENTITIES = {
     # what: (left estimator or function of the prior, right side)
     "SJC is SDS with w = 1": (SJC(), SDS("uniform")),
     "RFDS is SDS with w = 1 / alpha": (RFDS(), lambda p: grad(SDS("uniform"), p) / scaled("alpha", p.schedule)),
+    "RFDS with a weight is w times RFDS": (
+        RFDS("sigma2"),
+        lambda p: scaled("sigma2", p.schedule) * grad(RFDS(lambda alpha, sigma: torch.ones_like(alpha)), p),
+    ),
     "RFDS-Rev is RFDS with predicted noise": (RFDSRev(), Residual(inverse_alpha, noise=Predicted(1, 1.0))),
     "UCM is RFDS with noise inverted to t = 1": (UCM(), Residual(inverse_alpha, noise=Inverted(3, 1.0, to=1.0))),
     "classifier score is what SDS / s tends to": (

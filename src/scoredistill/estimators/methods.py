@@ -210,12 +210,20 @@ def PFD(scale: float = 7.5, steps: int = 4, inversion_steps: int = 10) -> OdeTar
     return OdeTarget(Inverted(inversion_steps, 1 - scale), steps, scale)
 
 
-def RFDS() -> Residual:
-    """Rectified-flow distillation: v - (n - x), which is SDS with w = 1 / alpha.
+def RFDS(weight: Weight = "uniform") -> Residual:
+    """Rectified-flow distillation: w(t) [v - (n - x)], which is SDS with w(t) / alpha.
 
-    Yang et al. 2024, https://arxiv.org/abs/2406.03293.
+    Yang et al. 2024, https://arxiv.org/abs/2406.03293. Drawing t with a density proportional to w in place of the
+    weight (`times.Weighted`) is W-RFSDS, with the same mean: Lyu et al. 2026, https://arxiv.org/abs/2601.04194.
     """
-    return Residual(inverse_alpha)
+    if weight == "uniform":
+        return Residual(inverse_alpha)
+    if weight == "sigma2":
+        return Residual(lambda alpha, sigma: sigma**2 / alpha)
+    if not callable(weight):
+        raise ValueError(f"unknown weight {weight!r}: use uniform, sigma2 or a function of (alpha, sigma)")
+    given = weight
+    return Residual(lambda alpha, sigma: given(alpha, sigma) / alpha)
 
 
 def RFDSRev(scale: float = 1.0) -> Residual:

@@ -3,6 +3,7 @@
 from scoredistill.priors.base import Prior
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.counted import Counted
+from scoredistill.priors.coupled import Coupled
 from scoredistill.priors.empirical import Empirical
 from scoredistill.priors.guidance import Guided, ImageGuided, PerpNeg
 from scoredistill.priors.mixture import GaussianMixture
@@ -11,6 +12,7 @@ from scoredistill.priors.network import NetworkPrior
 __all__ = [
     "Cond",
     "Counted",
+    "Coupled",
     "Empirical",
     "GaussianMixture",
     "Guided",
