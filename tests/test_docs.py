@@ -189,3 +189,15 @@ def test_costs_in_the_index_are_the_counted_ones():
     assert rows
     for name, network_rows, calls in rows:
         assert BUDGETS[name][2] == (int(network_rows), int(calls)), name
+
+
+def test_recipes_for_loops_of_ones_own_are_short():
+    """At most fifteen lines besides imports; they are executed above."""
+    page = (ROOT / "docs" / "own_loop.md").read_text()
+    section = page.partition("## Recipes\n")[2].partition("\n## ")[0]
+    recipes = dict(re.findall(r"### (.*?)\n(.*?)(?=\n### |\Z)", section, re.DOTALL))
+    assert len(recipes) == 5
+    for name, text in recipes.items():
+        ((code, _),) = BLOCK.findall(text)
+        lines = [line for line in code.splitlines() if line and not re.match(r"(from|import) ", line)]
+        assert len(lines) <= 15, name
