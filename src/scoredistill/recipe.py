@@ -112,7 +112,7 @@ class Recipe:
             signature(self.estimator).bind()
         except TypeError as error:
             raise ValueError(
-                f"{what} needs arguments ({error}): give a function without any, such as lambda: {what}(...)"
+                f"{what} needs arguments ({error}): give a function without any, such as lambda: Mine(factor=2)"
             ) from error
         made = self.estimator()
         if not isinstance(made, Estimator):

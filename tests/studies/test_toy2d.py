@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from scoredistill.datasets.toy2d import toy_set
+from scoredistill.estimators import SDS
+from scoredistill.recipe import named
 from scoredistill.studies.toy2d import jobs, study
 from scoredistill.studies.toy2d.claims import verdict
 from scoredistill.studies.toy2d.denoisers import denoiser, exact
@@ -262,6 +264,10 @@ def test_a_method_of_a_file_is_a_row_that_is_measured_again_when_the_file_change
     results = json.loads((out / "results.json").read_text())
     assert results["table2"]["spiral"]["exact"]["mine"]["nfe"] == 9
     assert "mine" in results["descriptions"]
+    with pytest.raises(
+        ValueError, match=r"SDS is in no file, from which other processes could read it: name it as FILE"
+    ):
+        study.study(replace(asked, methods=(named(SDS),)), tmp_path / "new", workers=2, progress=False)
     with pytest.raises(ValueError, match="a method is named twice"):
         replace(asked, methods=(f"{file}:mine", f"{file}:mine")).complete()
 

@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from scoredistill import __version__
 from scoredistill.files import write_json, write_text
+from scoredistill.recipe import FORM
 from scoredistill.studies.harness.jobs import Job, StudyDirectory, place
 from scoredistill.studies.harness.tables import Results
 from scoredistill.tasks.run_directory import command_line
@@ -72,6 +73,13 @@ class Study(Generic[S]):
         if workers < 1:
             raise ValueError(f"workers must be at least 1, not {workers}")
         setting = setting.complete()
+        if workers > 1:
+            for method in getattr(setting, "own", ()):
+                if not method.file:
+                    raise ValueError(
+                        f"{method} is in no file, from which other processes could read it: name it as {FORM}, or use "
+                        "workers=1"
+                    )
         self.check(setting)
         directory = StudyDirectory(out, self.key(setting))
         try:

@@ -151,6 +151,7 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
         m: finished(read, {key: case.part for key, case in each.items()}) for m, each in main_cases(setting).items()
     }
     pairs = [(a, b) for a, b in PAIRS if a in found and b in found]
+    pairs += [(method, "csd") for method in setting.own if "csd" in found]
     texts, scenes = setting.instructions, setting.scenes
     results: dict[str, Any] = {
         "setting": {**asdict(setting), **asdict(setting.setup), "methods": setting.chosen},
