@@ -137,10 +137,12 @@ class TaskPipeline:
         """Move the networks to a device, a dtype or both, as diffusers' `to`.
 
         Raises:
-            ValueError: for a prior without networks, or one that was recorded, which keeps its device and dtype.
+            ValueError: for a prior without networks, or one that was recorded, which keeps its device and dtype; for a
+                device that is not there.
         """
         pipeline, before = self._networks("to"), self.prior
-        place = tuple(DTYPES.get(each, each) if isinstance(each, str) else each for each in place)
+        place = tuple(_place(each) for each in place)
+        named = {name: _place(each) for name, each in named.items()}
         if isinstance(before, RecordedPrior):
             raise ValueError(f"{before.name} was learned on its device: give device and dtype to from_pretrained")
         if any(hasattr(part, "_hf_hook") for part in pipeline.components.values()):
@@ -380,8 +382,28 @@ def _dtype(given: torch.dtype | str | None) -> torch.dtype | str | None:
         return None
     if isinstance(given, str):
         given = given.removeprefix("torch.")
-        return DTYPES.get(given) or getattr(torch, given, given)
+        found = DTYPES.get(given) or getattr(torch, given, None)
+        return found if isinstance(found, torch.dtype) else given
     return given
+
+
+def _place(given: Any) -> Any:
+    """An argument of `to`: a data type by any of its usual names, or a device.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    if not isinstance(given, (str, torch.device)):
+        return given
+    if isinstance(named := _dtype(str(given)), torch.dtype):
+        return named
+    try:
+        device = torch.device(given)
+    except RuntimeError as error:
+        raise ValueError(f"{given!r} is no device and no dtype: use cpu, cuda, float32, float16 or bfloat16") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("torch finds no CUDA device: use device cpu, or install a CUDA build of torch")
+    return device
 
 
 def _is_component(name: str, value: Any) -> bool:
