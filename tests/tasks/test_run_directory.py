@@ -21,7 +21,7 @@ from scoredistill.files import write_json
 from scoredistill.reports.page import Page
 from scoredistill.tasks.lock import Busy, Lock
 from scoredistill.tasks.request import RunOptions
-from scoredistill.tasks.run_directory import StepDirectory, default_out, reserved
+from scoredistill.tasks.run_directory import StepDirectory, default_out, differences, reserved
 
 
 def test_a_run_without_out_never_replaces_another(tmp_path, monkeypatch):
@@ -296,3 +296,10 @@ def test_a_disk_that_is_as_good_as_full_is_refused_first(tmp_path, monkeypatch):
 def contents(path):
     files = [each for each in path.rglob("*") if each.is_file() and not each.is_symlink()]
     return {each.relative_to(path).as_posix(): each.read_bytes() for each in files}
+
+
+def test_an_option_that_a_run_did_not_have_differs_if_it_is_used():
+    config = {"request": {"method": "csd", "seed": 0}}
+    assert differences(config, {"method": "csd", "seed": 0, "negative_prompt": ""}) == []
+    assert differences(config, {"method": "csd", "seed": 1, "negative_prompt": "snow"}) == ["seed", "negative_prompt"]
+    assert differences(config, {"method": None, "seed": None}) == []

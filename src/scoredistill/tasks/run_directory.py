@@ -513,12 +513,15 @@ def read_config(path: Path) -> dict[str, Any]:
 def differences(config: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
     """The names of the values of a request that differ from those of a run; None stands for any value.
 
+    An option that the run's version did not have differs if it is used.
+
     Args:
         config: config.json of the run.
         request: the values.
     """
     before, now = config["request"], json.loads(json.dumps(dict(request), default=str))
-    return [name for name, value in now.items() if value is not None and before.get(name) != value]
+    differs = lambda name, value: before[name] != value if name in before else bool(value)
+    return [name for name, value in now.items() if value is not None and differs(name, value)]
 
 
 def is_vacant(path: Path) -> bool:
