@@ -11,7 +11,8 @@ from scoredistill.estimators.noise import Fixed, Inverted, Noise, Predicted, Ran
 from scoredistill.estimators.ode_target import OdeTarget
 from scoredistill.estimators.residual import Residual
 from scoredistill.estimators.rows import Row, guided
-from scoredistill.estimators.stein import LowPass, Stein
+from scoredistill.estimators.shared import LowPass, Tone
+from scoredistill.estimators.stein import Stein
 from scoredistill.estimators.student import Student
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Row",
     "Stein",
     "Student",
+    "Tone",
     "annealing",
     "guided",
 ]

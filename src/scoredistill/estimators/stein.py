@@ -8,8 +8,9 @@ particle j and K_ij a kernel of clean particles,
 
 With normalization by rows the step size does not depend on N, so runs with and without coupling compare fairly.
 
-With `share` only a part P d of the gradients is shared, grad_i = d_i - P d_i + sum_j K_ij P d_j / sum_j K_ij. Particles
-that show different places then agree on what is common to all of them (see `LowPass`) and keep their own detail.
+With `share` only a part P d of the gradients is shared, grad_i = d_i - P d_i + sum_j K_ij P d_j / sum_j K_ij, or
+coefficients of the gradients (`shared.Basis`). Particles that show different places then agree on what is common to all
+of them and keep their own detail.
 
 A wider kernel makes particles agree where the task has many answers in a common direction, gains nothing where it has
 one, and loses the answer where the direction depends on the place (docs/estimators/csd.md).
@@ -33,6 +34,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.estimators.base import Batch, Estimate, Estimator, EstimatorWrapper
+from scoredistill.estimators.shared import Basis
 from scoredistill.kernels import RBF
 from scoredistill.priors.base import Prior
 from scoredistill.rng import Rng
@@ -51,7 +53,8 @@ class Stein(EstimatorWrapper):
             weight of particle j's gradient for particle i; K need not be symmetric.
         normalize: "row" or "paper", see the module.
         repulsion: gamma, the coefficient of the kernel gradient; by default 0 for "row" and 1 for "paper".
-        share: P, a function that returns the part of the gradients to share, see the module; all of it by default.
+        share: what is shared: coefficients on a basis, such as `LowPass` or `Tone`, or the part P d that a linear
+            function of d returns; whole gradients by default.
         noised: evaluate the kernel on the noised particles, as the released code does, instead of on the clean ones.
         weight: w(t), multiplies the result, repulsion included; for a base without a weight of its own.
         normalise: alias of `normalize`.
@@ -64,7 +67,7 @@ class Stein(EstimatorWrapper):
     kernel: Callable[[Tensor], Tensor] = field(default_factory=RBF)
     normalize: str = "row"
     repulsion: float | None = None
-    share: Callable[[Tensor], Tensor] | None = None
+    share: Basis | Callable[[Tensor], Tensor] | None = None
     noised: bool = False
     weight: Weight = "uniform"
     normalise: InitVar[str | None] = None
@@ -91,52 +94,50 @@ class Stein(EstimatorWrapper):
             raise ValueError("noised=True needs a base that returns its noised particles, such as a Residual")
         if batch.group is not None and len(batch.group) != len(batch.x):
             raise ValueError(f"{len(batch.group)} groups for {len(batch.x)} particles: give one number per particle")
+        like = batch.x if batch.source is None else batch.source.expand_as(batch.x)  # what a basis is made of
         if batch.group is None:
-            grad, mean = self._couple(seen, estimate.grad)
+            grad, mean = self._couple(seen, estimate.grad, like)
         else:
             grad, means = torch.zeros_like(estimate.grad), []
             for name in batch.group.unique():
                 here = (batch.group == name).nonzero()[:, 0].to(seen.device)
-                grad[here], mean = self._couple(seen[here], estimate.grad[here])
+                grad[here], mean = self._couple(seen[here], estimate.grad[here], like[here])
                 means.append(mean)
             mean = torch.stack(means).mean()
         grad = per_sample(weight_at(self.weight, prior.schedule, t), grad) * grad
         return Estimate(grad, estimate.loss, {**estimate.info, "kernel": mean}, estimate.x_t)
 
-    def _couple(self, x: Float[Tensor, " n *d"], d: Float[Tensor, " n *d"]) -> tuple[Tensor, Tensor]:
+    def _couple(
+        self, x: Float[Tensor, " n *d"], d: Float[Tensor, " n *d"], like: Float[Tensor, " n *d"]
+    ) -> tuple[Tensor, Tensor]:
         """The coupled gradients of particles x, and the kernel's mean."""
         if self._gamma:
             kernel, away = self.kernel.repulsion(x)  # type: ignore[attr-defined]
         else:
             kernel, away = self.kernel(x), None
+        if isinstance(self.share, Basis):
+            products, squared = self.share.analyze(d, like)
+            smallest = torch.finfo(squared.dtype).tiny
+            own = products / squared.clamp(min=smallest)
+            if self.normalize == "row":
+                common = _weighed(kernel, products) / _weighed(kernel, squared).clamp(min=smallest)
+            else:
+                common = _weighed(kernel, own) / len(kernel)
+            grad = d + self.share.synthesize(common - own, like)
+            push = 0 if away is None else away
+            return grad - per_sample(self._gamma / self._scale(kernel), d) * push, kernel.mean()
         shared = d if self.share is None else self.share(d)
-        total = (kernel @ shared.flatten(1)).reshape_as(shared)
+        total = _weighed(kernel, shared)
         if away is not None:
             total = total - self._gamma * away
-        scale = kernel.sum(1) if self.normalize == "row" else torch.full_like(kernel[0], len(kernel))
-        grad = total / scale.reshape(-1, *[1] * (x.ndim - 1))
+        grad = total / per_sample(self._scale(kernel), d)
         return (grad if self.share is None else grad + (d - shared)), kernel.mean()
 
+    def _scale(self, kernel: Float[Tensor, "n n"]) -> Float[Tensor, " n"]:
+        """The normalization of each particle's sum."""
+        return kernel.sum(1) if self.normalize == "row" else torch.full_like(kernel[0], len(kernel))
 
-@dataclass(frozen=True)
-class LowPass:
-    """Low-pass projection of images, or of gradients on them: means over large cells.
 
-    Windows show different places, so gradients at single pixels do not correspond, but their means do: how bright or
-    how green the whole window should become. P is a projection: P(P(d)) = P(d).
-
-    Args:
-        cells: number of cells along each side; 1 is the mean over the window.
-
-    Raises:
-        ValueError: when called, if the cells do not divide the sides of a window.
-    """
-
-    cells: int = 1
-
-    def __call__(self, d: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        height, width = d.shape[-2:]
-        if height % self.cells or width % self.cells:
-            raise ValueError(f"{self.cells} cells do not divide windows of {height} x {width}")
-        means = torch.nn.functional.adaptive_avg_pool2d(d, self.cells)
-        return means.repeat_interleave(height // self.cells, 2).repeat_interleave(width // self.cells, 3)
+def _weighed(kernel: Float[Tensor, "n n"], values: Float[Tensor, " n *k"]) -> Float[Tensor, " n *k"]:
+    """sum_j K_ij v_j."""
+    return (kernel @ values.flatten(1)).reshape_as(values)

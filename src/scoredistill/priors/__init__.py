@@ -5,6 +5,7 @@ from scoredistill.priors.conditions import Cond
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.empirical import Empirical
 from scoredistill.priors.guidance import Guided, ImageGuided, PerpNeg
+from scoredistill.priors.many_answers import ManyAnswers
 from scoredistill.priors.mixture import GaussianMixture
 from scoredistill.priors.network import NetworkPrior
 
@@ -15,6 +16,7 @@ __all__ = [
     "GaussianMixture",
     "Guided",
     "ImageGuided",
+    "ManyAnswers",
     "NetworkPrior",
     "PerpNeg",
     "Prior",
