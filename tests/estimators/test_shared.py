@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from scoredistill.estimators import Batch, Estimate, LowPass, Stein, Tone
+from scoredistill.estimators import Affine, Batch, Estimate, LowPass, Stein, Tone
 from scoredistill.estimators.base import Estimator
+from scoredistill.estimators.shared import solve
 from scoredistill.kernels import RBF
 from scoredistill.priors import Prior
 from scoredistill.schedule import VP
 
 F64 = torch.float64
-BASES = pytest.mark.parametrize("basis", [LowPass(), LowPass(2), Tone()], ids=str)
+BASES = pytest.mark.parametrize("basis", [LowPass(), LowPass(2), Tone(), Affine()], ids=str)
 PRIOR = Prior.from_callable(lambda x, t, cond: x, VP())
 
 
@@ -29,24 +30,25 @@ def normal(*shape, seed=0):
 
 
 def columns(basis, x):
-    """The vectors of every particle, [n, k, c h w], as the synthesis of unit coefficients."""
-    shape = basis.analyze(x, x)[0].shape
+    """The vectors of every particle, [n, m k, c h w], as what unit coefficients give."""
+    n, m, k = basis.products(x, x).shape
     made = []
-    for index in range(shape[1:].numel()):
-        unit = torch.zeros(shape, dtype=F64).flatten(1)
+    for index in range(m * k):
+        unit = torch.zeros(n, m * k, dtype=F64)
         unit[:, index] = 1
-        made.append(basis.synthesize(unit.reshape(shape), x).flatten(1))
+        made.append(basis.combine(unit.reshape(n, m, k), x).flatten(1))
     return torch.stack(made, 1)
 
 
 @BASES
-def test_products_and_lengths_are_those_of_orthogonal_vectors(basis):
+def test_products_and_gram_are_those_of_the_vectors(basis):
     x, d = normal(3, 2, 4, 6), normal(3, 2, 4, 6, seed=1)
     vectors = columns(basis, x)
-    gram = vectors @ vectors.mT
-    products, squared = basis.analyze(d, x)
-    assert (gram - torch.diag_embed(squared.flatten(1))).abs().max() < 1e-12
+    products, gram = basis.products(d, x), basis.gram(x)
     assert (products.flatten(1) - (vectors @ d.flatten(1)[..., None])[..., 0]).abs().max() < 1e-12
+    n, m, k = products.shape
+    blocks = torch.stack([torch.block_diag(*each) for each in gram.expand(n, m, k, k)])
+    assert (vectors @ vectors.mT - blocks).abs().max() < 1e-12
 
 
 @BASES
@@ -64,19 +66,19 @@ def test_shared_coefficients_solve_weighted_least_squares(basis, source):
         common = torch.linalg.lstsq(design, wanted).solution
         own = torch.linalg.lstsq(vectors[i].T, d[i].flatten()).solution
         expected = d[i].flatten() + vectors[i].T @ (common - own)
-        assert (found[i].flatten() - expected).abs().max() < 1e-10
+        assert (found[i].flatten() - expected).abs().max() < 2e-4  # the ridge
 
 
 @BASES
 def test_equal_coefficients_stay(basis):
     """Particles that ask for the same, each in its own way, are left alone by any kernel."""
     x = normal(4, 2, 4, 6)
-    shape = basis.analyze(x, x)[0][:1].shape
-    d = basis.synthesize(normal(*shape, seed=3).expand(4, *shape[1:]), x)
+    shape = basis.products(x, x)[:1].shape
+    d = basis.combine(normal(*shape, seed=3).expand(4, *shape[1:]), x)
     found = Stein(Given(d), RBF(5.0), share=basis)(PRIOR, Batch(x), torch.full((4,), 0.5, dtype=F64)).grad
-    assert (found - d).abs().max() < 1e-12
+    assert (found - d).abs().max() < 1e-3
     whole = Stein(Given(d), RBF(5.0))(PRIOR, Batch(x), torch.full((4,), 0.5, dtype=F64)).grad
-    assert basis != Tone() or (whole - d).abs().max() > 0.1  # whole gradients lose the contrast
+    assert basis not in (Tone(), Affine()) or (whole - d).abs().max() > 0.1  # whole gradients lose the contrast
 
 
 def test_flat_particles_have_no_contrast_to_share():
@@ -108,3 +110,49 @@ def test_coefficients_of_the_paper_are_divided_by_their_number():
     low = LowPass()(d)
     total = torch.einsum("ij,jchw->ichw", kernel, low) - 0.7 * away
     assert (found - (d - low + total / 3)).abs().max() < 1e-12
+
+
+class TestTargets:
+    """What is shared is where steps arrive, x - source - d, not the steps."""
+
+    def test_differences_that_exist_are_removed(self):
+        """Particles whose edits differ by constants, and gradients of zero: targets meet at their mean."""
+        start = normal(3, 2, 4, 6)
+        away = torch.tensor([1.0, 2.0, 6.0], dtype=F64).reshape(-1, 1, 1, 1)
+        batch, t = Batch(start + away, source=start), torch.full((3,), 0.5, dtype=F64)
+        kept = Stein(Given(torch.zeros_like(start)), RBF(1e6), share=LowPass())(PRIOR, batch, t).grad
+        assert kept.abs().max() < 1e-12
+        step = Stein(Given(torch.zeros_like(start)), RBF(1e6), share=LowPass(), target=True)(PRIOR, batch, t).grad
+        assert (away - step - 3.0).abs().max() < 1e-6
+
+    @pytest.mark.parametrize("basis", [LowPass(), Affine()], ids=str)
+    def test_steps_of_some_particles_agree_with_those_before(self, basis):
+        """All at once and one after another arrive at the same coefficients, for weights of 1 and 1, 1/2, 1/4, ..."""
+        start, d = normal(3, 2, 4, 6), normal(3, 2, 4, 6, seed=1)
+        estimator = Stein(Given(d[:1]), RBF(1e6), share=basis, target=True, carry=0.5)
+        for i in range(3):
+            object.__setattr__(estimator.base, "grad", d[i : i + 1])
+            batch = Batch(start[i : i + 1] + 0.1, source=start[i : i + 1])
+            found = estimator(PRIOR, batch, torch.full((1,), 0.5, dtype=F64)).grad
+        asked = 0.1 - d
+        weights = torch.tensor([0.25, 0.5, 1.0], dtype=F64)
+        gram = (weights[:, None, None, None] * basis.gram(start)).sum(0, keepdim=True)
+        common = solve(gram, (weights[:, None, None] * basis.products(asked, start)).sum(0, keepdim=True))
+        own = solve(basis.gram(start[2:]), basis.products(asked[2:], start[2:]))
+        target = asked[2:] + basis.combine(common - own, start[2:])
+        assert (0.1 - found - target).abs().max() < 1e-9
+
+    def test_state_is_kept(self):
+        start, d = normal(2, 2, 4, 6), normal(2, 2, 4, 6, seed=1)
+        make = lambda: Stein(Given(d), RBF(1e6), share=Affine(), target=True, carry=0.5)
+        batch, t = Batch(start, source=start), torch.full((2,), 0.5, dtype=F64)
+        first, resumed = make(), make()
+        first(PRIOR, batch, t)
+        resumed.load_state_dict(first.state_dict())
+        assert torch.equal(first(PRIOR, batch, t).grad, resumed(PRIOR, batch, t).grad)
+        assert not torch.equal(make()(PRIOR, batch, t).grad, first(PRIOR, batch, t).grad)
+
+    @pytest.mark.parametrize("wrong", [{"target": True}, {"carry": 0.5, "share": LowPass()}, {"carry": 1.0}])
+    def test_impossible_options_are_refused(self, wrong):
+        with pytest.raises(ValueError, match="target=True"):
+            Stein(Given(None), **wrong)

@@ -11,11 +11,12 @@ from scoredistill.estimators.noise import Fixed, Inverted, Noise, Predicted, Ran
 from scoredistill.estimators.ode_target import OdeTarget
 from scoredistill.estimators.residual import Residual
 from scoredistill.estimators.rows import Row, guided
-from scoredistill.estimators.shared import LowPass, Tone
+from scoredistill.estimators.shared import Affine, LowPass, Tone
 from scoredistill.estimators.stein import Stein
 from scoredistill.estimators.student import Student
 
 __all__ = [
+    "Affine",
     "Averaged",
     "Batch",
     "CollaborativeMeanShift",

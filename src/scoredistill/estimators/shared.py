@@ -1,18 +1,18 @@
-r"""The part of a gradient that particles share, as coefficients on a basis of each particle.
+r"""The part of a gradient that particles share, as coefficients on vectors of each particle.
 
 Windows of a panorama show different places, so gradients at single pixels do not correspond, but some of their
-coefficients do: how much brighter the whole window should become, or how much more contrast it should have. With basis
-vectors B_j of particle j, its gradient d_j, and the kernel K, `Stein` finds for particle i
+coefficients do: how much brighter the window should become, or by which linear map its colors should change. With
+vectors B_j made from particle j (or from the source it edits), and what the particle asks for, v_j, `Stein` finds
 
-    c_i = argmin_c sum_j K_ij |d_j - B_j c|^2 = sum_j K_ij B_j^T d_j / sum_j K_ij |B_j|^2
+    c_i = argmin_c sum_j K_ij |v_j - B_j c|^2 = (sum_j K_ij B_j^T B_j)^-1 sum_j K_ij B_j^T v_j
 
-and replaces the own coefficients B_i^T d_i / |B_i|^2 of d_i by c_i. The vectors of one particle are orthogonal, so
-products and quotients are taken for each of them.
+for particle i in place of its own coefficients, K = 1 for i = j alone.
 
-    LowPass   means over cells: which answer, where all answers have the same direction everywhere
-    Tone      mean and deviation from the mean, of each channel: also answers whose direction depends on the place
+    LowPass   means over cells: answers that have the same direction everywhere
+    Tone      1 and x - mean x for each channel: brightness, and contrast around the mean of the particle
+    Affine    1 and all channels of x for each channel: one linear map of colors, the same everywhere
 
-A particle with little contrast says little about contrast, and has a small weight |B_j|^2.
+A particle of little contrast says little about contrast: it has a small B_j^T B_j.
 """
 
 from abc import ABC, abstractmethod
@@ -23,24 +23,38 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-Coefficients = tuple[Float[Tensor, "n *k"], Float[Tensor, "n *k"]]
+RIDGE = 1e-5  # of the mean of the diagonal of B^T B, added to it
 
 
 class Basis(ABC):
-    """Orthogonal vectors of each particle."""
+    """Vectors of each particle, k of them for each of m separate parts of it."""
 
     @abstractmethod
-    def analyze(self, d: Float[Tensor, " n *d"], x: Float[Tensor, " n *d"]) -> Coefficients:
-        """(B^T d, |B|^2) of gradients on particles.
+    def products(self, v: Float[Tensor, " n *d"], x: Float[Tensor, " n *d"]) -> Float[Tensor, "n m k"]:
+        """B^T v.
 
         Args:
-            d: the gradients.
-            x: what the basis is made of: the sources of an edit, otherwise the particles.
+            v: what is shared, such as gradients.
+            x: what the vectors are made from.
         """
 
     @abstractmethod
-    def synthesize(self, c: Float[Tensor, "n *k"], x: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
+    def gram(self, x: Float[Tensor, " n *d"]) -> Float[Tensor, "n q k k"]:
+        """B^T B, where q is m, or 1 if it is the same for all parts."""
+
+    @abstractmethod
+    def combine(self, c: Float[Tensor, "n m k"], x: Float[Tensor, " n *d"]) -> Float[Tensor, " n *d"]:
         """B c of coefficients."""
+
+
+def solve(gram: Float[Tensor, "n q k k"], products: Float[Tensor, "n m k"]) -> Float[Tensor, "n m k"]:
+    """The coefficients (B^T B)^-1 B^T v; 0 for vectors of length 0."""
+    k = gram.shape[-1]
+    size = gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=torch.finfo(gram.dtype).tiny)
+    eye = torch.eye(k, dtype=gram.dtype, device=gram.device)
+    if k == 1:
+        return products / size[..., None]
+    return torch.linalg.solve(gram + RIDGE * size[..., None, None] * eye, products[..., None])[..., 0]
 
 
 @dataclass(frozen=True)
@@ -58,36 +72,61 @@ class LowPass(Basis):
 
     def __call__(self, d: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """The projection of gradients."""
-        total, squared = self.analyze(d, d)
-        return self.synthesize(total / squared, d)
+        return self.combine(solve(self.gram(d), self.products(d, d)), d)
 
-    def analyze(self, d: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]) -> Coefficients:
-        height, width = d.shape[-2:]
+    def products(self, v: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n m 1"]:
+        means = functional.adaptive_avg_pool2d(v, self.cells)
+        return (self._pixels(v) * means).flatten(1)[..., None]
+
+    def gram(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 1 1"]:
+        return x.new_full((len(x), 1, 1, 1), self._pixels(x))
+
+    def combine(self, c: Float[Tensor, "n m 1"], x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        height, width = x.shape[-2:]
+        grid = c.reshape(*x.shape[:2], self.cells, self.cells)
+        return grid.repeat_interleave(height // self.cells, 2).repeat_interleave(width // self.cells, 3)
+
+    def _pixels(self, x: Tensor) -> int:
+        """Pixels of a cell."""
+        height, width = x.shape[-2:]
         if height % self.cells or width % self.cells:
             raise ValueError(f"{self.cells} cells do not divide windows of {height} x {width}")
-        means = functional.adaptive_avg_pool2d(d, self.cells)
-        pixels = height * width / self.cells**2
-        return pixels * means, torch.full_like(means, pixels)
-
-    def synthesize(self, c: Float[Tensor, "n c p q"], x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        height, width = x.shape[-2:]
-        return c.repeat_interleave(height // self.cells, 2).repeat_interleave(width // self.cells, 3)
+        return height * width // self.cells**2
 
 
 @dataclass(frozen=True)
 class Tone(Basis):
     """Brightness and contrast of each channel: the vectors 1 and x - mean x."""
 
-    def analyze(self, d: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]) -> Coefficients:
-        around = self.around(x)
-        products = torch.stack([d.sum((2, 3)), (d * around).sum((2, 3))])
-        pixels = torch.full_like(products[0], x.shape[-2] * x.shape[-1])
-        return products.movedim(0, 1), torch.stack([pixels, around.square().sum((2, 3))], 1)
+    def products(self, v: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c 2"]:
+        return torch.stack([v.sum((2, 3)), (v * self._around(x)).sum((2, 3))], -1)
 
-    def synthesize(self, c: Float[Tensor, "n 2 c"], x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        return c[:, 0, :, None, None] + c[:, 1, :, None, None] * self.around(x)
+    def gram(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c 2 2"]:
+        pixels = x.new_full(x.shape[:2], x.shape[-2] * x.shape[-1])
+        return torch.diag_embed(torch.stack([pixels, self._around(x).square().sum((2, 3))], -1))
+
+    def combine(self, c: Float[Tensor, "n c 2"], x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        return c[:, :, 0, None, None] + c[:, :, 1, None, None] * self._around(x)
 
     @staticmethod
-    def around(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """x - mean x."""
+    def _around(x: Tensor) -> Tensor:
         return x - x.mean((2, 3), keepdim=True)
+
+
+@dataclass(frozen=True)
+class Affine(Basis):
+    """One linear map of the channels and a constant: the vectors 1 and x_1, ..., x_c for each channel."""
+
+    def products(self, v: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c k"]:
+        return torch.einsum("nchw,nkhw->nck", v, self._vectors(x))
+
+    def gram(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 k k"]:
+        vectors = self._vectors(x)
+        return torch.einsum("njhw,nkhw->njk", vectors, vectors)[:, None]
+
+    def combine(self, c: Float[Tensor, "n c k"], x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        return torch.einsum("nck,nkhw->nchw", c, self._vectors(x))
+
+    @staticmethod
+    def _vectors(x: Tensor) -> Tensor:
+        return torch.cat([torch.ones_like(x[:, :1]), x], 1)

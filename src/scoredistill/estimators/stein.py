@@ -28,13 +28,14 @@ gradient descent (Liu & Wang 2016), https://arxiv.org/abs/1608.04471.
 
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.estimators.base import Batch, Estimate, Estimator, EstimatorWrapper
-from scoredistill.estimators.shared import Basis
+from scoredistill.estimators.shared import Basis, solve
 from scoredistill.kernels import RBF
 from scoredistill.priors.base import Prior
 from scoredistill.rng import Rng
@@ -55,6 +56,11 @@ class Stein(EstimatorWrapper):
         repulsion: gamma, the coefficient of the kernel gradient; by default 0 for "row" and 1 for "paper".
         share: what is shared: coefficients on a basis, such as `LowPass` or `Tone`, or the part P d that a linear
             function of d returns; whole gradients by default.
+        target: share the coefficients of x - source - d, where a step of length 1 arrives, instead of those of d.
+            Sharing gradients keeps differences that exist, and differences arise when not all particles take part in
+            every step; sharing targets removes them. For edits, with `share` a basis.
+        carry: factor in [0, 1) per step with which coefficients of earlier steps count, as those of other particles;
+            with `target`.
         noised: evaluate the kernel on the noised particles, as the released code does, instead of on the clean ones.
         weight: w(t), multiplies the result, repulsion included; for a base without a weight of its own.
         normalise: alias of `normalize`.
@@ -68,8 +74,11 @@ class Stein(EstimatorWrapper):
     normalize: str = "row"
     repulsion: float | None = None
     share: Basis | Callable[[Tensor], Tensor] | None = None
+    target: bool = False
+    carry: float = 0.0
     noised: bool = False
     weight: Weight = "uniform"
+    memory: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
     normalise: InitVar[str | None] = None
 
     def __post_init__(self, normalise: str | None) -> None:
@@ -77,6 +86,10 @@ class Stein(EstimatorWrapper):
             object.__setattr__(self, "normalize", normalise)
         if self.normalize not in NORMALIZE:
             raise ValueError(f"unknown normalize {self.normalize!r}: use one of {', '.join(NORMALIZE)}")
+        if self.target and not isinstance(self.share, Basis):
+            raise ValueError("target=True shares coefficients: give share a basis, such as Affine()")
+        if not 0 <= self.carry < 1 or (self.carry and not self.target):
+            raise ValueError(f"carry must lie in [0, 1), with target=True, not {self.carry}")
         if self._gamma and not hasattr(self.kernel, "repulsion"):
             raise ValueError("repulsion needs a kernel with a `repulsion` method, such as RBF; or give repulsion=0.0")
 
@@ -94,44 +107,74 @@ class Stein(EstimatorWrapper):
             raise ValueError("noised=True needs a base that returns its noised particles, such as a Residual")
         if batch.group is not None and len(batch.group) != len(batch.x):
             raise ValueError(f"{len(batch.group)} groups for {len(batch.x)} particles: give one number per particle")
-        like = batch.x if batch.source is None else batch.source.expand_as(batch.x)  # what a basis is made of
         if batch.group is None:
-            grad, mean = self._couple(seen, estimate.grad, like)
+            grad, mean = self._couple(seen, estimate.grad, batch, 0)
         else:
             grad, means = torch.zeros_like(estimate.grad), []
-            for name in batch.group.unique():
+            for name in batch.group.unique().tolist():
                 here = (batch.group == name).nonzero()[:, 0].to(seen.device)
-                grad[here], mean = self._couple(seen[here], estimate.grad[here], like[here])
+                source = batch.source if batch.source is None or len(batch.source) == 1 else batch.source[here]
+                some = Batch(batch.x[here], source=source)
+                grad[here], mean = self._couple(seen[here], estimate.grad[here], some, name)
                 means.append(mean)
             mean = torch.stack(means).mean()
         grad = per_sample(weight_at(self.weight, prior.schedule, t), grad) * grad
         return Estimate(grad, estimate.loss, {**estimate.info, "kernel": mean}, estimate.x_t)
 
     def _couple(
-        self, x: Float[Tensor, " n *d"], d: Float[Tensor, " n *d"], like: Float[Tensor, " n *d"]
+        self, seen: Float[Tensor, " n *d"], d: Float[Tensor, " n *d"], batch: Batch, group: int
     ) -> tuple[Tensor, Tensor]:
-        """The coupled gradients of particles x, and the kernel's mean."""
+        """The coupled gradients of particles, and the kernel's mean."""
         if self._gamma:
-            kernel, away = self.kernel.repulsion(x)  # type: ignore[attr-defined]
+            kernel, away = self.kernel.repulsion(seen)  # type: ignore[attr-defined]
         else:
-            kernel, away = self.kernel(x), None
+            kernel, away = self.kernel(seen), None
         if isinstance(self.share, Basis):
-            products, squared = self.share.analyze(d, like)
-            smallest = torch.finfo(squared.dtype).tiny
-            own = products / squared.clamp(min=smallest)
-            if self.normalize == "row":
-                common = _weighed(kernel, products) / _weighed(kernel, squared).clamp(min=smallest)
-            else:
-                common = _weighed(kernel, own) / len(kernel)
-            grad = d + self.share.synthesize(common - own, like)
-            push = 0 if away is None else away
-            return grad - per_sample(self._gamma / self._scale(kernel), d) * push, kernel.mean()
-        shared = d if self.share is None else self.share(d)
-        total = _weighed(kernel, shared)
+            grad = d + self._difference(self.share, kernel, d, batch, group)
+        else:
+            shared = d if self.share is None else self.share(d)
+            grad = d - shared + _weighed(kernel, shared) / per_sample(self._scale(kernel), d)
         if away is not None:
-            total = total - self._gamma * away
-        grad = total / per_sample(self._scale(kernel), d)
-        return (grad if self.share is None else grad + (d - shared)), kernel.mean()
+            grad = grad - away * per_sample(self._gamma / self._scale(kernel), d)
+        return grad, kernel.mean()
+
+    def _difference(self, basis: Basis, kernel: Tensor, d: Tensor, batch: Batch, group: int) -> Tensor:
+        """B_i (c_i - own c_i), by which sharing coefficients changes the gradients."""
+        source = torch.zeros_like(batch.x) if batch.source is None else batch.source.expand_as(batch.x)
+        like = batch.x if batch.source is None else source
+        asked = batch.x - source - d if self.target else d
+        products, gram = basis.products(asked, like), basis.gram(like)
+        own = solve(gram, products)
+        if self.normalize == "paper":
+            common = _weighed(kernel, own) / len(kernel)
+        else:
+            all_products, all_gram = _weighed(kernel, products), _weighed(kernel, gram)
+            if self.carry:
+                all_products, all_gram = self._carried(kernel, products, gram, all_products, all_gram, group)
+            common = solve(all_gram, all_products)
+        change = basis.combine(common - own, like)
+        return -change if self.target else change
+
+    def _carried(
+        self, kernel: Tensor, products: Tensor, gram: Tensor, all_products: Tensor, all_gram: Tensor, group: int
+    ) -> tuple[Tensor, Tensor]:
+        """The sums with those of earlier steps, which are remembered."""
+        names = f"products {group}", f"gram {group}"
+        before = [self.memory.get(name, torch.zeros_like(new[0])) for name, new in zip(names, (products, gram), strict=True)]
+        now = products.sum(0), gram.sum(0)
+        for name, old, new in zip(names, before, now, strict=True):
+            self.memory[name] = self.carry * (old + new)
+        n = len(kernel)
+        others = (kernel.sum() - n) / max(1, n * (n - 1)) if n > 1 else kernel.new_ones(())
+        return all_products + others * before[0], all_gram + others * before[1]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**self.base.state_dict(), **({"shared": dict(self.memory)} if self.carry else {})}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        self.memory.update(state.pop("shared", {}))
+        self.base.load_state_dict(state)
 
     def _scale(self, kernel: Float[Tensor, "n n"]) -> Float[Tensor, " n"]:
         """The normalization of each particle's sum."""

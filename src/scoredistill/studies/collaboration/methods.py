@@ -1,0 +1,66 @@
+"""The methods that the study of collaboration compares, all in the loop of the image editor."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from scoredistill.estimators import CSDEdit, Estimator, LowPass, Random, Residual, Row, Stein, Tone
+from scoredistill.estimators.shared import Basis
+from scoredistill.kernels import RBF
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, FIXED_POINT, EditRecipe
+
+SCALES = (1.0, 2.0, 8.0)
+SWEEPS = 8  # of the methods that optimize; those that sample get as many network evaluations
+ROWS = (Row(guided=True), Row(-1.0, "source", cond="null", guided=True))
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to edit the windows of a canvas.
+
+    Attributes:
+        title: its name in tables.
+        recipe: how it is run.
+    """
+
+    title: str
+    recipe: EditRecipe
+
+
+def optimizing(title: str, estimator: Callable[[], Estimator]) -> Method:
+    """A method with another estimator, on a grid of windows that stays in place."""
+    recipe = EditRecipe(title, lambda scale: estimator(), sweeps=SWEEPS, jitter=False)
+    return Method(title, recipe)
+
+
+def sampling(title: str, name: str) -> Method:
+    """A method of `EDIT_RECIPES` that samples."""
+    return Method(title, replace(EDIT_RECIPES[name], jitter=False))
+
+
+def coupled(scale: float, share: Basis | None = None, noise: float = 0.0) -> Callable[[], Estimator]:
+    """CSD-Edit that shares coefficients on a basis (whole scores by default), with a fraction of common noise."""
+    base = lambda: Residual(FIXED_POINT, ROWS, reference="zero", noise=Random(shared=noise))
+    return lambda: Stein(base(), RBF(scale=scale), share=share)
+
+
+def alone(noise: float) -> Callable[[], Estimator]:
+    """The residual without coupling, with a fraction of common noise."""
+    return lambda: Residual(FIXED_POINT, ROWS, reference="zero", noise=Random(shared=noise))
+
+
+SHARED: dict[str, Basis | None] = {"whole": None, "means": LowPass(), "tone": Tone()}
+METHODS: dict[str, Method] = {
+    "crops": sampling("DDIM on separate crops", "crops"),
+    "windows": sampling("MultiDiffusion", "windows"),
+    "uncoupled": optimizing("uncoupled", lambda: CSDEdit(weight=FIXED_POINT, coupled=False)),
+    "half_noise": optimizing("half of the noise in common", alone(0.5)),
+    "common_noise": optimizing("all noise in common", alone(1.0)),
+    **{
+        f"csd_{name}_{scale:g}": optimizing(f"CSD, {name}, scale {scale:g}", coupled(scale, share))
+        for name, share in SHARED.items()
+        for scale in SCALES
+    },
+    "csd_whole_2_half": optimizing("CSD, whole, scale 2, half of the noise in common", coupled(2.0, None, 0.5)),
+    "csd_tone_2_half": optimizing("CSD, tone, scale 2, half of the noise in common", coupled(2.0, Tone(), 0.5)),
+}
+QUICK = ("crops", "uncoupled", "csd_whole_8", "csd_tone_8")
