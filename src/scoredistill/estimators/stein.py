@@ -28,7 +28,6 @@ gradient descent (Liu & Wang 2016), https://arxiv.org/abs/1608.04471.
 
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -59,8 +58,6 @@ class Stein(EstimatorWrapper):
         target: share the coefficients of x - source - d, where a step of length 1 arrives, instead of those of d.
             Sharing gradients keeps differences that exist, and differences arise when not all particles take part in
             every step; sharing targets removes them. For edits, with `share` a basis.
-        carry: factor in [0, 1) per step with which coefficients of earlier steps count, as those of other particles;
-            with `target`.
         noised: evaluate the kernel on the noised particles, as the released code does, instead of on the clean ones.
         weight: w(t), multiplies the result, repulsion included; for a base without a weight of its own.
         normalise: alias of `normalize`.
@@ -75,10 +72,8 @@ class Stein(EstimatorWrapper):
     repulsion: float | None = None
     share: Basis | Callable[[Tensor], Tensor] | None = None
     target: bool = False
-    carry: float = 0.0
     noised: bool = False
     weight: Weight = "uniform"
-    memory: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
     normalise: InitVar[str | None] = None
 
     def __post_init__(self, normalise: str | None) -> None:
@@ -88,8 +83,6 @@ class Stein(EstimatorWrapper):
             raise ValueError(f"unknown normalize {self.normalize!r}: use one of {', '.join(NORMALIZE)}")
         if self.target and not isinstance(self.share, Basis):
             raise ValueError("target=True shares coefficients: give share a basis, such as Affine()")
-        if not 0 <= self.carry < 1 or (self.carry and not self.target):
-            raise ValueError(f"carry must lie in [0, 1), with target=True, not {self.carry}")
         if self._gamma and not hasattr(self.kernel, "repulsion"):
             raise ValueError("repulsion needs a kernel with a `repulsion` method, such as RBF; or give repulsion=0.0")
 
@@ -108,21 +101,21 @@ class Stein(EstimatorWrapper):
         if batch.group is not None and len(batch.group) != len(batch.x):
             raise ValueError(f"{len(batch.group)} groups for {len(batch.x)} particles: give one number per particle")
         if batch.group is None:
-            grad, mean = self._couple(seen, estimate.grad, batch, 0)
+            grad, mean = self._couple(seen, estimate.grad, batch)
         else:
             grad, means = torch.zeros_like(estimate.grad), []
-            for name in batch.group.unique().tolist():
+            for name in batch.group.unique():
                 here = (batch.group == name).nonzero()[:, 0].to(seen.device)
                 source = batch.source if batch.source is None or len(batch.source) == 1 else batch.source[here]
                 some = Batch(batch.x[here], source=source)
-                grad[here], mean = self._couple(seen[here], estimate.grad[here], some, name)
+                grad[here], mean = self._couple(seen[here], estimate.grad[here], some)
                 means.append(mean)
             mean = torch.stack(means).mean()
         grad = per_sample(weight_at(self.weight, prior.schedule, t), grad) * grad
         return Estimate(grad, estimate.loss, {**estimate.info, "kernel": mean}, estimate.x_t)
 
     def _couple(
-        self, seen: Float[Tensor, " n *d"], d: Float[Tensor, " n *d"], batch: Batch, group: int
+        self, seen: Float[Tensor, " n *d"], d: Float[Tensor, " n *d"], batch: Batch
     ) -> tuple[Tensor, Tensor]:
         """The coupled gradients of particles, and the kernel's mean."""
         if self._gamma:
@@ -130,7 +123,7 @@ class Stein(EstimatorWrapper):
         else:
             kernel, away = self.kernel(seen), None
         if isinstance(self.share, Basis):
-            grad = d + self._difference(self.share, kernel, d, batch, group)
+            grad = d + self._difference(self.share, kernel, d, batch)
         else:
             shared = d if self.share is None else self.share(d)
             grad = d - shared + _weighed(kernel, shared) / per_sample(self._scale(kernel), d)
@@ -138,7 +131,7 @@ class Stein(EstimatorWrapper):
             grad = grad - away * per_sample(self._gamma / self._scale(kernel), d)
         return grad, kernel.mean()
 
-    def _difference(self, basis: Basis, kernel: Tensor, d: Tensor, batch: Batch, group: int) -> Tensor:
+    def _difference(self, basis: Basis, kernel: Tensor, d: Tensor, batch: Batch) -> Tensor:
         """B_i (c_i - own c_i), by which sharing coefficients changes the gradients."""
         source = torch.zeros_like(batch.x) if batch.source is None else batch.source.expand_as(batch.x)
         like = batch.x if batch.source is None else source
@@ -148,33 +141,9 @@ class Stein(EstimatorWrapper):
         if self.normalize == "paper":
             common = _weighed(kernel, own) / len(kernel)
         else:
-            all_products, all_gram = _weighed(kernel, products), _weighed(kernel, gram)
-            if self.carry:
-                all_products, all_gram = self._carried(kernel, products, gram, all_products, all_gram, group)
-            common = solve(all_gram, all_products)
+            common = solve(_weighed(kernel, gram), _weighed(kernel, products))
         change = basis.combine(common - own, like)
         return -change if self.target else change
-
-    def _carried(
-        self, kernel: Tensor, products: Tensor, gram: Tensor, all_products: Tensor, all_gram: Tensor, group: int
-    ) -> tuple[Tensor, Tensor]:
-        """The sums with those of earlier steps, which are remembered."""
-        names = f"products {group}", f"gram {group}"
-        before = [self.memory.get(name, torch.zeros_like(new[0])) for name, new in zip(names, (products, gram), strict=True)]
-        now = products.sum(0), gram.sum(0)
-        for name, old, new in zip(names, before, now, strict=True):
-            self.memory[name] = self.carry * (old + new)
-        n = len(kernel)
-        others = (kernel.sum() - n) / max(1, n * (n - 1)) if n > 1 else kernel.new_ones(())
-        return all_products + others * before[0], all_gram + others * before[1]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**self.base.state_dict(), **({"shared": dict(self.memory)} if self.carry else {})}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        self.memory.update(state.pop("shared", {}))
-        self.base.load_state_dict(state)
 
     def _scale(self, kernel: Float[Tensor, "n n"]) -> Float[Tensor, " n"]:
         """The normalization of each particle's sum."""

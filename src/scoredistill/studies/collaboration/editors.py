@@ -53,6 +53,18 @@ def contrasts() -> tuple[Answer, ...]:
     return (lambda y: y + 0.8 * around(y)), (lambda y: y - 0.8 * around(y))
 
 
+def rotations() -> tuple[Answer, ...]:
+    """Hues turned by a third and by two thirds of a circle: linear maps of the colors, the same everywhere."""
+
+    def turned(angle: float) -> Answer:
+        gray = torch.ones(3, 3) / 3
+        cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
+        matrix = gray + math.cos(angle) * (torch.eye(3) - gray) + math.sin(angle) * cross
+        return lambda y: torch.einsum("dc,...chw->...dhw", matrix.to(y), y)
+
+    return turned(2 * math.pi / 3), turned(-2 * math.pi / 3)
+
+
 def graded() -> tuple[Answer, ...]:
     """One answer: half of the contrast, tinted."""
     tint = tints(1)[0]
@@ -82,6 +94,7 @@ STYLES = {
     "hues": Style("one of six tints", tints(6)),
     "pattern": Style("stripes of one of two phases, whose mean is zero", patterns()),
     "contrast": Style("more or less contrast, a direction that depends on the window", contrasts()),
+    "recolor": Style("hues turned by 120 or 240 degrees, a linear map of the source's colors", rotations()),
     "graded": Style("a single answer, whose direction depends on the window", graded()),
 }
 
