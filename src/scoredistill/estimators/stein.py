@@ -114,9 +114,7 @@ class Stein(EstimatorWrapper):
         grad = per_sample(weight_at(self.weight, prior.schedule, t), grad) * grad
         return Estimate(grad, estimate.loss, {**estimate.info, "kernel": mean}, estimate.x_t)
 
-    def _couple(
-        self, seen: Float[Tensor, " n *d"], d: Float[Tensor, " n *d"], batch: Batch
-    ) -> tuple[Tensor, Tensor]:
+    def _couple(self, seen: Float[Tensor, " n *d"], d: Float[Tensor, " n *d"], batch: Batch) -> tuple[Tensor, Tensor]:
         """The coupled gradients of particles, and the kernel's mean."""
         if self._gamma:
             kernel, away = self.kernel.repulsion(seen)  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ For a source y, the answers are m_k = A_k(y), and what the instruction asks for 
 
 With S = alpha^2 s^2 + sigma^2 and responsibilities rho_k(x_t) = softmax_k(-|x_t - alpha m_k|^2 / 2S),
 
-    eps(x_t) = sigma (x_t - alpha m) / S,        E[x | x_t] = m + alpha s^2 (x_t - alpha m) / S,        m = sum_k rho_k m_k.
+    m = sum_k rho_k m_k,    eps(x_t) = sigma (x_t - alpha m) / S,    E[x | x_t] = m + alpha s^2 (x_t - alpha m) / S.
 
 A window of a panorama, a frame of a film or a view of a scene, edited by itself, ends in any of the answers; that all
 end in the same one is what collaboration is for (docs/results/collaboration.md).

@@ -17,16 +17,17 @@ METRICS: Mapping[str, Metric] = {
         "distance to one answer", -1, "distance of the whole to the nearest single answer over the length of the edit"
     ),
 }
-KEEPS = 0.95  # of the uncoupled strength
 CLAIMS = (
     ("disjoint", "tint", "csd_means_8", "uncoupled"),
-    ("disjoint", "pattern", "csd_means_8", "uncoupled"),
     ("disjoint", "pattern", "csd_whole_8", "uncoupled"),
+    ("disjoint", "pattern", "csd_means_8", "uncoupled"),
     ("disjoint", "contrast", "csd_whole_8", "uncoupled"),
-    ("disjoint", "contrast", "csd_tone_8", "uncoupled"),
+    ("disjoint", "contrast", "target_affine_8", "csd_whole_8"),
+    ("overlapping", "recolor", "target_affine_8", "csd_means_8"),
+    ("overlapping", "hues", "target_affine_8", "windows"),
     ("some", "tint", "common_noise", "uncoupled"),
-    ("disjoint", "tint", "csd_whole_8", "windows"),
-    ("overlapping", "hues", "csd_means_8", "windows"),
+    ("some", "tint", "target_affine_8", "csd_affine_8"),
+    ("frames", "recolor", "target_affine_8", "common_noise"),
 )
 
 

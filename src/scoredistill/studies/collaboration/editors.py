@@ -71,6 +71,11 @@ def graded() -> tuple[Answer, ...]:
     return ((lambda y: tint(y - 0.5 * around(y))),)
 
 
+def duotones(count: int) -> tuple[Answer, ...]:
+    """Gray images with the tints of `tints`, for the figure of the study."""
+    return tuple(lambda y, tint=tint: tint(0.7 * y.mean(-3, keepdim=True).expand_as(y)) for tint in tints(count))  # type: ignore[misc]
+
+
 @dataclass(frozen=True)
 class Style:
     """A kind of answers.

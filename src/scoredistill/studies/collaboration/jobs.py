@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from scoredistill.datasets import packaged_media
 from scoredistill.media.images import to_pil
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.many_answers import ManyAnswers
-from scoredistill.studies.collaboration.editors import STYLES, WINDOW, WINDOWS, source, windows_of
+from scoredistill.studies.collaboration.editors import SPREAD, STYLES, WINDOW, WINDOWS, duotones, source, windows_of
 from scoredistill.studies.collaboration.methods import METHODS, SWEEPS
 from scoredistill.studies.harness import jobs
 from scoredistill.tasks.image_editing import regions, run
@@ -20,6 +21,7 @@ from scoredistill.tasks.image_editing.recipes import EditRecipe
 from scoredistill.tasks.image_editing.request import EditSettings
 from scoredistill.tasks.run_directory import save_image
 
+PANORAMA = "venice"
 SHOWN = 4  # canvases of a case that are written as images
 
 
@@ -96,6 +98,21 @@ def measured(case: Case, out: Path) -> dict[str, Any]:
         shown.append(torch.cat(list(after), -1))
     save_image(to_pil(torch.cat(shown[:SHOWN], -2)[None] / 2 + 0.5)[0], out / f"{case.name}.png")
     return {"runs": found, "rows": rows}
+
+
+def panorama(method: str, seed: int, out: Path) -> dict[str, Any]:
+    """Edit a photograph in windows of 64 pixels by an instruction with six answers, "one color": {"hues": number}."""
+    prior = ManyAnswers(duotones(6), (64, 64), SPREAD)
+    before = prior.encode_image(packaged_media.image(PANORAMA, 64))
+    before = before[..., : before.shape[-1] // 64 * 64]
+    after = edited(
+        prior, Counted(prior), before, method, Arrangement("", stride=1.0 if method == "crops" else 0.5), seed
+    )
+    for name, image in (("source", before), (method, after)):
+        save_image(to_pil(prior.decode(image))[0], out / f"panorama-{name}.png")
+    y, x = (torch.cat(list(image.split(64, -1))) for image in (before, after))
+    nearest = (x - prior.edits(y)).square().mean((2, 3, 4)).argmin(0)
+    return {"hues": len(nearest.unique())}
 
 
 def edited(

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from scoredistill.estimators import CSDEdit, Estimator, LowPass, Random, Residual, Row, Stein, Tone
+from scoredistill.estimators import Affine, CSDEdit, Estimator, LowPass, Random, Residual, Row, Stein, Tone
 from scoredistill.estimators.shared import Basis
 from scoredistill.kernels import RBF
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, FIXED_POINT, EditRecipe
 
-SCALES = (1.0, 2.0, 8.0)
+SCALES, SWEPT = (1.0, 2.0, 8.0), ("whole", "means")  # of the kernel, and what is shared at all of them
 SWEEPS = 8  # of the methods that optimize; those that sample get as many network evaluations
+AVERAGED = 0.25  # fraction of the sweeps, the last ones, whose results are averaged: after the choice is made
 ROWS = (Row(guided=True), Row(-1.0, "source", cond="null", guided=True))
 
 
@@ -28,7 +29,7 @@ class Method:
 
 def optimizing(title: str, estimator: Callable[[], Estimator]) -> Method:
     """A method with another estimator, on a grid of windows that stays in place."""
-    recipe = EditRecipe(title, lambda scale: estimator(), sweeps=SWEEPS, jitter=False)
+    recipe = EditRecipe(title, lambda scale: estimator(), sweeps=SWEEPS, jitter=False, averaged=AVERAGED)
     return Method(title, recipe)
 
 
@@ -37,10 +38,12 @@ def sampling(title: str, name: str) -> Method:
     return Method(title, replace(EDIT_RECIPES[name], jitter=False))
 
 
-def coupled(scale: float, share: Basis | None = None, noise: float = 0.0) -> Callable[[], Estimator]:
-    """CSD-Edit that shares coefficients on a basis (whole scores by default), with a fraction of common noise."""
+def coupled(
+    scale: float, share: Basis | None = None, target: bool = False, noise: float = 0.0
+) -> Callable[[], Estimator]:
+    """CSD-Edit that shares whole scores, or coefficients of gradients or targets, with a fraction of common noise."""
     base = lambda: Residual(FIXED_POINT, ROWS, reference="zero", noise=Random(shared=noise))
-    return lambda: Stein(base(), RBF(scale=scale), share=share)
+    return lambda: Stein(base(), RBF(scale=scale), share=share, target=target)
 
 
 def alone(noise: float) -> Callable[[], Estimator]:
@@ -48,19 +51,27 @@ def alone(noise: float) -> Callable[[], Estimator]:
     return lambda: Residual(FIXED_POINT, ROWS, reference="zero", noise=Random(shared=noise))
 
 
-SHARED: dict[str, Basis | None] = {"whole": None, "means": LowPass(), "tone": Tone()}
+SHARED: dict[str, Basis | None] = {"whole": None, "means": LowPass(), "tone": Tone(), "affine": Affine()}
 METHODS: dict[str, Method] = {
     "crops": sampling("DDIM on separate crops", "crops"),
     "windows": sampling("MultiDiffusion", "windows"),
     "uncoupled": optimizing("uncoupled", lambda: CSDEdit(weight=FIXED_POINT, coupled=False)),
-    "half_noise": optimizing("half of the noise in common", alone(0.5)),
-    "common_noise": optimizing("all noise in common", alone(1.0)),
+    "half_noise": optimizing("uncoupled, half of the noise in common", alone(0.5)),
+    "common_noise": optimizing("uncoupled, all noise in common", alone(1.0)),
     **{
         f"csd_{name}_{scale:g}": optimizing(f"CSD, {name}, scale {scale:g}", coupled(scale, share))
         for name, share in SHARED.items()
-        for scale in SCALES
+        for scale in (SCALES if name in SWEPT else SCALES[-1:])
     },
-    "csd_whole_2_half": optimizing("CSD, whole, scale 2, half of the noise in common", coupled(2.0, None, 0.5)),
-    "csd_tone_2_half": optimizing("CSD, tone, scale 2, half of the noise in common", coupled(2.0, Tone(), 0.5)),
+    **{
+        f"target_{name}_8": optimizing(f"CSD, targets, {name}, scale 8", coupled(8.0, share, True))
+        for name, share in SHARED.items()
+        if share is not None
+    },
+    "target_affine_2": optimizing("CSD, targets, affine, scale 2", coupled(2.0, Affine(), True)),
+    "target_affine_8_half": optimizing(
+        "CSD, targets, affine, scale 8, half of the noise in common", coupled(8.0, Affine(), True, 0.5)
+    ),
 }
-QUICK = ("crops", "uncoupled", "csd_whole_8", "csd_tone_8")
+QUICK = ("crops", "uncoupled", "csd_whole_8", "target_affine_8")
+PICTURED = ("crops", "windows", "uncoupled", "target_affine_8")

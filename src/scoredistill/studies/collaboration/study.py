@@ -10,7 +10,7 @@ from scoredistill.media.images import grid
 from scoredistill.studies.collaboration import jobs
 from scoredistill.studies.collaboration.editors import STYLES
 from scoredistill.studies.collaboration.jobs import ARRANGEMENTS, Case
-from scoredistill.studies.collaboration.methods import METHODS, QUICK
+from scoredistill.studies.collaboration.methods import METHODS, PICTURED, QUICK
 from scoredistill.studies.collaboration.report import report
 from scoredistill.studies.collaboration.tables import tables
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
@@ -20,7 +20,7 @@ from scoredistill.studies.harness.statistics import differences, mean_and_std
 from scoredistill.studies.harness.study import Study
 from scoredistill.tasks.run_directory import save_image
 
-RUNS, QUICK_RUNS = 48, 8
+RUNS, QUICK_RUNS = 24, 8
 QUICK_STYLES = ("tint", "contrast")
 
 
@@ -31,7 +31,7 @@ class Setting(ComparisonSetting):
     Args:
         styles: names of `STYLES`; all by default.
         arrangements: names of `ARRANGEMENTS`; all by default.
-        runs: runs of each method, each with its own source and noise; 48 by default.
+        runs: runs of each method, each with its own source and noise; 24 by default.
         methods: of `METHODS`; all by default.
         quick: measure two kinds of answers in one arrangement by four methods, in 8 runs.
     """
@@ -68,12 +68,20 @@ def parts(setting: Setting) -> dict[str, dict[str, Case]]:
 
 
 def plan(setting: Setting) -> list[Job]:
-    """All jobs."""
-    return [
-        Job(case.part, partial(jobs.measured, case), ARRANGEMENTS[case.arrangement].stride**-1)
+    """All jobs, those of the figure first."""
+    figure = [
+        Job(f"panorama-{m}-s{setting.seed}", partial(jobs.panorama, m, setting.seed), 0.2) for m in pictured(setting)
+    ]
+    return figure + [
+        Job(case.part, partial(jobs.measured, case), ARRANGEMENTS[case.arrangement].stride ** -1)
         for cases in parts(setting).values()
         for case in cases.values()
     ]
+
+
+def pictured(setting: Setting) -> list[str]:
+    """The methods of the figure."""
+    return [method for method in PICTURED if method in setting.methods]
 
 
 def key(setting: Setting) -> dict[str, Any]:
@@ -94,6 +102,9 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
         "descriptions": {
             **{style: STYLES[style].says for style in setting.styles},
             **{name: ARRANGEMENTS[name].says for name in setting.arrangements},
+        },
+        "panorama": {
+            m: read[name]["hues"] for m in pictured(setting) if (name := f"panorama-{m}-s{setting.seed}") in read
         },
         "parts": {part: _part(each) for part, each in found.items() if each},
     }
@@ -128,4 +139,3 @@ def preview(setting: Setting, directory: StudyDirectory) -> None:
 
 
 study = Study(key=key, plan=plan, gather=gather, tables=tables, report=report, preview=preview)
-

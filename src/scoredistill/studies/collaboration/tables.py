@@ -20,7 +20,10 @@ def overview(results: Results, metric: str) -> list[Row]:
     return [
         {
             "method": titles[method],
-            **{part: plus_minus(found["methods"].get(method, {}).get(metric)) for part, found in results["parts"].items()},
+            **{
+                part: plus_minus(found["methods"].get(method, {}).get(metric))
+                for part, found in results["parts"].items()
+            },
         }
         for method in results["setting"]["methods"]
     ]
