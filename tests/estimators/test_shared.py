@@ -127,3 +127,14 @@ class TestTargets:
     def test_impossible_options_are_refused(self):
         with pytest.raises(ValueError, match="target=True"):
             Stein(Given(None), target=True)
+
+
+def test_particles_are_released_below_a_time():
+    x, d, t = normal(4, 2, 4, 6), normal(4, 2, 4, 6, seed=1), torch.tensor([0.9, 0.5, 0.4, 0.1], dtype=F64)
+    coupled = Stein(Given(d), RBF(9.0))(PRIOR, Batch(x), t).grad
+    found = Stein(Given(d), RBF(9.0), until=0.5)(PRIOR, Batch(x), t).grad
+    assert torch.equal(found[:2], coupled[:2])
+    assert torch.equal(found[2:], d[2:])
+    assert (coupled - d).abs().amin((1, 2, 3)).max() > 0
+    with pytest.raises(ValueError, match="time in"):
+        Stein(Given(d), until=500.0)

@@ -58,6 +58,8 @@ class Stein(EstimatorWrapper):
         target: share the coefficients of x - source - d, where a step of length 1 arrives, instead of those of d.
             Sharing gradients keeps differences that exist, and differences arise when not all particles take part in
             every step; sharing targets removes them. For edits, with `share` a basis.
+        until: time t below which particles are on their own. Which of several answers they reach is decided at large t;
+            then each may reach it exactly. 0 couples at all times.
         noised: evaluate the kernel on the noised particles, as the released code does, instead of on the clean ones.
         weight: w(t), multiplies the result, repulsion included; for a base without a weight of its own.
         normalise: alias of `normalize`.
@@ -72,6 +74,7 @@ class Stein(EstimatorWrapper):
     repulsion: float | None = None
     share: Basis | Callable[[Tensor], Tensor] | None = None
     target: bool = False
+    until: float = 0.0
     noised: bool = False
     weight: Weight = "uniform"
     normalise: InitVar[str | None] = None
@@ -81,6 +84,8 @@ class Stein(EstimatorWrapper):
             object.__setattr__(self, "normalize", normalise)
         if self.normalize not in NORMALIZE:
             raise ValueError(f"unknown normalize {self.normalize!r}: use one of {', '.join(NORMALIZE)}")
+        if not 0 <= self.until <= 1:
+            raise ValueError(f"until must be a time in [0, 1], not {self.until}")
         if self.target and not isinstance(self.share, Basis):
             raise ValueError("target=True shares coefficients: give share a basis, such as Affine()")
         if self._gamma and not hasattr(self.kernel, "repulsion"):
@@ -111,6 +116,8 @@ class Stein(EstimatorWrapper):
                 grad[here], mean = self._couple(seen[here], estimate.grad[here], some)
                 means.append(mean)
             mean = torch.stack(means).mean()
+        if self.until:
+            grad = torch.where(per_sample(t >= self.until, grad) > 0, grad, estimate.grad)
         grad = per_sample(weight_at(self.weight, prior.schedule, t), grad) * grad
         return Estimate(grad, estimate.loss, {**estimate.info, "kernel": mean}, estimate.x_t)
 

@@ -10,6 +10,7 @@ from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, FIXED_POINT, 
 
 SCALES, SWEPT = (1.0, 2.0, 8.0), ("whole", "means")  # of the kernel, and what is shared at all of them
 SWEEPS = 8  # of the methods that optimize; those that sample get as many network evaluations
+UNTIL = 0.45  # time from which on windows are on their own: the last two sweeps
 AVERAGED = 0.25  # fraction of the sweeps, the last ones, whose results are averaged: after the choice is made
 ROWS = (Row(guided=True), Row(-1.0, "source", cond="null", guided=True))
 
@@ -39,11 +40,11 @@ def sampling(title: str, name: str) -> Method:
 
 
 def coupled(
-    scale: float, share: Basis | None = None, target: bool = False, noise: float = 0.0
+    scale: float, share: Basis | None = None, target: bool = False, noise: float = 0.0, until: float = 0.0
 ) -> Callable[[], Estimator]:
     """CSD-Edit that shares whole scores, or coefficients of gradients or targets, with a fraction of common noise."""
     base = lambda: Residual(FIXED_POINT, ROWS, reference="zero", noise=Random(shared=noise))
-    return lambda: Stein(base(), RBF(scale=scale), share=share, target=target)
+    return lambda: Stein(base(), RBF(scale=scale), share=share, target=target, until=until)
 
 
 def alone(noise: float) -> Callable[[], Estimator]:
@@ -71,6 +72,9 @@ METHODS: dict[str, Method] = {
     "target_affine_2": optimizing("CSD, targets, affine, scale 2", coupled(2.0, Affine(), True)),
     "target_affine_8_half": optimizing(
         "CSD, targets, affine, scale 8, half of the noise in common", coupled(8.0, Affine(), True, 0.5)
+    ),
+    "target_affine_8_until": optimizing(
+        f"CSD, targets, affine, scale 8, until t = {UNTIL}", coupled(8.0, Affine(), True, until=UNTIL)
     ),
 }
 QUICK = ("crops", "uncoupled", "csd_whole_8", "target_affine_8")
