@@ -3,16 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from scoredistill.estimators import Affine, CSDEdit, Estimator, LowPass, Random, Residual, Row, Stein, Tone
+from scoredistill.estimators import Affine, CSDEdit, Estimator, LowPass, Random, Residual, Stein, Tone
 from scoredistill.estimators.shared import Basis
 from scoredistill.kernels import RBF
-from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, FIXED_POINT, EditRecipe
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, EDITING, FIXED_POINT, RELEASED, EditRecipe
 
 SCALES, SWEPT = (1.0, 2.0, 8.0), ("whole", "means")  # of the kernel, and what is shared at all of them
 SWEEPS = 8  # of the methods that optimize; those that sample get as many network evaluations
-UNTIL = 0.45  # time from which on windows are on their own: the last two sweeps
 AVERAGED = 0.25  # fraction of the sweeps, the last ones, whose results are averaged: after the choice is made
-ROWS = (Row(guided=True), Row(-1.0, "source", cond="null", guided=True))
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,13 @@ def coupled(
     scale: float, share: Basis | None = None, target: bool = False, noise: float = 0.0, until: float = 0.0
 ) -> Callable[[], Estimator]:
     """CSD-Edit that shares whole scores, or coefficients of gradients or targets, with a fraction of common noise."""
-    base = lambda: Residual(FIXED_POINT, ROWS, reference="zero", noise=Random(shared=noise))
+    base = lambda: Residual(FIXED_POINT, EDITING, reference="zero", noise=Random(shared=noise))
     return lambda: Stein(base(), RBF(scale=scale), share=share, target=target, until=until)
 
 
 def alone(noise: float) -> Callable[[], Estimator]:
     """The residual without coupling, with a fraction of common noise."""
-    return lambda: Residual(FIXED_POINT, ROWS, reference="zero", noise=Random(shared=noise))
+    return lambda: Residual(FIXED_POINT, EDITING, reference="zero", noise=Random(shared=noise))
 
 
 SHARED: dict[str, Basis | None] = {"whole": None, "means": LowPass(), "tone": Tone(), "affine": Affine()}
@@ -74,7 +72,7 @@ METHODS: dict[str, Method] = {
         "CSD, targets, affine, scale 8, half of the noise in common", coupled(8.0, Affine(), True, 0.5)
     ),
     "target_affine_8_until": optimizing(
-        f"CSD, targets, affine, scale 8, until t = {UNTIL}", coupled(8.0, Affine(), True, until=UNTIL)
+        f"CSD, targets, affine, scale 8, until t = {RELEASED}", coupled(8.0, Affine(), True, until=RELEASED)
     ),
 }
 QUICK = ("crops", "uncoupled", "csd_whole_8", "target_affine_8")
