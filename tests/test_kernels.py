@@ -54,6 +54,15 @@ class TestEveryKernel:
         assert abs(kind()(x)[1, 2] - at_median) < 1e-14
         assert (kind(scale=2.0)(x) - explicit(kind, x, 2 * h)).abs().max() < 1e-14
 
+    @pytest.mark.parametrize("n", [2, 9])
+    def test_the_value_at_the_median_may_be_set(self, kind, n):
+        kernel = kind(middle=0.6)(torch.eye(n, dtype=F64))
+        assert (kernel[0, 1:] - 0.6).abs().max() < 1e-14
+        assert kind(scale=2.0, middle=0.6)(torch.eye(n, dtype=F64))[0, 1] > 0.6
+        for wrong in ({"middle": 1.0}, {"middle": 0.5, "bandwidth": 2.0}):
+            with pytest.raises(ValueError, match="middle must lie in"):
+                kind(**wrong)
+
     @pytest.mark.parametrize("bandwidth", ["median", 0.3, 5.0])
     def test_symmetric_and_positive_definite(self, kind, bandwidth, rng):
         x = torch.randn(40, 3, generator=rng, dtype=F64)

@@ -16,6 +16,9 @@ there RBF has K = 1 / (N + 1) and the inverse multiquadric K = (1 + 2 log(N + 1)
 of the median, so that N = 2 and equal particles stay finite. "paper" is the rule of CSD's released code, which includes
 the diagonal: h^2 = median of all squared distances / (2 log(N + 1)); where that is 0, particles do not interact.
 
+In many dimensions particles are about equally far from each other, so the median rule fixes the weight of the others by
+N alone: (N - 1) / 2N, whatever they show. `middle` sets K at the median distance itself, in place of 1 / (N + 1).
+
 The kernel gradient moves particle i away from the others, sum_j grad_{x_j} K_ij = sum_j J_j^T [-k'(u_ij) (f_i - f_j)]
 / h^2, with J_j the derivative of the features of particle j (the identity without features).
 """
@@ -43,14 +46,17 @@ class Kernel(ABC):
             direction depends on the place (docs/estimators/csd.md). At scale 1 equidistant particles give the others
             (N - 1) / 2N of the weight.
         features: maps particles [n, *d] to features [n, *f]; the particles themselves by default.
+        middle: K at the median distance for scale 1, in (0, 1), for the bandwidth "median".
 
     Raises:
-        ValueError: for an unknown bandwidth, or a bandwidth or scale that is not positive.
+        ValueError: for an unknown bandwidth, a bandwidth or scale that is not positive, or a `middle` outside (0, 1) or
+            with another bandwidth.
     """
 
     bandwidth: float | str = "median"
     scale: float = 1.0
     features: Callable[[Tensor], Tensor] | None = None
+    middle: float | None = None
 
     def __post_init__(self) -> None:
         named = self.bandwidth in ("median", "paper")
@@ -58,10 +64,16 @@ class Kernel(ABC):
             raise ValueError(f'bandwidth must be "median", "paper" or a positive number, not {self.bandwidth!r}')
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, not {self.scale}")
+        if self.middle is not None and not (self.bandwidth == "median" and 0 < self.middle < 1):
+            raise ValueError(f'middle must lie in (0, 1), with bandwidth="median", not {self.middle}')
 
     @abstractmethod
     def profile(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         """k(u) for u >= 0, with k(0) = 1."""
+
+    @abstractmethod
+    def inverse(self, k: float) -> float:
+        """u with k(u) = k, for k in (0, 1)."""
 
     @abstractmethod
     def slope(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
@@ -114,7 +126,8 @@ class Kernel(ABC):
             return squared.new_ones(())
         i, j = torch.triu_indices(n, n, offset=1, device=squared.device)
         middle = squared.median() if self.bandwidth == "paper" else squared[i, j].median()
-        return (self.scale * middle.sqrt() / math.sqrt(2 * math.log(n + 1))).clamp(min=FLOOR)
+        u = math.log(n + 1) if self.middle is None else self.inverse(self.middle)
+        return (self.scale * middle.sqrt() / math.sqrt(2 * u)).clamp(min=FLOOR)
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,9 @@ class RBF(Kernel):
 
     def profile(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         return (-u).exp()
+
+    def inverse(self, k: float) -> float:
+        return -math.log(k)
 
     def slope(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         return -(-u).exp()
@@ -134,6 +150,9 @@ class InverseMultiquadric(Kernel):
 
     def profile(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         return (1 + 2 * u).rsqrt()
+
+    def inverse(self, k: float) -> float:
+        return (k**-2 - 1) / 2
 
     def slope(self, u: Float[Tensor, " *n"]) -> Float[Tensor, " *n"]:
         return -((1 + 2 * u) ** -1.5)

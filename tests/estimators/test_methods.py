@@ -730,6 +730,17 @@ def test_shared_noise_is_one_noise():
     assert torch.equal(each, draw(torch.Generator().manual_seed(0))[0])
     with pytest.raises(ValueError, match="choose one"):
         Random(antithetic=True, shared=True)
+    with pytest.raises(ValueError, match="fraction"):
+        Random(shared=1.5)
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.5])
+def test_partly_shared_noise_has_that_correlation(fraction):
+    x = torch.zeros(2, 50_000, dtype=F64)
+    noise = Random(shared=fraction)(mixture(VP()), Batch(x), [x[:, 0]], torch.Generator().manual_seed(0))[0]
+    assert (torch.cov(noise) - torch.tensor([[1, fraction], [fraction, 1]], dtype=F64)).abs().max() < 0.03
+    each = [torch.Generator().manual_seed(k) for k in range(2)]
+    assert not torch.equal(*Random(shared=fraction)(mixture(VP()), Batch(x), [x[:, 0]], each)[0])
 
 
 @pytest.mark.parametrize("make", [FixedNoise, RecycledNoise])

@@ -27,9 +27,10 @@ class EditCommand(EditOptions):
         source: An image, a video (.mp4, .gif, ...), a directory with the frames of one, or the directory of a scene:
             photographs with transforms.json or a COLMAP model.
         instruction: What to change, for example "make it night"; may be empty if there are regions.
-        method: csd (collaborative), csd_full, csd_paper, uncoupled, common_noise, random_noise, crops, windows
-            (MultiDiffusion; for new random-phase texture, which the methods before cannot make) or per_frame; for
-            scenes csd, uncoupled, common_noise, random_noise or one_view. Or a method of your own as FILE.py:NAME.
+        method: csd (collaborative), csd_affine (for instructions with many answers), csd_full, csd_paper, uncoupled,
+            common_noise, random_noise, crops, windows (MultiDiffusion; for new random-phase texture, which the methods
+            before cannot make) or per_frame; for scenes csd, uncoupled, common_noise, random_noise or one_view. Or a
+            method of your own as FILE.py:NAME.
         prior: emoji-edit (bundled), or a directory or hub name of an instruction editor.
     """
 

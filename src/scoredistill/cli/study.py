@@ -42,7 +42,7 @@ def toy(
 
 
 def bench(
-    what: Positional[Literal["images", "edits", "objects", "scenes"]],
+    what: Positional[Literal["images", "edits", "objects", "scenes", "collaboration"]],
     out: Path | None = None,
     prior: str | None = None,
     prompts: Path | None = None,
@@ -61,7 +61,8 @@ def bench(
         what: The study. images: text to 2-D, as in the mean-shift paper (ground truth: DDIM samples). edits: images and
             videos edited by CSD-Edit and its alternatives (ground truth: the procedural edit); needs
             scoredistill[bench]. objects: text to 3-D. scenes: scenes edited by instruction (ground truth: the
-            procedural edit of true views); needs scoredistill[scenes].
+            procedural edit of true views); needs scoredistill[scenes]. collaboration: when windows and frames agree on
+            one of many right answers, with editors whose scores are exact (ground truth: the answers).
         out: Output directory of results.json, report.html, tables.md and images, with the results so far in
             preview.png; runs/bench-WHAT by default, or with a number behind if a study with other settings lies there.
             The same command continues an interrupted study.
@@ -70,7 +71,8 @@ def bench(
         methods: For example ddim sds msd, or csd windows my_file.py:Mine; by default all but sdi_published (objects:
             sds sdi msd csd), and everything that belongs to no method as well.
         blocks: Settings of images: mlp, latents, mlp_equal, latents_equal, ideal, ablation; all by default.
-        seeds: Number of images or objects per prompt, 3 by default; or of runs per edit, 1 by default. 1 with --quick.
+        seeds: Number of images or objects per prompt, 3 by default; or of runs per edit, 1 by default; or
+            of runs of each method, 24 by default (collaboration; 8 with --quick). 1 with --quick.
         seed: First random seed; repetitions have the seeds that follow. Another one than 0 repeats the study with seeds
             on which no setting was chosen.
         clip: CLIP model of the evaluation: a directory or hub name; the bundled one by default.
@@ -82,9 +84,17 @@ def bench(
     base = RUNS / f"bench-{what}"
     if what != "images" and (blocks or clip or inception):
         raise ValueError("--blocks, --clip and --inception belong to bench images: leave them out")
-    if what in ("edits", "scenes") and prompts is not None:
+    if what == "collaboration" and prior is not None:
+        raise ValueError("bench collaboration has editors of its own: leave out --prior")
+    if what in ("edits", "scenes", "collaboration") and prompts is not None:
         raise ValueError("--prompts belongs to bench images and bench objects: leave it out")
-    if what == "edits":
+    if what == "collaboration":
+        from scoredistill.studies.collaboration.study import Setting as Collaboration
+        from scoredistill.studies.collaboration.study import study as collaboration
+
+        together = Collaboration(runs=seeds, methods=methods, seed=seed, quick=quick)
+        page = collaboration(together, out or collaboration.place(together, base), workers)
+    elif what == "edits":
         from scoredistill.studies.editing.study import Setting as Edits
         from scoredistill.studies.editing.study import study as edits
 

@@ -11,10 +11,12 @@ from scoredistill.estimators.noise import Fixed, Inverted, Noise, Predicted, Ran
 from scoredistill.estimators.ode_target import OdeTarget
 from scoredistill.estimators.residual import Residual
 from scoredistill.estimators.rows import Row, guided
-from scoredistill.estimators.stein import LowPass, Stein
+from scoredistill.estimators.shared import Affine, LowPass, Tone
+from scoredistill.estimators.stein import Stein
 from scoredistill.estimators.student import Student
 
 __all__ = [
+    "Affine",
     "Averaged",
     "Batch",
     "CollaborativeMeanShift",
@@ -34,6 +36,7 @@ __all__ = [
     "Row",
     "Stein",
     "Student",
+    "Tone",
     "annealing",
     "guided",
 ]

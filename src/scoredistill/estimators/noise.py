@@ -55,13 +55,16 @@ class Random(Noise):
 
     Args:
         antithetic: give particles 2i and 2i + 1 opposite noise; the number of particles must be even.
-        shared: give all particles the same noise; with a list of generators, that of the first one.
+        shared: fraction s of the variance that all particles have in common, sqrt(s) common + sqrt(1 - s) own, in
+            [0, 1]; True is 1. With a list of generators, the common noise is drawn from the first one.
     """
 
     antithetic: bool = False
-    shared: bool = False
+    shared: bool | float = False
 
     def __post_init__(self) -> None:
+        if not 0 <= self.shared <= 1:
+            raise ValueError(f"shared must be a fraction in [0, 1], not {self.shared}")
         if self.antithetic and self.shared:
             raise ValueError("noise cannot be antithetic and shared: choose one")
 
@@ -71,7 +74,10 @@ class Random(Noise):
     def _draw(self, x: Tensor, rng: Rng) -> Tensor:
         one = rng if rng is None or isinstance(rng, torch.Generator) else list(rng)
         if self.shared:
-            return draw_noise(x[:1], one[:1] if isinstance(one, list) else one).expand_as(x)
+            common = draw_noise(x[:1], one[:1] if isinstance(one, list) else one).expand_as(x)
+            if self.shared == 1:
+                return common
+            return self.shared**0.5 * common + (1 - self.shared) ** 0.5 * draw_noise(x, rng)
         if not self.antithetic:
             return draw_noise(x, rng)
         if len(x) % 2:

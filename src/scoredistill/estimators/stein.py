@@ -8,8 +8,9 @@ particle j and K_ij a kernel of clean particles,
 
 With normalization by rows the step size does not depend on N, so runs with and without coupling compare fairly.
 
-With `share` only a part P d of the gradients is shared, grad_i = d_i - P d_i + sum_j K_ij P d_j / sum_j K_ij. Particles
-that show different places then agree on what is common to all of them (see `LowPass`) and keep their own detail.
+With `share` only a part P d of the gradients is shared, grad_i = d_i - P d_i + sum_j K_ij P d_j / sum_j K_ij, or
+coefficients of the gradients (`shared.Basis`). Particles that show different places then agree on what is common to all
+of them and keep their own detail.
 
 A wider kernel makes particles agree where the task has many answers in a common direction, gains nothing where it has
 one, and loses the answer where the direction depends on the place (docs/estimators/csd.md).
@@ -33,6 +34,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.estimators.base import Batch, Estimate, Estimator, EstimatorWrapper
+from scoredistill.estimators.shared import Basis, solve
 from scoredistill.kernels import RBF
 from scoredistill.priors.base import Prior
 from scoredistill.rng import Rng
@@ -51,7 +53,13 @@ class Stein(EstimatorWrapper):
             weight of particle j's gradient for particle i; K need not be symmetric.
         normalize: "row" or "paper", see the module.
         repulsion: gamma, the coefficient of the kernel gradient; by default 0 for "row" and 1 for "paper".
-        share: P, a function that returns the part of the gradients to share, see the module; all of it by default.
+        share: what is shared: coefficients on a basis, such as `LowPass` or `Tone`, or the part P d that a linear
+            function of d returns; whole gradients by default.
+        target: share the coefficients of x - source - d, where a step of length 1 arrives, instead of those of d.
+            Sharing gradients keeps differences that exist, and differences arise when not all particles take part in
+            every step; sharing targets removes them. For edits, with `share` a basis.
+        until: time t below which particles are on their own. Which of several answers they reach is decided at large t;
+            then each may reach it exactly. 0 couples at all times.
         noised: evaluate the kernel on the noised particles, as the released code does, instead of on the clean ones.
         weight: w(t), multiplies the result, repulsion included; for a base without a weight of its own.
         normalise: alias of `normalize`.
@@ -64,7 +72,9 @@ class Stein(EstimatorWrapper):
     kernel: Callable[[Tensor], Tensor] = field(default_factory=RBF)
     normalize: str = "row"
     repulsion: float | None = None
-    share: Callable[[Tensor], Tensor] | None = None
+    share: Basis | Callable[[Tensor], Tensor] | None = None
+    target: bool = False
+    until: float = 0.0
     noised: bool = False
     weight: Weight = "uniform"
     normalise: InitVar[str | None] = None
@@ -74,6 +84,10 @@ class Stein(EstimatorWrapper):
             object.__setattr__(self, "normalize", normalise)
         if self.normalize not in NORMALIZE:
             raise ValueError(f"unknown normalize {self.normalize!r}: use one of {', '.join(NORMALIZE)}")
+        if not 0 <= self.until <= 1:
+            raise ValueError(f"until must be a time in [0, 1], not {self.until}")
+        if self.target and not isinstance(self.share, Basis):
+            raise ValueError("target=True shares coefficients: give share a basis, such as Affine()")
         if self._gamma and not hasattr(self.kernel, "repulsion"):
             raise ValueError("repulsion needs a kernel with a `repulsion` method, such as RBF; or give repulsion=0.0")
 
@@ -92,51 +106,55 @@ class Stein(EstimatorWrapper):
         if batch.group is not None and len(batch.group) != len(batch.x):
             raise ValueError(f"{len(batch.group)} groups for {len(batch.x)} particles: give one number per particle")
         if batch.group is None:
-            grad, mean = self._couple(seen, estimate.grad)
+            grad, mean = self._couple(seen, estimate.grad, batch)
         else:
             grad, means = torch.zeros_like(estimate.grad), []
             for name in batch.group.unique():
                 here = (batch.group == name).nonzero()[:, 0].to(seen.device)
-                grad[here], mean = self._couple(seen[here], estimate.grad[here])
+                source = batch.source if batch.source is None or len(batch.source) == 1 else batch.source[here]
+                some = Batch(batch.x[here], source=source)
+                grad[here], mean = self._couple(seen[here], estimate.grad[here], some)
                 means.append(mean)
             mean = torch.stack(means).mean()
+        if self.until:
+            grad = torch.where(per_sample(t >= self.until, grad) > 0, grad, estimate.grad)
         grad = per_sample(weight_at(self.weight, prior.schedule, t), grad) * grad
         return Estimate(grad, estimate.loss, {**estimate.info, "kernel": mean}, estimate.x_t)
 
-    def _couple(self, x: Float[Tensor, " n *d"], d: Float[Tensor, " n *d"]) -> tuple[Tensor, Tensor]:
-        """The coupled gradients of particles x, and the kernel's mean."""
+    def _couple(self, seen: Float[Tensor, " n *d"], d: Float[Tensor, " n *d"], batch: Batch) -> tuple[Tensor, Tensor]:
+        """The coupled gradients of particles, and the kernel's mean."""
         if self._gamma:
-            kernel, away = self.kernel.repulsion(x)  # type: ignore[attr-defined]
+            kernel, away = self.kernel.repulsion(seen)  # type: ignore[attr-defined]
         else:
-            kernel, away = self.kernel(x), None
-        shared = d if self.share is None else self.share(d)
-        total = (kernel @ shared.flatten(1)).reshape_as(shared)
+            kernel, away = self.kernel(seen), None
+        if isinstance(self.share, Basis):
+            grad = d + self._difference(self.share, kernel, d, batch)
+        else:
+            shared = d if self.share is None else self.share(d)
+            grad = d - shared + _weighed(kernel, shared) / per_sample(self._scale(kernel), d)
         if away is not None:
-            total = total - self._gamma * away
-        scale = kernel.sum(1) if self.normalize == "row" else torch.full_like(kernel[0], len(kernel))
-        grad = total / scale.reshape(-1, *[1] * (x.ndim - 1))
-        return (grad if self.share is None else grad + (d - shared)), kernel.mean()
+            grad = grad - away * per_sample(self._gamma / self._scale(kernel), d)
+        return grad, kernel.mean()
+
+    def _difference(self, basis: Basis, kernel: Tensor, d: Tensor, batch: Batch) -> Tensor:
+        """B_i (c_i - own c_i), by which sharing coefficients changes the gradients."""
+        source = torch.zeros_like(batch.x) if batch.source is None else batch.source.expand_as(batch.x)
+        like = batch.x if batch.source is None else source
+        asked = batch.x - source - d if self.target else d
+        products, gram = basis.products(asked, like), basis.gram(like)
+        own = solve(gram, products)
+        if self.normalize == "paper":
+            common = _weighed(kernel, own) / len(kernel)
+        else:
+            common = solve(_weighed(kernel, gram), _weighed(kernel, products))
+        change = basis.combine(common - own, like)
+        return -change if self.target else change
+
+    def _scale(self, kernel: Float[Tensor, "n n"]) -> Float[Tensor, " n"]:
+        """The normalization of each particle's sum."""
+        return kernel.sum(1) if self.normalize == "row" else torch.full_like(kernel[0], len(kernel))
 
 
-@dataclass(frozen=True)
-class LowPass:
-    """Low-pass projection of images, or of gradients on them: means over large cells.
-
-    Windows show different places, so gradients at single pixels do not correspond, but their means do: how bright or
-    how green the whole window should become. P is a projection: P(P(d)) = P(d).
-
-    Args:
-        cells: number of cells along each side; 1 is the mean over the window.
-
-    Raises:
-        ValueError: when called, if the cells do not divide the sides of a window.
-    """
-
-    cells: int = 1
-
-    def __call__(self, d: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        height, width = d.shape[-2:]
-        if height % self.cells or width % self.cells:
-            raise ValueError(f"{self.cells} cells do not divide windows of {height} x {width}")
-        means = torch.nn.functional.adaptive_avg_pool2d(d, self.cells)
-        return means.repeat_interleave(height // self.cells, 2).repeat_interleave(width // self.cells, 3)
+def _weighed(kernel: Float[Tensor, "n n"], values: Float[Tensor, " n *k"]) -> Float[Tensor, " n *k"]:
+    """sum_j K_ij v_j."""
+    return (kernel @ values.flatten(1)).reshape_as(values)

@@ -12,12 +12,14 @@ so a few sweeps from large to small t are enough; the paper takes 200 steps with
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from scoredistill.estimators import CSDEdit, Estimator, LowPass, Random, Residual, Row, Stein
+from scoredistill.estimators import Affine, CSDEdit, Estimator, LowPass, Random, Residual, Row, Stein
 from scoredistill.kernels import RBF
 from scoredistill.recipe import Recipe
 from scoredistill.times import Times
 
 FIXED_POINT = lambda alpha, sigma: sigma / alpha
+EDITING = (Row(guided=True), Row(-1.0, "source", cond="null", guided=True))  # the rows of CSD-Edit's residual
+RELEASED = 0.45  # t below which windows are on their own; before it they have chosen one of several answers
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,13 @@ def _uncoupled(scale: float) -> Estimator:
     return CSDEdit(weight=FIXED_POINT, coupled=False)
 
 
+def _affine(scale: float) -> Estimator:
+    base = Residual(FIXED_POINT, EDITING, reference="zero")
+    return Stein(base, RBF(scale=scale), share=Affine(), target=True, until=RELEASED)
+
+
 def _common_noise(scale: float) -> Estimator:
-    rows = (Row(guided=True), Row(-1.0, "source", cond="null", guided=True))
-    return Residual(FIXED_POINT, rows, reference="zero", noise=Random(shared=True))
+    return Residual(FIXED_POINT, EDITING, reference="zero", noise=Random(shared=True))
 
 
 def _noise(scale: float) -> Estimator:
@@ -92,6 +98,12 @@ def _paper(scale: float) -> Estimator:
 EDIT_RECIPES: dict[str, EditRecipe] = {
     "csd": EditRecipe("CSD-Edit, windows agree on what is the same everywhere", _shared),
     "csd_full": EditRecipe("CSD-Edit, windows share their whole scores", _coupled),
+    "csd_affine": EditRecipe(
+        "CSD-Edit, windows agree on one linear map of the colors, for instructions with many answers",
+        _affine,
+        averaged=0.25,
+        kernel=8.0,
+    ),
     "csd_paper": EditRecipe(
         "CSD-Edit with the settings of the released code",
         _paper,
