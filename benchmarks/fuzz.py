@@ -1,6 +1,6 @@
 """Fuzz every reader of files: mutated inputs must be read, or refused by a ValueError of one line.
 
-    python benchmarks/fuzz.py                       20,000 inputs, evenly over the readers
+    python benchmarks/fuzz.py --out docs/results/fuzz.json     20,000 inputs, evenly over the readers
     python benchmarks/fuzz.py --inputs 500 --only ply
 
 Each reader has a few intact files. Hypothesis changes, cuts, repeats and inserts bytes of one of them, and shrinks what
@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import hypothesis
@@ -28,7 +29,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scoredistill.checkpoint import load_state, save_state
-from scoredistill.files import read_text
+from scoredistill.files import read_text, write_json
 from scoredistill.media.images import read_image
 from scoredistill.media.video.reading import is_video, open_video
 from scoredistill.optional import MissingExtra
@@ -253,7 +254,10 @@ def fuzz(reader: Reader, inputs: int, seed: int) -> tuple[dict[str, int], str]:
         folder.mkdir()
         beside.write_text("untouched")
         reader.prepare(folder)
-        kept = set(Path(place).rglob("*"))
+        for data in reader.seeds:  # intact files are read, and what readers import late is imported now
+            (folder / reader.file).write_bytes(data)
+            reader.read(folder)
+        untouched = set(Path(place).rglob("*"))
 
         @hypothesis.seed(seed)
         @hypothesis.settings(
@@ -274,7 +278,7 @@ def fuzz(reader: Reader, inputs: int, seed: int) -> tuple[dict[str, int], str]:
                     counts["refused"] += 1
             assert "\n" not in said, f"a message of several lines: {said}"
             now = set(Path(place).rglob("*")) - {folder / reader.file}
-            assert now == kept - {folder / reader.file}, "files were written or deleted"
+            assert now == untouched - {folder / reader.file}, "files were written or deleted"
             assert beside.read_text() == "untouched", "a file outside was changed"
 
         try:
@@ -286,24 +290,51 @@ def fuzz(reader: Reader, inputs: int, seed: int) -> tuple[dict[str, int], str]:
     return counts, ""
 
 
+def kept(path: Path | None, seed: int) -> dict[str, dict]:
+    """Results of readers in a file of the same seed, by reader."""
+    if path is None or not path.exists():
+        return {}
+    made = json.loads(path.read_text())
+    if made["seed"] != seed:
+        raise SystemExit(f"{path} has results of seed {made['seed']}: choose another --out")
+    return made["readers"]
+
+
+def summary(results: dict[str, dict], seed: int) -> dict:
+    """Totals over the readers, and their results."""
+    return {
+        "command": "python benchmarks/fuzz.py --out docs/results/fuzz.json",
+        "date": str(date.today()),
+        "seed": seed,
+        **{key: sum(each[key] for each in results.values()) for key in ("inputs", "read", "refused")},
+        "failed": [name for name, each in results.items() if each["failure"]],
+        "readers": results,
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=20_000, help="over all readers")
     parser.add_argument("--only", nargs="*", help="names of readers")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file of the results")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     known = {name: reader for name, reader in readers().items() if not chosen.only or name in chosen.only}
-    failed, total = 0, 0
+    results, each = kept(chosen.out, chosen.seed), -(-chosen.inputs // len(known))
     print("| reader | inputs | read | refused | seconds | failure |\n| --- | ---: | ---: | ---: | ---: | --- |")
     for name, reader in known.items():
-        start = time.perf_counter()
-        counts, failure = fuzz(reader, -(-chosen.inputs // len(known)), chosen.seed)
-        numbers = " | ".join(str(counts[key]) for key in ("inputs", "read", "refused"))
-        print(f"| {name} | {numbers} | {time.perf_counter() - start:.0f} | {failure or 'none'} |", flush=True)
-        failed, total = failed + bool(failure), total + counts["inputs"]
-    print(f"\n{total} inputs, {failed} readers failed (seed {chosen.seed})")
-    return 1 if failed else 0
+        if name not in results or results[name]["failure"] or results[name]["inputs"] < each:
+            start = time.perf_counter()
+            counts, failure = fuzz(reader, each, chosen.seed)
+            results[name] = {**counts, "seconds": round(time.perf_counter() - start), "failure": failure}
+            if chosen.out is not None:
+                write_json(chosen.out, summary(results, chosen.seed))
+        cells = ["none" if value == "" else str(value) for value in results[name].values()]
+        print(" | ".join(["| " + name, *cells]) + " |", flush=True)
+    total = summary({name: results[name] for name in known}, chosen.seed)
+    print(f"\n{total['inputs']} inputs, {len(total['failed'])} readers failed (seed {chosen.seed})")
+    return 1 if total["failed"] else 0
 
 
 if __name__ == "__main__":
