@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from scoredistill.cli.options import CommandRun, cost, values
+from scoredistill.cli.options import CommandRun, cost, ending, values
 from scoredistill.tasks.image_generation.request import Request
 from scoredistill.tasks.run_directory import reserved
 
@@ -27,4 +27,4 @@ def image(image: OmitArgPrefixes[ImageCommand], run: OmitArgPrefixes[CommandRun]
 
     with reserved(run.out, image.prompt, "image", f"-{image.method}", run.resume, values(image)) as out:
         result = text_to_image(**{**values(image, run), "out": out})
-        print(f"{len(result.images)} image(s), {cost(result.counts, result.seconds)}: {out / 'report.html'}")
+        ending(f"{len(result.images)} image(s), {cost(result.counts, result.seconds)}", out, result.verdict)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tyro.conf import OmitArgPrefixes, Positional
 
 from scoredistill.cli.live_view import Watch
-from scoredistill.cli.options import CommandRun, LiveView, cost, values
+from scoredistill.cli.options import CommandRun, LiveView, cost, ending, values
 from scoredistill.tasks.object_generation.request import ObjectRequest
 from scoredistill.tasks.run_directory import reserved
 
@@ -34,5 +34,5 @@ def object_(
         reserved(run.out, object.prompt, "object", f"-3d-{object.method}", run.resume, values(object)) as out,
     ):
         made = text_to_3d(**{**values(object, run), "out": out, "callback": watch})
-        print(f"{cost(made.counts, made.seconds)}: {out / 'report.html'}")
+        ending(cost(made.counts, made.seconds), out, made.verdict)
         watch.stay(made.scene)

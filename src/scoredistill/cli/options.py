@@ -83,6 +83,13 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     )
 
 
+def ending(line: str, out: Path, verdict: str) -> None:
+    """Print the last line of a command, with the place of the report, and a verdict if there is one."""
+    print(f"{line}: {out / 'report.html'}")
+    if verdict:
+        print(f"{verdict}.")
+
+
 def cost(counts: Mapping[str, int], seconds: float) -> str:
     """What a run took, for the last line of a command."""
     return f"{counts['rows']} network evaluations (NFE), {seconds:.1f} s"

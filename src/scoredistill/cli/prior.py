@@ -20,6 +20,7 @@ def prior(
     out: Path | None = None,
     sheet: Path | None = None,
     seeds: int = 8,
+    concepts: bool = False,
     *,
     load: OmitArgPrefixes[CommandPrior],
 ) -> None:
@@ -32,13 +33,18 @@ def prior(
         out: File for the metrics, which are printed as well.
         sheet: Image file for samples of the common prompts, or for edits of held-out images.
         seeds: Number of samples of each prompt.
+        concepts: Show the prompts or instructions that the model knows, instead of its card.
         load: How the model to evaluate is loaded.
     """
     from scoredistill.priors import pipelines
 
+    if concepts and action != "show":
+        raise ValueError(f"--concepts belongs to show: leave it out, or give scoredistill prior show {name} --concepts")
     if action == "list":
         for bundled in pipelines.BUNDLED:
             print(f"{bundled}\t{pipelines.bundled_folder(bundled)}")
+    elif action == "show" and concepts:
+        print(_concepts(name))
     elif action == "show":
         print(_card(pipelines.bundled_folder(name) if name == "clip" else Path(pipelines.prior_folder(name))))
     elif action == "evaluate":
@@ -62,6 +68,16 @@ def prior(
             out.parent.mkdir(parents=True, exist_ok=True)
             write_text(out, text + "\n")
         print(text)
+
+
+def _concepts(name: str) -> str:
+    from scoredistill.priors.pipelines import prior_folder
+    from scoredistill.priors.vocabulary import Vocabulary
+
+    known = Vocabulary.read(Path(prior_folder(name)))
+    if known is None:
+        raise ValueError(f"{name} comes without a vocabulary, so what it knows cannot be listed")
+    return known.listed()
 
 
 def _card(folder: Path) -> str:

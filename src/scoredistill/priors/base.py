@@ -20,6 +20,7 @@ from torch import Tensor
 
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.predictions import check_prediction, from_prediction
+from scoredistill.priors.vocabulary import Knowledge, Vocabulary
 from scoredistill.schedule import Schedule, per_sample
 
 Terms = list[tuple[Tensor | float, Cond | None]]  # (coefficient [b] or one number, condition)
@@ -95,6 +96,16 @@ class Prior(ABC):
         """Decode samples of this prior to images in [0, 1]; the identity for priors whose samples are images."""
         return x
 
+    def knows(self, prompt: str) -> Knowledge | None:
+        """Return whether this prior was trained on prompts, or instructions, like one; None if it cannot say.
+
+        It can say for models that come with a vocabulary, such as the bundled ones (`priors.vocabulary`).
+
+        Raises:
+            ValueError: if the prompt is not a single text.
+        """
+        return None
+
     @staticmethod
     def from_callable(fn: Callable[..., Tensor], schedule: Schedule, prediction: str = "eps") -> "Prior":
         """Wrap any network or function fn(x_t, t, cond).
@@ -149,11 +160,16 @@ class TextPrior(Prior):
         image_size: (height, width) in pixels of that size.
         device: device of the samples.
         needs_source: whether its condition must hold a source image.
+        vocabulary: what it was trained to draw, or to do, in words; None if that is not known.
     """
 
     name: str
     latent_shape: tuple[int, ...]
     needs_source: bool = False
+    vocabulary: Vocabulary | None = None
+
+    def knows(self, prompt: str) -> Knowledge | None:
+        return None if self.vocabulary is None else self.vocabulary.knows(prompt)
 
     @property
     @abstractmethod
@@ -210,3 +226,6 @@ class PriorWrapper(Prior):
 
     def decode(self, x: Float[Tensor, " b *d"]) -> Tensor:
         return self.prior.decode(x)
+
+    def knows(self, prompt: str) -> Knowledge | None:
+        return self.prior.knows(prompt)

@@ -10,6 +10,7 @@ from scoredistill.tasks.image_generation.output import ImageDirectory, Result, i
 from scoredistill.tasks.image_generation.recipes import RECIPES
 from scoredistill.tasks.image_generation.request import ImageArguments, Request
 from scoredistill.tasks.image_generation.run import Optimization, finite_images, sample
+from scoredistill.tasks.known_words import verdict_on_images, warn_of_unknown
 from scoredistill.tasks.request import requested, task
 from scoredistill.tasks.session import StepSession, text_prior
 
@@ -25,6 +26,7 @@ def text_to_image(asked: ImageArguments) -> Result:
     settings = requested(Request, asked, asked.prior).complete(asked.recipe)
     directory = ImageDirectory.of(asked, settings)
     prior = text_prior(asked.prior, asked)
+    unknown = warn_of_unknown(prior, settings.prompt)
     recipe = asked.recipe or RECIPES.get(settings.method)
     if recipe is None:
         prior.times(settings.steps)  # refuses more steps than the scheduler has
@@ -43,5 +45,8 @@ def text_to_image(asked: ImageArguments) -> Result:
             images = finite_images(last.images())
             if settings.image == "latents":
                 samples = last.generator(last.views).detach()
-        result = Result(images, settings, session.counts, session.seconds, session.history, samples)
+        result = Result(
+            images, settings, session.counts, session.seconds, session.history, samples,
+            verdict_on_images(prior, unknown, images),
+        )  # fmt: skip
         return session.finish(result)
