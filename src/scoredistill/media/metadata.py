@@ -137,7 +137,9 @@ def _webp(data: bytes, every: bool) -> bytes:
     while at + 8 <= len(data):
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         end = at + 8 + length + length % 2
-        if data[at : at + 4] == b"VP8X":  # its flags announce 0x20 a profile, 0x08 EXIF, 0x04 XMP
+        if data[at : at + 4] == b"VP8X" and at + 8 < len(
+            data
+        ):  # its flags announce 0x20 a profile, 0x08 EXIF, 0x04 XMP
             flags = data[at + 8] & ~(0x2C if every else 0x04)
             kept.append(data[at : at + 8] + bytes([flags]) + data[at + 9 : end])
         elif data[at : at + 4] not in gone:
