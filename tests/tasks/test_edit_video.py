@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from scoredistill import cli
 from scoredistill.media.video import Video, VideoWriter, open_video
+from scoredistill.optional import MissingExtra
 from scoredistill.priors import GaussianMixture
 from scoredistill.tasks import edit_video
 from scoredistill.tasks.video_editing.groups import Group
@@ -508,3 +509,9 @@ def test_memory_does_not_grow_with_the_video(model, tmp_path):
     assert many - few < 10
     assert isinstance(open_video(tmp_path / "168" / "edited.mp4"), Video)
     assert len(open_video(tmp_path / "168" / "edited.mp4")) == 168
+
+
+def test_a_missing_package_is_said_before_the_prior_is_loaded(monkeypatch, no_model):
+    monkeypatch.setitem(sys.modules, "skimage.registration", None)
+    with pytest.raises(MissingExtra, match=r"optical flow needs skimage, .*scoredistill\[video\]"):
+        edit_video(video(2), "make it night", "emoji-edit", flow=1)

@@ -165,9 +165,7 @@ class PipelinePrior(NetworkPrior):
         channels = self.latent_shape[0]
         if x_t.ndim != 4 or x_t.shape[1] != channels:
             hint = ": encode images by prior.encode_image(images)" if x_t.ndim == 4 and x_t.shape[1] == 3 else ""
-            raise ValueError(
-                f"samples of {self.name} have the shape [b, {channels}, h, w], not {[*x_t.shape]}{hint}"
-            )
+            raise ValueError(f"samples of {self.name} have the shape [b, {channels}, h, w], not {[*x_t.shape]}{hint}")
         if not isinstance(t, Tensor) or t.ndim != 1:
             raise ValueError(
                 f"t must be a tensor of {len(x_t)} times in [0, 1], one per sample: use t.expand({len(x_t)})"

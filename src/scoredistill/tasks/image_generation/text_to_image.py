@@ -6,6 +6,7 @@ result.images[0].save("hamburger.png")
 
 from torch import Tensor
 
+from scoredistill.tasks import checks
 from scoredistill.tasks.image_generation.output import ImageDirectory, Result, image_grid
 from scoredistill.tasks.image_generation.recipes import RECIPES
 from scoredistill.tasks.image_generation.request import ImageArguments, Request
@@ -24,6 +25,7 @@ def text_to_image(asked: ImageArguments) -> Result:
         FloatingPointError: if the images or gradients are not finite.
     """
     settings = requested(Request, asked, asked.prior).complete(asked.recipe)
+    checks.packages(settings)
     directory = ImageDirectory.of(asked, settings)
     prior = text_prior(asked.prior, asked)
     unknown = warn_of_unknown(prior, settings.prompt)

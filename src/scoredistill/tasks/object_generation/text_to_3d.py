@@ -4,6 +4,7 @@ result = text_to_3d("a hamburger", out="runs/hamburger")        # GLB, videos, r
 result.scene.render(orbit(8))
 """
 
+from scoredistill.tasks import checks
 from scoredistill.tasks.known_words import verdict_on_images, warn_of_unknown
 from scoredistill.tasks.object_generation.output import ObjectDirectory, ObjectResult, four_sides
 from scoredistill.tasks.object_generation.request import ObjectArguments, ObjectRequest
@@ -22,7 +23,7 @@ def text_to_3d(asked: ObjectArguments) -> ObjectResult:
         FloatingPointError: if gradients are not finite.
     """
     request = requested(ObjectRequest, asked, asked.prior)
-    request.complete()  # refuses what no prior could do
+    checks.packages(request.complete())  # refuses what no prior could do
     directory = ObjectDirectory.of(asked, request)
     if directory is not None:
         warn_of_lacking(request.shape)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from scoredistill.media.images import to_tensor
 from scoredistill.media.video import Video, open_video
+from scoredistill.tasks import checks
 from scoredistill.tasks.image_editing import regions
 from scoredistill.tasks.known_words import verdict_on_edit, warn_of_unknown
 from scoredistill.tasks.request import requested, task
@@ -34,7 +35,7 @@ def edit_video(asked: VideoArguments) -> VideoResult:
         FloatingPointError: if the latents are not finite.
     """
     request = requested(VideoRequest, asked, asked.prior)
-    request.complete()  # refuses what no prior could do
+    checks.packages(request.complete())  # refuses what no prior could do
     source = _opened(asked.video)
     regions.check(request.regions, request.wrap)
     directory = VideoDirectory.of(asked, request, file=asked.file)
