@@ -28,6 +28,23 @@ def test_warnings_are_one_sentence(monkeypatch, capsys):
     assert warnings.showwarning is shown
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["prior", "list", "--seeds", "3"], "prior list has no --seeds: leave it out"),
+        (["prior", "show", "emoji", "--sheet", "a.png", "--dtype", "float16"], "prior show has no --sheet, --dtype"),
+        (["scene", "list", "--views", "3", "--seed", "1"], "scene list has no --seed, --views: leave them out"),
+        (["object", "an owl", "--shape", "splats", "--encoding", "hash"], "splats have no encoding"),
+    ],
+)
+def test_options_without_effect_are_refused(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert says in capsys.readouterr().err
+
+
 def test_the_names_of_methods_are_those_of_the_recipes():
     assert names_of("image") == list(METHODS)
     assert set(names_of("edit")) == {*EDIT_RECIPES, *VIDEO_RECIPES, *SCENE_METHODS}

@@ -8,18 +8,20 @@ from typing import Literal
 from tyro.conf import OmitArgPrefixes, Positional
 
 from scoredistill import __version__
-from scoredistill.cli.options import CommandPrior
+from scoredistill.cli.options import CommandPrior, refuse
 from scoredistill.files import write_text
 from scoredistill.tasks.request import loading
+
+DATA, SEEDS = Path("runs/emoji-data"), 8
 
 
 def prior(
     action: Positional[Literal["list", "show", "evaluate", "train"]],
     name: Positional[str] = "emoji",
-    data: Path = Path("runs/emoji-data"),
+    data: Path = DATA,
     out: Path | None = None,
     sheet: Path | None = None,
-    seeds: int = 8,
+    seeds: int = SEEDS,
     concepts: bool = False,
     *,
     load: OmitArgPrefixes[CommandPrior],
@@ -38,6 +40,9 @@ def prior(
     """
     from scoredistill.priors import pipelines
 
+    if action in ("list", "show"):
+        changed = {"data": data if data != DATA else None, "seeds": seeds if seeds != SEEDS else None}
+        refuse(f"prior {action}", **changed, out=out, sheet=sheet, **loading(load))
     if concepts and action != "show":
         raise ValueError(f"--concepts belongs to show: leave it out, or give scoredistill prior show {name} --concepts")
     if action == "list":
