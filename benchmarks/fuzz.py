@@ -1,11 +1,12 @@
 """Fuzz every reader of files: mutated inputs must be read, or refused by a ValueError of one line.
 
-    python benchmarks/fuzz.py                       20,000 inputs, evenly over the readers
+    python benchmarks/fuzz.py --out docs/results/fuzz.json     20,000 inputs, evenly over the readers
     python benchmarks/fuzz.py --inputs 500 --only ply
 
 Each reader has a few intact files. Hypothesis changes, cuts, repeats and inserts bytes of one of them, and shrinks what
-fails. An input that takes more than 20 seconds counts as a hang, a change of any file beside the inputs as a write. The
-exit status is 1 if there was a crash, a hang or a write.
+fails. An input that takes more than 20 seconds of the processor counts as a hang, a change of any file beside the
+inputs as a write. The exit status is 1 if there was a crash, a hang or a write. Results are kept after each reader, and
+the same command leaves out readers that have passed; a file of results begins anew under another name.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import hypothesis
@@ -28,11 +30,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scoredistill.checkpoint import load_state, save_state
-from scoredistill.files import read_text
+from scoredistill.files import read_text, write_json
 from scoredistill.media.images import read_image
 from scoredistill.media.video.reading import is_video, open_video
 from scoredistill.optional import MissingExtra
 from scoredistill.priors.pipelines.trusted import check_folder
+from scoredistill.priors.vocabulary import Concept, Instruction, Vocabulary
 from scoredistill.tasks.image_editing.regions import parse
 from scoredistill.three_d.capture import capture_shape, read_capture
 from scoredistill.three_d.splatting.gaussians import Gaussians
@@ -140,6 +143,17 @@ def checkpoint() -> list[bytes]:
         return [(Path(folder) / "a").read_bytes()]
 
 
+def vocabularies() -> list[bytes]:
+    draws = Vocabulary(concepts=(Concept("owl", "an owl", "animals", ("bird",), ("owls",), ("wise",)),), objects=2)
+    edits = Vocabulary(instructions=(Instruction("night", ("make it night", "at night")),), typical={"a": 1.0})
+    made = []
+    for each in (draws, edits):
+        with tempfile.TemporaryDirectory() as folder:
+            each.write(Path(folder))
+            made.append((Path(folder) / "vocabulary.json").read_bytes())
+    return made
+
+
 def model(folder: Path) -> None:
     (folder / "unet").mkdir()
     (folder / "unet" / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
@@ -188,6 +202,7 @@ def readers() -> dict[str, Reader]:
         "photograph": Reader(scene, still, "images/1.png", _scene),
         "ply": Reader(lambda folder: read_ply(folder / "a.ply"), splats(), "a.ply"),
         "checkpoint": Reader(lambda folder: load_state(folder / "a"), checkpoint(), "a"),
+        "vocabulary": Reader(lambda folder: Vocabulary.read(folder), vocabularies(), "vocabulary.json"),
         "index": Reader(check_folder, [json.dumps(index).encode()], "model_index.json", model),
         "region": Reader(
             lambda folder: parse(read_text(folder / "a")), [b"0.1,0.2,0.6,0.9: red", b"0-0.4: night"], "a"
@@ -233,16 +248,24 @@ def mutated(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 
 @contextmanager
 def at_most(seconds: int) -> Iterator[None]:
+    """Raise after so many seconds of the processor, and each second from then on, since some callbacks swallow errors.
+
+    Six times as many seconds of waiting raise too.
+    """
+
     def late(*_: object) -> None:
         raise TimeoutError(f"more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
+    timers = {signal.SIGPROF: signal.ITIMER_PROF, signal.SIGALRM: signal.ITIMER_REAL}
+    before = {number: signal.signal(number, late) for number in timers}
+    signal.setitimer(signal.ITIMER_PROF, seconds, 1)
+    signal.setitimer(signal.ITIMER_REAL, 6 * seconds, 1)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, timer in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 def fuzz(reader: Reader, inputs: int, seed: int) -> tuple[dict[str, int], str]:
@@ -253,11 +276,18 @@ def fuzz(reader: Reader, inputs: int, seed: int) -> tuple[dict[str, int], str]:
         folder.mkdir()
         beside.write_text("untouched")
         reader.prepare(folder)
-        kept = set(Path(place).rglob("*"))
+        for data in reader.seeds:  # intact files are read, and what readers import late is imported now
+            (folder / reader.file).write_bytes(data)
+            reader.read(folder)
+        untouched = set(Path(place).rglob("*"))
 
         @hypothesis.seed(seed)
         @hypothesis.settings(
-            max_examples=inputs, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+            max_examples=inputs,
+            database=None,
+            deadline=None,
+            report_multiple_bugs=False,
+            suppress_health_check=list(hypothesis.HealthCheck),
         )
         @hypothesis.given(mutated(reader.seeds))
         def check(data: bytes) -> None:
@@ -274,7 +304,7 @@ def fuzz(reader: Reader, inputs: int, seed: int) -> tuple[dict[str, int], str]:
                     counts["refused"] += 1
             assert "\n" not in said, f"a message of several lines: {said}"
             now = set(Path(place).rglob("*")) - {folder / reader.file}
-            assert now == kept - {folder / reader.file}, "files were written or deleted"
+            assert now == untouched - {folder / reader.file}, "files were written or deleted"
             assert beside.read_text() == "untouched", "a file outside was changed"
 
         try:
@@ -286,24 +316,51 @@ def fuzz(reader: Reader, inputs: int, seed: int) -> tuple[dict[str, int], str]:
     return counts, ""
 
 
+def kept(path: Path | None, seed: int) -> dict[str, dict]:
+    """Results of readers in a file of the same seed, by reader."""
+    if path is None or not path.exists():
+        return {}
+    made = json.loads(path.read_text())
+    if made["seed"] != seed:
+        raise SystemExit(f"{path} has results of seed {made['seed']}: choose another --out")
+    return made["readers"]
+
+
+def summary(results: dict[str, dict], seed: int) -> dict:
+    """Totals over the readers, and their results."""
+    return {
+        "command": "python benchmarks/fuzz.py --out docs/results/fuzz.json",
+        "date": str(date.today()),
+        "seed": seed,
+        **{key: sum(each[key] for each in results.values()) for key in ("inputs", "read", "refused")},
+        "failed": [name for name, each in results.items() if each["failure"]],
+        "readers": results,
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=20_000, help="over all readers")
     parser.add_argument("--only", nargs="*", help="names of readers")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file of the results")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     known = {name: reader for name, reader in readers().items() if not chosen.only or name in chosen.only}
-    failed, total = 0, 0
+    results, each = kept(chosen.out, chosen.seed), -(-chosen.inputs // len(known))
     print("| reader | inputs | read | refused | seconds | failure |\n| --- | ---: | ---: | ---: | ---: | --- |")
     for name, reader in known.items():
-        start = time.perf_counter()
-        counts, failure = fuzz(reader, -(-chosen.inputs // len(known)), chosen.seed)
-        numbers = " | ".join(str(counts[key]) for key in ("inputs", "read", "refused"))
-        print(f"| {name} | {numbers} | {time.perf_counter() - start:.0f} | {failure or 'none'} |", flush=True)
-        failed, total = failed + bool(failure), total + counts["inputs"]
-    print(f"\n{total} inputs, {failed} readers failed (seed {chosen.seed})")
-    return 1 if failed else 0
+        if name not in results or results[name]["failure"] or results[name]["inputs"] < each:
+            start = time.perf_counter()
+            counts, failure = fuzz(reader, each, chosen.seed)
+            results[name] = {**counts, "seconds": round(time.perf_counter() - start), "failure": failure}
+            if chosen.out is not None:
+                write_json(chosen.out, summary(results, chosen.seed))
+        cells = ["none" if value == "" else str(value) for value in results[name].values()]
+        print(" | ".join(["| " + name, *cells]) + " |", flush=True)
+    total = summary({name: results[name] for name in known}, chosen.seed)
+    print(f"\n{total['inputs']} inputs, {len(total['failed'])} readers failed (seed {chosen.seed})")
+    return 1 if total["failed"] else 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ from scoredistill.checkpoint import load_state, save_state
 from scoredistill.estimators import CSD, MSD, SDS, Batch, Decoded, Estimate, Estimator, FixedNoise, Stein
 from scoredistill.generators import CoordinateMLP, Encoded, Latents, Pixels
 from scoredistill.loop import Gradients
+from scoredistill.loss import DistillationLoss
 from scoredistill.priors import Counted, Empirical, GaussianMixture, Guided, Prior
+from scoredistill.priors.base import PriorWrapper
+from scoredistill.sampling import ddim, ddim_invert
 from scoredistill.schedule import VP
 from scoredistill.times import Bandwidth, Linear, Uniform
 
@@ -416,6 +419,10 @@ class TestWrongUse:
             ({"cond": "an owl"}, r"cond is a text, and must be a condition: give prior.encode_text\('an owl'\)"),
             ({"cond": ["an owl", "a cat"]}, "cond is a text"),
             ({"source_cond": "an owl"}, "source_cond is a text"),
+            ({"cond": torch.zeros(1, 3)}, "cond is a tensor without a name"),
+            ({"cond": 5}, "cond is of the type int"),
+            ({"prior": None}, "prior is None: give an object"),
+            ({"generator": None}, "generator is None: give an object"),
             ({"times": [500.0, 250.0]}, r"times must lie in \[0, 1\]"),
         ],
     )
@@ -424,6 +431,28 @@ class TestWrongUse:
             inspect.unwrap(distill)(
                 **{"generator": points(3), "prior": mixture, "estimator": SDS(), "steps": 2, **change}
             )
+
+    @pytest.mark.parametrize("prior", ["emoji", GaussianMixture, torch.nn.Linear(2, 2), None])
+    def test_what_is_no_prior_is_refused_everywhere(self, prior):
+        for use in (
+            lambda: inspect.unwrap(PriorWrapper.__init__)(PriorWrapper.__new__(Counted), prior),
+            lambda: inspect.unwrap(DistillationLoss.__init__)(DistillationLoss.__new__(DistillationLoss), prior, SDS()),
+            lambda: inspect.unwrap(ddim)(prior, torch.zeros(1, 2), 3),
+            lambda: inspect.unwrap(ddim_invert)(prior, torch.zeros(1, 2), 3),
+        ):
+            with pytest.raises(ValueError, match=r"^prior is "):
+                use()
+
+    @pytest.mark.parametrize("cond", ["an owl", ["an owl"], torch.zeros(1, 3)])
+    def test_what_is_no_condition_is_refused_everywhere(self, mixture, cond):
+        x, t = torch.zeros(1, 2), torch.full((1,), 0.5)
+        for use in (
+            lambda: inspect.unwrap(Guided.terms)(Guided(mixture, 2.0), t, cond),
+            lambda: inspect.unwrap(ddim)(mixture, x, 3, cond),
+            lambda: inspect.unwrap(ddim_invert)(mixture, x, 3, cond),
+        ):
+            with pytest.raises(ValueError, match=r"^cond is a t"):
+                use()
 
     @pytest.mark.parametrize("t", [500.0, 1.01, -0.1, float("nan"), float("inf")])
     def test_times_outside_the_unit_interval(self, mixture, t):

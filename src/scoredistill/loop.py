@@ -8,7 +8,6 @@ r"""The optimization loop: parameters make images, a prior scores them, an estim
 """
 
 import copy
-import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,8 @@ from scoredistill.estimators import Batch, Decoded, Estimate, Estimator
 from scoredistill.estimators.base import EstimatorWrapper
 from scoredistill.generators import Generator
 from scoredistill.priors import Cond, Prior
+from scoredistill.priors.base import check_instance, check_prior
+from scoredistill.priors.conditions import check_cond
 from scoredistill.rng import Rng, seed_of
 from scoredistill.times import Times, Uniform
 
@@ -28,7 +29,6 @@ ON_NAN = ("stop", "skip")
 CHECKED = 16  # steps between looks at whether gradients were finite
 SKIPPED = 10  # skipped steps in a row that end a run
 ADVICE = "use a smaller learning rate or guidance scale, or float32 networks"
-EXAMPLES = {"generator": "Pixels(...)", "prior": "load_prior(name)", "estimator": "MSD()"}
 Optimizer = torch.optim.Optimizer | Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
 
@@ -280,28 +280,17 @@ def _check_kinds(generator: object, prior: object, estimator: object, **conditio
     Raises:
         ValueError: in one sentence that says what to give.
     """
-    for name, value in (("generator", generator), ("prior", prior), ("estimator", estimator)):
-        if isinstance(value, type):
-            raise ValueError(f"{name} is the class {value.__name__}: give an instance, such as {value.__name__}(...)")
-        if inspect.isfunction(value):
-            raise ValueError(f"{name} is the function {value.__name__}: call it, such as {value.__name__}(...)")
-        if isinstance(value, str):
-            raise ValueError(f"{name} is the text {value[:80]!r}: give an object, such as {EXAMPLES[name]}")
+    check_prior(prior)
+    check_instance("generator", generator, "Pixels(...)")
+    check_instance("estimator", estimator, "MSD()")
     if isinstance(generator, torch.nn.Module) and not isinstance(generator, Generator):
         raise ValueError(
             f"generator is a network ({type(generator).__name__}), whose views are not known: give a Generator, such "
             "as Pixels or CoordinateMLP, or a subclass with views() and forward()"
         )
-    if isinstance(prior, torch.nn.Module) and not isinstance(prior, Prior):
-        raise ValueError(
-            f"prior is a network ({type(prior).__name__}), whose schedule is not known: wrap it by "
-            "Prior.from_callable(network, schedule, prediction)"
-        )
-    if not isinstance(prior, Prior) and hasattr(prior, "scheduler"):
-        raise ValueError(f"prior is a pipeline ({type(prior).__name__}): give load_prior(pipeline)")
     for name, value in conditions.items():
-        if isinstance(value, str) or (isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)):
-            raise ValueError(f"{name} is a text, and must be a condition: give prior.encode_text({value!r})"[:300])
+        if not callable(value):
+            check_cond(value, name)
 
 
 def _check_samples(x: Tensor, prior: Prior, estimator: Estimator) -> None:

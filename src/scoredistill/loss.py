@@ -24,7 +24,8 @@ from torch import Tensor
 
 from scoredistill.estimators import Batch, Estimate, Estimator
 from scoredistill.priors import Cond, Guided, Prior
-from scoredistill.priors.base import TextPrior
+from scoredistill.priors.base import TextPrior, check_instance, check_prior
+from scoredistill.priors.conditions import check_cond
 from scoredistill.times import Times, Uniform
 
 
@@ -69,6 +70,9 @@ class DistillationLoss:
         encode: bool = True,
         seed: int = 0,
     ) -> None:
+        check_prior(prior)
+        check_instance("estimator", estimator, "MSD()")
+        check_cond(cond)
         for name, value in {"steps": steps, "accumulate": accumulate}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")

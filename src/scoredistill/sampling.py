@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from scoredistill.priors.base import Prior
-from scoredistill.priors.conditions import Cond
+from scoredistill.priors.base import Prior, check_prior
+from scoredistill.priors.conditions import Cond, check_cond
 from scoredistill.rng import Rng, draw_noise
 from scoredistill.schedule import per_sample
 
@@ -59,6 +59,8 @@ def ddim(
     Raises:
         ValueError: for fewer than 1 step, a start out of range, or a prior that predicts noise at alpha = 0.
     """
+    check_prior(prior)
+    check_cond(cond)
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
     if start is not None and not 0 < start <= 1:
@@ -114,6 +116,8 @@ def ddim_invert(
     Raises:
         ValueError: for fewer than 1 step.
     """
+    check_prior(prior)
+    check_cond(cond)
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")
     grid = torch.linspace(0, 1, steps + 1, dtype=torch.float64)

@@ -12,6 +12,12 @@ import pytest
 
 from scoredistill import cli
 from scoredistill.cli.live_view import Watch
+from scoredistill.cli.method_names import names_of
+from scoredistill.tasks import METHODS
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
+from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES
+from scoredistill.tasks.scene_editing.recipes import SCENE_METHODS
+from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
 
 def test_warnings_are_one_sentence(monkeypatch, capsys):
@@ -20,6 +26,47 @@ def test_warnings_are_one_sentence(monkeypatch, capsys):
     cli.main(["image"])
     assert capsys.readouterr().err == "scoredistill: keys have no effect: x\n"
     assert warnings.showwarning is shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["prior", "list", "--seeds", "3"], "prior list has no --seeds: leave it out"),
+        (["prior", "show", "emoji", "--sheet", "a.png", "--dtype", "float16"], "prior show has no --sheet, --dtype"),
+        (["scene", "list", "--views", "3", "--seed", "1"], "scene list has no --seed, --views: leave them out"),
+        (["object", "an owl", "--shape", "splats", "--encoding", "hash"], "splats have no encoding"),
+    ],
+)
+def test_options_without_effect_are_refused(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_the_names_of_methods_are_those_of_the_recipes():
+    assert names_of("image") == list(METHODS)
+    assert set(names_of("edit")) == {*EDIT_RECIPES, *VIDEO_RECIPES, *SCENE_METHODS}
+    assert names_of("object") == list(OBJECT_RECIPES)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["image", "a", "--method", "sdz"], ["edit", "a.png", "b", "--method=sdz"], ["object", "a", "--method", "sdz"]],
+)
+def test_a_wrong_method_is_refused_before_torch_loads(arguments):
+    script = (
+        "import sys, time\nfrom scoredistill import cli\ntry:\n    cli.main(sys.argv[1:])\n"
+        "finally:\n    print('torch' in sys.modules, time.process_time())"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    loaded, seconds = ended.stdout.split()
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("scoredistill: unknown method 'sdz': use one of ")
+    assert ended.stderr.count("\n") == 1
+    assert loaded == "False"
+    assert float(seconds) < 2  # about 0.3
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])

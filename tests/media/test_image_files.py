@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image, ImageCms
 
 from scoredistill.media import limits
 from scoredistill.media.images import read_image
+from scoredistill.media.video import open_video
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -152,6 +154,23 @@ def test_srgb_and_broken_profiles_change_nothing(tmp_path):
     for i, profile in enumerate((srgb, b"nonsense")):
         path = saved(image, tmp_path / f"{i}.png", icc_profile=profile)
         assert (values(read_image(path)) == np.asarray(image)).all()
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tiff"])
+def test_animations_cut_anywhere_are_read_or_refused(tmp_path, suffix):
+    """Pillow looks for more frames when it is asked whether there are any, and raises errors of many kinds there."""
+    path, whole = tmp_path / f"a{suffix}", tmp_path / f"whole{suffix}"
+    first, *others = [Image.new("RGB", (4, 3), color) for color in ("red", "green", "blue")]
+    first.save(whole, save_all=True, append_images=others)
+    data = whole.read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = np.asarray(read_image(whole))
+        for end in range(1, len(data)):
+            path.write_bytes(data[:end])
+            for read in (read_image, lambda path: next(iter(open_video(path).frames()))):
+                with suppress(ValueError):
+                    assert np.asarray(read(path)).shape == expected.shape
 
 
 def test_animated_files_give_their_first_frame(tmp_path):

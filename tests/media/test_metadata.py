@@ -119,6 +119,10 @@ def test_a_linear_profile_of_16_bits(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(np.full((4, 4), 55 * 257, np.uint16)).save(path, icc_profile=linear_profile(b"GRAY"))
     assert np.abs(np.asarray(read_image(path)).astype(int) - 128).max() <= 1
+    image = Image.open(path, formats=["PNG"])
+    older = image.convert("I")  # the mode in which Pillow up to 11 reads such files
+    older.info = image.info
+    assert np.abs(np.asarray(read_image(older)).astype(int) - 128).max() <= 1
 
 
 def test_lab_is_converted(tmp_path):

@@ -13,12 +13,14 @@ from scoredistill.metrics import psnr
 from scoredistill.optional import MissingExtra
 from scoredistill.priors.base import Editor
 from scoredistill.priors.counted import Counted
+from scoredistill.priors.vocabulary import Instruction, Vocabulary
 from scoredistill.sampling import ddim
 from scoredistill.schedule import VP
 from scoredistill.tasks import edit_scene
 from scoredistill.tasks import three_d_output as exports
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.image_editing.request import BUNDLED_SCALES, USUAL_SCALES
+from scoredistill.tasks.known_words import UnknownWords
 from scoredistill.tasks.scene_editing import run as running
 from scoredistill.tasks.scene_editing.output import SceneDirectory
 from scoredistill.tasks.scene_editing.recipes import DDIM_STEPS, NOISED, SCENE_METHODS
@@ -507,3 +509,10 @@ def test_a_method_of_ones_own_edits_like_the_others(prior):
     own = lambda: CSDEdit(weight=lambda alpha, sigma: sigma / alpha, coupled=False)
     made, like = (small(capture_of(), prior, method) for method in (own, "uncoupled"))
     assert torch.equal(made.edited, like.edited)
+
+
+def test_unknown_edits_are_said_and_judged(prior, monkeypatch):
+    monkeypatch.setattr(prior, "vocabulary", Vocabulary(instructions=(Instruction("night", ("make it night",)),)))
+    with pytest.warns(UnknownWords, match="'give her a hat' .*it knows 'make it night'"):
+        made = small(capture_of(), prior, instruction="give her a hat", views=2)
+    assert "'give her a hat'" in made.verdict

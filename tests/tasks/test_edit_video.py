@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from scoredistill import cli
 from scoredistill.estimators import CSDEdit
 from scoredistill.media.video import Video, VideoWriter, open_video
+from scoredistill.optional import MissingExtra
 from scoredistill.priors import GaussianMixture
 from scoredistill.tasks import edit_video
 from scoredistill.tasks.video_editing.groups import Group
@@ -515,3 +516,9 @@ def test_a_method_of_ones_own_edits_like_the_others(prior):
     own = lambda: CSDEdit(weight=lambda alpha, sigma: sigma / alpha, coupled=False)
     frames = video(3)
     assert all(same(small(frames, prior, own).frames, small(frames, prior, "uncoupled").frames))
+
+
+def test_a_missing_package_is_said_before_the_prior_is_loaded(monkeypatch, no_model):
+    monkeypatch.setitem(sys.modules, "skimage.registration", None)
+    with pytest.raises(MissingExtra, match=r"optical flow needs skimage, .*scoredistill\[video\]"):
+        edit_video(video(2), "make it night", "emoji-edit", flow=1)

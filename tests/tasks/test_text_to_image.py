@@ -16,8 +16,9 @@ import tiny
 from scoredistill import Recipe, cli, load_prior
 from scoredistill.estimators import MSD, SDS
 from scoredistill.estimators.base import EstimatorWrapper
+from scoredistill.optional import MissingExtra
 from scoredistill.priors import GaussianMixture
-from scoredistill.tasks import METHODS, Request, session, text_to_image
+from scoredistill.tasks import METHODS, Request, session, text_to_3d, text_to_image
 from scoredistill.tasks.image_generation.recipes import RECIPES
 from scoredistill.times import Linear, Uniform
 
@@ -236,6 +237,13 @@ def test_bad_paths_are_one_sentence(tmp_path, refused, model):
         (["--prior", str(tmp_path / "a.ckpt"), "--out", str(tmp_path / "new")], "is a pickle"),
     ):
         assert re.search(message, refused("image", "an owl", *line))
+
+
+def test_a_missing_package_is_said_before_the_prior_is_loaded(monkeypatch, no_model):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    for make in (text_to_image, text_to_3d):
+        with pytest.raises(MissingExtra, match=r"the method vsd needs peft, .*scoredistill\[lora\]"):
+            make("an owl", "emoji", "vsd")
 
 
 def test_the_command_generates_images(model, tmp_path, capsys):

@@ -18,6 +18,7 @@ import tyro
 
 from scoredistill import __version__
 from scoredistill.cli.interrupts import PATIENCE, Terminated, prompt
+from scoredistill.cli.method_names import check_method
 
 TRAINING = 600.0  # seconds for an interrupted training to write what it learned
 
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         patience = TRAINING if arguments[:2] == ["prior", "train"] else PATIENCE
         with prompt(lambda: f"scoredistill: {_interrupted(arguments, start)}", patience), warnings.catch_warnings():
             warnings.showwarning = _warn  # type: ignore[assignment]
+            check_method(arguments)
             _dispatch(arguments)
     except KeyboardInterrupt as end:
         _stop(_interrupted(arguments, start), end.code if isinstance(end, Terminated) else 130)

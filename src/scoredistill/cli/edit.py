@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from scoredistill.cli.live_view import Watch
-from scoredistill.cli.options import CommandRun, LiveView, cost, given, values
+from scoredistill.cli.options import CommandRun, LiveView, cost, ending, given, values
 from scoredistill.media.video.reading import is_video
 from scoredistill.recipe import named
 from scoredistill.tasks.image_editing.request import CanvasOptions, EditOptions
@@ -108,7 +108,7 @@ def _edit_image(edit: EditCommand, canvas: CanvasOptions, run: CommandRun, out: 
     asked = values(edit, canvas, run)
     made = edit_image(asked.pop("source"), **{**asked, "out": out})
     what = f"{made.image.width}x{made.image.height} pixels"
-    print(f"{what}, {cost(made.counts, made.seconds)}: {out / 'report.html'}")
+    ending(f"{what}, {cost(made.counts, made.seconds)}", out, made.verdict)
 
 
 def _edit_video(edit: EditCommand, canvas: CanvasOptions, video: VideoCommand, run: CommandRun, out: Path) -> None:
@@ -116,7 +116,7 @@ def _edit_video(edit: EditCommand, canvas: CanvasOptions, video: VideoCommand, r
 
     asked = values(edit, canvas, video, run)
     made = edit_video(asked.pop("source"), **{**asked, "out": out})
-    print(f"{len(made.source)} frames, {cost(made.counts, made.seconds)}: {out / 'report.html'}")
+    ending(f"{len(made.source)} frames, {cost(made.counts, made.seconds)}", out, made.verdict)
 
 
 def _edit_scene(edit: EditCommand, live: LiveView, scene: SceneOptions, run: CommandRun, out: Path) -> None:
@@ -126,8 +126,6 @@ def _edit_scene(edit: EditCommand, live: LiveView, scene: SceneOptions, run: Com
     with Watch(live.port if live.view else None, edit.instruction) as watch:
         made = edit_scene(asked.pop("source"), **{**asked, "out": out, "callback": watch})
         height, width = made.capture.cameras.size
-        print(
-            f"{len(made.views)} views of {width}x{height} pixels, {cost(made.counts, made.seconds)}: "
-            f"{out / 'report.html'}"
-        )
+        what = f"{len(made.views)} views of {width}x{height} pixels"
+        ending(f"{what}, {cost(made.counts, made.seconds)}", out, made.verdict)
         watch.stay(made.scene)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from scoredistill.cli.options import CommandRun, cost, values
+from scoredistill.cli.options import CommandRun, cost, ending, values
 from scoredistill.files import slug
 from scoredistill.recipe import named
 from scoredistill.tasks.image_generation.request import Request
@@ -30,4 +30,4 @@ def image(image: OmitArgPrefixes[ImageCommand], run: OmitArgPrefixes[CommandRun]
     image = replace(image, method=named(image.method))
     with reserved(run.out, image.prompt, "image", f"-{slug(image.method)}", run.resume, values(image)) as out:
         result = text_to_image(**{**values(image, run), "out": out})
-        print(f"{len(result.images)} image(s), {cost(result.counts, result.seconds)}: {out / 'report.html'}")
+        ending(f"{len(result.images)} image(s), {cost(result.counts, result.seconds)}", out, result.verdict)

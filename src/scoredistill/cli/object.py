@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from tyro.conf import OmitArgPrefixes, Positional
 
 from scoredistill.cli.live_view import Watch
-from scoredistill.cli.options import CommandRun, LiveView, cost, values
+from scoredistill.cli.options import CommandRun, LiveView, cost, ending, values
 from scoredistill.files import slug
 from scoredistill.recipe import named
 from scoredistill.tasks.object_generation.request import ObjectRequest
@@ -37,5 +37,5 @@ def object_(
         reserved(run.out, object.prompt, "object", f"-3d-{slug(object.method)}", run.resume, values(object)) as out,
     ):
         made = text_to_3d(**{**values(object, run), "out": out, "callback": watch})
-        print(f"{cost(made.counts, made.seconds)}: {out / 'report.html'}")
+        ending(cost(made.counts, made.seconds), out, made.verdict)
         watch.stay(made.scene)

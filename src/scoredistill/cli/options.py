@@ -83,6 +83,27 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     )
 
 
+def refuse(what: str, **options: object) -> None:
+    """Refuse options that have no effect on what a command does.
+
+    Args:
+        what: the action, for the message, such as "scene list".
+        **options: given value of each option, or its default.
+
+    Raises:
+        ValueError: naming those that are neither None, False nor empty.
+    """
+    if names := [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, False, "")]:
+        raise ValueError(f"{what} has no {', '.join(names)}: leave {'it' if len(names) == 1 else 'them'} out")
+
+
+def ending(line: str, out: Path, verdict: str) -> None:
+    """Print the last line of a command, with the place of the report, and a verdict if there is one."""
+    print(f"{line}: {out / 'report.html'}")
+    if verdict:
+        print(f"{verdict}.")
+
+
 def cost(counts: Mapping[str, int], seconds: float) -> str:
     """What a run took, for the last line of a command."""
     return f"{counts['rows']} network evaluations (NFE), {seconds:.1f} s"

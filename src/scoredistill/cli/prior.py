@@ -8,18 +8,21 @@ from typing import Literal
 from tyro.conf import OmitArgPrefixes, Positional
 
 from scoredistill import __version__
-from scoredistill.cli.options import CommandPrior
+from scoredistill.cli.options import CommandPrior, refuse
 from scoredistill.files import write_text
 from scoredistill.tasks.request import loading
+
+DATA, SEEDS = Path("runs/emoji-data"), 8
 
 
 def prior(
     action: Positional[Literal["list", "show", "evaluate", "train"]],
     name: Positional[str] = "emoji",
-    data: Path = Path("runs/emoji-data"),
+    data: Path = DATA,
     out: Path | None = None,
     sheet: Path | None = None,
-    seeds: int = 8,
+    seeds: int = SEEDS,
+    concepts: bool = False,
     *,
     load: OmitArgPrefixes[CommandPrior],
 ) -> None:
@@ -32,13 +35,21 @@ def prior(
         out: File for the metrics, which are printed as well.
         sheet: Image file for samples of the common prompts, or for edits of held-out images.
         seeds: Number of samples of each prompt.
+        concepts: Show the prompts or instructions that the model knows, instead of its card.
         load: How the model to evaluate is loaded.
     """
     from scoredistill.priors import pipelines
 
+    if action in ("list", "show"):
+        changed = {"data": data if data != DATA else None, "seeds": seeds if seeds != SEEDS else None}
+        refuse(f"prior {action}", **changed, out=out, sheet=sheet, **loading(load))
+    if concepts and action != "show":
+        raise ValueError(f"--concepts belongs to show: leave it out, or give scoredistill prior show {name} --concepts")
     if action == "list":
         for bundled in pipelines.BUNDLED:
             print(f"{bundled}\t{pipelines.bundled_folder(bundled)}")
+    elif action == "show" and concepts:
+        print(_concepts(name))
     elif action == "show":
         print(_card(pipelines.bundled_folder(name) if name == "clip" else Path(pipelines.prior_folder(name))))
     elif action == "evaluate":
@@ -62,6 +73,16 @@ def prior(
             out.parent.mkdir(parents=True, exist_ok=True)
             write_text(out, text + "\n")
         print(text)
+
+
+def _concepts(name: str) -> str:
+    from scoredistill.priors.pipelines import prior_folder
+    from scoredistill.priors.vocabulary import Vocabulary
+
+    known = Vocabulary.read(Path(prior_folder(name)))
+    if known is None:
+        raise ValueError(f"{name} comes without a vocabulary, so what it knows cannot be listed")
+    return known.listed()
 
 
 def _card(folder: Path) -> str:

@@ -5,17 +5,20 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from scoredistill.cli.options import refuse
 from scoredistill.tasks.run_directory import RUNS
+
+VIEWS, HELD_OUT, SIZE, ELEVATION = 40, 8, 64, (-5.0, 60.0)
 
 
 def scene(
     action: Positional[Literal["list", "make"]],
     name: Positional[str] = "",
     out: Path | None = None,
-    views: int = 40,
-    held_out: int = 8,
-    size: int = 64,
-    elevation: tuple[float, float] = (-5.0, 60.0),
+    views: int = VIEWS,
+    held_out: int = HELD_OUT,
+    size: int = SIZE,
+    elevation: tuple[float, float] = ELEVATION,
     seed: int = 0,
 ) -> None:
     """Render photographs of small synthetic scenes with known cameras, as transforms.json, to edit or experiment with.
@@ -33,6 +36,10 @@ def scene(
     from scoredistill.datasets import synthetic_scenes
 
     if action == "list":
+        usual = {"views": (views, VIEWS), "held_out": (held_out, HELD_OUT), "size": (size, SIZE),
+                 "elevation": (elevation, ELEVATION)}  # fmt: skip
+        changed = {option: given for option, (given, default) in usual.items() if given != default}
+        refuse("scene list", out=out, seed=seed or None, **changed)
         print("\n".join(synthetic_scenes.SCENES))
         return
     if not name:

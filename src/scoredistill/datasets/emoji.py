@@ -135,10 +135,22 @@ class Emoji:
         return cls(*arrays, tuple(text["names"]), tuple(map(tuple, text["tags"])), tuple(text["styles"]), marked)
 
 
+@cache
+def common_groups() -> Mapping[str, tuple[str, ...]]:
+    """Groups of the concepts that a small model can learn, such as "animals" -> ("bird", ...), with stars as listed."""
+    lines = Path(__file__).with_name("common_concepts.txt").read_text(encoding="utf-8").splitlines()
+    groups: dict[str, list[str]] = {}
+    for line in map(str.strip, lines):
+        if line.startswith("#"):
+            group = line.lstrip("# ")
+        elif line:
+            groups.setdefault(group, []).append(line)
+    return {group: tuple(names) for group, names in groups.items()}
+
+
 def common_names() -> dict[str, int]:
     """Concepts that a small model can learn in an hour (CPU preset), and how often to show each during training."""
-    lines = Path(__file__).with_name("common_concepts.txt").read_text(encoding="utf-8").splitlines()
-    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    names = [name for names in common_groups().values() for name in names]
     return {name.lstrip("*"): 3 if name.startswith("*") else 1 for name in names}
 
 

@@ -66,12 +66,19 @@ def _opened(file: str | Path | io.BytesIO, name: str, bytes_per_pixel: int, tran
     except Exception as error:  # plugins of Pillow raise errors of every kind on broken headers
         raise ValueError(f"{name} cannot be read as an image: save it again as PNG or JPEG") from error
     with image:
-        if image.format in ANIMATED and getattr(image, "is_animated", False):
+        made = _decoded(image, name, bytes_per_pixel, transparency)
+        animated, pages = False, 1
+        with suppress(Exception):  # looking for more frames parses them, and those after the first may be corrupt
+            if image.format in ANIMATED:
+                animated = getattr(image, "is_animated", False)
+            elif image.format == "TIFF":
+                pages = getattr(image, "n_frames", 1)
+        if animated:
             advice = "open it as a video to read all of them"
             warnings.warn(f"{name} is animated: only its first frame is read; {advice}", stacklevel=4)
-        elif image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
+        elif pages > 1:
             warnings.warn(f"{name} has {pages} pages: only the first is read", stacklevel=4)
-        return _decoded(image, name, bytes_per_pixel, transparency)
+        return made
 
 
 def _check_file(path: Path) -> None:

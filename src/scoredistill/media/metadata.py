@@ -20,7 +20,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-PROFILED = ("L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "LAB", "I;16", "I;16B")  # modes to which profiles are applied
+PROFILED = ("L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "LAB", "I", "I;16", "I;16B")  # to which profiles are applied
 TEXT = (b"tEXt", b"zTXt", b"iTXt")
 JPEG_KEPT = (0xE0, 0xE1, 0xE2)  # JFIF, EXIF, color profile
 
@@ -63,6 +63,8 @@ def _in_space(image: Image.Image, space: str) -> Image.Image | None:
     """Colors of the image in the color space of its profile, without alpha; None if the profile does not apply."""
     mode = image.mode
     if space == "GRAY":
+        if mode == "I":  # 16 bits, as Pillow up to 11 reads them
+            return image.convert("I;16")
         return image if mode in ("L", "I;16", "I;16B") else image.getchannel("L") if mode == "LA" else None
     if space == "RGB":
         return image.convert("RGB") if mode in ("L", "LA", "P", "PA", "RGB", "RGBA") else None
@@ -137,7 +139,9 @@ def _webp(data: bytes, every: bool) -> bytes:
     while at + 8 <= len(data):
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         end = at + 8 + length + length % 2
-        if data[at : at + 4] == b"VP8X":  # its flags announce 0x20 a profile, 0x08 EXIF, 0x04 XMP
+        if data[at : at + 4] == b"VP8X" and at + 8 < len(
+            data
+        ):  # its flags announce 0x20 a profile, 0x08 EXIF, 0x04 XMP
             flags = data[at + 8] & ~(0x2C if every else 0x04)
             kept.append(data[at : at + 8] + bytes([flags]) + data[at + 9 : end])
         elif data[at : at + 4] not in gone:

@@ -11,6 +11,7 @@ A condition is a mapping of names to tensors whose first axis is the batch (or 1
 share), for example {"text": [b, 77, 768]}. The meaning of the names belongs to the prior.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
@@ -20,9 +21,49 @@ from torch import Tensor
 
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.predictions import check_prediction, from_prediction
+from scoredistill.priors.vocabulary import Knowledge, Vocabulary
 from scoredistill.schedule import Schedule, per_sample
 
 Terms = list[tuple[Tensor | float, Cond | None]]  # (coefficient [b] or one number, condition)
+
+
+def check_instance(name: str, value: object, example: str) -> None:
+    """Refuse a class, a function, a text or None in the place of an object.
+
+    Args:
+        name: what the value should be, such as "prior".
+        value: what was given.
+        example: an expression that makes such an object.
+
+    Raises:
+        ValueError: in one sentence that says what to give.
+    """
+    if isinstance(value, type):
+        raise ValueError(f"{name} is the class {value.__name__}: give an instance, such as {value.__name__}(...)")
+    if inspect.isfunction(value):
+        raise ValueError(f"{name} is the function {value.__name__}: call it, such as {value.__name__}(...)")
+    if isinstance(value, str):
+        raise ValueError(f"{name} is the text {value[:80]!r}: give an object, such as {example}")
+    if value is None:
+        raise ValueError(f"{name} is None: give an object, such as {example}")
+
+
+def check_prior(prior: object) -> None:
+    """Refuse what is often given in the place of a prior: a name, a class, a network or a pipeline.
+
+    Raises:
+        ValueError: in one sentence that says what to give.
+    """
+    if isinstance(prior, Prior):
+        return
+    check_instance("prior", prior, "load_prior(name)")
+    if isinstance(prior, torch.nn.Module):
+        raise ValueError(
+            f"prior is a network ({type(prior).__name__}), whose schedule is not known: wrap it by "
+            "Prior.from_callable(network, schedule, prediction)"
+        )
+    if hasattr(prior, "scheduler"):
+        raise ValueError(f"prior is a pipeline ({type(prior).__name__}): give load_prior(pipeline)")
 
 
 class Prior(ABC):
@@ -105,6 +146,16 @@ class Prior(ABC):
         except AttributeError:  # of an object that is not yet made
             return object.__repr__(self)
 
+    def knows(self, prompt: str) -> Knowledge | None:
+        """Return whether this prior was trained on prompts, or instructions, like one; None if it cannot say.
+
+        It can say for models that come with a vocabulary, such as the bundled ones (`priors.vocabulary`).
+
+        Raises:
+            ValueError: if the prompt is not a single text.
+        """
+        return None
+
     @staticmethod
     def from_callable(fn: Callable[..., Tensor], schedule: Schedule, prediction: str = "eps") -> "Prior":
         """Wrap any network or function fn(x_t, t, cond).
@@ -169,11 +220,16 @@ class TextPrior(Prior):
         image_size: (height, width) in pixels of that size.
         device: device of the samples.
         needs_source: whether its condition must hold a source image.
+        vocabulary: what it was trained to draw, or to do, in words; None if that is not known.
     """
 
     name: str
     latent_shape: tuple[int, ...]
     needs_source: bool = False
+    vocabulary: Vocabulary | None = None
+
+    def knows(self, prompt: str) -> Knowledge | None:
+        return None if self.vocabulary is None else self.vocabulary.knows(prompt)
 
     @property
     @abstractmethod
@@ -216,6 +272,7 @@ class PriorWrapper(Prior):
     """Abstract base of priors made from another prior; all but the noise prediction is forwarded to it."""
 
     def __init__(self, prior: Prior):
+        check_prior(prior)
         self.prior = prior
         self.schedule = prior.schedule
 
@@ -233,3 +290,6 @@ class PriorWrapper(Prior):
 
     def decode(self, x: Float[Tensor, " b *d"]) -> Tensor:
         return self.prior.decode(x)
+
+    def knows(self, prompt: str) -> Knowledge | None:
+        return self.prior.knows(prompt)

@@ -14,6 +14,23 @@ Cond = Mapping[str, Tensor]
 TOKENS = "_tokens"  # ends the name of the entry that counts the tokens of each row of embeddings, [b] on the CPU
 
 
+def check_cond(cond: object, name: str = "cond") -> None:
+    """Refuse what is no condition, such as a prompt or embeddings without their name; None is one.
+
+    Raises:
+        ValueError: in one sentence that says what to give.
+    """
+    if cond is None or isinstance(cond, Mapping):
+        return
+    if isinstance(cond, str) or (isinstance(cond, (list, tuple)) and all(isinstance(v, str) for v in cond)):
+        raise ValueError(f"{name} is a text, and must be a condition: give prior.encode_text({cond!r})"[:300])
+    if isinstance(cond, torch.Tensor):
+        raise ValueError(f'{name} is a tensor without a name, and must be a condition: give {{"text": embeddings}}')
+    raise ValueError(
+        f"{name} is of the type {type(cond).__name__}, and must be a condition: give prior.encode_text(...)"
+    )
+
+
 def expand_cond(cond: Cond, rows: int) -> dict[str, Tensor]:
     """Expand a condition to `rows` rows.
 

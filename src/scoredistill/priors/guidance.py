@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scoredistill.priors.base import Editor, Prior, PriorWrapper, Terms
-from scoredistill.priors.conditions import Cond, cat_conds, expand_cond, replaced
+from scoredistill.priors.conditions import Cond, cat_conds, check_cond, expand_cond, replaced
 from scoredistill.schedule import per_sample
 
 
@@ -31,6 +31,7 @@ class LinearGuidance(PriorWrapper):
         raise NotImplementedError
 
     def terms(self, t: Float[Tensor, " b"], cond: Cond | None) -> Terms:
+        check_cond(cond)
         return [(a * b, inner) for a, outer in self.guide(t, cond) for b, inner in self.prior.terms(t, outer)]
 
     @property

@@ -5,7 +5,10 @@ from collections.abc import Collection
 from numbers import Integral
 from typing import Any
 
+from scoredistill.optional import require
+
 SEEDS = 2**62  # seeds are below this
+STUDENTS = ("vsd",)  # methods that train a LoRA adapter beside the network
 GUIDES_ITSELF = ("sdi", "sdi_published")  # methods that apply guidance to the plain network
 
 
@@ -75,6 +78,18 @@ def text(value: object, what: str, advice: str) -> None:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(f"the {what} is not valid UTF-8: type it in a terminal whose encoding is UTF-8") from error
+
+
+def packages(settings: Any) -> None:
+    """Refuse a method or an option that needs a package which is not installed.
+
+    Raises:
+        MissingExtra: naming the package and what installs it.
+    """
+    if getattr(settings, "method", "") in STUDENTS:
+        require("peft", "lora", f"the method {settings.method}")
+    if getattr(settings, "flow", 0):
+        require("skimage.registration", "video", "optical flow")
 
 
 def own_guidance(settings: Any) -> None:

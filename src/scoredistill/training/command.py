@@ -13,6 +13,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from scoredistill.datasets.emoji import Emoji, common_names, load_emoji
 from scoredistill.optional import MissingExtra
+from scoredistill.training import vocabulary
 from scoredistill.training.autoencoder import train_autoencoder
 from scoredistill.training.clip import text_encoder_of, train_clip
 from scoredistill.training.editor import train_editor
@@ -164,9 +165,12 @@ class Training:
         if not self.trained("unet"):
             return export_autoencoder(out / "emoji" / "vae", autoencoder)
         export_pipeline(out / "emoji", self.unet(self.last("unet")), autoencoder, tokenizer, words)
+        vocabulary.of_captions(self.emoji, common_names() if self.preset.common else None).write(out / "emoji")
+        vocabulary.measure(out / "emoji", out / "clip")
         if (self.work / "editor" / CHECKPOINT).exists():
             editor = self.editor(self.last("editor"))
             export_pipeline(out / "emoji-edit", editor, autoencoder, tokenizer, words, editor=True)
+            vocabulary.of_instructions(self.emoji).write(out / "emoji-edit")
 
 
 def adjusted(plan: Plan, options: argparse.Namespace) -> Plan:

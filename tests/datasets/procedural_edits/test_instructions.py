@@ -2,7 +2,8 @@
 
 import pytest
 
-from scoredistill.datasets.procedural_edits import EDITS, TINTS, known_wordings, normalized, recognized
+from scoredistill.datasets.procedural_edits import EDITS, TINTS, known_wordings, recognized
+from scoredistill.priors.wordings import normalized
 
 FIRST = ("make it black and white", "make it sepia", "make it night", "make it sunset", "make it snowy",
          "invert the colors", "turn it into a pencil sketch", "pixelate it", "posterize it", "blur it",

@@ -334,3 +334,21 @@ def test_a_copied_autoencoder_follows_an_offloaded_one(tmp_path):
     assert (codec.vae.dtype, codec.vae.device.type, pipeline.vae.device.type) == (torch.float32, "meta", "cpu")
     with pytest.raises(ValueError, match="an offloaded pipeline keeps its dtype and device"):
         load_prior(pipeline, dtype="bfloat16")
+
+
+def test_images_times_and_prompts_in_the_wrong_place_are_refused(tmp_path):
+    prior = load_prior(tiny.instruct_pix2pix(tmp_path))
+    cond, x, images = prior.encode_text("a"), torch.zeros(2, 4, 8, 8), torch.zeros(2, 3, 16, 16)
+    wrong = [
+        ((images, T, cond), r"shape \[b, 4, h, w\], not \[2, 3, 16, 16\]: encode images by prior.encode_image"),
+        ((x[0], T, cond), r"shape \[b, 4, h, w\], not \[4, 8, 8\]$"),
+        ((x, T[0], cond), "t must be a tensor of 2 times"),
+        ((x, 0.5, cond), "t must be a tensor of 2 times"),
+        ((x, T, "a"), "cond is a text"),
+        ((x, T, cond["text"]), "cond is a tensor without a name"),
+    ]
+    for given, says in wrong:
+        with pytest.raises(ValueError, match=says):
+            prior._check_inputs(*given)
+    with pytest.raises(ValueError, match="encode images by"):
+        prior.eps(images, T, cond)

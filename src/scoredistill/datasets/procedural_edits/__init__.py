@@ -11,7 +11,7 @@ edited window, up to the few pixels at its border that strokes and blurs cannot 
 from scoredistill.datasets.procedural_edits.catalog import EDITS
 from scoredistill.datasets.procedural_edits.colors import TINTS, hue_turned, luma
 from scoredistill.datasets.procedural_edits.edit import Answers, Edit, Parameter, Variant
-from scoredistill.datasets.procedural_edits.instructions import Match, known_wordings, normalized, recognized
+from scoredistill.datasets.procedural_edits.instructions import Match, known_wordings, recognized
 from scoredistill.datasets.procedural_edits.nearest import AGREE, Agreement, Nearest, agreement, chance, nearest
 from scoredistill.datasets.procedural_edits.view import View, unit_of
 
@@ -33,7 +33,6 @@ __all__ = [
     "known_wordings",
     "luma",
     "nearest",
-    "normalized",
     "recognized",
     "unit_of",
 ]

@@ -2,7 +2,7 @@
 
 The first trained wording is the plainest; demos, studies and tests use it, so it never changes. Held-out wordings are
 used by no training, neither of an editor nor of a tokenizer; `training.evaluation.editor` measures on them how well an
-editor understands paraphrases. No two edits share a wording (`instructions.normalized`).
+editor understands paraphrases. No two edits share a wording (`priors.wordings.normalized`).
 """
 
 from __future__ import annotations

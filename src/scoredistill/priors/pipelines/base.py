@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scoredistill.priors.base import JointPrior, TextPrior
-from scoredistill.priors.conditions import TOKENS, Cond, expand_cond, replaced
+from scoredistill.priors.conditions import TOKENS, Cond, check_cond, expand_cond, replaced
 from scoredistill.priors.pipelines.codec import Codec, PixelCodec
 from scoredistill.priors.pipelines.noise_levels import Levels, levels_of
 
@@ -143,6 +143,7 @@ class PipelinePrior(NetworkPrior):
     def predict(
         self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond | None = None
     ) -> tuple[Tensor, Tensor]:
+        self._check_inputs(x_t, t, cond)
         cond = self.encode_text([""]) if cond is None else cond
         if absent := [name for name in self.embeddings if name not in cond]:
             raise ValueError(f"the condition lacks {' and '.join(absent)}: {self.name} needs {self._needs()}")
@@ -168,6 +169,22 @@ class PipelinePrior(NetworkPrior):
         ]
         out = outs[0] if len(outs) == 1 else torch.cat(outs)
         return self.understood(out.to(x_t), x_t, t)
+
+    def _check_inputs(self, x_t: Tensor, t: object, cond: object) -> None:
+        """Refuse images in the place of samples, a number in the place of times, and a prompt in that of a condition.
+
+        Raises:
+            ValueError: in one sentence.
+        """
+        check_cond(cond)
+        channels = self.latent_shape[0]
+        if x_t.ndim != 4 or x_t.shape[1] != channels:
+            hint = ": encode images by prior.encode_image(images)" if x_t.ndim == 4 and x_t.shape[1] == 3 else ""
+            raise ValueError(f"samples of {self.name} have the shape [b, {channels}, h, w], not {[*x_t.shape]}{hint}")
+        if not isinstance(t, Tensor) or t.ndim != 1:
+            raise ValueError(
+                f"t must be a tensor of {len(x_t)} times in [0, 1], one per sample: use t.expand({len(x_t)})"
+            )
 
     def _predict_by_tokens(
         self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond, tokens: dict[str, list[int]]

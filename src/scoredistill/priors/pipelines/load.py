@@ -34,6 +34,7 @@ from scoredistill.priors.pipelines.stable_diffusion_xl import (
 )
 from scoredistill.priors.pipelines.trusted import check_folder, check_index
 from scoredistill.priors.pipelines.weight_files import PICKLES, find_variant, load_single_file
+from scoredistill.priors.vocabulary import Vocabulary
 
 KINDS: dict[str, type[PipelinePrior]] = {
     "StableDiffusionPipeline": StableDiffusionPrior,
@@ -143,6 +144,7 @@ def load_prior(
             _prior_of(type(pipeline).__mro__)
             pipeline = _converted(pipeline, device, dtype)
     prior = _made(pipeline, name, call)
+    prior.vocabulary = _vocabulary(pipeline, source)
     prior.max_rows = max_rows
     prior.codec.window = window
     if offload is not None:
@@ -155,6 +157,16 @@ def load_prior(
         _check_compiler(prior.device)
         prior.network.compile()
     return prior
+
+
+def _vocabulary(pipeline: Any, source: Any) -> Vocabulary | None:
+    """The vocabulary in the local folder of a model, given as for `load_prior`.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    folder = prior_folder(source) if isinstance(source, (str, Path)) else pipeline.config.get("_name_or_path")
+    return Vocabulary.read(Path(folder)) if folder and Path(folder).is_dir() else None
 
 
 def prior_folder(source: str | Path) -> str:

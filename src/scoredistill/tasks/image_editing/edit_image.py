@@ -25,6 +25,7 @@ from scoredistill.tasks.image_editing.detail import with_detail
 from scoredistill.tasks.image_editing.output import EditDirectory, EditResult
 from scoredistill.tasks.image_editing.request import EditArguments, EditRequest, EditSettings
 from scoredistill.tasks.image_editing.run import Edit, canvas_of, conditions, finite, negative_of, optimized, sampled
+from scoredistill.tasks.known_words import verdict_on_edit, warn_of_unknown
 from scoredistill.tasks.request import requested, task
 from scoredistill.tasks.run_directory import digest
 from scoredistill.tasks.session import StepSession, editor
@@ -48,6 +49,7 @@ def edit_image(asked: EditArguments) -> EditResult:
         directory.keep_safe(asked.image, *regions.masks(request.regions, request.wrap))
     prior = editor(asked.prior, asked)
     settings = request.complete(min(prior.image_size))
+    unknown = warn_of_unknown(prior, settings.instruction, *regions.instructions(settings.regions, settings.wrap))
     with StepSession(asked, prior, directory) as session:
         session.begin(settings, image=digest(source.tobytes()))
         if directory is not None:
@@ -69,9 +71,15 @@ def edit_image(asked: EditArguments) -> EditResult:
             image.putalpha(source.getchannel("A"))
         session.counted.add({"encoded": edit.canvas.encoded, "decoded": edit.canvas.decoded})
         result = EditResult(
-            image, source, work, settings, session.counts, session.seconds, latents, update, session.history
-        )
+            image, source, work, settings, session.counts, session.seconds, latents, update, session.history,
+            "" if settings.regions else verdict_on_edit(prior, unknown, _small(full, work), work),
+        )  # fmt: skip
         return session.finish(result)
+
+
+def _small(full: Tensor, work: Tensor) -> Tensor:
+    """The source at the size of the work."""
+    return resized(full, (work.shape[-2], work.shape[-1]))
 
 
 def _colors(source: Image.Image) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from scoredistill.reports.page import Page
 from scoredistill.tasks.image_editing.request import EditSettings
+from scoredistill.tasks.known_words import add_verdict
 from scoredistill.tasks.run_directory import StepDirectory, add_curves, add_settings, cost_table, save_image
 
 SHOWN = 1600  # pixels of the longer side of an image in a report
@@ -35,6 +36,7 @@ class EditResult:
         latents: the edited canvas, [1, c, H, W].
         update: root mean square of the change of the latents.
         history: metrics of each step: t, grad_norm, the mean of the kernel.
+        verdict: what the result is worth of an instruction that the prior was not trained on; else empty.
     """
 
     image: Image.Image
@@ -46,6 +48,7 @@ class EditResult:
     latents: Tensor
     update: float
     history: list[dict[str, float]] = field(default_factory=list)
+    verdict: str = ""
 
 
 class EditDirectory(StepDirectory[EditResult]):
@@ -64,12 +67,13 @@ class EditDirectory(StepDirectory[EditResult]):
     def finish(self, result: EditResult) -> None:
         save_image(result.image, self.path / "edited.png")
         self.preview(shown_size(result.image))
-        summary = {**result.counts, "update": result.update, "seconds": round(result.seconds, 2)}
-        self._write_summary(summary, self._report(result))
+        summary: dict[str, object] = {**result.counts, "update": result.update, "seconds": round(result.seconds, 2)}
+        self._write_summary(summary, self._report(result, summary))
         self._clear()
 
-    def _report(self, result: EditResult) -> Page:
+    def _report(self, result: EditResult, summary: dict[str, object]) -> Page:
         page = edit_page(result.request).command(self.command)
+        add_verdict(page, summary, result.verdict)
         page.slider(shown_size(result.source), shown_size(result.image), "Move the divider.", ("source", "edited"))
         if result.history:
             add_curves(page, result.history, "windows")

@@ -84,6 +84,11 @@ def check(texts: tuple[str, ...], wrap: bool = False) -> None:
         parse(text, wrap)
 
 
+def instructions(texts: tuple[str, ...], wrap: bool = False) -> list[str]:
+    """The instructions of regions."""
+    return [parse(text, wrap)[1] for text in texts]
+
+
 def masks(texts: tuple[str, ...], wrap: bool = False) -> list[Path]:
     """The files of the masks among regions."""
     places = [parse(text, wrap)[0] for text in texts]

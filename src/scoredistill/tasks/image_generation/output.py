@@ -18,6 +18,7 @@ from scoredistill.metrics import clip_similarity
 from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.reports.page import Page
 from scoredistill.tasks.image_generation.request import Settings
+from scoredistill.tasks.known_words import add_verdict
 from scoredistill.tasks.run_directory import StepDirectory, add_curves, add_settings, cost_table, save_image
 
 SHOWN = 192  # images in a grid are enlarged to about as many pixels
@@ -34,6 +35,7 @@ class Result:
         seconds: wall time of the optimization or sampling, without loading the prior.
         history: metrics of each step: t, grad_norm, and what the estimator reports, such as the bandwidth.
         samples: the latents that the images were decoded from, if latents were optimized or sampled; else None.
+        verdict: what the result is worth of a prompt that the prior was not trained on; else empty.
     """
 
     images: list[Image.Image]
@@ -42,6 +44,7 @@ class Result:
     seconds: float
     history: list[dict[str, float]] = field(default_factory=list)
     samples: Tensor | None = None
+    verdict: str = ""
 
 
 class ImageDirectory(StepDirectory[Result]):
@@ -59,13 +62,14 @@ class ImageDirectory(StepDirectory[Result]):
         self.preview(image_grid(result.images))
         self._write_video()
         similarity = _similarity(result)
-        summary = {"clip_sim": similarity, **result.counts, "seconds": round(result.seconds, 2)}
-        self._write_summary(summary, self._report(result, similarity))
+        summary: dict[str, object] = {"clip_sim": similarity, **result.counts, "seconds": round(result.seconds, 2)}
+        self._write_summary(summary, self._report(result, similarity, summary))
         self._clear()
 
-    def _report(self, result: Result, similarity: Sequence[float]) -> Page:
+    def _report(self, result: Result, similarity: Sequence[float], summary: dict[str, object]) -> Page:
         settings = result.request
         page = Page(settings.prompt, f"{settings.method} on {settings.prior}").command(self.command)
+        add_verdict(page, summary, result.verdict)
         columns = [f"{value:.1f}" for value in similarity] or [""] * len(result.images)
         caption = "CLIP similarity to the prompt, measured by the bundled CLIP." if similarity else ""
         page.image_grid({"": result.images}, columns, caption)

@@ -6,9 +6,11 @@ result.images[0].save("hamburger.png")
 
 from torch import Tensor
 
+from scoredistill.tasks import checks
 from scoredistill.tasks.image_generation.output import ImageDirectory, Result, image_grid
 from scoredistill.tasks.image_generation.request import ImageArguments, Request
 from scoredistill.tasks.image_generation.run import Optimization, finite_images, sample
+from scoredistill.tasks.known_words import verdict_on_images, warn_of_unknown
 from scoredistill.tasks.request import requested, task
 from scoredistill.tasks.session import StepSession, text_prior
 
@@ -22,8 +24,10 @@ def text_to_image(asked: ImageArguments) -> Result:
         FloatingPointError: if the images or gradients are not finite.
     """
     settings = requested(Request, asked, asked.prior).complete(asked.recipe)
+    checks.packages(settings)
     directory = ImageDirectory.of(asked, settings)
     prior = text_prior(asked.prior, asked)
+    unknown = warn_of_unknown(prior, settings.prompt)
     recipe = asked.recipe or settings.recipe
     if recipe is None:
         prior.times(settings.steps)  # refuses more steps than the scheduler has
@@ -42,5 +46,8 @@ def text_to_image(asked: ImageArguments) -> Result:
             images = finite_images(last.images())
             if settings.image == "latents":
                 samples = last.generator(last.views).detach()
-        result = Result(images, settings, session.counts, session.seconds, session.history, samples)
+        result = Result(
+            images, settings, session.counts, session.seconds, session.history, samples,
+            verdict_on_images(prior, unknown, images),
+        )  # fmt: skip
         return session.finish(result)

@@ -22,6 +22,7 @@ from scoredistill.metrics import clip_similarity
 from scoredistill.metrics.edits import neighbor_consistency
 from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.reports.page import Page
+from scoredistill.tasks.known_words import add_verdict
 from scoredistill.tasks.object_generation.request import ObjectSettings
 from scoredistill.tasks.object_generation.run import views_of
 from scoredistill.tasks.run_directory import StepDirectory, add_curves, add_settings, save_image
@@ -41,6 +42,7 @@ class ObjectResult:
         counts: network evaluations ("rows"), network calls, images encoded and decoded.
         seconds: wall time of the optimization, without loading the prior.
         history: metrics of each step: t, grad_norm, and what the estimator reports.
+        verdict: what the result is worth of a prompt that the prior was not trained on; else empty.
     """
 
     scene: Scene
@@ -49,6 +51,7 @@ class ObjectResult:
     counts: dict[str, int]
     seconds: float
     history: list[dict[str, float]] = field(default_factory=list)
+    verdict: str = ""
 
 
 class ObjectDirectory(StepDirectory[ObjectResult]):
@@ -79,6 +82,7 @@ class ObjectDirectory(StepDirectory[ObjectResult]):
         settings = result.request
         page = Page(settings.prompt, f"{settings.method} on {settings.prior}, shape {settings.shape}")
         page.command(self.command)
+        add_verdict(page, summary, result.verdict)
         if video.suffix == ".gif":
             page.figure(video, "All sides.")
         else:

@@ -138,6 +138,8 @@ class ObjectSettings(ObjectRequest):
         self._check_guidance()
         if self.shape == "splats" and self.background == "learned":
             raise ValueError("splats learn no background: use white or random, or the shape nerf")
+        if self.shape == "splats" and self.encoding != ObjectOptions.encoding:
+            raise ValueError(f"splats have no encoding: leave out {self.encoding}, or use the shape nerf")
         if self.shape == "splats" and self.orientation:
             raise ValueError("splats have no orientation: leave out the penalty orientation, or use the shape nerf")
 

@@ -4,6 +4,8 @@ result = text_to_3d("a hamburger", out="runs/hamburger")        # GLB, videos, r
 result.scene.render(orbit(8))
 """
 
+from scoredistill.tasks import checks
+from scoredistill.tasks.known_words import verdict_on_images, warn_of_unknown
 from scoredistill.tasks.object_generation.output import ObjectDirectory, ObjectResult, four_sides
 from scoredistill.tasks.object_generation.request import ObjectArguments, ObjectRequest
 from scoredistill.tasks.object_generation.run import make_scene, shaped, views_of
@@ -21,12 +23,13 @@ def text_to_3d(asked: ObjectArguments) -> ObjectResult:
         FloatingPointError: if gradients are not finite.
     """
     request = requested(ObjectRequest, asked, asked.prior)
-    request.complete()  # refuses what no prior could do
+    checks.packages(request.complete())  # refuses what no prior could do
     directory = ObjectDirectory.of(asked, request)
     if directory is not None:
         warn_of_lacking(request.shape)
     prior = text_prior(asked.prior, asked)
     settings = request.complete(min(prior.image_size))
+    unknown = warn_of_unknown(prior, settings.prompt)
     with StepSession(asked, prior, directory) as session:
         scene = make_scene(settings, prior.image_size).to(prior.device)
         session.begin(settings)
@@ -37,6 +40,7 @@ def text_to_3d(asked: ObjectArguments) -> ObjectResult:
             lambda step: four_sides(scene),
             None if callback is None else lambda step: callback(step, scene),
         )
-        seconds = session.seconds
-        result = ObjectResult(scene, views_of(scene), settings, session.counts, seconds, session.history)
+        seconds, views = session.seconds, views_of(scene)
+        verdict = verdict_on_images(prior, unknown, views)
+        result = ObjectResult(scene, views, settings, session.counts, seconds, session.history, verdict)
         return session.finish(result)

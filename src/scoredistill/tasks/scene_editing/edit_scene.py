@@ -16,6 +16,7 @@ from torch import Tensor
 from scoredistill.media.images import resized
 from scoredistill.priors.base import Editor
 from scoredistill.tasks.image_editing.canvas import work_size
+from scoredistill.tasks.known_words import verdict_on_edit, warn_of_unknown
 from scoredistill.tasks.request import requested, task
 from scoredistill.tasks.scene_editing.output import SceneDirectory, SceneResult
 from scoredistill.tasks.scene_editing.request import SceneArguments, SceneRequest, SceneSettings
@@ -46,6 +47,7 @@ def edit_scene(asked: SceneArguments) -> SceneResult:
         warn_of_lacking()
     prior = editor(asked.prior, asked)
     settings = request.complete(min(*prior.image_size, *full), training)
+    unknown = warn_of_unknown(prior, settings.instruction)
     world, _ = normalized(_reduced(_read(asked.capture, settings.size, settings.outside), settings.size))
     if asked.progress:
         sizes = [f"{width}x{height}" for height, width in (full, world.cameras.size)]
@@ -71,10 +73,11 @@ def edit_scene(asked: SceneArguments) -> SceneResult:
             scene, edited, history = copy.deepcopy(before), done["edited"].to(prior.device), done["history"]
             scene.load_state_dict(done["scene"])
             session.counted.add(done["counts"])
+        seconds, views = session.seconds, views_to_edit(world, settings)
+        verdict = verdict_on_edit(prior, unknown, world.images[list(views)], edited) if unknown else ""
         result = SceneResult(
-            scene, before, world, settings, session.counts, psnr, edited, views_to_edit(world, settings),
-            session.seconds, history,
-        )  # fmt: skip
+            scene, before, world, settings, session.counts, psnr, edited, views, seconds, history, verdict
+        )
         return session.finish(result)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from scoredistill.checkpoint import load_state, save_state
 from scoredistill.media.images import to_pil
 from scoredistill.reports.page import Page
+from scoredistill.tasks.known_words import add_verdict
 from scoredistill.tasks.run_directory import RunDirectory, add_settings, digest
 from scoredistill.tasks.scene_editing.recipes import description
 from scoredistill.tasks.scene_editing.request import SceneRequest, SceneSettings
@@ -47,6 +48,7 @@ class SceneResult:
         views: their indices in the capture.
         seconds: wall time, without loading the prior.
         history: metrics of each step of fitting to edited views: loss.
+        verdict: what the result is worth of an instruction that the prior was not trained on; else empty.
     """
 
     scene: Scene
@@ -59,6 +61,7 @@ class SceneResult:
     views: tuple[int, ...]
     seconds: float
     history: list[dict[str, float]] = field(default_factory=list)
+    verdict: str = ""
 
 
 class SceneDirectory(RunDirectory[SceneResult]):
@@ -158,6 +161,7 @@ class SceneDirectory(RunDirectory[SceneResult]):
         settings, capture = result.request, result.capture
         method = f"{settings.method} on {settings.prior}: {description(settings.method)}"
         page = Page(settings.instruction, f"{method}; {len(capture)} photographs").command(self.command)
+        add_verdict(page, summary, result.verdict)
         if all(video.suffix == ".mp4" for video in videos.values()):
             page.videos(videos)
         else:

@@ -12,9 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from PIL import Image
+from torch import Tensor
 
+from scoredistill.media.images import to_tensor
 from scoredistill.media.video import Video, open_video
+from scoredistill.tasks import checks
 from scoredistill.tasks.image_editing import regions
+from scoredistill.tasks.known_words import verdict_on_edit, warn_of_unknown
 from scoredistill.tasks.request import requested, task
 from scoredistill.tasks.session import Session, editor
 from scoredistill.tasks.video_editing.output import VideoDirectory, VideoResult
@@ -31,7 +35,7 @@ def edit_video(asked: VideoArguments) -> VideoResult:
         FloatingPointError: if the latents are not finite.
     """
     request = requested(VideoRequest, asked, asked.prior)
-    request.complete()  # refuses what no prior could do
+    checks.packages(request.complete())  # refuses what no prior could do
     source = _opened(asked.video)
     regions.check(request.regions, request.wrap)
     directory = VideoDirectory.of(asked, request, file=asked.file)
@@ -40,6 +44,7 @@ def edit_video(asked: VideoArguments) -> VideoResult:
         directory.keep_safe(asked.video, source.path, *regions.masks(request.regions, request.wrap))
     prior = editor(asked.prior, asked)
     settings = request.complete(min(prior.image_size))
+    unknown = warn_of_unknown(prior, settings.instruction, *regions.instructions(settings.regions, settings.wrap))
     with Session(asked, prior, directory) as session, TemporaryDirectory() as scratch:
         kept = Path(scratch) if directory is None else directory.open(settings, source, **session.machine)
         session.start()
@@ -47,10 +52,19 @@ def edit_video(asked: VideoArguments) -> VideoResult:
         work.edit(asked.progress, None if directory is None else directory.preview)
         path = None if directory is None else directory.video
         frames = work.write(path, asked.progress)
+        seconds, verdict = session.seconds, ""
+        if unknown and not settings.regions:
+            edited = open_video(path) if path is not None else Video.of(frames)
+            verdict = verdict_on_edit(prior, unknown, _first(source), _first(edited))
         result = VideoResult(
-            path, frames, source, settings, work.counts(), session.seconds, work.cuts, work.groups, work.update()
+            path, frames, source, settings, work.counts(), seconds, work.cuts, work.groups, work.update(), verdict
         )
         return session.finish(result)
+
+
+def _first(video: Video) -> Tensor:
+    """The first frame, [1, 3, h, w] in [0, 1]."""
+    return to_tensor(Image.fromarray(next(iter(video.frames(0, 1)))))
 
 
 def _opened(video: str | Path | Video | Sequence[Image.Image]) -> Video:

@@ -14,6 +14,7 @@ from PIL import Image
 from scoredistill.media.video import Video, VideoWriter, open_video
 from scoredistill.reports.page import Page
 from scoredistill.tasks.image_editing.output import edit_cost, edit_page
+from scoredistill.tasks.known_words import add_verdict
 from scoredistill.tasks.run_directory import RunDirectory, add_settings, digest, read_config
 from scoredistill.tasks.video_editing.groups import Group
 from scoredistill.tasks.video_editing.request import VideoFile, VideoRequest, VideoSettings
@@ -39,6 +40,7 @@ class VideoResult:
         cuts: indices of frames that begin a scene.
         groups: frames that were edited together.
         update: root mean square of the change of the latents.
+        verdict: what the result is worth of an instruction that the prior was not trained on; else empty.
     """
 
     path: Path | None
@@ -50,6 +52,7 @@ class VideoResult:
     cuts: tuple[int, ...]
     groups: tuple[Group, ...]
     update: float
+    verdict: str = ""
 
 
 class VideoDirectory(RunDirectory[VideoResult]):
@@ -145,12 +148,14 @@ class VideoDirectory(RunDirectory[VideoResult]):
 
     def finish(self, result: VideoResult) -> None:
         facts = {"frames": len(result.source), "scenes": len(result.cuts) + 1, "groups": len(result.groups)}
-        summary = {**result.counts, **facts, "update": result.update, "seconds": round(result.seconds, 2)}
-        self._write_summary(summary, self._report(result, facts))
+        summary: dict[str, object] = {**result.counts, **facts, "update": result.update}
+        summary["seconds"] = round(result.seconds, 2)
+        self._write_summary(summary, self._report(result, facts, summary))
         shutil.rmtree(self._checkpoint, ignore_errors=True)
 
-    def _report(self, result: VideoResult, facts: dict[str, int]) -> Page:
+    def _report(self, result: VideoResult, facts: dict[str, int], summary: dict[str, object]) -> Page:
         page = edit_page(result.request).command(self.command)
+        add_verdict(page, summary, result.verdict)
         videos = {}
         for label, video in (("source", result.source), ("edited", open_video(self.video))):
             videos[label] = small(video, self._checkpoint / f"{label}.mp4")

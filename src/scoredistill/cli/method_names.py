@@ -1,0 +1,53 @@
+"""A wrong `--method` is refused before torch is imported, which takes seconds.
+
+The names are read from the sources of the recipes, where they are listed once.
+"""
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+
+TASKS = Path(__file__).parents[1] / "tasks"
+SOURCES: dict[str, tuple[tuple[str, str], ...]] = {
+    "image": (("image_generation/recipes.py", "RECIPES"), ("image_generation/request.py", "METHODS")),
+    "edit": (("image_editing/recipes.py", "EDIT_RECIPES"), ("scene_editing/recipes.py", "ONE_VIEW")),
+    "object": (("object_generation/recipes.py", "OBJECT_RECIPES"),),
+}
+"""Command -> file of `tasks` and name of a dictionary, a tuple or a text in it."""
+
+
+def check_method(arguments: Sequence[str]) -> None:
+    """Refuse a command line whose `--method` no kind of source of the command has.
+
+    Raises:
+        ValueError: naming all methods.
+    """
+    if not arguments or arguments[0] not in SOURCES:
+        return
+    given = [each.partition("=")[2] for each in arguments if each.startswith("--method=")]
+    given += [arguments[at + 1] for at, each in enumerate(arguments[:-1]) if each == "--method"]
+    if not given:
+        return
+    known = names_of(arguments[0])
+    for name in given:
+        if name not in known:
+            raise ValueError(f"unknown method {name!r}: use one of {', '.join(known)}")
+
+
+def names_of(command: str) -> list[str]:
+    """The names of the methods of a command, for any kind of source."""
+    return [name for file, variable in SOURCES[command] for name in _names(TASKS / file, variable)]
+
+
+def _names(file: Path, variable: str) -> list[str]:
+    """The texts that are keys of a dictionary, elements of a tuple, or the value itself, of a variable of a module."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)):
+            continue
+        targets, value = node.targets if isinstance(node, ast.Assign) else [node.target], node.value
+        if any(isinstance(target, ast.Name) and target.id == variable for target in targets):
+            parts = (
+                value.keys if isinstance(value, ast.Dict) else value.elts if isinstance(value, ast.Tuple) else [value]
+            )
+            return [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    return []
