@@ -396,7 +396,7 @@ KINDS = {
                                                                                      "feature_extractor"),
                                                                                      "pag_applied_layers": ["1"]}, {}),
     "FLUX.1": Kind("FluxPipeline", FLUX1, SQUARE),
-    "FLUX.1 image to image": Kind("FluxImg2ImgPipeline", FLUX1, SQUARE),
+    "FLUX.1 image to image": Kind("FluxImg2ImgPipeline", FLUX1, {**SQUARE, "guidance_scale": 3.5}),
     "FLUX.1 Fill": Kind("FluxFillPipeline", lambda: flux_of(96, image_encoder=0, feature_extractor=0),
                         {**SQUARE, "mask_image": torch.ones(1, 1, SIDE, SIDE)}),
     "FLUX.1 Control": Kind("FluxControlPipeline", lambda: flux_of(32, image_encoder=0, feature_extractor=0),

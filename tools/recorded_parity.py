@@ -24,6 +24,7 @@ import transformers
 
 from scoredistill import load_prior
 from scoredistill.priors import Guided
+from scoredistill.priors.base import Editor
 from scoredistill.priors.pipelines.load import KINDS as ADAPTERS
 from scoredistill.priors.pipelines.recorded import recorded
 
@@ -66,7 +67,7 @@ def measure(kind):
     prior, loading = timed(lambda: recorded(pipeline, call=kind.call))
     prompts = ["3", "4"] if prior.calls.classes else [PROMPT, OTHER]
     cond = prior.encode_text(prompts)
-    if prior.needs_source:
+    if prior.needs_source or issubclass(ADAPTERS.get(kind.pipeline, object), Editor):
         cond |= prior.encode_source(torch.rand(2, 3, *prior._side()))
     requests = prior._requested(cond, 2)
     shape = prior._at(torch.Size(prior.latent_shape), requests[0].source)
@@ -114,10 +115,10 @@ def against_adapter(prior, pipeline, cond, prompts):
     """The largest relative error of the noise and of its unconditional part against the adapter's."""
     adapter = load_prior(pipeline)
     theirs = adapter.encode_text(prompts)
-    if prior.needs_source:
+    if isinstance(adapter, Editor):
         sources = torch.cat([prior.calls.sources[number] for number in cond["image"].tolist()])
         theirs |= adapter.encode_source(sources)
-    x, t = torch.randn(2, *adapter.latent_shape), torch.tensor([0.31, 0.72])
+    x, t = torch.randn(2, *prior.latent_shape), torch.tensor([0.31, 0.72])
     pairs = [(cond, theirs), (prior.null(cond), adapter.null(theirs))]
     return max(relative(prior.eps(x, t, ours), adapter.eps(x, t, their)) for ours, their in pairs)
 
@@ -158,14 +159,16 @@ def main():
     """Measure, write JSON and Markdown beside each other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "recorded_parity.json")
-    parser.add_argument("kinds", nargs="*", help="pipelines of the table to measure; all by default")
+    parser.add_argument("kinds", nargs="*", help="pipelines to measure again; all by default")
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
-    measured, refused = {}, {}
+    before = json.loads(args.out.read_text()) if args.kinds else {"kinds": {}, "refused": {}}
+    measured, refused = before["kinds"], before["refused"]
     for name, kind in KINDS.items():
         if args.kinds and name not in args.kinds:
             continue
+        measured.pop(name, None), refused.pop(name, None)
         try:
             measured[name] = measure(kind)
             print(f"{measured[name]['error']:.1e}  {name} {measured[name]}", flush=True)
@@ -176,11 +179,10 @@ def main():
     record = {
         "command": "python tools/recorded_parity.py", "date": str(date.today()), "commit": commit.strip(),
         "versions": {each.__name__: each.__version__ for each in (torch, diffusers, transformers)},
-        "kinds": measured, "refused": refused,
+        "kinds": {name: measured[name] for name in KINDS if name in measured}, "refused": refused,
     }  # fmt: skip
-    if not args.kinds:
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
-        args.out.with_suffix(".md").write_text(table(record))
+    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    args.out.with_suffix(".md").write_text(table(record))
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def others():
 def test_the_sampler_through_the_prior_equals_the_pipeline(kind, others):
     prior = others(kind)
     shape = prior._at(torch.Size(prior.latent_shape))
-    prompt = prior.calls.trials[0].prompt
+    prompt = prior.calls.trial.prompt
     steps = prior.recorder.run({**shape.call, "num_inference_steps": 5}, 5)
     t = [prior.clock.level(step, index) for index, step in enumerate(steps)]
     x = [prior.clock.standard(shape.arranged(step.sample, 1), each) for step, each in zip(steps, t, strict=True)]
@@ -267,12 +267,13 @@ def test_the_null_condition_keeps_the_guidance_that_the_network_is_told(tmp_path
     assert relative(null["encoder_hidden_states"], owl["encoder_hidden_states"]) > 0.1
 
 
-@pytest.mark.parametrize("kind", ["FLUX.1 Kontext", "Qwen-Image-Edit"])
+@pytest.mark.parametrize("kind", ["FLUX.1 Kontext", "FLUX.2", "Qwen-Image-Edit"])
 def test_editors_are_recorded_for_sources_of_any_size(kind, others):
     prior = others(kind)
     assert isinstance(prior, Editor)
     x, t = torch.randn(2, *prior.latent_shape), torch.tensor([0.2, 0.7])
-    images = torch.rand(2, 3, 32, 32)
+    side = 64 if kind == "FLUX.2" else 32  # it takes no smaller ones
+    images = torch.rand(2, 3, side, side)
     cond = prior.encode_text(["make it night", "add snow"])
     first, second = (prior.eps(x, t, cond | prior.encode_source(each)) for each in (images, images.flip(0)))
     assert relative(first, second) > 1e-4  # the source matters
@@ -282,6 +283,17 @@ def test_editors_are_recorded_for_sources_of_any_size(kind, others):
         assert relative(prior.eps(x, t, cond), first) > 1e-4  # without a source
         apart = cond | {"image": torch.cat([prior.encode_source(each[None])["image"] for each in images])}
         torch.testing.assert_close(prior.eps(x, t, apart), first, rtol=1e-4, atol=1e-5)
+
+
+def test_sound_has_no_image_size(others):
+    with pytest.raises(ValueError, match=r"makes sound, which has no image size: optimize samples of \(3, 16\)"):
+        _ = others("Stable Audio").image_size
+
+
+def test_a_video_whose_first_frame_is_given_is_refused():
+    kind = OTHERS["LTX image to video"]
+    with pytest.raises(Unsupported, match="the decoder is given more than the sample"):
+        recorded(tiny_recorded.make(kind), call=kind.call)
 
 
 def test_two_networks_divide_the_times(others):

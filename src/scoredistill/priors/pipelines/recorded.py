@@ -76,13 +76,26 @@ class RecordedPrior(NetworkPrior):
         self._shapes: dict[Any, Shape] = {}
         self.calls.settle(self._cost, torch.full((1, 3, *self._side()), 0.5))
         self.needs_source = self.calls.needed
-        first = self._learn({}, self.calls.trials[0].source)
+        first = self._learn({}, self.calls.trial.source)
         self.codec = self._codec_of(first)
-        self._remember(first, self.calls.trials[0].source)
+        self._remember(first, self.calls.trial.source)
         self.latent_shape = tuple(first.template.shape[1:])  # type: ignore[assignment]
         if len(networks) > 1:
             self.network = self._experts(networks, first)
         self._check(first)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the model's own size.
+
+        Raises:
+            ValueError: for models of sound.
+        """
+        if len(self.latent_shape) < 3:
+            raise ValueError(
+                f"{self.name} makes sound, which has no image size: optimize samples of {self.latent_shape}"
+            )
+        return super().image_size
 
     # --- learning ---
 
@@ -101,28 +114,28 @@ class RecordedPrior(NetworkPrior):
 
     def _learn(self, size: Mapping[str, Any], source: int | None) -> Shape:
         """Learn how the pipeline calls its network, for samples of one size and a source image."""
-        requests = [replace(request, source=source) for request in self.calls.trials]
-        call = {**self.calls.of(requests[0]), **size}
+        request = replace(self.calls.trial, source=source)
+        call = {**self.calls.of(request), **size}
         template, one, output = learn(self.recorder, call)
-        shape = Shape(template, dict(size), call, *self._layouts(requests, size, one, output, template), output)
+        shape = Shape(template, dict(size), call, *self._layouts(request, size, one, output, template), output)
         shape.shift = self._shift(shape)
-        shape.add(requests[0], one)
+        shape.add(request, one)
         return shape
 
     def _layouts(
-        self, requests: Sequence[Request], size: Mapping[str, Any], one: Any, output: Any, template: Any
+        self, request: Request, size: Mapping[str, Any], one: Any, output: Any, template: Any
     ) -> tuple[Layout | None, Layout | None]:
         """The layouts of the arguments and the outputs of the network; None if it takes one sample at a time."""
         known = leaves(one)
         timed = {path: times.fill(known[path], torch.zeros(()), self.device) for path, times in template.times.items()}
-        for shared in (False, True) if requests[0].source is not None and not self.calls.shared else (False,):
+        for shared in (False, True) if request.source is not None and not self.calls.shared else (False,):
             self.calls.shared |= shared
             try:
-                (both,) = self.recorder.run({**self.calls.of(*requests), **size})
+                (both,) = self.recorder.run({**self.calls.of(request, request), **size})
                 layout, outputs = Layout(one, both.arguments[0]), Layout(output, both.outputs[0])
                 rows = join([replaced(one, timed)] * 2, layout, frozenset(template.times))
-                if len(split(rows, layout, 2)) == len(requests):
-                    return layout, outputs
+                split(rows, layout, 2)
+                return layout, outputs
             except Exception:  # of any kind: it is the pipeline that runs
                 continue
         return None, None
@@ -204,7 +217,7 @@ class RecordedPrior(NetworkPrior):
         Raises:
             Unsupported: if the prediction or the schedule is not that of the pipeline.
         """
-        requests = self.calls.trials if shape.layout else self.calls.trials[:1]
+        requests = [self.calls.trial] * (2 if shape.layout else 1)
         steps = self.recorder.run({**self.calls.of(*requests), **shape.size}, 3)
         t = [self.clock.level(step, index).expand(len(requests)) for index, step in enumerate(steps)]
         x = [
@@ -347,7 +360,7 @@ class RecordedPrior(NetworkPrior):
         """Return the times of the pipeline's own sampler, with the shift for its own size."""
         if not isinstance(self.levels, FlowLevels):
             return self.levels.times(steps)
-        self.recorder.run({**self.calls.of(self.calls.trials[0]), "num_inference_steps": steps}, only_call=True)
+        self.recorder.run({**self.calls.of(self.calls.trial), "num_inference_steps": steps}, only_call=True)
         times = self.clock.time_of(self.clock.scheduler.sigmas.double().cpu())
         return torch.stack([times[:-1], times[1:]], 1)
 
@@ -362,6 +375,13 @@ class RecordedEditor(RecordedPrior, Editor):
         sources = self.calls.sources
         first = len(sources)
         sources += [image[None].detach().float().clamp(0, 1) for image in images]
+        if first == 0:  # of a pipeline that runs without one too, so that their form is not known yet
+            request = replace(self.calls.trial, source=0)
+            try:
+                self.calls.choose_form(lambda: self.recorder.run(self.calls.of(request), only_call=True))
+            except Exception:
+                sources.clear()
+                raise
         return {"image": torch.arange(first, len(sources))}
 
 

@@ -29,8 +29,8 @@ GUIDANCE_OFF: tuple[Mapping[str, float], ...] = (
     {"true_cfg_scale": 1.0},
 )
 """Arguments with which a pipeline may evaluate the conditional prediction alone, tried in this order."""
-PROMPTS = "a photograph of a cat", "an old house by the sea"
-"""Prompts of the recordings from which a pipeline is learned; classes 0 and 1 where it takes classes."""
+PROMPT, CLASS = "a photograph of a cat", "0"
+"""The prompt, or the class, from which a pipeline is learned."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,9 @@ class Calls:
         self.image: Callable[[Tensor], Any] = _as_is
 
     @property
-    def trials(self) -> list[Request]:
-        """The requests from which the pipeline is learned."""
-        prompts = ("0", "1") if self.classes else PROMPTS
-        return [Request(prompt, source=0 if self.needed else None) for prompt in prompts]
+    def trial(self) -> Request:
+        """The request that is learned from, alone and twice in a run, so that the lengths of texts are equal."""
+        return Request(CLASS if self.classes else PROMPT, source=0 if self.needed else None)
 
     @property
     def classes(self) -> bool:
@@ -88,7 +87,7 @@ class Calls:
     @property
     def empty(self) -> str:
         """The prompt of no text; for models of classes there is none, and it is the first class."""
-        return "0" if self.classes else ""
+        return CLASS if self.classes else ""
 
     def of(self, *requests: Request) -> dict[str, Any]:
         """The arguments for one run with a sample per request."""
@@ -140,11 +139,19 @@ class Calls:
                 raise
             self.needed = True  # an editor, for which a gray image stands in
             self.sources.append(stand_in)
-            try:
-                self._switch_guidance_off(elements)
-            except Exception:
-                self.image = _as_pil
-                self._switch_guidance_off(elements)
+            self.choose_form(lambda: self._switch_guidance_off(elements))
+
+    def choose_form(self, run: Callable[[], Any]) -> None:
+        """Take the form of source images with which something runs: a tensor, or else a PIL image.
+
+        Raises:
+            Exception: that of the pipeline, if it runs with neither.
+        """
+        try:
+            run()
+        except Exception:  # of any kind: it is the pipeline that runs
+            self.image = _as_pil
+            run()
 
     def _switch_guidance_off(self, elements: Callable[[Mapping[str, Any]], tuple[int, int]]) -> None:
         """Keep the arguments with which the pipeline evaluates the fewest rows: those of the conditional prediction."""
@@ -153,7 +160,7 @@ class Calls:
         for off in GUIDANCE_OFF:
             if set(off) <= self.names:
                 try:
-                    costs.append((*elements({**self.of(self.trials[0]), **off}), len(costs), off))
+                    costs.append((*elements({**self.of(self.trial), **off}), len(costs), off))
                 except Exception as error:  # of any kind: it is the pipeline that runs
                     failure = failure or error
         if failure is not None and not costs:

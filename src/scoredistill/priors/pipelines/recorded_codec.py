@@ -115,6 +115,8 @@ def arrangement(
     sources = probes(sample.numel(), digits_of(sample.numel()))
     seen = [recorder.decoded({**call, "output_type": "pt"}, output, source.to(sample)) for source in sources]
     found = placement([z for z, _ in seen], sources, "what is decoded")
+    if found is not None and len(found.index) > sample.numel():
+        raise Unsupported("the decoder is given more than the sample, such as a first frame that is not sampled")
     if found is None or len(found.index) != sample.numel() or len(found.index.unique()) != sample.numel():
         raise Unsupported("the decoder is not given all elements of the sample")
     z, options = seen[0]
