@@ -43,11 +43,11 @@ def t5_encoder(tokens, width):
     return T5EncoderModel(config).eval()  # made from a configuration it has dropout
 
 
-def clip(kind, tokens, width=16):
+def clip(kind, tokens, width=16, length=16):
     """A CLIP text encoder of the given class."""
     config = CLIPTextConfig(
         vocab_size=len(tokens), hidden_size=width, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=16, bos_token_id=tokens.bos_token_id, eos_token_id=tokens.eos_token_id,
+        max_position_embeddings=length, bos_token_id=tokens.bos_token_id, eos_token_id=tokens.eos_token_id,
         projection_dim=width,
     )  # fmt: skip
     return kind(config)

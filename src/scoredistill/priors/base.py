@@ -128,7 +128,7 @@ class Prior(ABC):
         grid = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
         return torch.stack([grid[:-1], grid[1:]], 1)
 
-    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b *d"]:
+    def encode_image(self, images: Float[Tensor, "b k *p"]) -> Float[Tensor, " b *d"]:
         """Encode images in [0, 1] as samples of this prior; the identity for priors whose samples are images."""
         return images
 
@@ -285,7 +285,7 @@ class PriorWrapper(Prior):
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
         return self.prior.times(steps)
 
-    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b *d"]:
+    def encode_image(self, images: Float[Tensor, "b k *p"]) -> Float[Tensor, " b *d"]:
         return self.prior.encode_image(images)
 
     def decode(self, x: Float[Tensor, " b *d"]) -> Tensor:

@@ -37,7 +37,7 @@ class Counted(PriorWrapper):
         self._count(x_t)
         return self.prior.denoise(x_t, t, cond)
 
-    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b *d"]:
+    def encode_image(self, images: Float[Tensor, "b k *p"]) -> Float[Tensor, " b *d"]:
         self.encoded += len(images)
         return self.prior.encode_image(images)
 

@@ -10,10 +10,11 @@ import tiny
 import tiny_flow
 import tiny_recorded
 import tiny_unets
+import tiny_videos
 from scoredistill import load_prior
 from scoredistill.priors.base import Editor
+from scoredistill.priors.pipelines.placements import Unsupported
 from scoredistill.priors.pipelines.recorded import RecordedPrior, recorded
-from scoredistill.priors.pipelines.recording import Unsupported
 
 PROMPTS = ["an owl", "a red hamburger on a table"]
 KINDS = {
@@ -45,6 +46,21 @@ def pairs(tmp_path_factory):
         return made[kind]
 
     return pair
+
+
+OTHERS = tiny_recorded.KINDS | tiny_videos.KINDS
+SOME = [
+    "Z-Image",  # a list with one sample each
+    "CogView4",  # time steps apart from noise levels
+    "FLUX.2",  # latents scaled per place in a patch
+    "HunyuanImage",  # guided by a component
+    "DiT",  # classes
+    "XL with EDM",
+    "Wan 2.2",  # two networks, a mean and a standard deviation per channel
+    "Mochi",  # inverted sigmas
+    "Text-to-video",  # frames as rows, and an autoencoder of images
+    "Stable Audio",  # EDM, told angles
+]
 
 
 def relative(first, second):
@@ -166,50 +182,68 @@ def others():
 
     def prior(kind):
         if kind not in made:
-            make, call = tiny_recorded.KINDS[kind]
-            made[kind] = RecordedPrior(make(), call=call)
+            made[kind] = recorded(tiny_recorded.make(OTHERS[kind]), call=OTHERS[kind].call)
         return made[kind]
 
     return prior
 
 
-@pytest.mark.parametrize("kind", tiny_recorded.KINDS)
+@pytest.mark.parametrize("kind", SOME)
 def test_the_sampler_through_the_prior_equals_the_pipeline(kind, others):
     prior = others(kind)
     shape = prior._at(torch.Size(prior.latent_shape))
-    call = {**shape.call, "prompt": PROMPTS[:1], "num_inference_steps": 5}
-    samples = [prior._arranged(shape, step.sample) for step in prior.recorder.run(call, 5)]
-    x, cond = samples[0].double(), prior.encode_text(PROMPTS[:1])
-    for index, (t, later) in enumerate(prior.times(5)[:4]):
-        x0, eps = prior.predict(prior.network, x, t.expand(1), cond)
+    prompt = prior.calls.trial.prompt
+    steps = prior.recorder.run({**shape.call, "num_inference_steps": 5}, 5)
+    t = [prior.clock.level(step, index) for index, step in enumerate(steps)]
+    x = [prior.clock.standard(shape.arranged(step.sample, 1), each) for step, each in zip(steps, t, strict=True)]
+    wanted = [shape.arranged(step.model_output, 1) for step in steps]
+    cond = prior.encode_text([prompt])
+    for now, level, output in zip(x, t, wanted, strict=True):
+        x0, eps = prior.predict(prior.network, now.double(), level, cond)
+        theirs = prior.levels.understood(output.double(), now.double(), level)
+        assert relative(eps, theirs[1]) < 1e-4
+        assert relative(x0, theirs[0]) < 1e-4
+    z = x[0].double()
+    for index, (now, later) in enumerate(prior.times(5)[:4]):
+        x0, eps = prior.predict(prior.network, z, now.expand(1), cond)
         alpha, sigma = prior.schedule(later)
-        x = alpha * x0 + sigma * eps
-        assert relative(x, samples[index + 1].double()) < 1e-4
+        z = alpha * x0 + sigma * eps
+        assert relative(z, x[index + 1].double()) < 1e-4
 
 
-@pytest.mark.parametrize("kind", tiny_recorded.KINDS)
+@pytest.mark.parametrize("kind", SOME)
 def test_rows_are_evaluated_as_alone_also_with_prompts_of_other_lengths(kind, others):
     prior = others(kind)
     x, t = torch.randn(3, *prior.latent_shape), torch.tensor([0.2, 0.5, 0.9])
-    cond = prior.encode_text(["a boat", "a very long prompt about nothing in particular", "an owl"])
+    prompts = ["a boat", "a very long prompt about nothing in particular", "an owl"]
+    cond = prior.encode_text(["3", "1", "2"] if prior.calls.classes else prompts)
     together = prior.eps(x, t, cond)
     alone = [prior.eps(x[i : i + 1], t[i : i + 1], {"recording": cond["recording"][i : i + 1]}) for i in range(3)]
     assert relative(together, torch.cat(alone)) < 2e-5
     assert relative(prior.eps(x, t, prior.null(cond)), together) > 0
 
 
-@pytest.mark.parametrize("kind", ["Wan", "LTX"])
-def test_videos_are_encoded_and_decoded(kind, others):
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("Wan 2.2", (3, 9, 32, 32)),
+        ("Text-to-video", (3, 3, 16, 16)),
+        ("Qwen-Image-Edit", (3, 1, 32, 32)),
+        ("FLUX.2", (3, 32, 32)),
+        ("Stable Audio", (2, 31)),
+    ],
+)
+def test_samples_are_encoded_and_decoded(kind, shape, others):
     prior = others(kind)
-    x = torch.randn(1, *prior.latent_shape)
-    frames = prior.decode(x)
-    assert frames.shape == (1, 3, 9, 32, 32)
-    assert prior.encode_image(frames).shape == x.shape
+    x = torch.randn(2, *prior.latent_shape)
+    decoded = prior.decode(x)
+    assert decoded.shape == (2, *shape)
+    assert prior.encode_image(decoded).shape == x.shape
+    torch.testing.assert_close(prior.decode(x[1:]), decoded[1:], rtol=1e-4, atol=1e-5)
 
 
 def test_load_prior_records_pipelines_without_an_adapter(tmp_path):
-    make, call = tiny_recorded.KINDS["Sana"]
-    pipeline = make()
+    pipeline, call = tiny_recorded.make(OTHERS["Sana"]), OTHERS["Sana"].call
     prior = load_prior(pipeline, call=call, max_rows=2)
     assert isinstance(prior, RecordedPrior)
     assert prior.max_rows == 2
@@ -219,3 +253,57 @@ def test_load_prior_records_pipelines_without_an_adapter(tmp_path):
         load_prior(pipeline, call={**call, "height": 33})
     with pytest.raises(ValueError, match="call belongs to pipelines that are recorded"):
         load_prior(tiny.stable_diffusion(tmp_path), call=call)
+
+
+def test_the_null_condition_keeps_the_guidance_that_the_network_is_told(tmp_path):
+    prior = recorded(tiny_flow.flux(tmp_path), call={"guidance_scale": 2.5})
+    cond = prior.encode_text("an owl")
+    shape = prior._at(torch.Size(prior.latent_shape))
+    prior.eps(torch.randn(1, *prior.latent_shape), torch.tensor([0.5]), prior.null(cond))
+    prior.eps(torch.randn(1, *prior.latent_shape), torch.tensor([0.5]), cond)
+    (null,) = (each.arguments for request, each in shape.recordings.items() if request.negative)
+    (owl,) = (each.arguments for request, each in shape.recordings.items() if request == prior._requests[0])
+    assert null["guidance"].tolist() == owl["guidance"].tolist() == [2.5]
+    assert relative(null["encoder_hidden_states"], owl["encoder_hidden_states"]) > 0.1
+
+
+@pytest.mark.parametrize("kind", ["FLUX.1 Kontext", "FLUX.2", "Qwen-Image-Edit"])
+def test_editors_are_recorded_for_sources_of_any_size(kind, others):
+    prior = others(kind)
+    assert isinstance(prior, Editor)
+    x, t = torch.randn(2, *prior.latent_shape), torch.tensor([0.2, 0.7])
+    side = 64 if kind == "FLUX.2" else 32  # it takes no smaller ones
+    images = torch.rand(2, 3, side, side)
+    cond = prior.encode_text(["make it night", "add snow"])
+    first, second = (prior.eps(x, t, cond | prior.encode_source(each)) for each in (images, images.flip(0)))
+    assert relative(first, second) > 1e-4  # the source matters
+    if kind == "FLUX.1 Kontext":
+        wide = prior.eps(x, t, cond | prior.encode_source(torch.rand(2, 3, 32, 64)))
+        assert relative(wide, first) > 1e-4
+        assert relative(prior.eps(x, t, cond), first) > 1e-4  # without a source
+        apart = cond | {"image": torch.cat([prior.encode_source(each[None])["image"] for each in images])}
+        torch.testing.assert_close(prior.eps(x, t, apart), first, rtol=1e-4, atol=1e-5)
+
+
+def test_sound_has_no_image_size(others):
+    with pytest.raises(ValueError, match=r"makes sound, which has no image size: optimize samples of \(3, 16\)"):
+        _ = others("Stable Audio").image_size
+
+
+def test_a_video_whose_first_frame_is_given_is_refused():
+    kind = OTHERS["LTX image to video"]
+    with pytest.raises(Unsupported, match="the decoder is given more than the sample"):
+        recorded(tiny_recorded.make(kind), call=kind.call)
+
+
+def test_two_networks_divide_the_times(others):
+    prior = others("Wan 2.2")
+    x, cond = torch.randn(2, *prior.latent_shape), prior.encode_text(["a boat", "an owl"])
+    prior.eps(x, torch.tensor([0.9, 0.2]), cond)  # records
+    called = []
+    for number, network in enumerate(prior.network.networks):
+        network.register_forward_pre_hook(lambda *_, number=number: called.append(number))
+    prior.eps(x, torch.tensor([0.9, 0.2]), cond)
+    assert called == [0, 1]  # boundary 0.6
+    prior.eps(x, torch.tensor([0.6, 0.61]), cond)
+    assert called == [0, 1, 0]  # of two rows

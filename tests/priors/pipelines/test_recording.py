@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scoredistill.priors.pipelines.recording import Unsupported, affine, digits_of, placement, probes
+from scoredistill.priors.pipelines.placements import Times, Unsupported, digits_of, placement, probes, times_of
 
 
 def read(arrange, count, dtype=torch.float32):
@@ -56,16 +56,25 @@ def test_an_arrangement_of_an_arrangement():
 @pytest.mark.parametrize(("a", "b"), [(1.0, 0.0), (1e-3, 0.0), (-1e-3, 1.0), (0.25, 3.0)])
 def test_affine_times(a, b, dtype):
     times = [999.0, 871.0, 640.0, 12.0]
-    found = affine([torch.full((2,), a * t + b).to(dtype) for t in times], times)
+    found = times_of([torch.full((2,), a * t + b).to(dtype) for t in times], times)
     usual = b != 3.0  # maps tried before a fit, which rounding spoils
     if usual or dtype is torch.float32:
-        assert found == pytest.approx((a, b), rel=1e-5)
+        assert (found.a, found.b) == pytest.approx((a, b), rel=1e-5)
     else:
-        assert found is None or found == pytest.approx((a, b), rel=0.2)
+        assert found is None or (found.a, found.b) == pytest.approx((a, b), rel=0.2)
+
+
+def test_a_time_per_token_is_filled_in_where_it_changes():
+    times = [999.0, 500.0, 1.0]
+    found = times_of([torch.tensor([[0.0, t, 5.0, t]]) for t in times], times)
+    filled = found.fill(torch.zeros(1, 4), torch.tensor(250.0), torch.device("cpu"))
+    assert filled.tolist() == [[0.0, 250.0, 5.0, 250.0]]
+    one = Times(1.0, 0.0).fill(torch.tensor(7), torch.tensor([2.5]), torch.device("cpu"))
+    assert one.tolist() == [2.5]  # whole numbers become float32
 
 
 def test_other_arguments_are_no_times():
     times = [999.0, 500.0, 1.0]
-    assert affine([torch.tensor([t**2]) for t in times], times) is None
-    assert affine([torch.tensor([2.0])] * 3, times) is None
-    assert affine([torch.tensor([t, 2 * t]) for t in times], times) is None
+    assert times_of([torch.tensor([t**2]) for t in times], times) is None
+    assert times_of([torch.tensor([2.0])] * 3, times) is None
+    assert times_of([torch.tensor([t, 2 * t]) for t in times], times) is None

@@ -94,8 +94,11 @@ class NetworkPrior(JointPrior, TextPrior):
     def _predict(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor]:
         return self.predict(self.network, x_t, t, cond)
 
-    def encode_image(self, images: Float[Tensor, "b 3 *f h w"]) -> Float[Tensor, " b *d"]:
-        """Encode images in [0, 1] as samples, differentiably; for latents, the posterior's mode."""
+    def encode_image(self, images: Float[Tensor, "b k *p"]) -> Float[Tensor, " b *d"]:
+        """Encode images in [0, 1], [b, 3, h, w], or what else the codec takes, as samples; differentiable.
+
+        Latents are the posterior's mode.
+        """
         return self.codec.encode(images)
 
     @torch.no_grad()

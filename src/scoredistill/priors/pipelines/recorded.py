@@ -1,9 +1,10 @@
 r"""A prior made from any diffusers pipeline, by recording how the pipeline calls its network.
 
-`recording` learns once, and again for samples of another shape, where the sample and the time go in the network's
-arguments, and where the model output is in its output. All other arguments belong to the condition: they are recorded
-by running the pipeline with a prompt up to its first call of the network, which is not evaluated. So a prediction is
-one call of the network with all samples as rows, as in the pipeline, and no code belongs to a single model.
+`recording` learns once, and again for samples of another shape or with a source image of another size, where the sample
+and the time go in the network's arguments, and where the model output is in its output. All other arguments belong to
+the condition: they are recorded by running the pipeline with a prompt up to its first call of the network, which is not
+evaluated. So a prediction is one call of the network with all samples as rows, as in the pipeline, and no code belongs
+to a single model.
 
 Conditions are {"recording": int64 [b]}, numbers of recordings that the prior keeps, since arguments differ in number
 and shape between models and prompts. They stay on the CPU. Rows whose arguments have different shapes, such as prompts
@@ -12,12 +13,10 @@ of different lengths, are evaluated apart.
 On loading, the prior predicts a step of the pipeline that it has not seen, and refuses the pipeline if it is wrong.
 """
 
-import copy
-import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -28,86 +27,23 @@ from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.priors.pipelines.argument_trees import Layout, join, leaves, replaced, split
 from scoredistill.priors.pipelines.base import NetworkPrior
 from scoredistill.priors.pipelines.codec import PixelCodec
-from scoredistill.priors.pipelines.noise_levels import FlowLevels, Levels, TableLevels, levels_of
-from scoredistill.priors.pipelines.recorded_codec import RecordedCodec, arrangement, by_channel
-from scoredistill.priors.pipelines.recording import Recorder, Step, Template, Unsupported, learn, network_of
+from scoredistill.priors.pipelines.experts import Experts, boundary
+from scoredistill.priors.pipelines.noise_levels import FlowLevels
+from scoredistill.priors.pipelines.placements import Unsupported
+from scoredistill.priors.pipelines.recorded_calls import Calls, Request, elements
+from scoredistill.priors.pipelines.recorded_codec import RecordedCodec, arrangement
+from scoredistill.priors.pipelines.recorded_schedule import Clock
+from scoredistill.priors.pipelines.recorded_shapes import Shape, negative_of
+from scoredistill.priors.pipelines.recorder import Recorder, Step, networks_of
+from scoredistill.priors.pipelines.recording import learn
 from scoredistill.schedule import per_sample
 
-GUIDANCE_OFF: tuple[Mapping[str, float], ...] = (
-    {},
-    {"guidance_scale": 1.0},
-    {"guidance_scale": 0.0},
-    {"true_cfg_scale": 1.0},
-)
-"""Arguments with which a pipeline may evaluate the conditional prediction alone, tried in this order."""
-TRIALS = "a photograph of a cat", "an old house by the sea"
-"""Prompts of the recordings from which a pipeline is learned."""
-GUIDANCES = frozenset({"guidance_scale", "true_cfg_scale"})
-"""Arguments that set the guidance."""
 STEPS = 4
 """Steps of the recorded runs, of which usually only the first is computed."""
+SURVEY = 20
+"""Steps of a run without evaluations, from which the time steps are learned."""
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest relative error of the prediction in the check on loading, by the type of the network."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a recording is made of.
-
-    Attributes:
-        prompt: the text.
-        negative: whether it is of the pipeline's unconditional evaluation beside that prompt.
-        source: number of the source image; None for none.
-    """
-
-    prompt: str
-    negative: bool = False
-    source: int | None = None
-
-
-@dataclass
-class Shape:
-    """What is known about samples of one shape.
-
-    Attributes:
-        template: how the pipeline calls its network.
-        call: arguments of the pipeline that give the shape.
-        layout: of the arguments of the network; None if it takes one sample at a time.
-        outputs: of its outputs, likewise.
-        output: one output, for one sample.
-        recordings: arguments of the network, by request.
-    """
-
-    template: Template
-    call: dict[str, Any]
-    layout: Layout | None
-    outputs: Layout | None
-    output: Any
-    recordings: dict[Request, "Recording"] = field(default_factory=dict)
-
-    def add(self, request: Request, arguments: Any) -> None:
-        """Keep the arguments of a request."""
-        self.recordings[request] = Recording(arguments, self.signature(arguments))
-
-    def signature(self, arguments: Any) -> Any:
-        """Arguments with equal signatures can be joined to those of one call."""
-        if self.layout is None:
-            return object()
-        one, two = (leaves(each) for each in self.layout)
-        parts = []
-        for path, leaf in leaves(arguments).items():
-            if isinstance(leaf, Tensor):
-                shared = path in two and path in one and one[path].shape == two[path].shape
-                known = path in self.template.times or path in self.template.sample
-                parts.append((path, tuple(leaf.shape), fingerprint(leaf) if shared and not known else None))
-        return tuple(parts)
-
-
-class Recording(NamedTuple):
-    """Arguments of the network for one sample, and their signature (see `Shape.signature`)."""
-
-    arguments: Any
-    signature: Any
 
 
 class RecordedPrior(NetworkPrior):
@@ -119,7 +55,8 @@ class RecordedPrior(NetworkPrior):
         call: arguments of the pipeline that all recordings have, such as a size or a number of frames.
 
     Attributes:
-        call: those arguments, with what the recordings add.
+        calls: makes arguments of the pipeline.
+        clock: the noise levels, and the time steps that tell them.
 
     Raises:
         ValueError: if the pipeline is not understood; the message says what.
@@ -127,29 +64,38 @@ class RecordedPrior(NetworkPrior):
 
     def __init__(self, pipeline: Any, name: str | None = None, call: Mapping[str, Any] | None = None):
         super().__init__(pipeline, name)
-        self.network = network_of(pipeline)
-        self.levels, scheduler = understood(pipeline.scheduler)
-        self.schedule = self.levels.schedule
-        self.recorder = Recorder(pipeline, self.network, scheduler)
-        fixed = {"num_inference_steps": STEPS, "output_type": "latent", "return_dict": False, **(call or {})}
-        self.call = {name: value for name, value in fixed.items() if name in self.recorder.names}
+        networks = networks_of(pipeline)
+        self.network = networks[0]
+        self.clock = Clock(pipeline.scheduler)
+        self.levels = self.clock.levels
+        self.schedule = self.clock.schedule
+        self.recorder = Recorder(pipeline, networks, self.clock.scheduler)
+        fixed = {"num_inference_steps": STEPS, "output_type": "latent", "return_dict": False}
+        self.calls = Calls(pipeline, {**fixed, **(call or {})})
         self._requests: list[Request] = []
-        self._sources: list[Tensor] = []
-        self._shapes: dict[torch.Size, Shape] = {}
-        self.needs_source = False
-        try:
-            self.call |= self._without_guidance()
-        except Exception:
-            if "image" not in self.recorder.names:
-                raise
-            self.needs_source = True  # an editor, for which a gray image stands in
-            self._sources.append(torch.full((1, 3, *self._side()), 0.5))
-            self.call |= self._without_guidance()
-        first = self._learn({})
+        self._shapes: dict[Any, Shape] = {}
+        self.calls.settle(self._cost, torch.full((1, 3, *self._side()), 0.5))
+        self.needs_source = self.calls.needed
+        first = self._learn({}, self.calls.trial.source)
         self.codec = self._codec_of(first)
-        self._remember(first)
+        self._remember(first, self.calls.trial.source)
         self.latent_shape = tuple(first.template.shape[1:])  # type: ignore[assignment]
+        if len(networks) > 1:
+            self.network = self._experts(networks, first)
         self._check(first)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the model's own size.
+
+        Raises:
+            ValueError: for models of sound.
+        """
+        if len(self.latent_shape) < 3:
+            raise ValueError(
+                f"{self.name} makes sound, which has no image size: optimize samples of {self.latent_shape}"
+            )
+        return super().image_size
 
     # --- learning ---
 
@@ -159,88 +105,111 @@ class RecordedPrior(NetworkPrior):
         size = config.get("sample_size") or 64
         height, width = (size, size) if isinstance(size, int) else size[-2:]
         factor = getattr(self.pipeline, "vae_scale_factor", 8)
-        return height * factor, width * factor
+        fixed = self.calls.fixed
+        return fixed.get("height") or height * factor, fixed.get("width") or width * factor
 
-    def _without_guidance(self) -> dict[str, float]:
-        """Arguments with which the pipeline evaluates the fewest rows: those of the conditional prediction."""
-        costs: list[tuple[int, int, int, Mapping[str, float]]] = []
-        for off in GUIDANCE_OFF:
-            if set(off) <= self.recorder.names:
-                request = Request(TRIALS[0], source=0 if self.needs_source else None)
-                (step,) = self.recorder.run({**self.call, **off, **self._of(request)})
-                costs.append((elements(step.outputs), len(step.outputs), len(costs), off))
-        return dict(min(costs, key=lambda each: each[:3])[3])
+    def _cost(self, call: Mapping[str, Any]) -> tuple[int, int]:
+        (step,) = self.recorder.run(call)
+        return elements(step.outputs), len(step.outputs)
 
-    def _of(self, *requests: Request) -> dict[str, Any]:
-        """Arguments of the pipeline for requests."""
-        call: dict[str, Any] = {"prompt": [request.prompt for request in requests]}
-        if self._sources and requests[0].source is not None:
-            call["image"] = torch.cat([self._sources[request.source or 0] for request in requests])
-        return call
-
-    def _learn(self, size: Mapping[str, Any]) -> Shape:
-        """Learn how the pipeline calls its network, for samples of one size."""
-        call = {**self.call, **size}
-        first, second = (Request(text, source=0 if self.needs_source else None) for text in TRIALS)
-        template, one, output = learn(self.recorder, {**call, **self._of(first)})
-        layout = outputs = None
-        try:
-            (both,) = self.recorder.run({**call, **self._of(first, second)})
-            layout, outputs = Layout(one, both.arguments[0]), Layout(output, both.outputs[0])
-            known = leaves(one)
-            timed = {path: as_time(known[path], torch.zeros(()), self.device) for path in template.times}
-            join([replaced(one, timed)] * 2, layout, frozenset(template.times))
-        except (Unsupported, ValueError, RuntimeError, TypeError):
-            layout = outputs = None
-        shape = Shape(template, call, layout, outputs, output)
-        shape.add(first, one)
+    def _learn(self, size: Mapping[str, Any], source: int | None) -> Shape:
+        """Learn how the pipeline calls its network, for samples of one size and a source image."""
+        request = replace(self.calls.trial, source=source)
+        call = {**self.calls.of(request), **size}
+        template, one, output = learn(self.recorder, call)
+        shape = Shape(template, dict(size), call, *self._layouts(request, size, one, output, template), output)
+        shape.shift = self._shift(shape)
+        shape.add(request, one)
         return shape
+
+    def _layouts(
+        self, request: Request, size: Mapping[str, Any], one: Any, output: Any, template: Any
+    ) -> tuple[Layout | None, Layout | None]:
+        """The layouts of the arguments and the outputs of the network; None if it takes one sample at a time."""
+        known = leaves(one)
+        timed = {path: times.fill(known[path], torch.zeros(()), self.device) for path, times in template.times.items()}
+        for shared in (False, True) if request.source is not None and not self.calls.shared else (False,):
+            self.calls.shared |= shared
+            try:
+                (both,) = self.recorder.run({**self.calls.of(request, request), **size})
+                layout, outputs = Layout(one, both.arguments[0]), Layout(output, both.outputs[0])
+                rows = join([replaced(one, timed)] * 2, layout, frozenset(template.times))
+                split(rows, layout, 2)
+                return layout, outputs
+            except Exception:  # of any kind: it is the pipeline that runs
+                continue
+        return None, None
+
+    def _survey(self, shape: Shape) -> list[Step]:
+        """The steps of a run without evaluations."""
+        call = {**shape.call, "num_inference_steps": SURVEY}
+        return self.recorder.run(call, SURVEY, follow=lambda index, sample: sample, output=shape.output)
+
+    def _shift(self, shape: Shape) -> float:
+        return self.clock.shift(self._survey(shape)) if isinstance(self.levels, FlowLevels) else 1.0
+
+    def _experts(self, networks: list[Any], shape: Shape) -> Experts:
+        plain = [path for path, times in shape.template.times.items() if (times.a, times.b) == (1.0, 0.0)]
+        if not plain:
+            raise Unsupported(f"{type(self.pipeline).__name__} has two networks, which are not told the time step")
+        last = float(self.clock.told(torch.ones(1))[0])
+        return Experts(networks, boundary(self.pipeline, self._survey(shape), last), plain[0])
 
     def _codec_of(self, shape: Shape) -> Any:
         """The codec, and, as a side effect, the template in the layout of its latents."""
         if getattr(self.pipeline, "vae", None) is None:
             return PixelCodec()
-        z, options = self._arrange(shape)
-        return RecordedCodec(self.pipeline.vae, *self._affine, options, z)
+        return RecordedCodec(self.pipeline.vae, *self._arrange(shape))
 
-    def _arrange(self, shape: Shape) -> tuple[Tensor, Mapping[str, Any]]:
-        """Change a template to samples in the layout of the decoder; returns latents and options of the decoder."""
+    def _arrange(self, shape: Shape) -> tuple[Any, ...]:
+        """Change a template to samples in the layout of the decoder; returns what the codec is made of."""
         template = shape.template
         sample = torch.zeros(template.shape, dtype=torch.float32, device=self.device)
-        request = next(iter(shape.recordings))
-        found, z, options = arrangement(self.recorder, {**shape.call, **self._of(request)}, shape.output, sample)
-        self._affine = by_channel(found.scale.reshape(z.shape)), by_channel(z)
-        shape.template = template.arranged(found.index, z.shape)
-        return z, options
+        index, scale, shift, options, framewise = arrangement(self.recorder, shape.call, shape.output, sample)
+        shape.template = template.arranged(index, scale.shape)
+        return scale, shift, options, framewise
 
-    def _remember(self, shape: Shape) -> None:
-        self._shapes[torch.Size(shape.template.shape[1:])] = shape
+    def _remember(self, shape: Shape, source: int | None) -> None:
+        self._shapes[self._key(shape.template.shape[1:], source)] = shape
 
-    def _at(self, wanted: torch.Size) -> Shape:
+    def _key(self, wanted: torch.Size, source: int | None) -> Any:
+        """Samples of one shape, with source images of one size, are called alike."""
+        return torch.Size(wanted), None if source is None else tuple(self.calls.sources[source].shape[2:])
+
+    def _at(self, wanted: torch.Size, source: int | None = None) -> Shape:
         """What is known about samples of a shape, learned if necessary.
+
+        Args:
+            wanted: the shape of one sample.
+            source: number of a source image; None for none, or for the one that stands in for it.
 
         Raises:
             ValueError: if the pipeline makes no samples of that shape.
         """
-        if wanted not in self._shapes:
-            size = self._size(wanted)
-            if size.keys() <= self.recorder.names and len(wanted) == len(self.latent_shape):
-                shape = self._learn(size)
+        if source is None and self.calls.needed:
+            source = 0
+        key = self._key(wanted, source)
+        if key not in self._shapes and len(wanted) == len(self.latent_shape):
+            own = torch.Size(wanted) == torch.Size(self.latent_shape)
+            size = {} if own else {n: v for n, v in self._size(wanted).items() if n in self.calls.names}
+            if size or source is not None:
+                shape = self._learn(size, source)
                 if not isinstance(self.codec, PixelCodec):
                     self._arrange(shape)
-                self._remember(shape)
-        if wanted not in self._shapes:
+                self._remember(shape, source)
+        if key not in self._shapes:
             raise ValueError(
                 f"{self.name} makes no samples of shape {tuple(wanted)}: its own are {tuple(self.latent_shape)}"
             )
-        return self._shapes[wanted]
+        return self._shapes[key]
 
     def _size(self, shape: torch.Size) -> dict[str, int]:
         """Arguments of the pipeline for samples of a shape."""
         size = {"height": shape[-2] * self.codec.factor, "width": shape[-1] * self.codec.factor}
         if len(shape) == 4:
-            size["num_frames"] = (shape[1] - 1) * self.codec.frames + 1
-        return size
+            frames = (shape[1] - 1) * self.codec.frames + 1
+            size |= {"num_frames": frames, "frames": frames, "video_length": frames}
+        return size if len(shape) > 2 else {}
 
     def _check(self, shape: Shape) -> None:
         """Predict a step that nothing was learned from, and compare.
@@ -248,53 +217,46 @@ class RecordedPrior(NetworkPrior):
         Raises:
             Unsupported: if the prediction or the schedule is not that of the pipeline.
         """
-        source = 0 if self.needs_source else None
-        requests = [Request(text, source=source) for text in (TRIALS if shape.layout else TRIALS[:1])]
-        *_, seen, after = self.recorder.run({**shape.call, **self._of(*requests)}, 3)
-        assert isinstance(seen.sample, Tensor)
-        assert isinstance(after.sample, Tensor)
-        x, wanted, following = (
-            self._arranged(shape, value) for value in (seen.sample, seen.model_output, after.sample)
-        )
-        t, later = (self._time_of(step).expand(len(x)) for step in (seen, after))
+        requests = [self.calls.trial] * (2 if shape.layout else 1)
+        steps = self.recorder.run({**self.calls.of(*requests), **shape.size}, 3)
+        t = [self.clock.level(step, index).expand(len(requests)) for index, step in enumerate(steps)]
+        x = [
+            self.clock.standard(shape.arranged(_given(step.sample), len(requests)), each)
+            for step, each in zip(steps, t, strict=True)
+        ]
+        wanted = [shape.arranged(_given(step.model_output), len(requests)) for step in steps]
         with torch.no_grad():
-            out = self._outputs(self.network, x, t, requests)
-        error = float((out - wanted.to(out)).norm() / wanted.norm())
+            out = self._outputs(self.network, x[1], t[1], requests)
+        error = float((out - wanted[1].to(out)).norm() / wanted[1].norm())
         if not error < TOLERANCE[self.dtype]:
             raise Unsupported(f"its prediction was reproduced with a relative error of {error:.2g} only")
-        x0, eps = self.levels.understood(wanted.to(x), x, t)
-        alpha, sigma = (per_sample(each, x) for each in self.schedule(later))
-        error = float((alpha * x0 + sigma * eps - following).norm() / following.norm())
+        x0, eps = self.levels.understood(wanted[0].to(x[0]), x[0], t[0])
+        alpha, sigma = (per_sample(each, x[0]) for each in self.schedule(t[1]))
+        error = float((alpha * x0 + sigma * eps - x[1]).norm() / x[1].norm())
         if not error < max(1e-3, TOLERANCE[self.dtype]):
             raise Unsupported(f"a step of its scheduler was reproduced with a relative error of {error:.2g} only")
-
-    def _arranged(self, shape: Shape, value: Any) -> Tensor:
-        """Samples of the scheduler in the layout of the prior, float32."""
-        index = shape.template.arrangement
-        value = value.float()
-        if index is None:
-            return value
-        return value.flatten(1)[:, index.to(value.device)].reshape(len(value), *shape.template.shape[1:])
 
     # --- evaluating ---
 
     def predict(
         self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond | None = None
     ) -> tuple[Tensor, Tensor]:
-        cond = self.encode_text([""]) if cond is None else cond
+        cond = self.encode_text([self.calls.empty]) if cond is None else cond
         out = self._outputs(network, x_t, t, self._requested(cond, len(x_t)))
         return self.levels.understood(out.to(x_t), x_t, t)
 
     def _outputs(self, network: Callable[..., Any], x: Tensor, t: Tensor, requests: Sequence[Request]) -> Tensor:
         """Model outputs of rows, [b, *d], with one call for all rows whose arguments have the same shapes."""
-        shape = self._at(x.shape[1:])
         groups: dict[Any, list[int]] = {}
-        for row, request in enumerate(requests):
+        shapes, x = [self._at(x.shape[1:], request.source) for request in requests], self.levels.given(x, t)
+        steps = [self.clock.told(t.to(self.device)[row : row + 1], shape.shift) for row, shape in enumerate(shapes)]
+        for row, (shape, request) in enumerate(zip(shapes, requests, strict=True)):
             self._record(shape, request)
-            groups.setdefault(shape.recordings[request].signature, []).append(row)
+            side = self.network.side(steps[row]) if isinstance(self.network, Experts) else 0
+            groups.setdefault((id(shape), side, shape.recordings[request].signature), []).append(row)
         size = self.max_rows or len(x)
         parts = [rows[start : start + size] for rows in groups.values() for start in range(0, len(rows), size)]
-        done = [self._call(network, shape, x, t, requests, rows) for rows in parts]
+        done = [self._call(network, shapes[rows[0]], x, steps, requests, rows) for rows in parts]
         order = [row for rows in parts for row in rows]
         out = done[0] if len(done) == 1 else torch.cat(done)
         return out if order == sorted(order) else out[torch.tensor(order).argsort().to(out.device)]
@@ -304,18 +266,18 @@ class RecordedPrior(NetworkPrior):
         network: Callable[..., Any],
         shape: Shape,
         x: Tensor,
-        t: Tensor,
+        steps: Sequence[Tensor],
         requests: Sequence[Request],
         rows: Sequence[int],
     ) -> Tensor:
-        template, steps = shape.template, self.levels.step(t.to(self.device))
+        template = shape.template
         trees = []
         for row in rows:
             arguments = shape.recordings[requests[row]].arguments
             known, flat = leaves(arguments), x[row].flatten()
             new = {path: place.fill(known[path], flat) for path, place in template.sample.items()}
-            for path, (a, b) in template.times.items():
-                new[path] = as_time(known[path], a * steps[row] + b, self.device)
+            for path, times in template.times.items():
+                new[path] = times.fill(known[path], steps[row], self.device)
             trees.append(replaced(arguments, new))
         if len(trees) == 1:
             outputs = [network(**trees[0])]
@@ -332,48 +294,26 @@ class RecordedPrior(NetworkPrior):
         """Record the arguments of the network for a request, if that was not done before."""
         if request in shape.recordings:
             return
-        call = {**shape.call, **self._of(request)}
+        call = {**self.calls.of(request), **shape.size}
         if not request.negative:
             (step,) = self.recorder.run(call, only_call=True)
             return shape.add(request, step.arguments[0])
-        positive = Request(request.prompt, source=request.source)
+        positive = replace(request, negative=False)
         self._record(shape, positive)
-        shape.add(request, self._unconditional(shape, call, shape.recordings[positive].arguments))
+        shape.add(request, self._unconditional(shape, call, positive))
 
-    def _unconditional(self, shape: Shape, call: Mapping[str, Any], positive: Any) -> Any:
+    def _unconditional(self, shape: Shape, call: Mapping[str, Any], request: Request) -> Any:
         """The arguments of the pipeline's unconditional evaluation beside a prompt; those of "" if it has none."""
-        guided = {name: value for name, value in call.items() if name not in GUIDANCES}
-        asked = {"negative_prompt": [""], "true_cfg_scale": 4.0}
-        (step,) = self.recorder.run(guided)
+        guided = {name: value for name, value in call.items() if name not in self.calls.off}
+        (step,) = self.recorder.run(guided, guided=True)
         if elements(step.outputs) <= elements(shape.output):  # it guides only if asked to, or never
-            (step,) = self.recorder.run(guided | {n: v for n, v in asked.items() if n in self.recorder.names})
-        rows = [row for arguments in step.arguments for row in self._separated(shape, arguments)]
-        skipped = set(shape.template.sample) | set(shape.template.times)
-
-        def differences(row: Any) -> int:
-            known = leaves(positive)
-            return sum(
-                path not in skipped and isinstance(leaf, Tensor) and not same(leaf, known.get(path))
-                for path, leaf in leaves(row).items()
-            )
-
-        others = [row for row in rows if differences(row)]
-        if others:
-            return min(others, key=differences)
-        empty = Request("", source=0 if self.needs_source else None)
-        self._record(shape, empty)
-        return shape.recordings[empty].arguments
-
-    def _separated(self, shape: Shape, arguments: Any) -> list[Any]:
-        """The rows of a call."""
-        if shape.layout is None:
-            return [arguments]
-        path = next(iter(shape.template.sample))
-        one, _two = (leaves(each) for each in shape.layout)
-        rows = 1
-        if path in leaves(arguments) and path in one and isinstance(one[path], Tensor):
-            rows = max(1, len(leaves(arguments)[path]) // max(1, len(one[path])))
-        return split(arguments, shape.layout, rows)
+            (step,) = self.recorder.run(guided | self.calls.negative(), guided=True)
+        found = negative_of(shape, step.arguments, shape.recordings[request].arguments)
+        if found is None:
+            empty = replace(request, prompt=self.calls.empty)
+            self._record(shape, empty)
+            found = shape.recordings[empty].arguments
+        return found
 
     def _requested(self, cond: Cond, rows: int) -> list[Request]:
         """The requests of the rows of a condition.
@@ -386,7 +326,7 @@ class RecordedPrior(NetworkPrior):
         given = expand_cond(cond, rows)
         numbers = given["recording"].tolist()
         sources = given["image"].tolist() if "image" in given else [None] * rows
-        if self.needs_source and None in sources:
+        if self.calls.needed and None in sources:
             raise ValueError(
                 "this editor needs a source image: give cond = prior.encode_text(instruction) | "
                 "prior.encode_source(image)"
@@ -395,6 +335,8 @@ class RecordedPrior(NetworkPrior):
 
     def encode_text(self, prompts: str | Sequence[str]) -> dict[str, Tensor]:
         """Number the recordings of one prompt, or of a list with one per sample. They are made when first used.
+
+        For models of classes a prompt is the name or the number of a class; models without text leave it out.
 
         Raises:
             ValueError: for an empty list.
@@ -414,21 +356,13 @@ class RecordedPrior(NetworkPrior):
             self._requests.append(request)
         return self._requests.index(request)
 
-    # --- times ---
-
     def times(self, steps: int) -> Float[Tensor, "{steps} 2"]:
         """Return the times of the pipeline's own sampler, with the shift for its own size."""
-        if isinstance(self.levels, TableLevels):
+        if not isinstance(self.levels, FlowLevels):
             return self.levels.times(steps)
-        request = Request(TRIALS[0], source=0 if self.needs_source else None)
-        self.recorder.run({**self.call, **self._of(request), "num_inference_steps": steps}, only_call=True)
-        sigmas = self.recorder.scheduler.sigmas.double().cpu()
-        return torch.stack([sigmas[:-1], sigmas[1:]], 1)
-
-    def _time_of(self, step: Step) -> Tensor:
-        """The time of a recorded step, [1]."""
-        last = float(self.levels.step(torch.ones(1))[0])
-        return torch.as_tensor(step.timestep).flatten()[:1].double().cpu() / last
+        self.recorder.run({**self.calls.of(self.calls.trial), "num_inference_steps": steps}, only_call=True)
+        times = self.clock.time_of(self.clock.scheduler.sigmas.double().cpu())
+        return torch.stack([times[:-1], times[1:]], 1)
 
 
 class RecordedEditor(RecordedPrior, Editor):
@@ -438,9 +372,17 @@ class RecordedEditor(RecordedPrior, Editor):
 
     def encode_source(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
         """Number source images in [0, 1] as a condition: {"image": int64 [b]}."""
-        first = len(self._sources)
-        self._sources += [image[None].detach().float().clamp(0, 1) for image in images]
-        return {"image": torch.arange(first, len(self._sources))}
+        sources = self.calls.sources
+        first = len(sources)
+        sources += [image[None].detach().float().clamp(0, 1) for image in images]
+        if first == 0:  # of a pipeline that runs without one too, so that their form is not known yet
+            request = replace(self.calls.trial, source=0)
+            try:
+                self.calls.choose_form(lambda: self.recorder.run(self.calls.of(request), only_call=True))
+            except Exception:
+                sources.clear()
+                raise
+        return {"image": torch.arange(first, len(sources))}
 
 
 def recorded(pipeline: Any, name: str | None = None, call: Mapping[str, Any] | None = None) -> RecordedPrior:
@@ -449,48 +391,6 @@ def recorded(pipeline: Any, name: str | None = None, call: Mapping[str, Any] | N
     return (RecordedEditor if takes_image else RecordedPrior)(pipeline, name, call)
 
 
-def understood(scheduler: Any) -> tuple[Levels, Any]:
-    """The noise levels that a scheduler stands for, and a first-order scheduler of them for recorded runs.
-
-    Raises:
-        ValueError: if it is neither a table of noise levels nor flow matching.
-    """
-    from diffusers import DDIMScheduler  # takes seconds to import
-
-    levels = levels_of(scheduler)
-    if isinstance(levels, FlowLevels):
-        return levels, copy.deepcopy(scheduler)
-    if not isinstance(levels, TableLevels):
-        raise Unsupported(
-            f"{type(scheduler).__name__} is neither a table of noise levels nor flow matching: load the pipeline with "
-            "a DDIMScheduler or a FlowMatchEulerDiscreteScheduler"
-        )
-    plain = {"beta_schedule": "linear", "trained_betas": None, "rescale_betas_zero_snr": False}
-    made = DDIMScheduler.from_config(scheduler.config, **plain)
-    made.alphas_cumprod = scheduler.alphas_cumprod.clone()
-    if not made.config.set_alpha_to_one:
-        made.final_alpha_cumprod = made.alphas_cumprod[0]
-    return levels, made
-
-
-def as_time(recorded: Any, value: Tensor, device: torch.device) -> Tensor:
-    """A time in the shape and type of a recorded argument, with one row; whole numbers become float32."""
-    if not isinstance(recorded, Tensor):
-        return value.reshape(1).to(device)
-    kind = recorded.dtype if recorded.is_floating_point() else torch.float32
-    return value.to(recorded.device, kind).expand(recorded.shape if recorded.ndim else (1,))
-
-
-def elements(tree: Any) -> int:
-    """Number of elements of all tensors."""
-    return sum(leaf.numel() for leaf in leaves(tree).values() if isinstance(leaf, Tensor))
-
-
-def same(first: Tensor, second: Any) -> bool:
-    """Whether two arguments are equal."""
-    return isinstance(second, Tensor) and first.shape == second.shape and torch.equal(first, second)
-
-
-def fingerprint(value: Tensor) -> bytes:
-    """A hash of the values of a tensor."""
-    return hashlib.sha256(value.detach().cpu().double().numpy().tobytes()).digest()
+def _given(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value

@@ -1,0 +1,274 @@
+"""Runs of a pipeline with stand-ins for its network and its scheduler, which record what these are given."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoredistill.priors.pipelines.argument_trees import leaves, replaced
+from scoredistill.priors.pipelines.placements import Unsupported
+
+NETWORKS = ("transformer", "unet", "prior", "dit", "decoder")
+"""Names that pipelines give their network."""
+
+
+class Stopped(Exception):
+    """Ends a recorded run."""
+
+
+@dataclass
+class Step:
+    """One step of a recorded run: the calls of the network, and what the scheduler was given.
+
+    Attributes:
+        networks: of each call, the number of the network that was called.
+        arguments: of each call, by name.
+        outputs: of each call.
+        model_output, timestep, sample: arguments of the scheduler.
+    """
+
+    networks: list[int] = field(default_factory=list)
+    arguments: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    model_output: Tensor | None = None
+    timestep: Any = None
+    sample: Tensor | None = None
+
+
+Answer = Callable[[int, Any], Any]  # (step, output of the first call) -> output
+Follow = Callable[[int, Tensor], Tensor]  # (step, sample) -> next sample
+
+
+class Recorder:
+    """Runs a pipeline and records the arguments of its network and its scheduler.
+
+    The pipeline is as before after each run. Its autoencoder encodes as the mode of the posterior, so that recordings
+    do not depend on random numbers, and guidance that is a component, a guider, is switched off.
+
+    Args:
+        pipeline: the diffusers pipeline.
+        networks: its UNet or transformer, or several that divide the times among them.
+        scheduler: the scheduler of recorded runs.
+    """
+
+    def __init__(self, pipeline: Any, networks: Sequence[nn.Module], scheduler: Any):
+        self.pipeline, self.networks, self.scheduler = pipeline, networks, scheduler
+        self.names = set(inspect.signature(pipeline.__call__).parameters)
+
+    @torch.no_grad()
+    def run(
+        self,
+        call: Mapping[str, Any],
+        steps: int = 1,
+        answer: Answer | None = None,
+        follow: Follow | None = None,
+        only_call: bool = False,
+        output: Any = None,
+        guided: bool = False,
+    ) -> list[Step]:
+        """Run the pipeline for some steps.
+
+        Args:
+            call: arguments of the pipeline; those that it does not take are left out.
+            steps: number of recorded steps, after which the run ends.
+            answer: replaces the network from the second step on.
+            follow: replaces the scheduler's step.
+            only_call: end at the first call of the network, without evaluating it.
+            output: an output of the network that stands in for it in all steps.
+            guided: leave a guider of the pipeline on.
+
+        Raises:
+            Unsupported: if the pipeline does not step its scheduler so often, or more often than it has a network.
+        """
+        seen: list[Step] = [Step()]
+
+        def forward(number: int, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            bound = inspect.signature(original).bind(*args, **kwargs)
+            arguments = dict(bound.arguments)
+            for name, parameter in bound.signature.parameters.items():
+                if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                    arguments.update(arguments.pop(name, {}))
+            seen[-1].arguments.append(kept(arguments))
+            seen[-1].networks.append(number)
+            if only_call:
+                raise Stopped
+            index = len(seen) - 1
+            if output is not None:
+                given = kept(output)
+            elif answer is not None and index > 0:
+                given = answer(index, seen[0].outputs[len(seen[-1].arguments) - 1])
+            else:
+                given = original(*args, **kwargs)
+            seen[-1].outputs.append(kept(given))
+            return given
+
+        def step(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            given = inspect.signature(original).bind(*args, **kwargs).arguments
+            last = seen[-1]
+            if not last.arguments:
+                raise Unsupported("the scheduler steps several samples per evaluation, such as a video and its sound")
+            last.model_output, last.timestep, last.sample = (
+                kept(given[name]) for name in ("model_output", "timestep", "sample")
+            )
+            if given.get("per_token_timesteps") is not None:  # for which diffusers' flows take the negative velocity
+                last.model_output = -last.model_output
+            if len(seen) == steps:
+                raise Stopped
+            seen.append(Step())
+            if follow is None:
+                return original(*args, **kwargs)
+            after = follow(len(seen) - 1, given["sample"])
+            return _step_output(after, kwargs.get("return_dict", True))
+
+        if "generator" in self.names:
+            call = {"generator": torch.Generator().manual_seed(0), **call}
+        with self._patched(forward, step, follow is not None, guided):
+            try:
+                self.pipeline(**{name: value for name, value in call.items() if name in self.names})
+            except Stopped:
+                return seen
+        raise Unsupported(f"{type(self.pipeline).__name__} ends without {steps} steps of its scheduler")
+
+    @torch.no_grad()
+    def decoded(self, call: Mapping[str, Any], output: Any, sample: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Run the pipeline to its end, as if `sample` were its result, up to the decoder of its autoencoder.
+
+        Args:
+            call: arguments of the pipeline.
+            output: an output of the network, which stands in for it.
+            sample: the last sample.
+
+        Returns:
+            What the decoder is given, and its further arguments.
+        """
+        vae, given = self.pipeline.vae, []
+        decode = vae.decode
+
+        def capture(z: Tensor, *args: Any, **kwargs: Any) -> Any:
+            bound = inspect.signature(decode).bind(z, *args, **kwargs).arguments
+            given.append((kept(z), {name: kept(value) for name, value in list(bound.items())[1:]}))
+            raise Stopped
+
+        vae.decode = capture
+        try:
+            self.run(call, sys.maxsize, follow=lambda step, before: like(sample, before), output=output)
+        except Unsupported:
+            pass
+        finally:
+            del vae.__dict__["decode"]
+        if not given:
+            raise Unsupported(f"{type(self.pipeline).__name__} does not decode its result with its vae")
+        return given[0]
+
+    @contextmanager
+    def _patched(
+        self, forward: Callable[..., Any], step: Callable[..., Any], unscaled: bool, guided: bool
+    ) -> Iterator[None]:
+        pipeline, scheduler = self.pipeline, self.scheduler
+        with ExitStack() as stack:
+
+            def set_(owner: Any, name: str, value: Any) -> None:
+                stack.enter_context(changed(owner, name, value))
+
+            set_(pipeline, "_progress_bar_config", {"disable": True})
+            set_(pipeline, "scheduler", scheduler)
+            for number, network in enumerate(self.networks):
+                set_(network, "forward", functools.partial(forward, number, network.forward))
+            set_(scheduler, "step", functools.partial(step, scheduler.step))
+            set_(scheduler, "set_timesteps", tolerant(scheduler.set_timesteps))
+            if unscaled and hasattr(scheduler, "scale_model_input"):
+                set_(scheduler, "scale_model_input", lambda sample, *args, **kwargs: sample)
+            if hasattr(getattr(pipeline, "vae", None), "encode"):
+                set_(pipeline.vae, "encode", without_noise(pipeline.vae.encode))
+            for name in () if guided else guiders(pipeline):
+                off = getattr(pipeline, name).new()
+                off.disable()
+                set_(pipeline, name, off)
+            yield
+
+
+@contextmanager
+def changed(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """An object with another value of an attribute, in its own dictionary, which is as before afterwards."""
+    own, missing = vars(owner), object()
+    before = own.get(name, missing)
+    own[name] = value
+    try:
+        yield
+    finally:
+        if before is missing:
+            del own[name]
+        else:
+            own[name] = before
+
+
+def tolerant(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that takes, and leaves out, options that it does not know."""
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **{name: value for name, value in kwargs.items() if name in known})
+
+    return call
+
+
+def without_noise(encode: Callable[..., Any]) -> Callable[..., Any]:
+    """The encoder of an autoencoder with the mode of its posterior in place of samples."""
+
+    @functools.wraps(encode)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        encoded = encode(*args, **kwargs)
+        posterior: Any = encoded[0] if isinstance(encoded, tuple) else getattr(encoded, "latent_dist", None)
+        if hasattr(posterior, "mode"):
+            posterior.sample = lambda *_args, **_kwargs: posterior.mode()
+        return encoded
+
+    return call
+
+
+def guiders(pipeline: Any) -> list[str]:
+    """Names of the components of a pipeline that are guidance."""
+    return [
+        name for name, part in vars(pipeline).items() if hasattr(part, "prepare_inputs") and hasattr(part, "disable")
+    ]
+
+
+def networks_of(pipeline: Any) -> list[nn.Module]:
+    """The network that a pipeline calls in its loop, or both that divide the times among them.
+
+    Raises:
+        Unsupported: if there is none under the usual names.
+    """
+    found = [name for name in NETWORKS if isinstance(getattr(pipeline, name, None), nn.Module)]
+    if not found:
+        raise Unsupported(
+            f"{type(pipeline).__name__} has no network named {', '.join(NETWORKS[:-1])} or {NETWORKS[-1]}"
+        )
+    both = (getattr(pipeline, name, None) for name in (found[0], f"{found[0]}_2"))
+    return [network for network in both if isinstance(network, nn.Module)]
+
+
+def kept(tree: Any) -> Any:
+    """Copies of all tensors of a tree, which pipelines may change in place later."""
+    return replaced(tree, {p: leaf.detach().clone() for p, leaf in leaves(tree).items() if isinstance(leaf, Tensor)})
+
+
+def like(values: Tensor, tensor: Tensor) -> Tensor:
+    """Flat values in the shape, dtype and device of a tensor."""
+    return values.reshape(tensor.shape).to(tensor)
+
+
+def _step_output(sample: Tensor, return_dict: bool) -> Any:
+    """A sample as a scheduler returns it."""
+    if not return_dict:
+        return sample, sample
+    from diffusers.schedulers.scheduling_utils import SchedulerOutput  # takes seconds to import
+
+    return SchedulerOutput(prev_sample=sample)

@@ -1,0 +1,58 @@
+"""Canaries: what recording takes for granted of diffusers. One that fails says which seam has moved."""
+
+import inspect
+
+import diffusers
+import pytest
+import torch
+from diffusers import ClassifierFreeGuidance, FlowMatchEulerDiscreteScheduler
+
+import tiny
+
+SCHEDULERS = ("DDIMScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler")
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_schedulers_step_by_these_arguments(name):
+    scheduler = getattr(diffusers, name)()
+    assert list(inspect.signature(scheduler.step).parameters)[:3] == ["model_output", "timestep", "sample"]
+    assert "num_inference_steps" in inspect.signature(scheduler.set_timesteps).parameters
+    scheduler.set_timesteps(4)
+    assert len(scheduler.timesteps) == 4
+    if name != "DDIMScheduler":
+        assert len(scheduler.sigmas) == 5
+
+
+def test_flows_take_the_negative_velocity_for_times_per_token():
+    scheduler, x, v = FlowMatchEulerDiscreteScheduler(), torch.randn(1, 4, 3), torch.randn(1, 4, 3)
+    scheduler.set_timesteps(4)
+    plain = scheduler.step(v, scheduler.timesteps[0], x).prev_sample
+    scheduler.set_timesteps(4)
+    each = scheduler.timesteps[0].expand(1, 4)
+    tokens = scheduler.step(-v, scheduler.timesteps[0], x, per_token_timesteps=each).prev_sample
+    torch.testing.assert_close(plain, tokens)
+
+
+def test_a_guider_that_is_off_evaluates_one_condition():
+    guider = ClassifierFreeGuidance(guidance_scale=5.0)
+    off = guider.new()
+    off.disable()
+    assert (guider.num_conditions, off.num_conditions) == (2, 1)
+    assert callable(guider.prepare_inputs)
+
+
+def test_pipelines_keep_their_parts_as_attributes_and_decode_with_the_vae(tmp_path):
+    pipeline = tiny.stable_diffusion(tmp_path)
+    assert {"scheduler", "unet", "vae", "_progress_bar_config"} <= vars(pipeline).keys()
+    decoded = []
+    decode = pipeline.vae.decode
+    pipeline.vae.decode = lambda z, *args, **kwargs: (decoded.append(z.shape), decode(z, *args, **kwargs))[1]
+    pipeline("an owl", num_inference_steps=1, output_type="pt")
+    assert decoded == [(1, 4, 8, 8)]
+
+
+def test_encoders_return_a_posterior_with_a_mode(tmp_path):
+    vae = tiny.stable_diffusion(tmp_path).vae
+    images = torch.rand(1, 3, 16, 16)
+    for posterior in (vae.encode(images).latent_dist, vae.encode(images, return_dict=False)[0]):
+        assert posterior.mode().shape == posterior.sample().shape == (1, 4, 8, 8)
