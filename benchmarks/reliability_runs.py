@@ -55,7 +55,11 @@ STUDY = ("--out", OUT, "--workers", "1")
 JOBS = {
     job.name: job
     for job in (
-        Job("image", ("image", "a hamburger", "--method", "vsd", "--image", "latents", "--steps", "5", "--particles", "1", *QUIET)),
+        Job(
+            "image",
+            ("image", "a hamburger", "--method", "vsd", "--image", "latents", "--steps", "5", "--particles", "1",
+             *QUIET),
+        ),
         Job("edit-image", ("edit", "../inputs/image.png", "make it night", "--sweeps", "3", *QUIET)),
         Job(
             "edit-video",
@@ -138,6 +142,8 @@ def make_small() -> None:
     from scoredistill.studies.harness import study
     from scoredistill.studies.toy2d import jobs
     from scoredistill.tasks import run_directory, three_d_output
+    from scoredistill.tasks.object_generation import output
+    from scoredistill.three_d.turntable import contact_sheet
 
     class Day(date):
         @classmethod
@@ -149,10 +155,11 @@ def make_small() -> None:
     run_directory.CHECKPOINT_SECONDS = -1.0
     three_d_output.VIDEO_SIZE, three_d_output.VIDEO_FPS = 32, 4
     three_d_output.MESH_CELLS, three_d_output.TEXTURE_SIDE = 12, 32
+    output.contact_sheet = lambda render, n, size, device: contact_sheet(render, 2, 16, device=device)
     jobs.QUICK, jobs.TRUTH = jobs.Scale(particles=64, draws=2, points=4, side=8, rows=20, image=60), 128
     setting.QUICK_IMAGES, setting.QUICK_CLIPS = ("cat",), ("bikes",)
     setting.QUICK_INSTRUCTIONS = setting.INSTRUCTIONS[:1]
-    setting.Setting.setup = property(lambda self: setting.Setup(self.prior, 64, 64, 2, 1, 1))
+    setting.Setting.setup = property(lambda self: setting.Setup(self.prior, 96, 64, 2, 1, 1))
 
 
 class Events:
@@ -186,37 +193,56 @@ class Events:
         return bool(arguments[2] and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND))
 
 
-def run(
-    arguments: Sequence[str], place: Path, *, at_event: int | None = None,
-    action: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGKILL), at_cpu: float | None = None,
-    send: tuple[int, bool] = (signal.SIGKILL, False), real: bool = False,
-    before: Callable[[], None] = lambda: None,
-) -> End:  # fmt: skip
-    """Run a command in a directory and wait for its end.
+class Run:
+    """A command that runs in a directory.
 
     Args:
         arguments: of the command.
         place: working directory.
         at_event: index of the write event before which `action` is called in the run.
         action: for example the end of the process.
-        at_cpu: CPU time in seconds after which a signal is sent.
-        send: the signal, and whether the whole process group gets it, as by Ctrl-C in a terminal.
         real: start `python -m scoredistill` instead of a fork, with the usual settings.
         before: called in a forked run before the command.
+        logs: directory of what it writes to standard error, outside a disk that is filled; beside `place` by default.
     """
-    place.mkdir(parents=True, exist_ok=True)
-    log, count = place / "stderr.txt", place / "events.txt"
-    start = time.monotonic()
-    if real:
-        pid = _started(arguments, place, log)
-    elif not (pid := os.fork()):
-        _forked(arguments, place, log, count, Events(place / OUT, at_event, action), before)
-    status, cpu, after = _watched(pid, at_cpu, send)
-    wall = time.monotonic() - start
-    events = int(count.read_text()) if count.is_file() else 0
-    count.unlink(missing_ok=True)
-    code = os.waitstatus_to_exitcode(status)
-    return End(code, log.read_text(errors="replace"), cpu, wall, after, events, _orphans(pid))
+
+    def __init__(
+        self, arguments: Sequence[str], place: Path, *, at_event: int | None = None,
+        action: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGKILL), real: bool = False,
+        before: Callable[[], None] = lambda: None, logs: Path | None = None,
+    ):  # fmt: skip
+        logs = logs or place.parent / "logs"
+        for folder in (place, logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        stem = f"{time.monotonic_ns()}"
+        self.log, self.count = logs / f"{stem}.stderr", logs / f"{stem}.events"
+        self.start = time.monotonic()
+        if real:
+            self.pid = _started(arguments, place, self.log)
+        elif not (pid := os.fork()):
+            _forked(arguments, place, self.log, self.count, Events(place / OUT, at_event, action), before)
+        else:
+            self.pid = pid
+
+    def is_stopped(self) -> bool:
+        """Wait until the run has stopped itself (SIGSTOP): False if it has ended instead."""
+        _, status = os.waitpid(self.pid, os.WUNTRACED)
+        return os.WIFSTOPPED(status)
+
+    def end(self, at_cpu: float | None = None, send: tuple[int, bool] = (signal.SIGKILL, False)) -> End:
+        """Wait for the end.
+
+        Args:
+            at_cpu: CPU time in seconds after which a signal is sent.
+            send: the signal, and whether the whole process group gets it, as by Ctrl-C in a terminal.
+        """
+        status, cpu, after = _watched(self.pid, at_cpu, send)
+        wall = time.monotonic() - self.start
+        events = int(self.count.read_text()) if self.count.is_file() else 0
+        said = self.log.read_text(errors="replace")
+        self.count.unlink(missing_ok=True)
+        self.log.unlink()
+        return End(os.waitstatus_to_exitcode(status), said, cpu, wall, after, events, _orphans(self.pid))
 
 
 def _started(arguments: Sequence[str], place: Path, log: Path) -> int:
@@ -260,9 +286,7 @@ def _forked(
         with contextlib.suppress(BaseException):
             sys.stderr.flush()
             count.write_text(str(events.count))
-            modules = place / "modules.txt"
-            if modules.exists():
-                modules.write_text("\n".join(sys.modules))
+            (count.parent / "modules.txt").write_text("\n".join(sys.modules))
         os._exit(code)
 
 
@@ -317,9 +341,13 @@ def _members(session: int) -> Iterator[tuple[int, str]]:
                     yield int(folder.name), head.partition("(")[2]
 
 
-def warm(place: Path) -> None:
-    """Import what a run in a directory had imported at its end, for the runs after it."""
-    for name in (place / "modules.txt").read_text().splitlines():
+def warm(logs: Path) -> None:
+    """Import what the last run had imported at its end, for the runs after it.
+
+    Args:
+        logs: where it left the names.
+    """
+    for name in (logs / "modules.txt").read_text().splitlines():
         if name not in sys.modules and not name.startswith("__"):
             with contextlib.suppress(BaseException):
                 importlib.import_module(name)

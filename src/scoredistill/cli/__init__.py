@@ -3,7 +3,6 @@
 Invalid input ends with one sentence and exit code 2, before any work; interrupted runs can be resumed.
 """
 
-import errno
 import os
 import re
 import sys
@@ -18,10 +17,10 @@ import tyro
 
 from scoredistill import __version__
 from scoredistill.cli.interrupts import PATIENCE, Terminated, prompt
+from scoredistill.files import FULL
 
 TRAINING = 600.0  # seconds for an interrupted training to write what it learned
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_MEMORY = re.compile("OutOfMemoryError|not enough memory|can't allocate memory|Cannot allocate memory")
 CHECKPOINT = re.compile(r"checkpoint|^\.groups$|^before\.safetensors$")  # names of what a run can be resumed from
 LONGEST = 1000  # characters of a message

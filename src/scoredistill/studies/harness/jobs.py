@@ -28,7 +28,7 @@ from scoredistill.recipe import versioned
 from scoredistill.studies.harness.workers import Died, Workers
 from scoredistill.tasks.lock import NAME as LOCK
 from scoredistill.tasks.lock import Lock
-from scoredistill.tasks.run_directory import check_writable, command_line
+from scoredistill.tasks.run_directory import check_writable, command_line, unwritable
 
 MARKER = "setting"  # file in parts/ that says what they depend on
 
@@ -108,7 +108,7 @@ class StudyDirectory:
             out.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except OSError as error:
-            raise ValueError(f"cannot write to {out}: {error.strerror or error}") from error
+            raise unwritable(out, error) from error
         try:
             check_place(out, key)  # again, now that no other process writes
             for folder in (self.folder, self.images):
@@ -119,7 +119,7 @@ class StudyDirectory:
                 write_text(self.folder / MARKER, _identity(key), durable=True)
         except OSError as error:
             self.release()
-            raise ValueError(f"cannot write to {out}: {error.strerror or error}") from error
+            raise unwritable(out, error) from error
         except BaseException:
             self.release()
             raise
