@@ -7,7 +7,7 @@
 Each trial is written to --out at once; the same command continues with the trials that are missing, and --again repeats
 those that failed. Faults, and what must hold after them, are described in reliability_faults.py, the runs in
 reliability_runs.py. Full and read-only disks are small file systems in memory (tmpfs) in a mount namespace of this
-process (`unshare`), which Linux gives to root and, on most systems, to every user; without one these faults are skipped.
+process (`unshare`), which Linux gives to root and, mostly, to every user; without one these faults are skipped.
 Linux only. The exit status is 1 if anything did not hold.
 """
 

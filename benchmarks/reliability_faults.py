@@ -183,7 +183,7 @@ def sigterm(trial: Trial) -> Found:
     return _signal(trial, signal.SIGTERM, False)
 
 
-def _fill(ballast: Path, left: int) -> None:
+def fill(ballast: Path, left: int) -> None:
     """Fill the disk except for so many bytes."""
     free = os.statvfs(ballast.parent).f_bavail * os.statvfs(ballast.parent).f_frsize
     made = os.open(ballast, os.O_WRONLY | os.O_CREAT)
@@ -200,7 +200,7 @@ def disk(trial: Trial) -> Found:
     trial = replace(trial, place=trial.disk)
     (trial.place / "neighbor.txt").write_text("untouched")
     ballast = trial.place / BALLAST
-    end = trial.run(at_event=0, action=lambda: _fill(ballast, left))
+    end = trial.run(at_event=0, action=lambda: fill(ballast, left))
     _full(trial, found, end)
     ballast.unlink(missing_ok=True)
     trial.goes_on(found)
@@ -231,7 +231,7 @@ def overwrite(trial: Trial) -> Found:
     (trial.place / "neighbor.txt").write_text("untouched")
     trial.run()
     ballast = trial.place / BALLAST
-    end = trial.run(*(["--overwrite"] if trial.job.resume else []), at_event=0, action=lambda: _fill(ballast, 0))
+    end = trial.run(*(["--overwrite"] if trial.job.resume else []), at_event=0, action=lambda: fill(ballast, 0))
     _full(trial, found, end)
     trial.compare(found)
     found.outcome = "all files of the finished run are there"
