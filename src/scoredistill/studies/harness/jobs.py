@@ -171,14 +171,27 @@ class StudyDirectory:
         return failed
 
     def results(self) -> dict[str, dict[str, Any]]:
-        """The name of each finished job -> what it returned."""
-        return {path.stem: json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))}
+        """The name of each finished job -> what it returned.
+
+        Raises:
+            ValueError: naming a file that is damaged.
+        """
+        return {path.stem: _part(path) for path in sorted(self.folder.glob("*.json")) if not path.name.startswith(".")}
 
     @property
     def seconds(self) -> float:
         """Time spent measuring, in this run and earlier ones."""
-        path = self.folder / "seconds"
-        return float(path.read_text()) if path.is_file() else 0.0
+        with suppress(OSError, ValueError):
+            return float((self.folder / "seconds").read_text())
+        return 0.0
+
+
+def _part(path: Path) -> dict[str, Any]:
+    """What a finished job returned."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: delete it, and the same command measures it again") from error
 
 
 def check_place(out: Path, key: Mapping[str, Any]) -> None:
