@@ -165,12 +165,13 @@ def attack(chosen: argparse.Namespace, results: Results, work: Path) -> None:
     """Carry out the trials that are missing."""
     from reliability_faults import FAULTS, Trial, emptied
     from reliability_losses import LOSSES
-    from reliability_runs import JOBS, make_inputs
+    from reliability_runs import JOBS, make_inputs, preload
 
     import scoredistill.tasks  # noqa: F401  (imports torch, for all forks)
 
     work.mkdir(parents=True, exist_ok=True)
     make_inputs(work / "inputs")
+    preload()
     todo = [each for each in planned(chosen) if _name(*each[:3]) not in results.trials]
     losses = [each for each in LOSSES if "losses" in chosen.faults and f"losses/{each}" not in results.trials]
     began, known = time.monotonic(), dict[str, dict[str, Any]]()

@@ -44,7 +44,7 @@ HOW = """## What is tried
 | fault | how, and what must hold |
 |---|---|
 | kill -9 | One half of the trials before random write events (a file opened to be written, renamed or removed), the other at random moments. No file with its final name is damaged, and the run continues to equal files. |
-| Ctrl-C, SIGTERM | At random moments, of studies also with two workers. Exit code 130 or 143, one sentence, the process ends within 2 s, no processes are left, a resume is promised only where there is one, and the run continues to equal files. |
+| Ctrl-C, SIGTERM | At random moments, of studies also with two workers. Exit code 130 or 143, one sentence, the process ends within 2 s, no processes are left, a resume is promised only where there is one, and half of the runs are continued, to equal files. |
 | disk full | When the run begins to write, a fraction of the space it needs is left. One sentence that names the disk, no drafts, no damaged files; with room again it continues to equal files. |
 | disk full, old run | The same without any space, for `--overwrite` on a finished run, or a study started again. All old files stay. |
 | read-only | An interrupted run on a file system that cannot be written is resumed, and a new one started: one sentence. Afterwards it continues to equal files. |
@@ -54,7 +54,7 @@ HOW = """## What is tried
 | links | Symbolic links to a directory outside stand where a run keeps its state. Nothing outside changes. |
 | real process | `python -m scoredistill` is killed or interrupted, and resumed, with its usual settings. Images, videos and parameters are equal. |
 
-All trials but those of the last column are forks of one process that has imported everything. In a fork the clock of the
+All trials but those of the last column are forks of one process that has imported everything. In a fork the networks are loaded already, the clock of the
 cost stands still, so that reports are comparable, a checkpoint is written after every step, and videos and meshes of
 objects and scenes are smaller than usual.
 """

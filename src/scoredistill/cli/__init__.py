@@ -9,11 +9,10 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-import tyro
 
 from scoredistill import __version__
 from scoredistill.cli.interrupts import PATIENCE, Terminated, prompt
@@ -29,7 +28,7 @@ LONGEST = 1000  # characters of a message
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `scoredistill`."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice on torchvision does not concern users
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    typed, arguments = arguments is None, list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
         print(f"scoredistill {__version__}")
         return
@@ -40,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             warnings.showwarning = _warn  # type: ignore[assignment]
             _dispatch(arguments)
     except KeyboardInterrupt as end:
-        _stop(_interrupted(arguments, start), end.code if isinstance(end, Terminated) else 130)
+        code = end.code if isinstance(end, Terminated) else 130
+        if typed:
+            _leave(_interrupted(arguments, start), code)
+        _stop(_interrupted(arguments, start), code)
     except BrokenPipeError:
         sys.exit(1)
     except (ValueError, FloatingPointError, OSError, ImportError) as error:
@@ -91,7 +93,9 @@ def _dispatch(arguments: list[str]) -> None:
 
         train(arguments[2:])
         return
-    # late, because the commands import torch, which takes seconds: --version does not need it
+    # late, because the commands import torch, which takes seconds: --version does not need it, and Ctrl-C is caught
+    import tyro
+
     from scoredistill.cli.demo import demo
     from scoredistill.cli.edit import edit
     from scoredistill.cli.image import image
@@ -110,6 +114,16 @@ def _dispatch(arguments: list[str]) -> None:
             description="Score distillation: a pre-trained diffusion model optimizes anything that renders to images.",
             args=arguments or ["--help"],
         )
+
+
+def _leave(sentence: str, code: int) -> None:
+    """End the process now: without what Python does before, which takes a second once torch is imported."""
+    with suppress(OSError, ValueError):
+        print(f"scoredistill: {sentence}", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _stop(sentence: str, code: int) -> None:

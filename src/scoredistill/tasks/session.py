@@ -160,7 +160,7 @@ class StepSession(Session[R]):
             if callback is not None:
                 callback(step)
             if self._steps_directory is not None:
-                self._steps_directory.record(step, self.history[-1], self.counts, self.seconds, draw)
+                self._steps_directory.record(step, self.history[-1], lambda: (self.counts, self.seconds), draw)
             self._last = step
         if last is None:
             raise ValueError("the run has no steps left: start it anew, without resume")
