@@ -132,7 +132,7 @@ class Results:
 
 
 def planned(chosen: argparse.Namespace) -> list[tuple[str, str, int, int]]:
-    """(job, fault, index, count) of all trials, job by job, so that imports and references serve many."""
+    """(job, fault, index, count) of all trials; the first fractions of all jobs and faults come first."""
     from reliability_faults import FAULTS
 
     made = []
@@ -141,7 +141,7 @@ def planned(chosen: argparse.Namespace) -> list[tuple[str, str, int, int]]:
             if fault in FAULTS:
                 count = FAULTS[fault][1](chosen.trials)
                 made += [(job, fault, index, count) for index in range(count)]
-    return made
+    return sorted(made, key=lambda each: each[2] / each[3])
 
 
 def main() -> int:
@@ -179,7 +179,7 @@ def attack(chosen: argparse.Namespace, results: Results, work: Path) -> None:
         if time.monotonic() - began > 60 * chosen.minutes:
             return
         if name not in known:
-            known = {name: reference(name, work)}
+            known[name] = reference(name, work)
         rng = random.Random(f"{chosen.seed}-{name}-{fault}-{index}")
         trial = Trial(JOBS[name], emptied(work / "trial"), index=index, count=count, rng=rng, disk=fresh_disk(work),
                       **known[name])  # fmt: skip

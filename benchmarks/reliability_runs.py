@@ -153,7 +153,7 @@ def make_small() -> None:
 
     stand_still()
     study.date = Day
-    run_directory.CHECKPOINT_SECONDS = -1.0
+    run_directory.CHECKPOINT_SECONDS, run_directory.GIF_SIDE = -1.0, 64
     three_d_output.VIDEO_SIZE, three_d_output.VIDEO_FPS = 32, 4
     three_d_output.MESH_CELLS, three_d_output.TEXTURE_SIDE = 12, 32
     output.contact_sheet = lambda render, n, size, device: contact_sheet(render, 2, 16, device=device)

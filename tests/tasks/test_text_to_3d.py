@@ -444,7 +444,7 @@ def finished(scene, path, prompt="a <red> ball", **settings):
     assert directory.open(request) == (None, [])
     for index in range(2):
         history.append({"t": 0.5, "grad_norm": 1.0 + index})
-        directory.record(Done(index, 2), history[-1], lambda: ({"rows": 4}, 0.1), lambda step: four_sides(scene))
+        directory.record(Done(index, 2), history[-1], {"rows": 4}, 0.1, lambda step: four_sides(scene))
     counts = {"rows": 8, "calls": 2, "encoded": 0, "decoded": 0}
     directory.finish(ObjectResult(scene, views_of(scene), request, counts, 0.25, history))
     return json.loads((path / "result.json").read_text())

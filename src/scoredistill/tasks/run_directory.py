@@ -425,7 +425,7 @@ class StepDirectory(RunDirectory[R]):
         return rows
 
     def record(
-        self, step: Step, row: Mapping[str, float], cost: Callable[[], tuple[Mapping[str, int], float]],
+        self, step: Step, row: Mapping[str, float], counts: Mapping[str, int], seconds: float,
         draw: Callable[[Step], Image.Image],
     ) -> None:  # fmt: skip
         """Record a finished step: its metrics always, a frame or a checkpoint from time to time.
@@ -433,7 +433,7 @@ class StepDirectory(RunDirectory[R]):
         Args:
             step: the step.
             row: its metrics.
-            cost: gives counts and wall time so far; `draw` may decode images, which count.
+            counts, seconds: cost and wall time so far.
             draw: makes an image of what there is after the step.
         """
         with self.told():
@@ -446,7 +446,7 @@ class StepDirectory(RunDirectory[R]):
                 self.preview(frame)
             due = not last and self._due()
             if due or step.index + 2 == step.steps:  # a failing export then costs the last step
-                self.keep(step, *cost())
+                self.keep(step, counts, seconds)
             if due and not self.frames:
                 self.preview(draw(step))
 
