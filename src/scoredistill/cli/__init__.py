@@ -94,26 +94,9 @@ def _dispatch(arguments: list[str]) -> None:
         train(arguments[2:])
         return
     # late, because the commands import torch, which takes seconds: --version does not need it, and Ctrl-C is caught
-    import tyro
+    from scoredistill.cli.commands import dispatch
 
-    from scoredistill.cli.demo import demo
-    from scoredistill.cli.edit import edit
-    from scoredistill.cli.image import image
-    from scoredistill.cli.object import object_
-    from scoredistill.cli.options import registry
-    from scoredistill.cli.prior import prior
-    from scoredistill.cli.scene import scene
-    from scoredistill.cli.study import bench, toy
-
-    commands: dict[str, Any] = {"image": image, "object": object_, "edit": edit, "scene": scene}
-    commands |= {"demo": demo, "toy": toy, "bench": bench, "prior": prior}
-    with registry():
-        tyro.extras.subcommand_cli_from_dict(
-            commands,
-            prog="scoredistill",
-            description="Score distillation: a pre-trained diffusion model optimizes anything that renders to images.",
-            args=arguments or ["--help"],
-        )
+    dispatch(arguments)
 
 
 def _leave(sentence: str, code: int) -> None:
