@@ -44,10 +44,10 @@ def test_no_flipped_bit_passes(tmp_path):
     """A bit of each byte in turn: of the numbers, which alone would give another result, and of all texts."""
     path = tmp_path / "a.safetensors"
     tensors = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor(3, dtype=torch.uint8), "c": torch.ones(0)}
-    write_tensors(tensors, path, {"rows": "12"})
+    write_tensors(tensors, path, {"rows": "12", "calls": "3"})
     intact = path.read_bytes()
     found, metadata = read_tensors(path)
-    assert metadata == {"rows": "12"}
+    assert metadata == {"rows": "12", "calls": "3"}
     assert all(torch.equal(found[name], value) for name, value in tensors.items())
     passed = []
     for at in range(len(intact)):
@@ -60,8 +60,28 @@ def test_no_flipped_bit_passes(tmp_path):
             continue
         if texts != metadata or any(not torch.equal(now[name], found[name]) for name in tensors):
             passed.append(at)
-    name = range(intact.index(b"crc32"), intact.index(b"crc32") + 5)
-    assert set(passed) <= set(name)  # a file without checksum is one of an earlier version
+    names = [range(intact.index(name), intact.index(name) + len(name)) for name in (b"texts", b"crc32")]
+    assert all(any(at in name for name in names) for at in passed)  # a file without checksum is of an earlier version
+
+
+def test_types_and_shapes_are_checked(tmp_path):
+    """The bytes of a tensor are another tensor by another type or shape, which the header alone says."""
+    path = tmp_path / "a.safetensors"
+    write_tensors({"a": torch.arange(4.0).reshape(2, 2)}, path, {})
+    intact = path.read_bytes()
+    for old, new in ((b'"F32"', b'"I32"'), (b"[2,2]", b"[4,1]")):
+        assert old in intact
+        path.write_bytes(intact.replace(old, new))
+        with pytest.raises(ValueError, match="its checksum is another"):
+            read_tensors(path)
+
+
+def test_the_same_state_has_the_same_bytes(tmp_path):
+    """In any process: the writer orders several entries of its header by chance."""
+    texts = {str(k): "x" for k in range(9)}
+    for name in ("a", "b"):
+        write_tensors({"b": torch.ones(2), "a": torch.zeros(1)}, tmp_path / name, texts)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_checkpoints_of_earlier_versions_have_no_checksum(tmp_path):

@@ -477,7 +477,7 @@ MUTANTS = [
     ("training/autoencoder.py", "network.encode(2 * image - 1).latent_dist.mode().std()", "network.encode(image).latent_dist.mode().std()", "training/test_training.py", "scaled_latents"),
     # what is left when a run is disturbed
     ("checkpoint.py", "if stated not in (None, _checksum(tensors, metadata)):", "if False:", "test_checkpoint.py", "flipped"),
-    ("checkpoint.py", "f\"{name} {tensor.dtype} {list(tensor.shape)}\"", "name", "test_checkpoint.py", "flipped"),
+    ("checkpoint.py", "f\"{name} {tensor.dtype} {list(tensor.shape)}\"", "name", "test_checkpoint.py", "types_and_shapes"),
     ("tasks/run_directory.py", "self.command if self.resume else command_line()", "command_line()", "tasks/test_run_directory.py", "keeps_its_command"),
     ("tasks/lock.py", "                    self.release()  # on a full disk, for example, nothing stays", "                    pass", "tasks/test_run_directory.py", "leaves_no_lock"),
     ("tasks/session.py", "self.counted.add({name: before[name] - count for", "print({name: before[name] - count for", "tasks/test_text_to_image.py", "killed_run_resumes"),

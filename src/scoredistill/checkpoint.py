@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from scoredistill.files import atomic
 
 _TENSOR = "__tensor__"
-CHECKSUM = "crc32"  # name of the checksum in the metadata
+CHECKSUM = "crc32"  # name of the checksum among the texts
+TEXTS = "texts"  # the one entry of the metadata, as safetensors writes several in random order
 
 
 def save_state(state: Mapping[str, Any], path: str | Path) -> None:
@@ -57,7 +58,8 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path, metadat
     """
     try:
         with atomic(path, durable=True) as draft:
-            save_file(dict(tensors), draft, metadata={**metadata, CHECKSUM: _checksum(tensors, metadata)})
+            texts = {**metadata, CHECKSUM: _checksum(tensors, metadata)}
+            save_file(dict(tensors), draft, metadata={TEXTS: json.dumps(texts)})
     except SafetensorError as error:
         raise OSError(f"cannot write {path}: {error}") from error
 
@@ -71,8 +73,9 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            metadata = dict(file.metadata() or {})
-        stated = metadata.pop(CHECKSUM, None)  # which files of earlier versions do not have
+            found = dict(file.metadata() or {})
+        metadata = dict(json.loads(found[TEXTS])) if TEXTS in found else found  # as earlier versions wrote them
+        stated = metadata.pop(CHECKSUM, None)
         if stated not in (None, _checksum(tensors, metadata)):
             raise ValueError("it is damaged: its checksum is another")
     except Exception as error:
