@@ -54,9 +54,9 @@ HOW = """## What is tried
 | links | Symbolic links to a directory outside stand where a run keeps its state. Nothing outside changes. |
 | real process | `python -m scoredistill` is killed or interrupted, and resumed, with its usual settings. Images, videos and parameters are equal. |
 
-All trials but those of the last column are forks of one process that has imported everything. In a fork the networks are loaded already, the clock of the
-cost stands still, so that reports are comparable, a checkpoint is written after every step, and videos and meshes of
-objects and scenes are smaller than usual.
+All trials but those of real processes are forks of one process that has imported everything. In a fork the networks are loaded
+already, the clock of the cost stands still, so that reports are comparable, a checkpoint is written after every step, and
+videos and meshes of objects and scenes are smaller than usual.
 """
 LIMITATIONS = """## Limitations
 

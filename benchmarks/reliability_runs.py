@@ -160,7 +160,7 @@ def make_small() -> None:
     jobs.QUICK, jobs.TRUTH = jobs.Scale(particles=64, draws=2, points=4, side=8, rows=20, image=60), 128
     setting.QUICK_IMAGES, setting.QUICK_CLIPS = ("cat",), ("bikes",)
     setting.QUICK_INSTRUCTIONS = setting.INSTRUCTIONS[:1]
-    setting.Setting.setup = property(lambda self: setting.Setup(self.prior, 96, 64, 2, 1, 1))
+    setting.Setting.setup = property(lambda self: setting.Setup(self.prior, 96, 64, 2, 1, 1 if self.quick else 2))
 
 
 def preload() -> None:
