@@ -58,6 +58,12 @@ All trials but those of real processes are forks of one process that has importe
 already, the clock of the cost stands still, so that reports are comparable, a checkpoint is written after every step, and
 videos and meshes of objects and scenes are smaller than usual.
 """
+PARTIAL = """Moments and free space grow with the number of the trial: where fewer than 20 trials of kill -9, or fewer than 10 of Ctrl-C,
+SIGTERM and disk full, are counted, only earlier moments, or less free space, were tried. With one disk trial that is a
+disk without any space, with two signals the first fifth of a run. Trials that failed were repeated after the fault had been
+mended (`--again`), so that rows hold trials of several commits.
+
+"""
 LIMITATIONS = """## Limitations
 
 - Linux on one machine with a local file system; the disk that fills up is in memory. Power cuts, network file systems and
@@ -99,7 +105,7 @@ def _table(jobs: list[dict[str, Any]]) -> str:
         if any(each["job"] == job for each in jobs):
             cells = [_cell([each for each in jobs if (each["job"], each["fault"]) == (job, fault)]) for fault in faults]
             lines.append(f"| {job} | {' | '.join(cells)} |")
-    return "## Results\n\nTrials in which everything held, of all trials.\n\n" + "\n".join(lines) + "\n"
+    return "## Results\n\nTrials in which everything held, of all trials.\n\n" + PARTIAL + "\n".join(lines) + "\n"
 
 
 def _cell(trials: list[dict[str, Any]]) -> str:
