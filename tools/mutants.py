@@ -488,6 +488,12 @@ MUTANTS = [
     ("training/loop.py", "self.cpu_seconds += time.process_time() - before", "self.cpu_seconds += time.monotonic() - started", "training/test_loop.py", "waiting"),
     ("training/loop.py", "math.floor(count * self.progress) > math.floor(count * before)", "math.floor(count * self.progress) >= math.floor(count * before)", "training/test_loop.py", "snapshots"),
     ("training/autoencoder.py", "network.encode(2 * image - 1).latent_dist.mode().std()", "network.encode(image).latent_dist.mode().std()", "training/test_training.py", "scaled_latents"),
+    # what is left when a run is disturbed
+    ("checkpoint.py", "if stated not in (None, _checksum(tensors, metadata)):", "if False:", "test_checkpoint.py", "flipped"),
+    ("checkpoint.py", "f\"{name} {tensor.dtype} {list(tensor.shape)}\"", "name", "test_checkpoint.py", "types_and_shapes"),
+    ("tasks/run_directory.py", "self.command if self.resume else command_line()", "command_line()", "tasks/test_run_directory.py", "keeps_its_command"),
+    ("tasks/lock.py", "                    self.release()  # on a full disk, for example, nothing stays", "                    pass", "tasks/test_run_directory.py", "leaves_no_lock"),
+    ("tasks/session.py", "self.counted.add({name: before[name] - count for", "print({name: before[name] - count for", "tasks/test_text_to_image.py", "killed_run_resumes"),
     ("training/perceptual.py", "features.square().sum(1, keepdim=True) + 1e-2", "features.square().sum(1, keepdim=True) * 0 + 1", "training/test_perceptual.py", ""),
     ("training/perceptual.py", "return 1 - functional.cosine_similarity", "return functional.cosine_similarity", "training/test_perceptual.py", "misalignment"),
     # methods of one's own

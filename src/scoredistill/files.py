@@ -1,6 +1,7 @@
 """Atomic writes, so that readers see either the old file or the new one; text of any encoding; names from text."""
 
 import codecs
+import errno
 import json
 import os
 import re
@@ -17,6 +18,7 @@ MARKS = (  # that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+FULL = (errno.ENOSPC, errno.EDQUOT)  # errors of a full disk
 DRAFT = ".draft-"  # how names of unfinished files and folders begin
 LONGEST_DRAFT = 60  # characters of a name in the name of its draft
 

@@ -74,3 +74,23 @@ def test_an_interrupt_after_a_checkpoint_says_how_to_continue(monkeypatch, capsy
     code, said = ends(monkeypatch, capsys, KeyboardInterrupt(), ["image", "x", *out], wrote)
     assert code == 130
     assert "the same command with --resume continues" in said
+
+
+def test_an_interrupted_command_ends_without_what_python_does_at_its_end(monkeypatch, capsys):
+    """Only if it was typed: a caller of `main` with arguments gets a SystemExit."""
+
+    class Left(BaseException):
+        pass
+
+    def leave(code):
+        raise Left(code)
+
+    monkeypatch.setattr("sys.argv", ["scoredistill", "image", "x"])
+    monkeypatch.setattr("os._exit", leave)
+    monkeypatch.setattr(cli, "_dispatch", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(Left) as left:
+        cli.main()
+    assert left.value.args == (130,)
+    assert capsys.readouterr().err == "scoredistill: interrupted\n"
+    with pytest.raises(SystemExit):
+        cli.main(["image", "x"])

@@ -327,6 +327,19 @@ def test_a_study_without_out_continues_where_its_settings_lie(tmp_path):
     assert place(tmp_path / "toy", {"quick": None}) == tmp_path / "toy-4"
 
 
+@pytest.mark.parametrize("damaged", [b"", b"{", b"\xb6", b"7", b"[1]"])
+def test_a_damaged_part_is_named(damaged, tmp_path):
+    measured(tmp_path, {})
+    part = tmp_path / "parts" / "a.json"
+    part.write_bytes(damaged)
+    (tmp_path / "parts" / "seconds").write_text("")
+    directory = StudyDirectory(tmp_path, {})
+    assert directory.seconds == 0
+    with pytest.raises(ValueError, match=r"a.json is damaged: delete it, and the same command measures it again"):
+        directory.results()
+    directory.release()
+
+
 def test_a_full_disk_or_a_damaged_marker_costs_no_part(tmp_path, monkeypatch):
     measured(tmp_path, {})
     marker = tmp_path / "parts" / "setting"

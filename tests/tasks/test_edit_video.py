@@ -363,6 +363,28 @@ def test_a_run_killed_in_its_report_resumes(prior, tmp_path, monkeypatch):
     assert len(open_video(result.path)) == 4
 
 
+def test_a_damaged_group_is_named_and_the_finished_video_stays(prior, tmp_path, monkeypatch):
+    """Without the damaged file the run continues; the preview is then that of an undisturbed run, too."""
+    settings = {"group": 2, "overlap": 0}
+    whole = small(video(4), prior, **settings, out=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("scoredistill.tasks.video_editing.output.small", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            small(video(4), prior, **settings, out=tmp_path / "run")
+    damaged = tmp_path / "run" / ".groups" / "00000.safetensors"
+    data = bytearray(damaged.read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    with pytest.raises(ValueError, match=r"00000.safetensors is not a checkpoint .* delete it"):
+        small(video(4), prior, **settings, out=tmp_path / "run", resume=True)
+    written = (tmp_path / "run" / "edited.mp4").read_bytes()
+    assert written == whole.path.read_bytes()
+    damaged.unlink()
+    small(video(4), prior, **settings, out=tmp_path / "run", resume=True)
+    for name in ("edited.mp4", "preview.png"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_a_resumed_run_counts_all_of_its_cost(prior, tmp_path, monkeypatch):
     frames, settings = video(10), {"group": 6, "overlap": 2}
     whole = small(frames, prior, **settings)

@@ -183,7 +183,7 @@ def test_a_full_disk_keeps_what_there_is(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         directory = Directory(tmp_path, Asked(), overwrite=True)
-        with pytest.raises(ValueError, match=r"cannot write to .*: No space left on device"):
+        with pytest.raises(ValueError, match=r"cannot write to .*: No space left on device; free some space"):
             directory.open(Asked())
         directory.release()
         assert contents(tmp_path) == before
@@ -192,6 +192,55 @@ def test_a_full_disk_keeps_what_there_is(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"cannot write .*checkpoint.safetensors: disk full"):
         save_state({"next": 2}, tmp_path / "checkpoint.safetensors")
     assert load_state(tmp_path / "checkpoint.safetensors") == {"next": 1}
+
+
+class Full:
+    """A file on a full disk, which fails when it is flushed, and again when it is closed."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def flush(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self):
+        self.file.close()
+        self.flush()
+
+
+def test_a_full_disk_leaves_no_lock(tmp_path, monkeypatch):
+    opened = Lock._opened
+    with monkeypatch.context() as patch:
+        patch.setattr(Lock, "_opened", lambda self, mode: Full(opened(self, mode)))
+        with pytest.raises(ValueError, match="No space left on device; free some space, or give another directory"):
+            Directory(tmp_path / "run", Asked()).open(Asked())
+        assert not contents(tmp_path / "run")
+    interrupted(tmp_path / "run")
+
+
+def test_a_run_begun_anew_by_resume_keeps_its_command(tmp_path, monkeypatch):
+    """A command with --resume begins no run where nothing is: config.json and the report name the first command."""
+    monkeypatch.setattr("sys.argv", ["scoredistill", "image", "an owl"])
+    interrupted(tmp_path)
+    (tmp_path / "checkpoint.safetensors").unlink()
+    monkeypatch.setattr("sys.argv", ["scoredistill", "image", "an owl", "--resume"])
+    directory = Directory(tmp_path, Asked(), resume=True)
+    directory.open(Asked())
+    assert directory.command == "scoredistill image 'an owl'"
+    directory.release()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"\0\xff", b"7", b'{"request": 7, "version": "", "command": ""}'])
+def test_damaged_settings_are_named_at_resume(tmp_path, damaged):
+    interrupted(tmp_path)
+    (tmp_path / "config.json").write_bytes(damaged)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"config.json is damaged, or .* another directory for --out"):
+        Directory(tmp_path, Asked(), resume=True)
+    assert contents(tmp_path) == before
 
 
 def test_resuming_does_not_write_the_settings_again(tmp_path):

@@ -94,10 +94,11 @@ def test_the_output_directory_is_complete(prior, tmp_path):
     assert summary["clip_sim"] == []  # the bundled CLIP knows only what the bundled model draws
 
 
-@pytest.mark.parametrize("method", ["sds", "csd"])
-def test_a_killed_run_resumes_to_the_same_images(prior, tmp_path, every_step, killed, method):
+@pytest.mark.parametrize(("method", "image"), [("sds", "latents"), ("csd", "mlp")])
+def test_a_killed_run_resumes_to_the_same_images(prior, tmp_path, every_step, killed, method, image):
+    """At the same cost, which does not depend on frames and previews that the output directory decodes."""
     stopped, after = killed
-    settings = {"steps": 9, "particles": 2, "seed": 3}
+    settings = {"steps": 9, "particles": 2, "seed": 3, "image": image}
     whole = text_to_image("an owl", prior, method, **settings)
 
     with pytest.raises(stopped):
@@ -143,7 +144,7 @@ def test_a_prior_that_does_not_load_leaves_the_earlier_run_alone(prior, tmp_path
 @pytest.mark.parametrize("content", ["[]", '{"request": []}', '{"request": null}', "no json"])
 def test_a_damaged_config_is_no_run_to_resume(prior, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=r"no run to resume|has another"):
+    with pytest.raises(ValueError, match=r"config.json is damaged|has another"):
         text_to_image("an owl", prior, "msd", steps=2, out=tmp_path, resume=True)
 
 

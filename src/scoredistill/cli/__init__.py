@@ -3,26 +3,24 @@
 Invalid input ends with one sentence and exit code 2, before any work; interrupted runs can be resumed.
 """
 
-import errno
 import os
 import re
 import sys
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from scoredistill import __version__
 from scoredistill.cli.interrupts import PATIENCE, Terminated, prompt
 from scoredistill.cli.method_names import check_method
+from scoredistill.files import FULL
 
 TRAINING = 600.0  # seconds for an interrupted training to write what it learned
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_MEMORY = re.compile("OutOfMemoryError|not enough memory|can't allocate memory|Cannot allocate memory")
 CHECKPOINT = re.compile(r"checkpoint|^\.groups$|^before\.safetensors$")  # names of what a run can be resumed from
 LONGEST = 1000  # characters of a message
@@ -31,7 +29,7 @@ LONGEST = 1000  # characters of a message
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `scoredistill`."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice on torchvision does not concern users
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    typed, arguments = arguments is None, list(sys.argv[1:] if arguments is None else arguments)
     if arguments == ["--version"]:
         print(f"scoredistill {__version__}")
         return
@@ -43,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             check_method(arguments)
             _dispatch(arguments)
     except KeyboardInterrupt as end:
-        _stop(_interrupted(arguments, start), end.code if isinstance(end, Terminated) else 130)
+        code = end.code if isinstance(end, Terminated) else 130
+        if typed:
+            _leave(_interrupted(arguments, start), code)
+        _stop(_interrupted(arguments, start), code)
     except BrokenPipeError:
         sys.exit(1)
     except (ValueError, FloatingPointError, OSError, ImportError) as error:
@@ -94,25 +95,20 @@ def _dispatch(arguments: list[str]) -> None:
 
         train(arguments[2:])
         return
-    # late, because the commands import torch, which takes seconds: --version does not need it
-    from scoredistill.cli.demo import demo
-    from scoredistill.cli.edit import edit
-    from scoredistill.cli.image import image
-    from scoredistill.cli.object import object_
-    from scoredistill.cli.options import registry
-    from scoredistill.cli.prior import prior
-    from scoredistill.cli.scene import scene
-    from scoredistill.cli.study import bench, toy
+    # late, because the commands import torch, which takes seconds: --version does not need it, and Ctrl-C is caught
+    from scoredistill.cli.commands import dispatch
 
-    commands: dict[str, Any] = {"image": image, "object": object_, "edit": edit, "scene": scene}
-    commands |= {"demo": demo, "toy": toy, "bench": bench, "prior": prior}
-    with registry():
-        tyro.extras.subcommand_cli_from_dict(
-            commands,
-            prog="scoredistill",
-            description="Score distillation: a pre-trained diffusion model optimizes anything that renders to images.",
-            args=arguments or ["--help"],
-        )
+    dispatch(arguments)
+
+
+def _leave(sentence: str, code: int) -> None:
+    """End the process now: without what Python does before, which takes a second once torch is imported."""
+    with suppress(OSError, ValueError):
+        print(f"scoredistill: {sentence}", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _stop(sentence: str, code: int) -> None:

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,16 @@ class Lock:
                 if not self._is_current(file):  # its last holder has just removed it
                     file.close()
                     continue
+                self._held = file
                 file.truncate(0)
                 file.write(json.dumps(self._owner()).encode())
                 file.flush()
             except BaseException:
-                file.close()
+                if self._held is None:
+                    file.close()
+                else:
+                    self.release()  # on a full disk, for example, nothing stays
                 raise
-            self._held = file
 
     def release(self) -> None:
         """Give the lock back and remove its file; without the lock, do nothing."""
@@ -78,11 +82,9 @@ class Lock:
             return
         if os.name == "nt":  # open files cannot be removed there
             held.close()
-        try:
+        with suppress(OSError):  # the lock itself ends with the file handle
             self.file.unlink(missing_ok=True)
-        except OSError:
-            pass  # the lock itself ends with the file handle
-        finally:
+        with suppress(OSError):  # what a full disk has no room for
             held.close()
 
     def _opened(self, mode: str) -> Any:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from scoredistill import __version__
 from scoredistill.checkpoint import load_state, save_state
-from scoredistill.files import DRAFT, atomic, remove_drafts, slug, write_json, write_text
+from scoredistill.files import DRAFT, FULL, atomic, remove_drafts, slug, write_json, write_text
 from scoredistill.loop import ADVICE, Step
 from scoredistill.media.images import save_gif
 from scoredistill.recipe import OwnMethod
@@ -187,7 +187,7 @@ class RunDirectory(ABC, Generic[R]):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except OSError as error:
-            raise ValueError(f"cannot write to {self.path}: {error.strerror or error}") from error
+            raise unwritable(self.path, error) from error
         try:
             self._check(settings)
             for folder in (".", *self.folders):
@@ -209,7 +209,8 @@ class RunDirectory(ABC, Generic[R]):
         """
         self._claim(settings)
         config: dict[str, Any] = {"request": _values(settings), "prior_options": dict(self.loading)}
-        config |= {"version": __version__, "command": command_line(), **_method(settings), **facts}
+        command = self.command if self.resume else command_line()  # a command with --resume begins no run
+        config |= {"version": __version__, "command": command, **_method(settings), **facts}
         try:
             if continued:
                 return
@@ -217,7 +218,7 @@ class RunDirectory(ABC, Generic[R]):
                 write_json(draft, config, indent=2)  # fails before anything is lost
                 self._remove_results()
         except OSError as error:
-            raise ValueError(f"cannot write to {self.path}: {error.strerror or error}") from error
+            raise unwritable(self.path, error) from error
 
     def _remove_results(self) -> None:
         """Remove the files of an earlier run, that it is finished first."""
@@ -305,6 +306,11 @@ class RunDirectory(ABC, Generic[R]):
 
     def _check_same_run(self, request: object) -> None:
         config = read_config(self.path)
+        if not config and self._config.is_file():
+            raise ValueError(
+                f"{self._config} is damaged, or belongs to another program: what is in {self.path} cannot be resumed; "
+                "leave out --resume and give another directory for --out"
+            )
         if not config:
             raise ValueError(f"{self.path} holds no run to resume: leave out --resume")
         same = config["request"].get("method") == getattr(request, "method", None)
@@ -397,7 +403,7 @@ class StepDirectory(RunDirectory[R]):
                 self._frames.mkdir(exist_ok=True)
             write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in rows))
         except OSError as error:
-            raise ValueError(f"cannot write to {self.path}: {error.strerror or error}") from error
+            raise unwritable(self.path, error) from error
         return state, rows
 
     def _rows(self, count: int) -> list[dict[str, float]]:
@@ -527,6 +533,12 @@ def differences(config: Mapping[str, Any], request: Mapping[str, Any]) -> list[s
 def is_vacant(path: Path) -> bool:
     """Whether a path is missing, or a directory with nothing but what a killed process left before it began."""
     return not path.exists() or all(p.name == LOCK or p.name.startswith(DRAFT) for p in path.iterdir())
+
+
+def unwritable(path: Path, error: OSError) -> ValueError:
+    """What is said when an output directory cannot be written."""
+    advice = "free some space, or " if error.errno in FULL else ""
+    return ValueError(f"cannot write to {path}: {error.strerror or error}; {advice}give another directory for --out")
 
 
 def check_writable(path: Path) -> None:

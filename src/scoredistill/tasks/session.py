@@ -133,7 +133,8 @@ class StepSession(Session[R]):
         Args:
             steps: the steps, of `distill`.
             label: what the progress bar shows.
-            draw: makes an image of what there is after a step, for previews and the video of the run.
+            draw: makes an image of what there is after a step, for previews and the video of the run; what it decodes
+                is not counted, so that the cost does not depend on the output directory or on interruptions.
             callback: called after every step.
 
         Returns:
@@ -143,6 +144,12 @@ class StepSession(Session[R]):
             FloatingPointError: if a gradient is not finite.
         """
         from tqdm.auto import tqdm
+
+        def uncounted(step: Step) -> Image.Image:
+            before = self.counts
+            image = draw(step)
+            self.counted.add({name: before[name] - count for name, count in self.counts.items()})
+            return image
 
         last: Step | None = None
         bar = tqdm(
@@ -160,7 +167,7 @@ class StepSession(Session[R]):
             if callback is not None:
                 callback(step)
             if self._steps_directory is not None:
-                self._steps_directory.record(step, self.history[-1], self.counts, self.seconds, draw)
+                self._steps_directory.record(step, self.history[-1], self.counts, self.seconds, uncounted)
             self._last = step
         if last is None:
             raise ValueError("the run has no steps left: start it anew, without resume")

@@ -28,7 +28,7 @@ from scoredistill.recipe import versioned
 from scoredistill.studies.harness.workers import Died, Workers
 from scoredistill.tasks.lock import NAME as LOCK
 from scoredistill.tasks.lock import Lock
-from scoredistill.tasks.run_directory import check_writable, command_line
+from scoredistill.tasks.run_directory import check_writable, command_line, unwritable
 
 MARKER = "setting"  # file in parts/ that says what they depend on
 
@@ -108,7 +108,7 @@ class StudyDirectory:
             out.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except OSError as error:
-            raise ValueError(f"cannot write to {out}: {error.strerror or error}") from error
+            raise unwritable(out, error) from error
         try:
             check_place(out, key)  # again, now that no other process writes
             for folder in (self.folder, self.images):
@@ -119,7 +119,7 @@ class StudyDirectory:
                 write_text(self.folder / MARKER, _identity(key), durable=True)
         except OSError as error:
             self.release()
-            raise ValueError(f"cannot write to {out}: {error.strerror or error}") from error
+            raise unwritable(out, error) from error
         except BaseException:
             self.release()
             raise
@@ -171,14 +171,27 @@ class StudyDirectory:
         return failed
 
     def results(self) -> dict[str, dict[str, Any]]:
-        """The name of each finished job -> what it returned."""
-        return {path.stem: json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))}
+        """The name of each finished job -> what it returned.
+
+        Raises:
+            ValueError: naming a file that is damaged.
+        """
+        return {path.stem: _part(path) for path in sorted(self.folder.glob("*.json")) if not path.name.startswith(".")}
 
     @property
     def seconds(self) -> float:
         """Time spent measuring, in this run and earlier ones."""
-        path = self.folder / "seconds"
-        return float(path.read_text()) if path.is_file() else 0.0
+        with suppress(OSError, ValueError):
+            return float((self.folder / "seconds").read_text())
+        return 0.0
+
+
+def _part(path: Path) -> dict[str, Any]:
+    """What a finished job returned."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: delete it, and the same command measures it again") from error
 
 
 def check_place(out: Path, key: Mapping[str, Any]) -> None:

@@ -83,6 +83,7 @@ class Study(Generic[S]):
         self.check(setting)
         directory = StudyDirectory(out, self.key(setting))
         try:
+            directory.results()  # refuses damaged files before any work
             return self._measured(setting, directory, workers, progress)
         finally:
             directory.release()

@@ -50,7 +50,10 @@ def edit_video(asked: VideoArguments) -> VideoResult:
         session.start()
         work = VideoEdit(source, settings, prior, session.counted, kept, asked.on_nan)
         work.edit(asked.progress, None if directory is None else directory.preview)
-        path = None if directory is None else directory.video
+        path = None
+        if directory is not None:
+            path = directory.video
+            directory.make_room()
         frames = work.write(path, asked.progress)
         seconds, verdict = session.seconds, ""
         if unknown and not settings.regions:

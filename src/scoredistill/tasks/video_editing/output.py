@@ -13,7 +13,7 @@ from PIL import Image
 
 from scoredistill.media.video import Video, VideoWriter, open_video
 from scoredistill.reports.page import Page
-from scoredistill.tasks.image_editing.output import edit_cost, edit_page
+from scoredistill.tasks.image_editing.output import edit_cost, edit_page, shown_size
 from scoredistill.tasks.known_words import add_verdict
 from scoredistill.tasks.run_directory import RunDirectory, add_settings, digest, read_config
 from scoredistill.tasks.video_editing.groups import Group
@@ -118,9 +118,14 @@ class VideoDirectory(RunDirectory[VideoResult]):
             self._check_file()
         self._begin(settings, self.resume and self._checkpoint.is_dir(), {**facts, **machine, "file": self.video.name})
         with self.told():
-            self._remove_video(self.video)
             self._checkpoint.mkdir(exist_ok=True)
         return self._checkpoint
+
+    def make_room(self) -> None:
+        """Remove a directory of frames of an interrupted run; a file is replaced when its successor is complete."""
+        if self.video.is_dir():
+            with self.told():
+                self._remove_video(self.video)
 
     def _remove_results(self) -> None:
         super()._remove_results()
@@ -150,6 +155,9 @@ class VideoDirectory(RunDirectory[VideoResult]):
         facts = {"frames": len(result.source), "scenes": len(result.cuts) + 1, "groups": len(result.groups)}
         summary: dict[str, object] = {**result.counts, **facts, "update": result.update}
         summary["seconds"] = round(result.seconds, 2)
+        edited = open_video(self.video)
+        frame = next(iter(edited.frames(len(edited) // 2, len(edited) // 2 + 1)))
+        self.preview(shown_size(Image.fromarray(frame)))
         self._write_summary(summary, self._report(result, facts, summary))
         shutil.rmtree(self._checkpoint, ignore_errors=True)
 

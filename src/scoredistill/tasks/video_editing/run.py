@@ -7,11 +7,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
-from scoredistill.checkpoint import write_tensors
+from scoredistill.checkpoint import read_tensors, write_tensors
 from scoredistill.media.images import resized, to_pil
 from scoredistill.media.motion import scene_cuts
 from scoredistill.media.video import Video, VideoWriter
@@ -128,8 +126,7 @@ class VideoEdit:
 
     def _recall(self, index: int) -> None:
         """Count the cost of a group that an interrupted run had finished."""
-        with safe_open(self._file(index), "pt") as kept:
-            spent = kept.metadata() or {}
+        _, spent = read_tensors(self._file(index))
         self._change.append(float(spent["change"]))
         self.counted.add({name: int(spent[name]) for name in ("rows", "calls")})
         self.encoded += int(spent["encoded"])
@@ -188,7 +185,7 @@ class VideoEdit:
         """(first frame, final latents), in order; frames that two groups share come with the later group."""
         held: Tensor | None = None
         for index, group in enumerate(self.groups):
-            latents = load_file(self._file(index))["latents"]
+            latents = read_tensors(self._file(index))[0]["latents"]
             if held is not None:
                 latents = faded(held, latents)
             after = self.groups[index + 1] if index + 1 < len(self.groups) else None
