@@ -16,6 +16,7 @@ shape_checks.install("scoredistill")
 import pytest
 import torch
 
+import cpu_seconds
 from scoredistill import cli
 from scoredistill.priors import GaussianMixture
 from scoredistill.schedule import VP
@@ -27,6 +28,21 @@ def pytest_collection_finish() -> None:
     """What is imported stays: the garbage collector need not walk it again in every test."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Measure CPU time; see `cpu_seconds`."""
+    with cpu_seconds.measured(item.user_properties):
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Name the slow tests."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
+    if lines := cpu_seconds.slow(reports):
+        terminalreporter.section(f"tests above {cpu_seconds.NAMED:g} s of CPU time")
+        terminalreporter.write_line("\n".join(lines))
 
 
 @pytest.fixture

@@ -36,29 +36,43 @@ def t5_tokenizer(letters, length):
     )
 
 
+def text_config(tokens, width=32, **more):
+    """The configuration of a CLIP text encoder."""
+    return CLIPTextConfig(
+        vocab_size=len(tokens), hidden_size=width, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=16, bos_token_id=tokens.bos_token_id, eos_token_id=tokens.eos_token_id, **more,
+    )  # fmt: skip
+
+
+def autoencoder():
+    """An autoencoder with latents of 4 channels, at half the sides of an image."""
+    return AutoencoderKL(
+        block_out_channels=(16, 16), down_block_types=("DownEncoderBlock2D",) * 2, latent_channels=4,
+        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, sample_size=16, scaling_factor=0.5,
+    )  # fmt: skip
+
+
+def scheduler(prediction="eps", **more):
+    """The scheduler of Stable Diffusion, of 1000 noise levels."""
+    return DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, steps_offset=1,
+        prediction_type=PREDICTIONS[prediction], **{"set_alpha_to_one": False, **more},
+    )  # fmt: skip
+
+
 def stable_diffusion(folder, prediction="eps", spacing="leading", to_one=False):
     """A StableDiffusionPipeline with 8x8 latents of 4 channels and 16x16 images, seeded."""
     torch.manual_seed(0)
     tokens = tokenizer(folder)
-    text = CLIPTextConfig(
-        vocab_size=len(tokens), hidden_size=32, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=16, bos_token_id=tokens.bos_token_id, eos_token_id=tokens.eos_token_id,
-    )  # fmt: skip
+    text = text_config(tokens)
     unet = UNet2DConditionModel(
-        block_out_channels=(32, 64), layers_per_block=1, sample_size=8, in_channels=4, out_channels=4,
+        block_out_channels=(16, 32), layers_per_block=1, sample_size=8, in_channels=4, out_channels=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=32, norm_num_groups=8,
     )  # fmt: skip
-    vae = AutoencoderKL(
-        block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, latent_channels=4,
-        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, sample_size=16, scaling_factor=0.5,
-    )  # fmt: skip
-    scheduler = DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=to_one,
-        steps_offset=1, prediction_type=PREDICTIONS[prediction], timestep_spacing=spacing,
-    )  # fmt: skip
+    vae, levels = autoencoder(), scheduler(prediction, timestep_spacing=spacing, set_alpha_to_one=to_one)
     pipeline = StableDiffusionPipeline(
-        vae, CLIPTextModel(text), tokens, unet, scheduler, None, None, requires_safety_checker=False
+        vae, CLIPTextModel(text), tokens, unet, levels, None, None, requires_safety_checker=False
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

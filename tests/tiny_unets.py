@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     DDIMScheduler,
     DDPMScheduler,
     IFPipeline,
@@ -20,7 +19,6 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from transformers import (
-    CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     T5Config,
@@ -36,20 +34,6 @@ PROMPTS = ["a red hamburger", "an owl"]
 NEGATIVES = ["blurry", "dark, cropped"]
 STEPS = 6
 IMAGE_SCALE = 1.5
-
-
-def scheduler(prediction="eps"):
-    return DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1, prediction_type=tiny.PREDICTIONS[prediction],
-    )  # fmt: skip
-
-
-def autoencoder():
-    return AutoencoderKL(
-        block_out_channels=(16, 16), down_block_types=("DownEncoderBlock2D",) * 2, latent_channels=4,
-        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, sample_size=16, scaling_factor=0.5,
-    )  # fmt: skip
 
 
 def instruct_pix2pix(folder, prediction="eps"):
@@ -73,14 +57,7 @@ def stable_diffusion_xl(folder, prediction="eps", zeros=True, kind=StableDiffusi
     refiner = options.get("requires_aesthetics_score", False)
     tokens, tokens_2 = tiny.tokenizer(folder / "first"), tiny.tokenizer(folder / "second")
     tokens_2.pad_token = "!"
-    text, text_2 = (
-        CLIPTextConfig(
-            vocab_size=len(tokens), hidden_size=width, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
-            max_position_embeddings=16, projection_dim=16, bos_token_id=tokens.bos_token_id,
-            eos_token_id=tokens.eos_token_id,
-        )
-        for width in (32, 24)
-    )  # fmt: skip
+    text, text_2 = (tiny.text_config(tokens, width, projection_dim=16) for width in (32, 24))
     unet = UNet2DConditionModel(
         block_out_channels=(16, 32), layers_per_block=1, sample_size=8, out_channels=4,
         in_channels=8 if kind is StableDiffusionXLInstructPix2PixPipeline else 4,
@@ -90,8 +67,8 @@ def stable_diffusion_xl(folder, prediction="eps", zeros=True, kind=StableDiffusi
         projection_class_embeddings_input_dim=16 + 8 * (5 if refiner else 6),
     )  # fmt: skip
     pipeline = kind(
-        autoencoder(), None if refiner else CLIPTextModel(text), CLIPTextModelWithProjection(text_2),
-        None if refiner else tokens, tokens_2, unet, scheduler(prediction), force_zeros_for_empty_prompt=zeros,
+        tiny.autoencoder(), None if refiner else CLIPTextModel(text), CLIPTextModelWithProjection(text_2),
+        None if refiner else tokens, tokens_2, unet, tiny.scheduler(prediction), force_zeros_for_empty_prompt=zeros,
         add_watermarker=False, **options,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)

@@ -19,6 +19,7 @@ from scoredistill.estimators.base import EstimatorWrapper
 from scoredistill.optional import MissingExtra
 from scoredistill.priors import GaussianMixture
 from scoredistill.tasks import METHODS, Request, session, text_to_3d, text_to_image
+from scoredistill.tasks.image_generation import output
 from scoredistill.tasks.image_generation.recipes import RECIPES
 from scoredistill.times import Linear, Uniform
 
@@ -36,6 +37,12 @@ def prior(model):
     return load_prior(model)
 
 
+@pytest.fixture(autouse=True)
+def small_previews(monkeypatch):
+    """Previews and frames as small as the images: most of the time of short runs goes into large ones."""
+    monkeypatch.setattr(output, "SHOWN", 16)
+
+
 CALLS = {
     "sdi": 11, "sdi_published": 11, "msd": 12, "msd_ancestral": 12, "msd_paper": 12, "msd_paper_interval": 12,
     "msd_paper_anchor": 24, "msd_paper_both": 24,
@@ -46,9 +53,9 @@ CALLS = {
 @pytest.mark.parametrize("image", ["mlp", "latents", "pixels"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_makes_images_of_every_kind(prior, method, image):
-    result = text_to_image("an owl", prior, method, image=image, steps=3, particles=2, through="encoder", follow=1)
+    result = text_to_image("an owl", prior, method, image=image, steps=2, particles=2, through="encoder", follow=1)
     assert [im.size for im in result.images] == [(16, 16)] * 2
-    calls = 3 * CALLS.get(method, 1)
+    calls = 2 * CALLS.get(method, 1)
     assert result.counts["rows"] == calls * 2 * 2
     assert result.counts["calls"] == calls
     if method == "ddim":
@@ -56,9 +63,9 @@ def test_every_method_makes_images_of_every_kind(prior, method, image):
         assert result.samples is not None
         return
     assert (result.samples is None) == (image != "latents")
-    assert result.counts["encoded"] == (0 if image == "latents" else 6)
+    assert result.counts["encoded"] == (0 if image == "latents" else 4)
     assert result.counts["decoded"] == (2 if image == "latents" else 0)
-    assert len(result.history) == 3
+    assert len(result.history) == 2
     assert all(row["grad_norm"] > 0 for row in result.history)
 
 
@@ -73,7 +80,7 @@ def test_the_seed_decides(prior):
 
 
 def test_the_output_directory_is_complete(prior, tmp_path):
-    result = text_to_image("an owl", prior, "msd", steps=8, follow=2, particles=2, out=tmp_path / "run")
+    result = text_to_image("an owl", prior, "msd", steps=5, follow=2, particles=2, out=tmp_path / "run")
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert names == {
         "config.json", "video.gif", "image_00.png", "image_01.png",
@@ -88,9 +95,9 @@ def test_the_output_directory_is_complete(prior, tmp_path):
     assert "which is where the run ends" in report
     assert report.count("<svg") >= 3
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["request"]["steps"] == 8
+    assert config["request"]["steps"] == 5
     summary = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert summary["rows"] == 8 * 2 * 2 * CALLS["msd"]
+    assert summary["rows"] == 5 * 2 * 2 * CALLS["msd"]
     assert summary["clip_sim"] == []  # the bundled CLIP knows only what the bundled model draws
 
 
@@ -98,11 +105,11 @@ def test_the_output_directory_is_complete(prior, tmp_path):
 def test_a_killed_run_resumes_to_the_same_images(prior, tmp_path, every_step, killed, method, image):
     """At the same cost, which does not depend on frames and previews that the output directory decodes."""
     stopped, after = killed
-    settings = {"steps": 9, "particles": 2, "seed": 3, "image": image}
+    settings = {"steps": 5, "particles": 2, "seed": 3, "image": image}
     whole = text_to_image("an owl", prior, method, **settings)
 
     with pytest.raises(stopped):
-        text_to_image("an owl", prior, method, out=tmp_path, callback=after(5), **settings)
+        text_to_image("an owl", prior, method, out=tmp_path, callback=after(2), **settings)
     assert (tmp_path / "checkpoint.safetensors").is_file()
     with pytest.raises(ValueError, match="another seed"):
         text_to_image("an owl", prior, method, out=tmp_path, resume=True, **{**settings, "seed": 4})
@@ -110,7 +117,7 @@ def test_a_killed_run_resumes_to_the_same_images(prior, tmp_path, every_step, ki
     assert [im.tobytes() for im in resumed.images] == [im.tobytes() for im in whole.images]
     assert resumed.counts == whole.counts
     assert resumed.history == whole.history
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 9
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 5
     with pytest.raises(ValueError, match="already finished"):
         text_to_image("an owl", prior, method, out=tmp_path, resume=True, **settings)
 
@@ -132,7 +139,7 @@ def test_directories_of_others_are_not_touched(prior, tmp_path):
 
 
 def test_a_prior_that_does_not_load_leaves_the_earlier_run_alone(prior, tmp_path):
-    text_to_image("an owl", prior, "msd", steps=2, out=tmp_path / "run")
+    text_to_image("an owl", prior, "sds", steps=2, out=tmp_path / "run")
     before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
     with pytest.raises(ValueError, match="cannot load"):
         text_to_image("an owl", "nobody/nothing", "msd", steps=2, out=tmp_path / "run", overwrite=True)
@@ -149,13 +156,21 @@ def test_a_damaged_config_is_no_run_to_resume(prior, tmp_path, content):
 
 
 def test_a_new_run_replaces_the_old_one(prior, tmp_path):
-    text_to_image("an owl", prior, "msd", steps=2, particles=3, out=tmp_path)
+    text_to_image("an owl", prior, "sds", steps=2, particles=3, out=tmp_path)
     with pytest.raises(ValueError, match="finished run: add --overwrite"):
-        text_to_image("a cat", prior, "msd", steps=2, out=tmp_path)
+        text_to_image("a cat", prior, "sds", steps=2, out=tmp_path)
     assert (tmp_path / "image_02.png").is_file()
-    text_to_image("a cat", prior, "msd", steps=2, out=tmp_path, overwrite=True)
+    text_to_image("a cat", prior, "sds", steps=2, out=tmp_path, overwrite=True)
     assert sorted(p.name for p in tmp_path.glob("image_*")) == ["image_00.png"]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_small_images_are_enlarged_in_previews(monkeypatch):
+    """To about 192 pixels, four in a row; the images of a result keep their size."""
+    monkeypatch.undo()
+    made = output.image_grid([Image.new("RGB", (16, 16))] * 5)
+    assert made.size == (4 * (192 + 4) + 4, 2 * (192 + 4) + 4)
+    assert output.image_grid([Image.new("RGB", (512, 256))]).size == (512 + 8, 256 + 8)
 
 
 def test_nan_stops_with_advice(prior):

@@ -429,19 +429,19 @@ def test_points_make_round_gaussians_as_wide_as_the_gaps():
 
 
 def test_a_fit_to_views_of_a_scene(rng):
-    """Six views of a textured cloud; 300 splats that start at random reach 30 dB on these, from about 12."""
-    cameras = orbit(6, size=(24, 24))
-    shell = torch.nn.functional.normalize(torch.randn(600, 3, generator=rng), dim=1) * 0.6
+    """Three views of a textured cloud; 150 splats that start at random reach 30 dB on these, from about 11."""
+    cameras = orbit(3, size=(16, 16))
+    shell = torch.nn.functional.normalize(torch.randn(300, 3, generator=rng), dim=1) * 0.6
     paint = 0.5 + 0.5 * torch.sin(5 * shell)
-    target = Splats(gaussians=Gaussians.of_points(shell, paint, opacity=0.9), cameras=cameras, size=(24, 24))
-    splats = Splats(300, 0.6, cameras=cameras, size=(24, 24), rng=rng)
-    rates = {"means": 0.005, "scales": 0.02, "quaternions": 0.02, "opacities": 0.05, "colors": 0.03}
+    target = Splats(gaussians=Gaussians.of_points(shell, paint, opacity=0.9), cameras=cameras, size=(16, 16))
+    splats = Splats(150, 0.6, cameras=cameras, size=(16, 16), rng=rng)
+    rates = {"means": 0.01, "scales": 0.04, "quaternions": 0.04, "opacities": 0.1, "colors": 0.06}
     optimizer = torch.optim.Adam([{"params": [splats.get_parameter(n)], "lr": lr} for n, lr in rates.items()])
     views = splats.views()
     with torch.no_grad():
         wanted = target(views)
     psnr = []
-    for _ in range(75):
+    for _ in range(60):
         loss = (splats(views) - wanted).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -296,6 +296,8 @@ def train_clip(
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
     towers = Towers(build(tokenizer) if start is None else start[0], len(emoji.names))
     run = Run(towers, plan, folder, device)
+    if run.progress >= 1:
+        return run.average.model, tokenizer
     photos = photographs.crops(photographs.TRAIN, CROPS, SIZE)
 
     def loss(towers: Any, rng: torch.Generator) -> Tensor:
