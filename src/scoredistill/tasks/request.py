@@ -153,7 +153,8 @@ def requested(kind: type[Q], arguments: RunOptions, prior: PriorSource) -> Q:
         ValueError: if the prior or the method cannot be one.
     """
     values = {field.name: getattr(arguments, field.name) for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{**values, "prior": prior_name(prior), "method": named(values["method"])})
+    method = {"method": named(values["method"])} if "method" in values else {}
+    return kind(**{**values, "prior": prior_name(prior), **method})
 
 
 def completed(request: Any, kind: type[S], defaults: Mapping[str, object]) -> S:
