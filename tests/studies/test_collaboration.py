@@ -74,7 +74,7 @@ def test_sharing_targets_of_an_affine_map_gives_one_whole_edit(tmp_path):
 def test_the_plan_has_every_case_once():
     full = [job.name for job in study.plan(Setting().complete())]
     assert len(set(full)) == len(full)
-    assert len(full) == 4 + len(STYLES) * len(ARRANGEMENTS) * len(METHODS)
+    assert len(full) == 6 + len(STYLES) * len(ARRANGEMENTS) * len(METHODS)
     for wrong in ({"methods": ("none",)}, {"styles": ("none",)}, {"arrangements": ("none",)}, {"runs": -1}):
         with pytest.raises(ValueError, match=r"unknown|at least 1"):
             Setting(**wrong).complete()
@@ -86,7 +86,7 @@ def test_a_run(tmp_path):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     part = results["parts"]["tint, disjoint"]
     assert part["methods"]["csd_means_8"]["one"]["mean"] == 1
-    assert part["paired"]["uncoupled - csd_means_8"]["one"]["mean"] == -1
+    assert part["paired"]["csd_means_8 - uncoupled"]["one"]["mean"] == 1
     assert set(part["rows"].values()) == {128}
     assert results["panorama"]["crops"] > 1
     text = page.read_text()

@@ -627,6 +627,8 @@ def command_line() -> str:
     program = Path(sys.argv[0]).name
     if program == "-c":
         return "python -c ..."
+    if program == "__main__.py":
+        return shlex.join(["python", "-m", "scoredistill", *sys.argv[1:]])
     return shlex.join([*([] if program == "scoredistill" else ["python"]), program, *sys.argv[1:]])
 
 

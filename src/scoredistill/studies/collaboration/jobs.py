@@ -103,14 +103,14 @@ def measured(case: Case, out: Path) -> dict[str, Any]:
 def panorama(method: str, seed: int, out: Path) -> dict[str, Any]:
     """Edit a photograph in windows of 64 pixels by an instruction with six answers, "one color": {"hues": number}."""
     prior = ManyAnswers(duotones(6), (64, 64), SPREAD)
-    before = prior.encode_image(packaged_media.image(PANORAMA, 64))
+    before = prior.encode_image(packaged_media.image(PANORAMA, 4 * 64))
     before = before[..., : before.shape[-1] // 64 * 64]
     after = edited(
         prior, Counted(prior), before, method, Arrangement("", stride=1.0 if method == "crops" else 0.5), seed
     )
     for name, image in (("source", before), (method, after)):
         save_image(to_pil(prior.decode(image))[0], out / f"panorama-{name}.png")
-    y, x = (torch.cat(list(image.split(64, -1))) for image in (before, after))
+    y, x = (torch.cat([tile for row in image.split(64, -2) for tile in row.split(64, -1)]) for image in (before, after))
     nearest = (x - prior.edits(y)).square().mean((2, 3, 4)).argmin(0)
     return {"hues": len(nearest.unique())}
 

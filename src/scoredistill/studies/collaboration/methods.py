@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from scoredistill.estimators import Affine, CSDEdit, Estimator, LowPass, Random, Residual, Stein, Tone
 from scoredistill.estimators.shared import Basis
 from scoredistill.kernels import RBF
-from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, EDITING, FIXED_POINT, RELEASED, EditRecipe
+from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, EDITING, FIXED_POINT, EditRecipe
 
 SCALES, SWEPT = (1.0, 2.0, 8.0), ("whole", "means")  # of the kernel, and what is shared at all of them
 SWEEPS = 8  # of the methods that optimize; those that sample get as many network evaluations
+RELEASED = 0.45  # t below which windows are on their own, in the last two sweeps
 AVERAGED = 0.25  # fraction of the sweeps, the last ones, whose results are averaged: after the choice is made
 
 
@@ -76,4 +77,4 @@ METHODS: dict[str, Method] = {
     ),
 }
 QUICK = ("crops", "uncoupled", "csd_whole_8", "target_affine_8")
-PICTURED = ("crops", "windows", "uncoupled", "target_affine_8")
+PICTURED = ("crops", "windows", "uncoupled", "common_noise", "target_means_8", "target_affine_8")

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import combinations
 from typing import Any
 
 from scoredistill.media.images import grid
 from scoredistill.studies.collaboration import jobs
+from scoredistill.studies.collaboration.claims import CLAIMS
 from scoredistill.studies.collaboration.editors import STYLES
 from scoredistill.studies.collaboration.jobs import ARRANGEMENTS, Case
 from scoredistill.studies.collaboration.methods import METHODS, PICTURED, QUICK
@@ -106,16 +106,17 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
         "panorama": {
             m: read[name]["hues"] for m in pictured(setting) if (name := f"panorama-{m}-s{setting.seed}") in read
         },
-        "parts": {part: _part(each) for part, each in found.items() if each},
+        "parts": {part: _part(part, each) for part, each in found.items() if each},
     }
 
 
-def _part(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The mean of every metric with its standard error, all paired differences, and the cost of a run."""
+def _part(part: str, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of every metric with its standard error, the differences of the claims, and the cost of a run."""
+    pairs = [(a, b) for arrangement, style, a, b in CLAIMS if f"{style}, {arrangement}" == part]
     runs = {method: dict(enumerate(each["runs"])) for method, each in found.items()}
     return {
         "methods": {method: _errors(list(each.values())) for method, each in runs.items()},
-        "paired": {f"{a} - {b}": differences(runs[a], runs[b]) for a, b in combinations(runs, 2)},
+        "paired": {f"{a} - {b}": differences(runs[a], runs[b]) for a, b in pairs if a in runs and b in runs},
         "rows": {method: each["rows"] for method, each in found.items()},
     }
 

@@ -19,7 +19,6 @@ from scoredistill.times import Times
 
 FIXED_POINT = lambda alpha, sigma: sigma / alpha
 EDITING = (Row(guided=True), Row(-1.0, "source", cond="null", guided=True))  # the rows of CSD-Edit's residual
-RELEASED = 0.45  # t below which windows are on their own; before it they have chosen one of several answers
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ def _uncoupled(scale: float) -> Estimator:
 
 
 def _affine(scale: float) -> Estimator:
-    base = Residual(FIXED_POINT, EDITING, reference="zero")
-    return Stein(base, RBF(scale=scale), share=Affine(), target=True, until=RELEASED)
+    base = Residual(FIXED_POINT, EDITING, reference="zero", noise=Random(shared=0.5))
+    return Stein(base, RBF(scale=scale), share=Affine(), target=True)
 
 
 def _common_noise(scale: float) -> Estimator:
