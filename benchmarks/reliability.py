@@ -110,8 +110,7 @@ class Results:
         self.path = path
         known = json.loads(path.read_text()) if path.is_file() else {}
         self.trials: dict[str, dict[str, Any]] = known.get("trials", {})
-        if chosen.again:
-            self.trials = {name: each for name, each in self.trials.items() if not each["problems"]}
+        self.repeated = {name for name, each in self.trials.items() if each["problems"]} if chosen.again else set()
         self.sessions: list[dict[str, Any]] = known.get("sessions", [])
         command = ["python", "benchmarks/reliability.py", *sys.argv[1:]]
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
@@ -119,6 +118,10 @@ class Results:
             "command": " ".join(command), "commit": commit.stdout.strip(), "date": str(date.today()),
             "seed": chosen.seed, "processors": os.cpu_count(), "trials": 0,
         }  # fmt: skip
+
+    def open(self, name: str) -> bool:
+        """Whether a trial is to be carried out; one that failed stays in the file until it was repeated."""
+        return name not in self.trials or name in self.repeated
 
     def add(self, name: str, result: dict[str, Any]) -> None:
         """Keep a trial."""
@@ -152,7 +155,11 @@ def main() -> int:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, "1")
         with tempfile.TemporaryDirectory() as scratch:
-            attack(chosen, results, (chosen.work or Path(scratch)).resolve())
+            work = (chosen.work or Path(scratch)).resolve()
+            try:
+                attack(chosen, results, work)
+            finally:
+                subprocess.run(["umount", "-l", str(work / "disk")], capture_output=True)
     from reliability_page import write_page
 
     trials = write_page(chosen.out, chosen.page)
@@ -172,8 +179,8 @@ def attack(chosen: argparse.Namespace, results: Results, work: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     make_inputs(work / "inputs")
     preload()
-    todo = [each for each in planned(chosen) if _name(*each[:3]) not in results.trials]
-    losses = [each for each in LOSSES if "losses" in chosen.faults and f"losses/{each}" not in results.trials]
+    todo = [each for each in planned(chosen) if results.open(_name(*each[:3]))]
+    losses = [each for each in LOSSES if "losses" in chosen.faults and results.open(f"losses/{each}")]
     began, known = time.monotonic(), dict[str, dict[str, Any]]()
     for number, (name, fault, index, count) in enumerate(todo):
         if time.monotonic() - began > 60 * chosen.minutes:

@@ -1,6 +1,7 @@
 """Methods of one's own: what a file, a class, a function and a recipe stand for, and every wrong one."""
 
 import copy
+import os
 import pickle
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from scoredistill import Recipe, recipe
 from scoredistill.estimators import MSD, SDS, VSD, Estimator
 from scoredistill.recipe import OwnMethod, check_method, named, recipe_of, versioned
 from scoredistill.schedule import VE, VP
-from scoredistill.times import Bandwidth, Linear, Uniform
+from scoredistill.times import Bandwidth, Linear, Ticks, Uniform
 
 FILE = """
 from dataclasses import dataclass
@@ -192,3 +193,22 @@ def test_a_recipe_makes_the_time_schedule_of_a_run():
 def test_an_impossible_recipe_is_refused(wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
         replace(Recipe(SDS), **wrong)
+
+
+def test_what_runs_is_what_was_hashed(tmp_path, monkeypatch):
+    """Python's cache of bytecode tells a file's versions apart by size and whole seconds only."""
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    file, steps = tmp_path / "mine.py", []
+    for n in (3, 4):
+        file.write_text(
+            f"from scoredistill import Recipe\nfrom scoredistill.estimators import SDS\nM = Recipe(SDS, steps={n})\n"
+        )
+        os.utime(file, (1, 1))
+        steps.append(named(f"{file}:M").recipe.steps)
+    assert steps == [3, 4]
+    assert not (tmp_path / "__pycache__").exists()
+
+
+def test_the_seed_of_a_run_reaches_rounded_times():
+    assert recipe.seeded(Ticks(Uniform()), 3) == Ticks(Uniform(seed=3))
+    assert recipe.seeded(Linear(0.9, 0.1), 3) == Linear(0.9, 0.1)

@@ -284,3 +284,12 @@ def test_weighted_times_have_the_density_of_the_weight():
 def test_impossible_weighted_times_are_refused(wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
         Weighted(**{"weight": lambda t: t, **wrong})
+
+
+@pytest.mark.parametrize("annealed", [True, False])
+def test_weighted_times_have_weight(annealed):
+    inside = lambda t: ((t > 0.3) & (t < 0.4)) | ((t > 0.6) & (t < 0.8))
+    times = Weighted(lambda t: inside(t).double(), annealed=annealed, count=960)
+    found = torch.tensor([times(k, 50) for k in range(50)] + [times.quantile(0.0), times.quantile(1.0)])
+    assert (inside(found) | (found - 0.3).abs().lt(2e-3) | (found - 0.8).abs().lt(2e-3)).all()
+    assert times.quantile(0.0) == pytest.approx(0.3, abs=2e-3)

@@ -78,6 +78,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
         stated = metadata.pop(CHECKSUM, None)
         if stated not in (None, _checksum(tensors, metadata)):
             raise ValueError("it is damaged: its checksum is another")
+    except (OSError, MemoryError):  # a file that cannot be read now may be intact
+        raise
     except Exception as error:
         raise _no_checkpoint(path, error) from error
     return tensors, metadata

@@ -21,7 +21,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from inspect import isclass, signature
@@ -235,10 +235,14 @@ def recipe_of(method: str, table: Mapping[str, T], completed: Callable[[Recipe],
 
 
 def seeded(times: Times, seed: int) -> Times:
-    """The time schedule with the seed of a run, if it is random."""
-    if is_dataclass(times) and not isclass(times) and hasattr(times, "seed"):
-        return replace(times, seed=seed)  # type: ignore[type-var, return-value]
-    return times
+    """The time schedule with the seed of a run, if it or the one it is made from is random."""
+    if not is_dataclass(times) or isclass(times):
+        return times
+    names = {field.name for field in fields(times)}
+    changed: dict[str, Any] = {"seed": seed} if "seed" in names else {}
+    if "base" in names:
+        changed["base"] = seeded(times.base, seed)  # type: ignore[attr-defined]
+    return replace(times, **changed) if changed else times  # type: ignore[type-var, return-value]
 
 
 def _own(made: Any, name: str, file: str) -> OwnMethod:
@@ -279,7 +283,7 @@ def _from_file(text: str) -> OwnMethod:
     except OSError as error:
         raise ValueError(f"cannot read {place}: {error.strerror or error}") from error
     sha256 = hashlib.sha256(content).hexdigest()
-    module = _module(path.resolve(), sha256)
+    module = _module(path.resolve(), sha256, content)
     if not hasattr(module, name):
         found = ", ".join(sorted(_candidates(module))) or "none"
         raise ValueError(f"{place} has no {name or 'name after the colon'}: its methods are {found}")
@@ -301,7 +305,7 @@ def _same(file: str, sha256: str) -> OwnMethod:
 
 
 @cache
-def _module(path: Path, sha256: str) -> ModuleType:
+def _module(path: Path, sha256: str, content: bytes) -> ModuleType:
     """The module of a file, executed once per content; imports of modules beside it work as in a script.
 
     Raises:
@@ -315,7 +319,7 @@ def _module(path: Path, sha256: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses look themselves up
     try:
         with _beside(path.parent):
-            spec.loader.exec_module(module)
+            exec(compile(content, str(path), "exec"), module.__dict__)  # what was hashed, without a cache of bytecode
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ValueError(f"cannot import {path.name}{_line(error, path)}: {_reason(error)}") from error

@@ -229,11 +229,13 @@ class Weighted:
         return self.quantile(float(torch.rand((), generator=rng)))
 
     def quantile(self, u: float) -> float:
-        """The time below which the fraction u of the weight lies; where the weight is 0, the highest such time."""
+        """The time below which the fraction u of the weight lies; where the weight is 0, the lowest such time, but at
+        u = 0 the highest, so that all times have weight."""
         mass = self._mass()
         below = torch.cat([mass.new_zeros(1), mass.cumsum(0)])
         wanted = u * below[-1]
-        k = int((below[1:] < wanted).sum().clamp(max=self.count - 1))
+        first = int((below[1:] <= 0).sum())
+        k = max(first, int((below[1:] < wanted).sum().clamp(max=self.count - 1)))
         inside = float((wanted - below[k]) / mass[k]) if mass[k] > 0 else 1.0
         return self.lo + (self.hi - self.lo) * (k + inside) / self.count
 

@@ -115,3 +115,10 @@ def test_the_package_is_the_command_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["scoredistill", "--version"])
     runpy.run_module("scoredistill", run_name="__main__")
     assert capsys.readouterr().out.startswith("scoredistill ")
+
+
+def test_options_before_an_action_that_reads_its_own_are_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["prior", "--data", "somewhere", "train"])
+    assert end.value.code == 2
+    assert "write the action first" in capsys.readouterr().err

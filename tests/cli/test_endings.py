@@ -74,6 +74,8 @@ def test_an_interrupt_after_a_checkpoint_says_how_to_continue(monkeypatch, capsy
     code, said = ends(monkeypatch, capsys, KeyboardInterrupt(), ["image", "x", *out], wrote)
     assert code == 130
     assert "the same command with --resume continues" in said
+    said = ends(monkeypatch, capsys, KeyboardInterrupt(), ["image", "x", *out, "--overwrite"], wrote)[1]
+    assert "the same command with --resume in place of --overwrite continues" in said
 
 
 def test_an_interrupted_command_ends_without_what_python_does_at_its_end(monkeypatch, capsys):

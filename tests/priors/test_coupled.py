@@ -148,3 +148,9 @@ def test_one_evaluation_of_each_prior_and_images_of_the_first():
 def test_other_strengths_are_refused(strength):
     with pytest.raises(ValueError, match=r"strength must be from 0 \(independent samples\) to 0\.5"):
         Coupled(mixture(), mixture(), strength)
+
+
+def test_a_condition_of_neither_prior_is_refused():
+    pair = Coupled(*[GaussianMixture(torch.zeros(1, 2), torch.ones(1))] * 2)
+    with pytest.raises(ValueError, match="'label' belongs to neither prior"):
+        pair.eps(torch.zeros(1, 2, 2), torch.full((1,), 0.5), {"label": torch.zeros(1)})

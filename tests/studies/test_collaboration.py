@@ -5,8 +5,12 @@ import json
 import pytest
 import torch
 
+from scoredistill import Recipe
+from scoredistill.estimators import SDS
 from scoredistill.priors.counted import Counted
+from scoredistill.recipe import named
 from scoredistill.studies.collaboration import jobs, study
+from scoredistill.studies.collaboration.claims import claims
 from scoredistill.studies.collaboration.editors import CHANGE, STYLES, WINDOW, source, windows_of
 from scoredistill.studies.collaboration.jobs import ARRANGEMENTS, Case
 from scoredistill.studies.collaboration.methods import METHODS, SWEEPS
@@ -94,3 +98,25 @@ def test_a_run(tmp_path):
     assert "ends in one answer more often" in text
     assert (tmp_path / "out" / "preview.png").is_file()
     assert "CSD, means, scale 8" in (tmp_path / "out" / "tables.md").read_text()
+
+
+def test_claims_without_the_uncoupled_method_and_impossible_settings(tmp_path):
+    cell = {"one": {"mean": 1.0, "std": 0.1, "n": 4}}
+    methods = {name: {"strength": {"mean": 1.0}} for name in ("csd_whole_8", "target_affine_8")}
+    said = claims(
+        {"parts": {"contrast, disjoint": {"methods": methods, "paired": {"target_affine_8 - csd_whole_8": cell}}}}
+    )
+    assert [each["verdict"] for each in said] == ["holds"]
+    with pytest.raises(ValueError, match="at least 1"):
+        Setting(runs=0).complete()
+    with pytest.raises(ValueError, match="compares couplings of one editor"):
+        Setting(methods=(named(Recipe(SDS, name="windows")),)).complete()
+
+
+def test_crops_do_not_overlap():
+    prior, before = STYLES["tint"].editor, source(1, 2 * WINDOW, seeded())
+    made = {
+        m: jobs.edited(prior, Counted(prior), before, m, ARRANGEMENTS["overlapping"], 0) for m in ("crops", "windows")
+    }
+    assert jobs.metrics(prior, before, made["crops"])["strength"] > 0.95
+    assert not torch.equal(made["crops"], made["windows"])

@@ -15,10 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from scoredistill import Recipe
 from scoredistill.cli import main
+from scoredistill.estimators import SDS
+from scoredistill.recipe import named
 from scoredistill.studies.harness import jobs
 from scoredistill.studies.harness.claims import FAILS, FEW, HOLDS, MISSING, WITHIN, ordered_claim, verdict
 from scoredistill.studies.harness.jobs import Job, StudyDirectory, place
+from scoredistill.studies.harness.setting import check_methods
 from scoredistill.studies.harness.statistics import (
     STUDENT,
     Metric,
@@ -405,3 +409,9 @@ def sleep(out):
     (out / "draft").write_text(str(os.getpid()))
     (out / "draft").rename(out / "asleep")
     time.sleep(3600)
+
+
+def test_methods_whose_files_would_have_the_same_name_are_refused():
+    own = named(Recipe(SDS, name="SDS"))
+    with pytest.raises(ValueError, match="files of the methods SDS and sds would have the same name"):
+        check_methods(("sds", own), ("sds", "msd"))

@@ -541,3 +541,10 @@ def test_long_numbers_are_refused_at_once(form, digits):
 def test_numbers_of_places(number):
     assert regions.parse(f"0-{number}: x") == (f"0-{number}".strip(), "x")
     assert regions.parse(f"0,{number},1,1: x")[1] == "x"
+
+
+@pytest.mark.parametrize("size", [(1, 3, 16, 16), (3, 3, 16, 400)])
+def test_an_editor_whose_sources_are_no_latents_is_refused_in_one_sentence(bundled, monkeypatch, size):
+    monkeypatch.setattr(bundled, "encode_source", lambda images: {"image": torch.arange(len(images))})
+    with pytest.raises(ValueError, match="conditioned on the latents of the source"):
+        Canvas(bundled, torch.rand(size))

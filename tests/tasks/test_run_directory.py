@@ -34,6 +34,8 @@ def test_a_run_without_out_never_replaces_another(tmp_path, monkeypatch):
     assert names == ["runs/an_owl-csd", "runs/an_owl-csd-2", "runs/an_owl-csd-3"]
     assert default_out("An owl", "image", "-sds") == Path("runs/an_owl-sds")
     assert default_out("!", "image") == Path("runs/image")
+    Path("runs/image").symlink_to(tmp_path / "a disk that is not mounted")
+    assert default_out("!", "image") == Path("runs/image-2")
 
 
 def test_the_last_unfinished_run_is_resumed(tmp_path, monkeypatch):

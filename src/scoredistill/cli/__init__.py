@@ -69,6 +69,8 @@ def _interrupted(arguments: Sequence[str], start: float) -> str:
     again = {"toy": same, "bench": same}.get(arguments[0]) if arguments else None
     if arguments[:1] in (["image"], ["object"], ["edit"]) and _resumable(arguments, start):
         again = resumed
+        if "--overwrite" in arguments:
+            again = "the same command with --resume in place of --overwrite continues"
     return f"interrupted; finished work is kept, and {again}" if again else "interrupted"
 
 

@@ -73,6 +73,8 @@ def prior(
             out.parent.mkdir(parents=True, exist_ok=True)
             write_text(out, text + "\n")
         print(text)
+    else:
+        raise ValueError("write the action first: scoredistill prior train --data FOLDER")
 
 
 def _concepts(name: str) -> str:

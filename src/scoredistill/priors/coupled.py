@@ -114,5 +114,11 @@ class Coupled(Prior):
 
     @staticmethod
     def _side(side: str, cond: Cond | None) -> Cond | None:
-        """The condition of one of the priors."""
+        """The condition of one of the priors.
+
+        Raises:
+            ValueError: for names that belong to neither.
+        """
+        if other := [name for name in cond or {} if name.partition(".")[0] not in SIDES]:
+            raise ValueError(f"the condition {other[0]!r} belongs to neither prior: join conditions by Coupled.cond")
         return {name.partition(".")[2]: v for name, v in (cond or {}).items() if name.startswith(f"{side}.")} or None

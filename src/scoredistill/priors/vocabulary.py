@@ -353,7 +353,10 @@ def _vocabulary(content: Mapping[str, Any]) -> Vocabulary:
         made[key] = tuple(_entry(kind, each) for each in _list(content.get(key, []), key))
     made["styles"] = {name: _texts(words, "styles") for name, words in content.get("styles", {}).items()}
     made["typical"] = {name: float(value) for name, value in content.get("typical", {}).items()}
-    made["objects"] = int(content.get("objects", 1))
+    objects = content.get("objects", 1)
+    if not isinstance(objects, int) or objects < 1:
+        raise ValueError(f"objects must be a whole number from 1 up, not {objects}")
+    made["objects"] = objects
     if any(not each.wordings for each in made["instructions"]):
         raise ValueError("an instruction has no wording")
     return Vocabulary(**made)

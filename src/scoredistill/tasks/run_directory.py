@@ -443,12 +443,12 @@ class StepDirectory(RunDirectory[R]):
             if self.frames and (last or step.index % max(1, step.steps // self.frames) == 0):
                 frame = draw(step)
                 save_image(frame, self._frames / f"{step.index:06d}.png")
-                self.preview(frame)
+                save_image(frame, self.path / "preview.png")
             due = not last and self._due()
             if due or step.index + 2 == step.steps:  # a failing export then costs the last step
                 self.keep(step, counts, seconds)
             if due and not self.frames:
-                self.preview(draw(step))
+                save_image(draw(step), self.path / "preview.png")
 
     def keep(self, step: Step, counts: Mapping[str, int], seconds: float) -> None:
         """Write a checkpoint, from which the run continues after the step.
@@ -608,7 +608,7 @@ def default_out(
     """
     name = f"{slug(text) or fallback}{suffix}"
     existing: list[Path] = []
-    while (path := RUNS / (name if not existing else f"{name}-{len(existing) + 1}")).exists():
+    while os.path.lexists(path := RUNS / (name if not existing else f"{name}-{len(existing) + 1}")):
         existing.append(path)
     if not resume or not existing:
         return path

@@ -307,3 +307,13 @@ def test_two_networks_divide_the_times(others):
     assert called == [0, 1]  # boundary 0.6
     prior.eps(x, torch.tensor([0.6, 0.61]), cond)
     assert called == [0, 1, 0]  # of two rows
+
+
+def test_rows_that_cannot_be_joined_are_evaluated_one_at_a_time(others, monkeypatch):
+    prior = others("DiT")
+    x, t, cond = torch.randn(2, *prior.latent_shape), torch.tensor([0.3, 0.3]), prior.encode_text(["3"])
+    together = prior.eps(x, t, cond)
+    for shape in prior._shapes.values():
+        monkeypatch.setattr(shape, "layout", None)
+        monkeypatch.setattr(shape, "recordings", {})
+    assert relative(prior.eps(x, t, cond), together) < 2e-5

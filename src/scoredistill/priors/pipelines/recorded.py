@@ -254,8 +254,10 @@ class RecordedPrior(NetworkPrior):
             self._record(shape, request)
             side = self.network.side(steps[row]) if isinstance(self.network, Experts) else 0
             groups.setdefault((id(shape), side, shape.recordings[request].signature), []).append(row)
-        size = self.max_rows or len(x)
-        parts = [rows[start : start + size] for rows in groups.values() for start in range(0, len(rows), size)]
+        parts = []
+        for rows in groups.values():
+            size = (self.max_rows or len(x)) if shapes[rows[0]].layout is not None else 1
+            parts += [rows[start : start + size] for start in range(0, len(rows), size)]
         done = [self._call(network, shapes[rows[0]], x, steps, requests, rows) for rows in parts]
         order = [row for rows in parts for row in rows]
         out = done[0] if len(done) == 1 else torch.cat(done)

@@ -55,9 +55,12 @@ class Shape:
         one, two = (leaves(each) for each in self.layout)
         parts = []
         for path, leaf in leaves(arguments).items():
-            if isinstance(leaf, Tensor):
+            known = path in self.template.times or path in self.template.sample
+            if isinstance(leaf, (bool, int, float, str)):
+                same = not known and path in one and path in two and one[path] == two[path]
+                parts.append((path, (), str(leaf) if same else None))
+            elif isinstance(leaf, Tensor):
                 shared = path in two and path in one and one[path].shape == two[path].shape
-                known = path in self.template.times or path in self.template.sample
                 parts.append((path, tuple(leaf.shape), fingerprint(leaf) if shared and not known else None))
         return tuple(parts)
 

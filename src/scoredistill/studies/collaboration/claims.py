@@ -39,8 +39,10 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
         if better not in part.get("methods", {}) or worse not in part.get("methods", {}):
             continue
         cell = between(part["paired"], better, worse).get("one")
-        kept = part["methods"][better]["strength"]["mean"] / part["methods"]["uncoupled"]["strength"]["mean"]
-        ours = f"{plus_minus(cell, sign=True)}, strength {kept:.2f} of uncoupled"
+        ours = plus_minus(cell, sign=True)
+        if "uncoupled" in part["methods"]:
+            kept = part["methods"][better]["strength"]["mean"] / part["methods"]["uncoupled"]["strength"]["mean"]
+            ours += f", strength {kept:.2f} of uncoupled"
         made.append(
             {"claim": f"{style}, {arrangement}: {better} ends in one answer more often than {worse}", "ours": ours,
              "verdict": verdict(cell, 1)}

@@ -15,6 +15,7 @@ from scoredistill.priors.many_answers import ManyAnswers
 from scoredistill.studies.collaboration.editors import SPREAD, STYLES, WINDOW, WINDOWS, duotones, source, windows_of
 from scoredistill.studies.collaboration.methods import METHODS, SWEEPS
 from scoredistill.studies.harness import jobs
+from scoredistill.studies.harness.setting import seeded
 from scoredistill.tasks.image_editing import regions, run
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.image_editing.recipes import EditRecipe
@@ -69,12 +70,12 @@ class Case(jobs.Case):
     @property
     def name(self) -> str:
         """The name of its image."""
-        return f"{self.style}-{self.arrangement}-{self.method}"
+        return seeded(f"{self.style}-{self.arrangement}-{self.method}", self.seed)
 
     @property
     def part(self) -> str:
         """The name of its job."""
-        return f"{self.name}-s{self.seed}-n{self.runs}"
+        return f"{self.style}-{self.arrangement}-{self.method}-s{self.seed}-n{self.runs}"
 
 
 class Settings(EditSettings):
@@ -105,11 +106,9 @@ def panorama(method: str, seed: int, out: Path) -> dict[str, Any]:
     prior = ManyAnswers(duotones(6), (64, 64), SPREAD)
     before = prior.encode_image(packaged_media.image(PANORAMA, 4 * 64))
     before = before[..., : before.shape[-1] // 64 * 64]
-    after = edited(
-        prior, Counted(prior), before, method, Arrangement("", stride=1.0 if method == "crops" else 0.5), seed
-    )
+    after = edited(prior, Counted(prior), before, method, Arrangement("", stride=0.5), seed)
     for name, image in (("source", before), (method, after)):
-        save_image(to_pil(prior.decode(image))[0], out / f"panorama-{name}.png")
+        save_image(to_pil(prior.decode(image))[0], out / f"{seeded(f'panorama-{name}', seed)}.png")
     y, x = (torch.cat([tile for row in image.split(64, -2) for tile in row.split(64, -1)]) for image in (before, after))
     nearest = (x - prior.edits(y)).square().mean((2, 3, 4)).argmin(0)
     return {"hues": len(nearest.unique())}
@@ -133,9 +132,10 @@ def edited(
     text = run.conditions(prior, where)
 
     def asked(name: str, sweeps: int) -> run.Edit:
+        stride = 1.0 if name == "crops" else arrangement.stride  # crops are windows that do not overlap
         settings = Settings(
             "change it", name, prior.name, size=0, text_scale=1.0, image_scale=1.0, sweeps=sweeps, kernel=1.0,
-            stride=arrangement.stride, particles=arrangement.particles, lr=1.0, seed=seed,
+            stride=stride, particles=arrangement.particles, lr=1.0, seed=seed,
         )  # fmt: skip
         return run.Edit(settings, canvas, counted, text, where)
 

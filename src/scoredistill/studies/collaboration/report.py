@@ -6,6 +6,7 @@ from scoredistill.reports.page import Page
 from scoredistill.studies.collaboration.claims import METRICS
 from scoredistill.studies.collaboration.tables import extent, sections
 from scoredistill.studies.harness.report import add_section, closing, image_or_blank, opening
+from scoredistill.studies.harness.setting import seeded
 from scoredistill.studies.harness.tables import Results
 
 SHOWN = ("crops", "windows", "uncoupled", "common_noise", "csd_whole_8", "csd_means_8", "target_affine_8")
@@ -26,11 +27,12 @@ def report(results: Results, out: Path) -> Path:
 def _panorama(page: Page, results: Results, folder: Path) -> None:
     """One photograph, edited by the main methods."""
     rows: dict[str, list[Path]] = {}
+    seed = results["setting"]["seed"]
     for method, hues in results["panorama"].items():
-        if (file := folder / f"panorama-{method}.png").is_file():
+        if (file := folder / f"{seeded(f'panorama-{method}', seed)}.png").is_file():
             rows[f"{results['titles'][method]}: {hues} {'color' if hues == 1 else 'colors'}"] = [file]
     if rows:
-        rows = {"source": [folder / "panorama-source.png"], **rows}
+        rows = {"source": [folder / f"{seeded('panorama-source', seed)}.png"], **rows}
         page.heading("One color").image_grid(
             rows, ("",), 'A photograph edited by "make it one color", with six answers.'
         )
@@ -41,7 +43,8 @@ def _images(page: Page, results: Results, folder: Path) -> None:
     methods = [method for method in SHOWN if method in results["setting"]["methods"]]
     rows = {}
     for part in results["parts"]:
-        files = [folder / f"{part.replace(', ', '-')}-{method}.png" for method in methods]
+        names = [f"{part.replace(', ', '-')}-{method}" for method in methods]
+        files = [folder / f"{seeded(name, results['setting']['seed'])}.png" for name in names]
         if any(file.is_file() for file in files):
             rows[part] = [file if file.is_file() else image_or_blank(file) for file in files]
     if rows:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from scoredistill.media.images import grid
+from scoredistill.recipe import OwnMethod
 from scoredistill.studies.collaboration import jobs
 from scoredistill.studies.collaboration.claims import CLAIMS
 from scoredistill.studies.collaboration.editors import STYLES
@@ -47,19 +48,24 @@ class Setting(ComparisonSetting):
             styles=self.styles or (QUICK_STYLES if self.quick else tuple(STYLES)),
             arrangements=self.arrangements or (("disjoint",) if self.quick else tuple(ARRANGEMENTS)),
             methods=self.methods or (QUICK if self.quick else tuple(METHODS)),
-            runs=self.runs or (QUICK_RUNS if self.quick else RUNS),
+            runs=(QUICK_RUNS if self.quick else RUNS) if self.runs is None else self.runs,
         )
 
     def check(self) -> None:
         """Refuse names that do not exist or are given twice, and a number of runs below 1."""
         check_names("style", self.styles, STYLES)
         check_names("arrangement", self.arrangements, ARRANGEMENTS)
+        if own := [method for method in self.methods if isinstance(method, OwnMethod) or ".py" in method]:
+            raise ValueError(f"bench collaboration compares couplings of one editor: leave out {own[0]!s}")
         check_names("method", self.methods, METHODS)
-        check_seeds(self.runs or RUNS, self.seed)
+        check_seeds(RUNS if self.runs is None else self.runs, self.seed)
 
     def cases(self, style: str, arrangement: str) -> dict[str, Case]:
         """method -> case."""
-        return {m: Case(m, style, arrangement, self.runs or RUNS, seed=self.seed) for m in self.methods}
+        return {
+            m: Case(m, style, arrangement, RUNS if self.runs is None else self.runs, seed=self.seed)
+            for m in self.methods
+        }
 
 
 def parts(setting: Setting) -> dict[str, dict[str, Case]]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from scoredistill.files import slug
 from scoredistill.priors.pipelines import PipelinePrior, RecordedPrior, load_prior
-from scoredistill.recipe import FORM, OwnMethod, check_method, named
+from scoredistill.recipe import FORM, OwnMethod, check_method, named, versioned
 from scoredistill.tasks.session import editor
 
 Self = TypeVar("Self", bound="ComparisonSetting")
@@ -93,6 +93,10 @@ def check_methods(given: Sequence[str], known: Iterable[str]) -> None:
         if isinstance(method, OwnMethod):
             check_method(method, known)
     own = [method for method in given if isinstance(method, OwnMethod)]
+    taken = {slug(name): name for name in known}
+    for method in own:
+        if (other := taken.setdefault(slug(versioned(method)), method)) is not method:
+            raise ValueError(f"the files of the methods {method} and {other} would have the same name: rename one")
     check_names("method", given, [*known, *own], f", or your own as {FORM}")
 
 

@@ -19,6 +19,7 @@ from scoredistill.window_grid import Layout, padding
 
 TILE = 6  # side of a tile in windows
 FRAMES = 8  # images in one pass of the autoencoder
+UNFIT = "editing in windows needs an editor conditioned on the latents of the source: use InstructPix2Pix"
 
 
 class Canvas:
@@ -51,11 +52,20 @@ class Canvas:
         self._padding = down, across
         padded = _reflected(images, down, across)
         self.source = self.encode(images)
-        self.image = self._encode(padded, lambda tile: prior.encode_source(tile)["image"])
+        self.image = self._encode(padded, self._condition)
         if self.image.shape != self.source.shape:
-            raise ValueError(
-                "editing in windows needs an editor conditioned on the latents of the source: use InstructPix2Pix"
-            )
+            raise ValueError(UNFIT)
+
+    def _condition(self, tile: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c p q"]:
+        """The editor's condition of tiles.
+
+        Raises:
+            ValueError: if it does not consist of latents.
+        """
+        made = self.prior.encode_source(tile)["image"]
+        if made.ndim != 4:
+            raise ValueError(UNFIT)
+        return made
 
     def some(self, which: Int[Tensor, " k"]) -> "Canvas":
         """The canvas of some of the images, without another pass of the autoencoder, with counts of its own."""
