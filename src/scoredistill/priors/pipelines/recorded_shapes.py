@@ -53,7 +53,7 @@ class Shape:
         if self.layout is None:
             return object()
         one, two = (leaves(each) for each in self.layout)
-        parts = []
+        parts: list[tuple[Any, ...]] = []
         for path, leaf in leaves(arguments).items():
             known = path in self.template.times or path in self.template.sample
             if isinstance(leaf, (bool, int, float, str)):
