@@ -213,7 +213,7 @@ MUTANTS = [
     ("estimators/mean_shift.py", "Estimate(x - y,", "Estimate(0.999 * (x - y),", "estimators/test_estimators.py", "exact_mean_shift"),
     ("estimators/mean_shift.py", "torch.cat([noise, -noise], 1)", "torch.cat([noise, noise], 1)", "estimators/test_estimators.py", "antithetic_pairs"),
     ("estimators/mean_shift.py", "paper_sample(*around, self.dt, self.anchor, self.interval)", "paper_sample(*around, self.dt)", "estimators/test_methods.py", "of_the_paper"),
-    ("estimators/stein.py", "grad - away * per_sample(", "grad + away * per_sample(", "estimators/test_estimators.py", ""),
+    ("estimators/stein.py", "grad - away * per_sample(", "grad + away * per_sample(", "estimators/test_csd_edit.py", "released"),
     ("estimators/stein.py", "kernel @ values", "kernel.T @ values", "estimators/test_estimators.py", ""),
     ("estimators/stein.py", "kernel.sum(1) if", "kernel.sum(0) if", "estimators/test_estimators.py", ""),
     ("estimators/collaborative.py", "- strength * push", "+ strength * push", "estimators/test_collaborative.py", "grad_is or at_rest"),

@@ -242,7 +242,8 @@ class TestStein:
         start = x.var()
         stein = Stein(Given(torch.zeros_like(x)), RBF("median"), repulsion=0.5)
         for _ in range(400):
-            x = x - 0.02 * stein(UNUSED, Batch(x), at(0.5, 3), None).grad
+            before, x = x.var(), x - 0.02 * stein(UNUSED, Batch(x), at(0.5, 3), None).grad
+            assert x.var() > before
         assert x.var() > 2 * start
 
     @pytest.mark.parametrize("features", [None, lambda y: y, lambda y: y**2 + 0.3 * y], ids=["none", "same", "bent"])
