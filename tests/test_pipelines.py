@@ -106,6 +106,9 @@ def test_a_callback_sees_and_replaces_latents(made):
     assert seen[0][0] is made
     assert all(0.02 <= t <= 0.98 for _, _, t, _ in seen)
     assert bool((out.images == 0.25).all())
+    in_place = lambda p, i, t, tensors: {"latents": tensors["latents"].fill_(0.25)}
+    out = made("an owl", image="latents", num_inference_steps=1, output_type="latent", callback_on_step_end=in_place)
+    assert bool((out.images == 0.25).all())
     kept = []
     made("an owl", num_inference_steps=1, callback_on_step_end=lambda p, i, t, k: kept.append(k["images"].shape))
     assert kept == [(1, 3, 16, 16)]

@@ -241,14 +241,17 @@ class TaskPipeline:
         return {name: value for name, value in options.items() if name in known}
 
     def _callback(
-        self, asked: Callable[..., Any] | None, inputs: Sequence[str] | None, tensors: Callable[[Step], dict[str, Any]]
+        self,
+        asked: Callable[..., Any] | None,
+        inputs: Sequence[str] | None,
+        tensors: Callable[[Step], dict[str, Callable[[], Tensor]]],
     ) -> Callable[[Step], None] | None:
         """The callback of a task that calls diffusers' (pipe, index, t, tensors) -> changed tensors.
 
         Args:
             asked: the callback; t is in [0, 1].
             inputs: names of the tensors it takes; all by default.
-            tensors: makes functions of tensors by name, and puts changed tensors in place, from a step.
+            tensors: makes functions of tensors by name from a step; those that nobody asks for are not called.
 
         Raises:
             ValueError: for names that do not exist.
@@ -262,10 +265,11 @@ class TaskPipeline:
             names = list(known) if wanted is None else list(wanted)
             if missing := [name for name in names if name not in known]:
                 raise ValueError(f"a step has no {', '.join(missing)}: its tensors are {', '.join(known)}")
-            given = {name: known[name] for name in names}
-            changed = asked(self, step.index, step.t, dict(given)) or {}
-            for name, value in changed.items():
-                if value is not given.get(name):
+            given = {name: known[name]() for name in names}
+            seen = {name: value.clone() for name, value in given.items()}  # changed in place, or returned
+            changed = asked(self, step.index, step.t, dict(seen)) or {}
+            for name, value in {**seen, **changed}.items():
+                if name not in given or value.shape != given[name].shape or not torch.equal(value, given[name]):
                     replace_tensor(step, name, value)
 
         return after

@@ -98,7 +98,7 @@ class CSDEditPipeline(EditPipeline):
         todo = [each for each in zip(sources, prompts, negatives, strict=True) for _ in range(num_images_per_prompt)]
         settings |= self._scales(num_inference_steps, guidance_scale, image_guidance_scale)
         callback = self._callback(
-            callback_on_step_end, callback_on_step_end_tensor_inputs, lambda step: {"latents": canvas_of(step)}
+            callback_on_step_end, callback_on_step_end_tensor_inputs, lambda step: {"latents": lambda: canvas_of(step)}
         )
         results = [
             edit_image(

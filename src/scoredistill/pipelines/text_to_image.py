@@ -110,11 +110,11 @@ class TextToImagePipeline(TaskPipeline):
 
 
 def _latents(step: Step) -> dict[str, Any]:
-    return {"latents": step.generator(step.views).detach(), "images": step.images()}
+    return {"latents": lambda: step.generator(step.views).detach(), "images": step.images}
 
 
 def _images(step: Step) -> dict[str, Any]:
-    return {"images": step.images()}
+    return {"images": step.images}
 
 
 class MSDPipeline(TextToImagePipeline):
