@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
+from importlib.abc import SourceLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from inspect import isclass, signature
 from pathlib import Path
@@ -304,6 +305,19 @@ def _same(file: str, sha256: str) -> OwnMethod:
     return made
 
 
+class _Content(SourceLoader):
+    """Imports a file from the bytes that were hashed, without Python's cache of bytecode, which may be of others."""
+
+    def __init__(self, path: Path, content: bytes):
+        self.path, self.content = path, content
+
+    def get_filename(self, fullname: str) -> str:
+        return str(self.path)
+
+    def get_data(self, path: str | bytes) -> bytes:
+        return self.content
+
+
 @cache
 def _module(path: Path, sha256: str, content: bytes) -> ModuleType:
     """The module of a file, executed once per content; imports of modules beside it work as in a script.
@@ -312,14 +326,14 @@ def _module(path: Path, sha256: str, content: bytes) -> ModuleType:
         ValueError: if it cannot be executed, with line and reason.
     """
     name = f"scoredistill_method_{sha256[:16]}"
-    spec = spec_from_file_location(name, path)
+    spec = spec_from_file_location(name, path, loader=_Content(path, content))
     if spec is None or spec.loader is None:
         raise ValueError(f"cannot read {path.name} as Python: give a .py file")
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look themselves up
     try:
         with _beside(path.parent):
-            exec(compile(content, str(path), "exec"), module.__dict__)  # what was hashed, without a cache of bytecode
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ValueError(f"cannot import {path.name}{_line(error, path)}: {_reason(error)}") from error

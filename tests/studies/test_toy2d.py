@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from scoredistill import Recipe
 from scoredistill.datasets.toy2d import toy_set
 from scoredistill.estimators import SDS
 from scoredistill.recipe import named
@@ -265,9 +266,11 @@ def test_a_method_of_a_file_is_a_row_that_is_measured_again_when_the_file_change
     assert results["table2"]["spiral"]["exact"]["mine"]["nfe"] == 9
     assert "mine" in results["descriptions"]
     with pytest.raises(
-        ValueError, match=r"SDS is in no file, from which other processes could read it: name it as FILE"
+        ValueError, match=r"plain is in no file, from which other processes could read it: name it as FILE"
     ):
-        study.study(replace(asked, methods=(named(SDS),)), tmp_path / "new", workers=2, progress=False)
+        study.study(
+            replace(asked, methods=(named(Recipe(SDS, name="plain")),)), tmp_path / "new", workers=2, progress=False
+        )
     with pytest.raises(ValueError, match="a method is named twice"):
         replace(asked, methods=(f"{file}:mine", f"{file}:mine")).complete()
 
