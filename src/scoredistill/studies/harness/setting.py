@@ -95,7 +95,7 @@ def check_methods(given: Sequence[str], known: Iterable[str]) -> None:
     own = [method for method in given if isinstance(method, OwnMethod)]
     taken = {slug(name): name for name in known}
     for method in own:
-        if (other := taken.setdefault(slug(versioned(method)), method)) is not method:
+        if (other := taken.setdefault(slug(versioned(method)), method)) != method:
             raise ValueError(f"the files of the methods {method} and {other} would have the same name: rename one")
     check_names("method", given, [*known, *own], f", or your own as {FORM}")
 
