@@ -191,7 +191,7 @@ def test_a_moved_pipeline_encodes_prompts_anew(folder):
     assert pipe.to(dtype=torch.float32).prior.codec.window == 16
     assert len(pipe("an owl", num_inference_steps=1, image="latents").images) == 1
     assert pipe.to("bf16").dtype == torch.bfloat16
-    with pytest.raises(ValueError, match="'gpu' is no device and no dtype: use cpu, cuda"):
+    with pytest.raises(ValueError, match="unknown device 'gpu': use cpu, cuda, cuda:1 or mps, or as a data type"):
         pipe.to("gpu")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="torch finds no CUDA device"):

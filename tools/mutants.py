@@ -497,7 +497,7 @@ MUTANTS = [
     ("training/perceptual.py", "features.square().sum(1, keepdim=True) + 1e-2", "features.square().sum(1, keepdim=True) * 0 + 1", "training/test_perceptual.py", ""),
     ("training/perceptual.py", "return 1 - functional.cosine_similarity", "return functional.cosine_similarity", "training/test_perceptual.py", "misalignment"),
     # methods of one's own
-    ("recipe.py", "return replace(times, seed=seed)", "return times", "test_recipe.py", "time_schedule"),
+    ("recipe.py", '{"seed": seed} if', "{} if", "test_recipe.py", "time_schedule or rounded_times"),
     ("recipe.py", "Bandwidth(schedule, first, last)", "Bandwidth(schedule, last, first)", "test_recipe.py", "time_schedule"),
     ("recipe.py", "return copy.deepcopy(self.estimator)", "return self.estimator", "test_recipe.py", "object_itself"),
     ("recipe.py", 'f"{self}-{self.sha256[:8]}" if self.sha256 else str(self)', "str(self)", "test_recipe.py", "content_of_its_file"),

@@ -131,14 +131,7 @@ def distill(
         FloatingPointError: if a gradient is not finite.
     """
     _check_kinds(generator, prior, estimator, cond=cond, source_cond=source_cond)
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, not {steps}")
-    if follow < 1:
-        raise ValueError(f"follow must be at least 1, not {follow}")
-    if check < 1:
-        raise ValueError(f"check must be at least 1, not {check}")
-    if on_nan not in ON_NAN:
-        raise ValueError(f"unknown on_nan {on_nan!r}: use {' or '.join(ON_NAN)}")
+    _check_numbers(on_nan, steps=steps, follow=follow, check=check)
     noise = torch.Generator().manual_seed(0) if rng is None else rng
     generators = [noise] if isinstance(noise, torch.Generator) else list(noise)
     made = optimizer if isinstance(optimizer, torch.optim.Optimizer) else (optimizer or _adam)(generator.parameters())
@@ -151,12 +144,8 @@ def distill(
 
     def run() -> Iterator[Step]:
         for index in range(0 if state is None else state["next"], steps):
-            t = float(time_schedule(index, steps))
+            t = _time(time_schedule, index, steps)
             before = [g.get_state() for g in generators] if check == 1 else []
-            if not 0 <= t <= 1:
-                raise ValueError(
-                    f"times must be in [0, 1], not {t:g} at step {index}: divide time steps by their number"
-                )
             views = generator.views(particles, choice.manual_seed(seed_of(seed, index)))
             x = generator(views)
             _check_samples(x, prior, estimator)
@@ -189,6 +178,31 @@ def distill(
             yield Step(index, steps, t, estimate, views, generator, prior, made, generators, estimator)
 
     return run()
+
+
+def _check_numbers(on_nan: str, **numbers: int) -> None:
+    """Refuse numbers below 1, and an unknown `on_nan`.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    if on_nan not in ON_NAN:
+        raise ValueError(f"unknown on_nan {on_nan!r}: use {' or '.join(ON_NAN)}")
+
+
+def _time(times: Times, index: int, steps: int) -> float:
+    """The time of a step.
+
+    Raises:
+        ValueError: if it is not in [0, 1].
+    """
+    t = float(times(index, steps))
+    if not 0 <= t <= 1:
+        raise ValueError(f"times must be in [0, 1], not {t:g} at step {index}: divide time steps by their number")
+    return t
 
 
 class Gradients:

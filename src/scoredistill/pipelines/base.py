@@ -15,6 +15,7 @@ from scoredistill.media.images import read_image, to_pil
 from scoredistill.media.limits import EDITING
 from scoredistill.priors.base import TextPrior
 from scoredistill.priors.pipelines import NetworkPrior, RecordedPrior, load_prior
+from scoredistill.priors.pipelines.load import checked_device
 
 P = TypeVar("P", bound="TaskPipeline")
 
@@ -401,13 +402,7 @@ def _place(given: Any) -> Any:
         return given
     if isinstance(named := _dtype(str(given)), torch.dtype):
         return named
-    try:
-        device = torch.device(given)
-    except RuntimeError as error:
-        raise ValueError(f"{given!r} is no device and no dtype: use cpu, cuda, float32, float16 or bfloat16") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("torch finds no CUDA device: use device cpu, or install a CUDA build of torch")
-    return device
+    return checked_device(given, ", or as a data type float32, float16 or bfloat16")
 
 
 def _is_component(name: str, value: Any) -> bool:

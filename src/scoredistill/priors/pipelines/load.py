@@ -100,7 +100,6 @@ def load_prior(
             {"text_encoder_3": None, "tokenizer_3": None} for Stable Diffusion 3 without T5.
         call: arguments with which a pipeline without an adapter is run to learn how it calls its network, for example
             {"height": 512, "width": 512, "num_frames": 17}; see `RecordedPrior`.
-
         token: access token of the hub, for models that need one; by default that of `huggingface-cli login`.
 
     Returns:
@@ -109,31 +108,15 @@ def load_prior(
     Raises:
         ValueError: if there is no such model, it is of an unsupported kind, or its weights are not in safetensors.
     """
-    if isinstance(dtype, str):
-        dtype = _dtype(dtype)
-    if device is not None:
-        device = _device(device)
-    if offload is not None and offload not in OFFLOAD:
-        raise ValueError(f"unknown offload {offload!r}: use {' or '.join(OFFLOAD)}")
-    if offload is not None and (not _accelerated() if device is None else device.type == "cpu"):
-        raise ValueError(
-            "offload keeps weights on the CPU between their uses by a GPU, and there is none here: leave it out"
-        )
-    if max_rows is not None and max_rows < 1:
-        raise ValueError(f"max_rows must be at least 1, not {max_rows}")
+    dtype = _dtype(dtype) if isinstance(dtype, str) else dtype
+    device = None if device is None else checked_device(device)
+    _check_options(device, offload, max_rows)
     if isinstance(source, (str, Path)):
-        folder, name = prior_folder(source), str(source)
-        options = {"revision": revision, "local_files_only": local_files_only or Path(folder).is_dir()}
+        name: str | None = str(source)
+        options = {"revision": revision, "local_files_only": local_files_only}
         options |= {} if token is None else {"token": token}
         chosen = {"torch_dtype": dtype or torch.float32, "variant": variant, **(parts or {})}
-        if Path(folder).is_file():
-            if variant is not None:
-                raise ValueError(f"{folder} is a single file and has no variants: leave out variant")
-            pipeline = load_single_file(Path(folder), config, chosen, options, _prior_of)
-        elif config is not None:
-            raise ValueError(f"config belongs to single files, and {name} has its own: leave it out")
-        else:
-            pipeline = _load_pipeline(folder, chosen, options)
+        pipeline = _read(prior_folder(source), config, chosen, options)
         if offload is None:
             pipeline = pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     else:
@@ -157,6 +140,39 @@ def load_prior(
         _check_compiler(prior.device)
         prior.network.compile()
     return prior
+
+
+def _check_options(device: torch.device | None, offload: str | None, max_rows: int | None) -> None:
+    """Refuse impossible options of `load_prior`, before anything is read.
+
+    Raises:
+        ValueError: in one sentence.
+    """
+    if offload is not None and offload not in OFFLOAD:
+        raise ValueError(f"unknown offload {offload!r}: use {' or '.join(OFFLOAD)}")
+    if offload is not None and (not _accelerated() if device is None else device.type == "cpu"):
+        raise ValueError(
+            "offload keeps weights on the CPU between their uses by a GPU, and there is none here: leave it out"
+        )
+    if max_rows is not None and max_rows < 1:
+        raise ValueError(f"max_rows must be at least 1, not {max_rows}")
+
+
+def _read(folder: str, config: str | Path | None, chosen: dict[str, Any], options: dict[str, Any]) -> Any:
+    """The pipeline of a directory, a hub name or a single file; the arguments as for `load_prior`.
+
+    Raises:
+        ValueError: if there is none, or options of another kind of source are given.
+    """
+    place = Path(folder)
+    options = {**options, "local_files_only": options["local_files_only"] or place.is_dir()}
+    if place.is_file():
+        if chosen["variant"] is not None:
+            raise ValueError(f"{folder} is a single file and has no variants: leave out variant")
+        return load_single_file(place, config, chosen, options, _prior_of)
+    if config is not None:
+        raise ValueError(f"config belongs to single files, and {folder} has its own: leave it out")
+    return _load_pipeline(folder, chosen, options)
 
 
 def _vocabulary(pipeline: Any, source: Any) -> Vocabulary | None:
@@ -317,11 +333,20 @@ def _made(pipeline: Any, name: str | None, call: Mapping[str, Any] | None) -> Pi
         ) from error
 
 
-def _device(device: str | torch.device) -> torch.device:
+def checked_device(device: str | torch.device, others: str = "") -> torch.device:
+    """A device by its name.
+
+    Args:
+        device: the name, or a device.
+        others: what else could be given, to end the message.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
     try:
         device = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f"unknown device {device!r}: use cpu, cuda, cuda:1 or mps") from error
+        raise ValueError(f"unknown device {device!r}: use cpu, cuda, cuda:1 or mps{others}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("torch finds no CUDA device: use device cpu, or install a CUDA build of torch")
     return device
