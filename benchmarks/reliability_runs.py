@@ -142,7 +142,7 @@ def make_small() -> None:
     from scoredistill.studies.editing import setting
     from scoredistill.studies.harness import study
     from scoredistill.studies.toy2d import jobs
-    from scoredistill.tasks import run_directory, three_d_output
+    from scoredistill.tasks import run_directory, step_directory, three_d_output
     from scoredistill.tasks.object_generation import output
     from scoredistill.three_d.turntable import contact_sheet
 
@@ -153,7 +153,7 @@ def make_small() -> None:
 
     stand_still()
     study.date = Day
-    run_directory.CHECKPOINT_SECONDS, run_directory.GIF_SIDE = -1.0, 64
+    run_directory.CHECKPOINT_SECONDS, step_directory.GIF_SIDE = -1.0, 64
     three_d_output.VIDEO_SIZE, three_d_output.VIDEO_FPS = 32, 4
     three_d_output.MESH_CELLS, three_d_output.TEXTURE_SIDE = 12, 32
     output.contact_sheet = lambda render, n, size, device: contact_sheet(render, 2, 16, device=device)

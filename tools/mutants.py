@@ -502,7 +502,7 @@ MUTANTS = [
     ("recipe.py", "return copy.deepcopy(self.estimator)", "return self.estimator", "test_recipe.py", "object_itself"),
     ("recipe.py", 'f"{self}-{self.sha256[:8]}" if self.sha256 else str(self)', "str(self)", "test_recipe.py", "content_of_its_file"),
     ("recipe.py", "if made.sha256 != sha256:", "if False:", "test_recipe.py", "other_processes"),
-    ("tasks/run_directory.py", "if same and _method(request)", "if False and _method(request)", "tasks/test_text_to_image.py", "of_a_file"),
+    ("tasks/run_directory.py", "if same and method_file(request)", "if False and method_file(request)", "tasks/test_text_to_image.py", "of_a_file"),
     ("tasks/image_editing/run.py", "counted.rows * windows_of(edit).count(0) / len(step.views)", "counted.rows * windows_of(edit).count(0)", "studies/test_editing.py", "counted_and_described"),
     ("tasks/image_editing/run.py", "(min(self.sweep, edit.request.sweeps - 1), edit.request.sweeps)", "(self.sweep + 1, edit.request.sweeps + 2)", "tasks/test_edit_image.py", "ones_own"),
     # pipelines

@@ -20,8 +20,10 @@ from scoredistill.checkpoint import load_state, save_state
 from scoredistill.files import write_json
 from scoredistill.reports.page import Page
 from scoredistill.tasks.lock import Busy, Lock
+from scoredistill.tasks.output_paths import default_out, reserved
 from scoredistill.tasks.request import RunOptions
-from scoredistill.tasks.run_directory import StepDirectory, default_out, differences, reserved
+from scoredistill.tasks.run_config import differences
+from scoredistill.tasks.step_directory import StepDirectory
 
 
 def test_a_run_without_out_never_replaces_another(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ def demo(out: Path | None = None, seed: int = 0, overwrite: bool = False) -> Non
         overwrite: Replace a finished demonstration in the output directory.
     """
     from scoredistill.tasks.demo import demo as run
-    from scoredistill.tasks.run_directory import reserved
+    from scoredistill.tasks.output_paths import reserved
 
     with reserved(out, "demo", "demo") as place:
         print(f"Open {run(place, seed, overwrite=overwrite)}")

@@ -11,7 +11,7 @@ from scoredistill.cli.options import CommandRun, LiveView, cost, ending, given, 
 from scoredistill.media.video.reading import is_video
 from scoredistill.recipe import named
 from scoredistill.tasks.image_editing.request import CanvasOptions, EditOptions
-from scoredistill.tasks.run_directory import reserved
+from scoredistill.tasks.output_paths import reserved
 from scoredistill.tasks.scene_editing.request import SceneOptions
 from scoredistill.tasks.video_editing.request import VideoFile, VideoOptions
 from scoredistill.three_d.capture import capture_folder, is_capture

@@ -8,7 +8,7 @@ from scoredistill.cli.options import CommandRun, cost, ending, values
 from scoredistill.files import slug
 from scoredistill.recipe import named
 from scoredistill.tasks.image_generation.request import Request
-from scoredistill.tasks.run_directory import reserved
+from scoredistill.tasks.output_paths import reserved
 
 
 @dataclass(frozen=True, kw_only=True)

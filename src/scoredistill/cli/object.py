@@ -9,7 +9,7 @@ from scoredistill.cli.options import CommandRun, LiveView, cost, ending, values
 from scoredistill.files import slug
 from scoredistill.recipe import named
 from scoredistill.tasks.object_generation.request import ObjectRequest
-from scoredistill.tasks.run_directory import reserved
+from scoredistill.tasks.output_paths import reserved
 
 
 @dataclass(frozen=True, kw_only=True)

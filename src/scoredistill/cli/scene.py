@@ -6,7 +6,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from scoredistill.cli.options import refuse
-from scoredistill.tasks.run_directory import RUNS
+from scoredistill.tasks.output_paths import RUNS
 
 VIEWS, HELD_OUT, SIZE, ELEVATION = 40, 8, 64, (-5.0, 60.0)
 

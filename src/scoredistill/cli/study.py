@@ -5,7 +5,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from scoredistill.tasks.run_directory import RUNS
+from scoredistill.tasks.output_paths import RUNS
 
 
 def toy(

@@ -279,3 +279,9 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text.rstrip() + "…"
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Write an image file atomically."""
+    with atomic(path) as draft:
+        image.save(draft)

@@ -7,14 +7,15 @@ from pathlib import Path
 from PIL import Image
 
 from scoredistill.files import slug, write_json
-from scoredistill.media.images import grid, to_tensor
+from scoredistill.media.images import grid, save_image, to_tensor
 from scoredistill.metrics import clip_similarity
 from scoredistill.priors.base import Prior
 from scoredistill.priors.pipelines import load_prior
 from scoredistill.reports.page import Page
 from scoredistill.tasks.image_generation.output import Result
 from scoredistill.tasks.image_generation.text_to_image import text_to_image
-from scoredistill.tasks.run_directory import RunDirectory, command_line, save_image
+from scoredistill.tasks.run_config import command_line
+from scoredistill.tasks.run_directory import RunDirectory
 
 PROMPTS = ("a hamburger", "a castle")
 METHODS = ("ddim", "msd", "sds", "csd")

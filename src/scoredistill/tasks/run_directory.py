@@ -8,45 +8,34 @@ checkpoint.safetensors      and .frames/ exist while the run is unfinished
 .lock                       names the process that writes
 """
 
-import hashlib
 import json
-import os
-import shlex
 import shutil
-import sys
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from scoredistill import __version__
-from scoredistill.checkpoint import load_state, save_state
-from scoredistill.files import DRAFT, FULL, atomic, remove_drafts, slug, write_json, write_text
-from scoredistill.loop import ADVICE, Step
-from scoredistill.media.images import save_gif
-from scoredistill.recipe import OwnMethod
+from scoredistill.files import atomic, remove_drafts, write_json
+from scoredistill.media.images import save_image
 from scoredistill.reports.page import Page
-from scoredistill.tasks.lock import NAME as LOCK
 from scoredistill.tasks.lock import Lock
+from scoredistill.tasks.output_paths import check_writable, is_vacant, unwritable
 from scoredistill.tasks.request import RunOptions, loading
+from scoredistill.tasks.run_config import CONFIG, command_line, differences, method_file, read_config, values_of
 
 R = TypeVar("R")
 D = TypeVar("D", bound="RunDirectory[Any]")
 
 WEIGHTS = ("variant", "revision", "config")  # options of loading that decide on the weights
-RUNS = Path("runs")  # where the command line puts output directories
-CONFIG = "config.json"
 MACHINE = {"dtype", "device"}  # facts in config.json about how a run is computed
 CHECKPOINT_SECONDS = 5.0  # between checkpoints
-GIF_SIDE = 800  # largest side of the video of a run, in pixels
 
 
 class RunDirectory(ABC, Generic[R]):
@@ -208,9 +197,9 @@ class RunDirectory(ABC, Generic[R]):
             ValueError: if the directory cannot be used, or the run to continue has other settings.
         """
         self._claim(settings)
-        config: dict[str, Any] = {"request": _values(settings), "prior_options": dict(self.loading)}
+        config: dict[str, Any] = {"request": values_of(settings), "prior_options": dict(self.loading)}
         command = self.command if self.resume else command_line()  # a command with --resume begins no run
-        config |= {"version": __version__, "command": command, **_method(settings), **facts}
+        config |= {"version": __version__, "command": command, **method_file(settings), **facts}
         try:
             if continued:
                 return
@@ -314,13 +303,13 @@ class RunDirectory(ABC, Generic[R]):
         if not config:
             raise ValueError(f"{self.path} holds no run to resume: leave out --resume")
         same = config["request"].get("method") == getattr(request, "method", None)
-        if same and _method(request).get("method_sha256") != config.get("method_sha256"):
+        if same and method_file(request).get("method_sha256") != config.get("method_sha256"):
             what = config.get("method_file", "which is of no file")
             raise ValueError(
                 f"the method of the run in {self.path}, {what}, has changed: restore it to resume, or start anew with "
                 "--overwrite"
             )
-        if different := differences(config, _values(request)):
+        if different := differences(config, values_of(request)):
             names = ", ".join(different)
             raise ValueError(f"the run in {self.path} has another {names}: give the same settings to resume")
         if self._result.is_file() and not self._checkpoint.exists():
@@ -363,312 +352,3 @@ class RunDirectory(ABC, Generic[R]):
     def command(self) -> str:
         """The command that started the run."""
         return str(json.loads(self._config.read_text(encoding="utf-8"))["command"])
-
-
-class StepDirectory(RunDirectory[R]):
-    """Abstract base of the directories of runs made of steps, with metrics, checkpoints and a video of the run.
-
-    Attributes:
-        frames: number of frames of the video of a run; 0 for no video, then previews are drawn at checkpoints.
-        source: what another source is called in messages, for example "another image".
-    """
-
-    frames: ClassVar[int] = 0
-    source: ClassVar[str] = "something else"
-    folders = (".frames",)
-
-    def open(self, settings: object, **facts: str) -> tuple[dict[str, Any] | None, list[dict[str, float]]]:
-        """Begin to write.
-
-        Args:
-            settings: the complete settings.
-            **facts: what else identifies the run, such as a hash of its source; kept in config.json.
-
-        Returns:
-            The state to continue from and the metrics up to there; None and no metrics for a new run.
-
-        Raises:
-            ValueError: if the directory is not writable, or the run to continue has other settings or another source.
-        """
-        self._claim(settings)
-        state, rows = None, []
-        if self.resume:
-            self._check_source(self.source, facts)
-        if self.resume and self._checkpoint.is_file():
-            state = load_state(self._checkpoint)
-            rows = self._rows(state["next"])
-        self._begin(settings, state is not None, facts)
-        try:
-            if self.frames:
-                self._frames.mkdir(exist_ok=True)
-            write_text(self._metrics, "".join(json.dumps(row) + "\n" for row in rows))
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-        return state, rows
-
-    def _rows(self, count: int) -> list[dict[str, float]]:
-        """The metrics of the first steps.
-
-        Raises:
-            ValueError: if the file does not hold them.
-        """
-        try:
-            lines = self._metrics.read_text(encoding="utf-8").splitlines()[:count]
-            rows = [dict(json.loads(line)) for line in lines]
-        except (OSError, ValueError, TypeError):
-            rows = []
-        if len(rows) < count:
-            raise ValueError(
-                f"{self._metrics} lacks the metrics of the {count} steps before the checkpoint: start the run anew "
-                "with --overwrite"
-            )
-        return rows
-
-    def record(
-        self, step: Step, row: Mapping[str, float], counts: Mapping[str, int], seconds: float,
-        draw: Callable[[Step], Image.Image],
-    ) -> None:  # fmt: skip
-        """Record a finished step: its metrics always, a frame or a checkpoint from time to time.
-
-        Args:
-            step: the step.
-            row: its metrics.
-            counts, seconds: cost and wall time so far.
-            draw: makes an image of what there is after the step.
-        """
-        with self.told():
-            with self._metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            last = step.index + 1 == step.steps
-            if self.frames and (last or step.index % max(1, step.steps // self.frames) == 0):
-                frame = draw(step)
-                save_image(frame, self._frames / f"{step.index:06d}.png")
-                save_image(frame, self.path / "preview.png")
-            due = not last and self._due()
-            if due or step.index + 2 == step.steps:  # a failing export then costs the last step
-                self.keep(step, counts, seconds)
-            if due and not self.frames:
-                save_image(draw(step), self.path / "preview.png")
-
-    def keep(self, step: Step, counts: Mapping[str, int], seconds: float) -> None:
-        """Write a checkpoint, from which the run continues after the step.
-
-        Args:
-            step: the step.
-            counts, seconds: cost and wall time so far.
-
-        Raises:
-            OSError: if it cannot be written; the checkpoint before is kept.
-            FloatingPointError: if the state is not finite; the checkpoint before is kept.
-        """
-        state = step.state_dict()
-        if not all_finite(state):
-            raise FloatingPointError(
-                f"the parameters are not finite after step {step.index} (t = {step.t:.4g}): {ADVICE}; --resume "
-                "continues from the checkpoint before, if there is one"
-            )
-        save_state({**state, "counts": counts, "seconds": seconds}, self._checkpoint)
-
-    def _write_video(self) -> None:
-        """Write the optimization as video.gif; its last frame stays for a while."""
-        frames = [Image.open(p, formats=("PNG",)) for p in sorted(self._frames.glob("*.png"))]
-        if frames:
-            still = [frames[-1]] * (len(frames) // 4)
-            save_gif([*frames, *still], self.path / "video.gif", size=min(max(frames[0].size), GIF_SIDE))
-
-    def _clear(self) -> None:
-        """Remove what only an unfinished run needs."""
-        if not self._frames.is_symlink():
-            shutil.rmtree(self._frames, ignore_errors=True)
-        self._checkpoint.unlink(missing_ok=True)
-
-    @property
-    def _frames(self) -> Path:
-        return self.path / ".frames"
-
-    @property
-    def _metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-
-def all_finite(state: object) -> bool:
-    """Whether the tensors of nested dictionaries and lists are finite."""
-    if isinstance(state, Tensor):
-        return not state.is_floating_point() or bool(state.isfinite().all())
-    if isinstance(state, Mapping):
-        return all(map(all_finite, state.values()))
-    return not isinstance(state, (list, tuple)) or all(map(all_finite, state))
-
-
-def save_image(image: Image.Image, path: Path) -> None:
-    """Write an image file atomically."""
-    with atomic(path) as draft:
-        image.save(draft)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """config.json of a run; empty without one, as models have a config.json too."""
-    try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    known = isinstance(config, dict) and {"request", "version", "command"} <= set(config)
-    return config if known and isinstance(config["request"], dict) else {}
-
-
-def differences(config: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
-    """The names of the values of a request that differ from those of a run; None stands for any value.
-
-    An option that the run's version did not have differs if it is used.
-
-    Args:
-        config: config.json of the run.
-        request: the values.
-    """
-    before, now = config["request"], json.loads(json.dumps(dict(request), default=str))
-    differs = lambda name, value: before[name] != value if name in before else bool(value)
-    return [name for name, value in now.items() if value is not None and differs(name, value)]
-
-
-def is_vacant(path: Path) -> bool:
-    """Whether a path is missing, or a directory with nothing but what a killed process left before it began."""
-    return not path.exists() or all(p.name == LOCK or p.name.startswith(DRAFT) for p in path.iterdir())
-
-
-def unwritable(path: Path, error: OSError) -> ValueError:
-    """What is said when an output directory cannot be written."""
-    advice = "free some space, or " if error.errno in FULL else ""
-    return ValueError(f"cannot write to {path}: {error.strerror or error}; {advice}give another directory for --out")
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a directory that cannot be written or created.
-
-    Raises:
-        ValueError: in one sentence.
-    """
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file: give a directory for --out")
-    above = path
-    while not above.exists() and above != above.parent:
-        above = above.parent
-    if not above.is_dir():
-        raise ValueError(f"cannot write to {path}: {above} is a file; give another directory for --out")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write to {path}: no permission to write in {above}; give another directory for --out")
-
-
-@contextmanager
-def reserved(
-    given: Path | None, text: str, fallback: str, suffix: str = "", resume: bool = False,
-    request: Mapping[str, Any] | None = None,
-) -> Iterator[Path]:  # fmt: skip
-    """The output directory of a command, held from now on, so that another command without --out takes another one.
-
-    It is removed again if nothing is written.
-
-    Args:
-        given: --out.
-        text, fallback, suffix, resume, request: see `default_out`.
-    """
-    made: list[Path] = []
-    path = given
-    while path is None:
-        path = default_out(text, fallback, suffix, resume, request)
-        if not resume:
-            try:
-                made = [each for each in (path, *path.parents) if not each.exists()]
-                path.mkdir(parents=True)
-            except FileExistsError:
-                path = None
-            except OSError:
-                made = []  # the run says why
-    try:
-        yield path
-    finally:
-        with suppress(OSError):
-            for each in made:
-                each.rmdir()
-
-
-def default_out(
-    text: str, fallback: str, suffix: str = "", resume: bool = False, request: Mapping[str, Any] | None = None
-) -> Path:
-    """The output directory of a command without --out: one that does not exist, so that no earlier run is replaced.
-
-    The second run about the same is numbered: runs/an_owl-csd, runs/an_owl-csd-2.
-
-    Args:
-        text: what the run is about, such as its prompt.
-        fallback: used if no letter of the text can stand in a file name.
-        suffix: what follows, such as the method.
-        resume: an existing directory instead: the last one of an unfinished run with the same settings, else the last
-            unfinished one, else the last.
-        request: the settings as far as they are given, to find the run to resume.
-    """
-    name = f"{slug(text) or fallback}{suffix}"
-    existing: list[Path] = []
-    while os.path.lexists(path := RUNS / (name if not existing else f"{name}-{len(existing) + 1}")):
-        existing.append(path)
-    if not resume or not existing:
-        return path
-    unfinished = [each for each in existing if not (each / "result.json").is_file()]
-    same = [each for each in unfinished if (config := read_config(each)) and not differences(config, request or {})]
-    return (same or unfinished or existing)[-1]
-
-
-def digest(values: bytes | memoryview) -> str:
-    """Hash that identifies a source in config.json."""
-    return hashlib.sha256(values).hexdigest()
-
-
-def command_line() -> str:
-    """The command that was typed, or how Python was started."""
-    program = Path(sys.argv[0]).name
-    if program == "-c":
-        return "python -c ..."
-    if program == "__main__.py":
-        return shlex.join(["python", "-m", "scoredistill", *sys.argv[1:]])
-    return shlex.join([*([] if program == "scoredistill" else ["python"]), program, *sys.argv[1:]])
-
-
-TITLES = {"t": "Diffusion time", "bandwidth": "Bandwidth", "kernel": "Mean of the kernel"}
-
-
-def add_curves(page: Page, history: Sequence[Mapping[str, float]], of: str) -> None:
-    """Add a chart of each metric over the steps to a report.
-
-    Args:
-        page: the report.
-        history: metrics of each step.
-        of: what the gradient acts on, for the title of its chart.
-    """
-    norms = [row["grad_norm"] for row in history]
-    page.curves({"gradient": norms}, f"Gradient on the {of}", "step", "RMS", log_y=True)
-    for name in sorted(set(history[0]) - {"grad_norm"}):
-        values = [row[name] for row in history]
-        page.curves({name: values}, TITLES.get(name, name), "step", name, log_y=name == "bandwidth")
-
-
-def add_settings(page: Page, settings: object) -> Page:
-    """Add a table of all settings to a report."""
-    return page.heading("Settings").key_values({**_values(settings), "version": __version__})
-
-
-def cost_table(counts: Mapping[str, int]) -> dict[str, object]:
-    """The cost of a run in network evaluations and calls, for its report."""
-    return {"network evaluations (NFE)": counts["rows"], "network calls": counts["calls"]}
-
-
-def _method(settings: object) -> dict[str, str]:
-    """The file of a method of the user's own and the hash of its content, for config.json."""
-    method = getattr(settings, "method", None)
-    if not isinstance(method, OwnMethod) or not method.sha256:
-        return {}
-    return {"method_file": method.file, "method_sha256": method.sha256}
-
-
-def _values(settings: object) -> dict[str, Any]:
-    if not is_dataclass(settings) or isinstance(settings, type):
-        raise TypeError(f"settings must be a dataclass, not {type(settings).__name__}")
-    return asdict(settings)

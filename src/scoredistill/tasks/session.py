@@ -27,7 +27,8 @@ from scoredistill.priors.counted import Counted
 from scoredistill.priors.pipelines import load_prior
 from scoredistill.tasks import checks
 from scoredistill.tasks.request import PriorOptions, PriorSource, RunOptions, loading, prior_name
-from scoredistill.tasks.run_directory import RunDirectory, StepDirectory
+from scoredistill.tasks.run_directory import RunDirectory
+from scoredistill.tasks.step_directory import StepDirectory
 
 R = TypeVar("R")
 N = TypeVar("N", bound="Session[Any]")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scoredistill.datasets import packaged_media
-from scoredistill.media.images import to_pil
+from scoredistill.media.images import save_image, to_pil
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.many_answers import ManyAnswers
 from scoredistill.studies.collaboration.editors import SPREAD, STYLES, WINDOW, WINDOWS, duotones, source, windows_of
@@ -20,7 +20,6 @@ from scoredistill.tasks.image_editing import regions, run
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.image_editing.recipes import EditRecipe
 from scoredistill.tasks.image_editing.request import EditSettings
-from scoredistill.tasks.run_directory import save_image
 
 PANORAMA = "venice"
 SHOWN = 4  # canvases of a case that are written as images

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from scoredistill.media.images import grid
+from scoredistill.media.images import grid, save_image
 from scoredistill.recipe import OwnMethod
 from scoredistill.studies.collaboration import jobs
 from scoredistill.studies.collaboration.claims import CLAIMS
@@ -19,7 +19,6 @@ from scoredistill.studies.harness.report import image_or_blank
 from scoredistill.studies.harness.setting import ComparisonSetting, check_names, check_seeds
 from scoredistill.studies.harness.statistics import differences, mean_and_std
 from scoredistill.studies.harness.study import Study
-from scoredistill.tasks.run_directory import save_image
 
 RUNS, QUICK_RUNS = 24, 8
 QUICK_STYLES = ("tint", "contrast")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from scoredistill.files import slug
-from scoredistill.media.images import grid
+from scoredistill.media.images import grid, save_image
 from scoredistill.studies.editing import jobs
 from scoredistill.studies.editing.claims import REFERENCES
 from scoredistill.studies.editing.jobs import Case
@@ -20,7 +20,6 @@ from scoredistill.studies.harness.setting import check_editor, seeded
 from scoredistill.studies.harness.statistics import Measurements, differences, mean_and_std
 from scoredistill.studies.harness.study import Study
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, own
-from scoredistill.tasks.run_directory import save_image
 from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
 PARTS = {"images": False, "videos": True}  # name in results.json -> whether the subjects are clips

@@ -28,7 +28,8 @@ from scoredistill.recipe import versioned
 from scoredistill.studies.harness.workers import Died, Workers
 from scoredistill.tasks.lock import NAME as LOCK
 from scoredistill.tasks.lock import Lock
-from scoredistill.tasks.run_directory import check_writable, command_line, unwritable
+from scoredistill.tasks.output_paths import check_writable, unwritable
+from scoredistill.tasks.run_config import command_line
 
 MARKER = "setting"  # file in parts/ that says what they depend on
 

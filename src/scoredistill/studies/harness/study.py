@@ -11,7 +11,7 @@ from scoredistill.files import write_json, write_text
 from scoredistill.recipe import FORM
 from scoredistill.studies.harness.jobs import Job, StudyDirectory, place
 from scoredistill.studies.harness.tables import Results
-from scoredistill.tasks.run_directory import command_line
+from scoredistill.tasks.run_config import command_line
 
 Self = TypeVar("Self")
 

@@ -9,7 +9,7 @@ from typing import Any
 from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.datasets.synthetic_scenes import SCENES as KNOWN_SCENES
 from scoredistill.files import slug
-from scoredistill.media.images import grid
+from scoredistill.media.images import grid, save_image
 from scoredistill.optional import MissingExtra
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
 from scoredistill.studies.harness.report import image_or_blank
@@ -30,7 +30,6 @@ from scoredistill.studies.scene_editing.claims import PAIRS, SUFFICIENT, suffici
 from scoredistill.studies.scene_editing.jobs import REFERENCES, Case, Setup
 from scoredistill.studies.scene_editing.report import report
 from scoredistill.studies.scene_editing.tables import tables
-from scoredistill.tasks.run_directory import save_image
 from scoredistill.tasks.scene_editing.recipes import description
 from scoredistill.tasks.scene_editing.request import SCENE_METHODS, SceneRequest
 

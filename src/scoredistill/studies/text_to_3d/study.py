@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from scoredistill.files import slug
-from scoredistill.media.images import grid
+from scoredistill.media.images import grid, save_image
 from scoredistill.recipe import recipe_of
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
 from scoredistill.studies.harness.report import image_or_blank
@@ -27,7 +27,6 @@ from scoredistill.studies.text_to_3d.jobs import Case
 from scoredistill.studies.text_to_3d.report import report
 from scoredistill.studies.text_to_3d.tables import tables
 from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES, own
-from scoredistill.tasks.run_directory import save_image
 
 PROMPTS = ("a hamburger", "a red apple", "a tulip", "a cactus", "a castle")
 METHODS, QUICK_METHODS = ("sds", "sdi", "msd", "csd"), ("sds", "msd")

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from scoredistill.files import slug
-from scoredistill.media.images import grid
+from scoredistill.media.images import grid, save_image
 from scoredistill.metrics import inception
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
 from scoredistill.studies.harness.setting import check_text_prior, seeded
@@ -18,7 +18,6 @@ from scoredistill.studies.text_to_image.gather import Features, crossing, curve,
 from scoredistill.studies.text_to_image.report import report
 from scoredistill.studies.text_to_image.setting import Setting, read_prompts
 from scoredistill.studies.text_to_image.tables import tables
-from scoredistill.tasks.run_directory import save_image
 
 __all__ = ["Setting", "read_prompts", "study"]
 

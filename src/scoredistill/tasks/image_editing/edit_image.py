@@ -27,7 +27,7 @@ from scoredistill.tasks.image_editing.request import EditArguments, EditRequest,
 from scoredistill.tasks.image_editing.run import Edit, canvas_of, conditions, finite, negative_of, optimized, sampled
 from scoredistill.tasks.known_words import verdict_on_edit, warn_of_unknown
 from scoredistill.tasks.request import requested, task
-from scoredistill.tasks.run_directory import digest
+from scoredistill.tasks.run_config import digest
 from scoredistill.tasks.session import StepSession, editor
 
 

@@ -14,10 +14,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from scoredistill.media.images import save_image
 from scoredistill.reports.page import Page
 from scoredistill.tasks.image_editing.request import EditSettings
 from scoredistill.tasks.known_words import add_verdict
-from scoredistill.tasks.run_directory import StepDirectory, add_curves, add_settings, cost_table, save_image
+from scoredistill.tasks.run_report import add_curves, add_settings, cost_table
+from scoredistill.tasks.step_directory import StepDirectory
 
 SHOWN = 1600  # pixels of the longer side of an image in a report
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from PIL import Image
 from torch import Tensor
 
-from scoredistill.media.images import grid, to_tensor
+from scoredistill.media.images import grid, save_image, to_tensor
 from scoredistill.metrics import clip_similarity
 from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.reports.page import Page
 from scoredistill.tasks.image_generation.request import Settings
 from scoredistill.tasks.known_words import add_verdict
-from scoredistill.tasks.run_directory import StepDirectory, add_curves, add_settings, cost_table, save_image
+from scoredistill.tasks.run_report import add_curves, add_settings, cost_table
+from scoredistill.tasks.step_directory import StepDirectory
 
 SHOWN = 192  # images in a grid are enlarged to about as many pixels
 

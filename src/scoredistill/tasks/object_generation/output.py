@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from scoredistill.checkpoint import save_state
-from scoredistill.media.images import to_tensor
+from scoredistill.media.images import save_image, to_tensor
 from scoredistill.metrics import clip_similarity
 from scoredistill.metrics.edits import neighbor_consistency
 from scoredistill.priors.pipelines import BUNDLED
@@ -25,7 +25,8 @@ from scoredistill.reports.page import Page
 from scoredistill.tasks.known_words import add_verdict
 from scoredistill.tasks.object_generation.request import ObjectSettings
 from scoredistill.tasks.object_generation.run import views_of
-from scoredistill.tasks.run_directory import StepDirectory, add_curves, add_settings, save_image
+from scoredistill.tasks.run_report import add_curves, add_settings
+from scoredistill.tasks.step_directory import StepDirectory
 from scoredistill.tasks.three_d_output import exported, side_by_side, write_videos
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.turntable import contact_sheet

@@ -20,7 +20,9 @@ from scoredistill.checkpoint import load_state, save_state
 from scoredistill.media.images import to_pil
 from scoredistill.reports.page import Page
 from scoredistill.tasks.known_words import add_verdict
-from scoredistill.tasks.run_directory import RunDirectory, add_settings, digest
+from scoredistill.tasks.run_config import digest
+from scoredistill.tasks.run_directory import RunDirectory
+from scoredistill.tasks.run_report import add_settings
 from scoredistill.tasks.scene_editing.recipes import description
 from scoredistill.tasks.scene_editing.request import SceneRequest, SceneSettings
 from scoredistill.tasks.three_d_output import exported, side_by_side, write_videos

@@ -15,7 +15,9 @@ from scoredistill.media.video import Video, VideoWriter, open_video
 from scoredistill.reports.page import Page
 from scoredistill.tasks.image_editing.output import edit_cost, edit_page, shown_size
 from scoredistill.tasks.known_words import add_verdict
-from scoredistill.tasks.run_directory import RunDirectory, add_settings, digest, read_config
+from scoredistill.tasks.run_config import digest, read_config
+from scoredistill.tasks.run_directory import RunDirectory
+from scoredistill.tasks.run_report import add_settings
 from scoredistill.tasks.video_editing.groups import Group
 from scoredistill.tasks.video_editing.request import VideoFile, VideoRequest, VideoSettings
 
