@@ -24,9 +24,7 @@ from scoredistill.tasks import edit_image, edit_video, text_to_image
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    base = tmp_path_factory.mktemp("model")
-    tiny.stable_diffusion(base / "tokens", "v", "trailing").save_pretrained(base / "model")
-    return base / "model"
+    return tiny.saved(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

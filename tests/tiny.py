@@ -104,3 +104,9 @@ CASES = {
 CASES["Stable Diffusion 1.x and 2.x base, eps, guidance 7.5, negative prompt"] = partial(
     difference, prediction="eps", scale=7.5, negative="blurry"
 )
+
+
+def saved(folder):
+    """A directory with a random text-to-image pipeline, in a folder."""
+    stable_diffusion(folder / "tokens", "v", "trailing").save_pretrained(folder / "model")
+    return folder / "model"

@@ -30,9 +30,7 @@ PROMPTS = ("an owl", "a red apple")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A saved tiny random pipeline."""
-    base = tmp_path_factory.mktemp("prior")
-    tiny.stable_diffusion(base / "tokens", "v", "trailing").save_pretrained(base / "model")
-    return str(base / "model")
+    return str(tiny.saved(tmp_path_factory.mktemp("prior")))
 
 
 @pytest.fixture(scope="module")

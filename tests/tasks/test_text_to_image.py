@@ -27,9 +27,7 @@ from scoredistill.times import Linear, Uniform
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """Directory of a saved random text-to-image pipeline."""
-    base = tmp_path_factory.mktemp("prior")
-    tiny.stable_diffusion(base / "tokens", "v", "trailing").save_pretrained(base / "model")
-    return base / "model"
+    return tiny.saved(tmp_path_factory.mktemp("prior"))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Recorded priors predict what the adapters written by hand predict."""
 
 import functools
-import logging
 
 import pytest
 import torch
@@ -16,6 +15,8 @@ from scoredistill.priors.base import Editor
 from scoredistill.priors.pipelines.placements import Unsupported
 from scoredistill.priors.pipelines.recorded import RecordedPrior, recorded
 
+pytestmark = pytest.mark.usefixtures("hushed")
+
 PROMPTS = ["an owl", "a red hamburger on a table"]
 KINDS = {
     "stable diffusion": tiny.stable_diffusion,
@@ -25,13 +26,6 @@ KINDS = {
     "Stable Diffusion 3": tiny_flow.stable_diffusion_3,
     "FLUX": tiny_flow.flux,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hushed():
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")

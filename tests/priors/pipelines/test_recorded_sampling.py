@@ -1,7 +1,5 @@
 """Samplers and estimators run through recorded priors: a video, a sound, an editor, a flow, a model of the noise."""
 
-import logging
-
 import pytest
 import torch
 
@@ -17,15 +15,10 @@ from scoredistill.priors.pipelines.recorded_shapes import Recording
 from scoredistill.sampling import ddim
 
 ALL = tiny_recorded.KINDS | tiny_videos.KINDS
+pytestmark = pytest.mark.usefixtures("hushed")
+
 KINDS = ["Wan", "ACE-Step", "Qwen-Image-Edit", "CogView4", "PixArt-Sigma"]
 PROMPTS, STEPS = ["an owl", "a red hamburger"], 5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hushed():
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")

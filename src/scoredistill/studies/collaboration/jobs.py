@@ -80,7 +80,7 @@ class Case(jobs.Case):
 class Settings(EditSettings):
     """The settings of a run by a method of this study."""
 
-    recipes: ClassVar[Mapping[str, EditRecipe]] = {name: method.recipe for name, method in METHODS.items()}
+    recipes: ClassVar[Mapping[str, EditRecipe]] = METHODS
 
 
 def measured(case: Case, out: Path) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The methods that the study of collaboration compares, all in the loop of the image editor."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from scoredistill.estimators import Affine, CSDEdit, Estimator, LowPass, Random, Residual, Stein, Tone
+from scoredistill.estimators import Affine, Estimator, LowPass, Random, Residual, Stein, Tone
 from scoredistill.estimators.shared import Basis
 from scoredistill.kernels import RBF
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, EDITING, FIXED_POINT, EditRecipe
@@ -14,28 +14,14 @@ RELEASED = 0.45  # t below which windows are on their own, in the last two sweep
 AVERAGED = 0.25  # fraction of the sweeps, the last ones, whose results are averaged: after the choice is made
 
 
-@dataclass(frozen=True)
-class Method:
-    """A way to edit the windows of a canvas.
-
-    Attributes:
-        title: its name in tables.
-        recipe: how it is run.
-    """
-
-    title: str
-    recipe: EditRecipe
-
-
-def optimizing(title: str, estimator: Callable[[], Estimator]) -> Method:
+def optimizing(title: str, estimator: Callable[[], Estimator]) -> EditRecipe:
     """A method with another estimator, on a grid of windows that stays in place."""
-    recipe = EditRecipe(title, lambda scale: estimator(), sweeps=SWEEPS, jitter=False, averaged=AVERAGED)
-    return Method(title, recipe)
+    return EditRecipe(title, lambda scale: estimator(), sweeps=SWEEPS, jitter=False, averaged=AVERAGED)
 
 
-def sampling(title: str, name: str) -> Method:
+def sampling(title: str, name: str) -> EditRecipe:
     """A method of `EDIT_RECIPES` that samples."""
-    return Method(title, replace(EDIT_RECIPES[name], jitter=False))
+    return replace(EDIT_RECIPES[name], says=title, jitter=False)
 
 
 def coupled(
@@ -46,16 +32,16 @@ def coupled(
     return lambda: Stein(base(), RBF(scale=scale), share=share, target=target, until=until)
 
 
-def alone(noise: float) -> Callable[[], Estimator]:
+def alone(noise: float = 0.0) -> Callable[[], Estimator]:
     """The residual without coupling, with a fraction of common noise."""
     return lambda: Residual(FIXED_POINT, EDITING, reference="zero", noise=Random(shared=noise))
 
 
 SHARED: dict[str, Basis | None] = {"whole": None, "means": LowPass(), "tone": Tone(), "affine": Affine()}
-METHODS: dict[str, Method] = {
+METHODS: dict[str, EditRecipe] = {
     "crops": sampling("DDIM on separate crops", "crops"),
     "windows": sampling("MultiDiffusion", "windows"),
-    "uncoupled": optimizing("uncoupled", lambda: CSDEdit(weight=FIXED_POINT, coupled=False)),
+    "uncoupled": optimizing("uncoupled", alone()),
     "half_noise": optimizing("uncoupled, half of the noise in common", alone(0.5)),
     "common_noise": optimizing("uncoupled, all noise in common", alone(1.0)),
     **{

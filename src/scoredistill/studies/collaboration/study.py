@@ -103,7 +103,7 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
     }
     return {
         "setting": asdict(setting),
-        "titles": {method: METHODS[method].title for method in setting.methods},
+        "titles": {method: METHODS[method].says for method in setting.methods},
         "descriptions": {
             **{style: STYLES[style].says for style in setting.styles},
             **{name: ARRANGEMENTS[name].says for name in setting.arrangements},
