@@ -281,3 +281,12 @@ def test_a_negative_prompt_acts_where_guidance_does(edits):
     with pytest.raises(ValueError, match="windows uses a negative prompt in guidance only: give a text_scale"):
         CSDEditPipeline(edits.prior, "windows")("a", photo(), negative_prompt="b", guidance_scale=1,
                                                 image_guidance_scale=1, **call)  # fmt: skip
+
+
+def test_what_cannot_be_joined_is_refused_before_the_work(edits, monkeypatch):
+    monkeypatch.setattr("scoredistill.pipelines.editing.edit_image", None)
+    sizes = [photo(), photo().resize((20, 18))]
+    with pytest.raises(ValueError, match="images of different sizes make no array"):
+        edits("make it night", sizes, output_type="np")
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        edits(["make it night", " "], photo())

@@ -212,3 +212,13 @@ def test_what_runs_is_what_was_hashed(tmp_path, monkeypatch):
 def test_the_seed_of_a_run_reaches_rounded_times():
     assert recipe.seeded(Ticks(Uniform()), 3) == Ticks(Uniform(seed=3))
     assert recipe.seeded(Linear(0.9, 0.1), 3) == Linear(0.9, 0.1)
+
+
+def test_modules_beside_a_file_are_its_own(tmp_path):
+    for folder, n in (("one", 3), ("two", 4)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "helper.py").write_text(f"STEPS = {n}\n")
+        text = "import helper\nfrom scoredistill import Recipe\nfrom scoredistill.estimators import SDS\n"
+        (tmp_path / folder / "mine.py").write_text(text + "M = Recipe(SDS, steps=helper.STEPS)\n")
+    found = [named(f"{tmp_path / folder / 'mine.py'}:M").recipe.steps for folder in ("one", "two")]
+    assert found == [3, 4]

@@ -89,14 +89,15 @@ class Recipe:
             raise ValueError("a recipe has a time schedule or bandwidths: leave out times or bandwidth")
         if self.times is not None and not callable(self.times):
             raise ValueError(f"times must be a function (index, steps) -> t, not {self.times!r}")
-        if self.bandwidth is not None and not (len(self.bandwidth) == 2 and min(self.bandwidth) > 0):
+        pair = self.bandwidth
+        if pair is not None and not (isinstance(pair, (tuple, list)) and len(pair) == 2 and min(pair) > 0):
             raise ValueError(
                 f"bandwidth must be two positive numbers, of the first and last step, not {self.bandwidth}"
             )
         for field, least in {"steps": 1, "particles": 1, "follow": 1, "guidance": 0, "lr": 0}.items():
             value = getattr(self, field)
-            if value is not None and not value >= least:
-                raise ValueError(f"{field} must be at least {least}, not {value}")
+            if value is not None and not (isinstance(value, (int, float)) and value >= least):
+                raise ValueError(f"{field} must be at least {least}, not {value!r}")
         if self.through not in (None, *THROUGH):
             raise ValueError(f"unknown through {self.through!r}: use one of {', '.join(THROUGH)}")
 
@@ -342,11 +343,15 @@ def _module(path: Path, sha256: str, content: bytes) -> ModuleType:
 
 @contextmanager
 def _beside(folder: Path) -> Any:
-    """Let modules in a directory be imported, as Python does for scripts."""
+    """Let modules in a directory be imported, as Python does for scripts, without hiding others of the same names."""
+    before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
+        for name in set(sys.modules) - before:
+            if Path(getattr(sys.modules[name], "__file__", None) or "").parent == folder:
+                del sys.modules[name]
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
 

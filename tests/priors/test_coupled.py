@@ -150,6 +150,16 @@ def test_other_strengths_are_refused(strength):
         Coupled(mixture(), mixture(), strength)
 
 
+@pytest.mark.parametrize(("one", "other"), [(Flow(), VP()), (VP(), Flow()), (Flow(), VE())])
+def test_all_schedules_are_sampled_from_their_first_time(one, other):
+    """Also where alpha is 0: equal Gaussians keep their mean."""
+    means, variances = torch.full((1, 2), 0.5, dtype=torch.float64), torch.full((1,), 0.01, dtype=torch.float64)
+    pair = Coupled(*[GaussianMixture(means, variances, schedule=schedule) for schedule in (one, other)], strength=0.3)
+    start = torch.randn(64, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    made = ddim(pair, start * one(torch.ones(1, dtype=torch.float64))[1], 40)
+    assert (made.mean((0, 1)) - 0.5).abs().max() < 0.05
+
+
 def test_a_condition_of_neither_prior_is_refused():
     pair = Coupled(*[GaussianMixture(torch.zeros(1, 2), torch.ones(1))] * 2)
     with pytest.raises(ValueError, match="'label' belongs to neither prior"):

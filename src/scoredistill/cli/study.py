@@ -13,7 +13,7 @@ def toy(
     set: tuple[str, ...] = (),
     method: tuple[str, ...] = (),
     denoiser: tuple[str, ...] = (),
-    seeds: int = 4,
+    seeds: int | None = None,
     seed: int = 0,
     quick: bool = False,
     workers: int = 2,
@@ -28,7 +28,7 @@ def toy(
             gradients and the ranking as well.
         denoiser: Denoisers: exact (closed form), ideal (of samples), learned (a small network, trained when first
             needed).
-        seeds: Number of repetitions with different random seeds; 1 with --quick.
+        seeds: Number of repetitions with different random seeds; 4 by default, 1 with --quick.
         seed: First random seed; repetitions have the seeds that follow. Another one than 0 repeats the study with seeds
             on which no setting was chosen.
         quick: A small version of the whole study, under three minutes.
@@ -37,7 +37,8 @@ def toy(
     from scoredistill.studies.toy2d.study import Setting, study
 
     given = {"sets": set, "methods": method, "denoisers": denoiser}
-    setting = Setting(**{k: v for k, v in given.items() if v}, seeds=1 if quick else seeds, seed=seed, quick=quick)
+    n = (1 if quick else 4) if seeds is None else seeds
+    setting = Setting(**{k: v for k, v in given.items() if v}, seeds=n, seed=seed, quick=quick)
     print(f"Open {study(setting, out or study.place(setting, RUNS / 'toy'), workers)}")
 
 
@@ -121,7 +122,7 @@ def bench(
         from scoredistill.studies.text_to_image.study import Setting, read_prompts, study
 
         texts = () if prompts is None else read_prompts(prompts)
-        n = 1 if quick else 3 if seeds is None else seeds
+        n = (1 if quick else 3) if seeds is None else seeds
         setting = Setting(prior or "emoji", texts, n, blocks, clip, inception, methods=methods, seed=seed, quick=quick)
         page = study(setting, out or study.place(setting, base), workers)
     print(f"Open {page}")

@@ -318,20 +318,23 @@ def seeds_from(generator: Any, count: int) -> list[int]:
     return [seed_from(generator) for _ in range(count)]
 
 
-def texts(value: Any, what: str, count: int | None = None) -> list[str]:
+def texts(value: Any, what: str, count: int | None = None, blank: bool = False) -> list[str]:
     """A text or a list of them as a list.
 
     Args:
         value: the text or texts.
         what: what they are, for messages.
         count: how many are needed; a single text is repeated.
+        blank: whether a text may be empty.
 
     Raises:
-        ValueError: if it is neither, or their number is another.
+        ValueError: if it is neither, one is empty, or their number is another.
     """
     several = [value] if isinstance(value, str) else value
     if not isinstance(several, Sequence) or not several or not all(isinstance(text, str) for text in several):
         raise ValueError(f"{what} must be a text or a list of texts, not {value!r}")
+    if not blank and not all(text.strip() for text in several):
+        raise ValueError(f"the {what} is empty: describe what to make or to change")
     if count is not None and len(several) == 1:
         several = list(several) * count
     if count is not None and len(several) != count:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scoredistill.pipelines.base import TaskPipeline, images_of, seeds_from, texts
-from scoredistill.pipelines.output import ImagePipelineOutput, VideoPipelineOutput, check_type, converted
+from scoredistill.pipelines.output import ImagePipelineOutput, VideoPipelineOutput, check_sizes, check_type, converted
 from scoredistill.priors.base import TextPrior
 from scoredistill.tasks.image_editing.edit_image import edit_image
 from scoredistill.tasks.image_editing.request import CanvasOptions, EditOptions
@@ -88,13 +88,15 @@ class CSDEditPipeline(EditPipeline):
         check_type(output_type)
         if image is None:
             raise ValueError("there is no image to edit: give image=")
-        sources, prompts = images_of(image), texts(prompt, "prompt")
+        blank = bool(settings.get("regions"))
+        sources, prompts = images_of(image), texts(prompt, "prompt", blank=blank)
+        check_sizes(sources, output_type)
         if num_images_per_prompt < 1:
             raise ValueError(f"num_images_per_prompt must be at least 1, not {num_images_per_prompt}")
         if len(sources) == 1:
             sources *= len(prompts)
-        prompts = texts(prompts, "prompt", len(sources))
-        negatives = texts(negative_prompt or "", "negative prompt", len(sources))
+        prompts = texts(prompts, "prompt", len(sources), blank)
+        negatives = texts(negative_prompt or "", "negative prompt", len(sources), blank=True)
         todo = [each for each in zip(sources, prompts, negatives, strict=True) for _ in range(num_images_per_prompt)]
         settings |= self._scales(num_inference_steps, guidance_scale, image_guidance_scale)
         callback = self._callback(
@@ -165,7 +167,7 @@ class CSDEditVideoPipeline(EditPipeline):
         kinds = isinstance(video, (np.ndarray, Tensor, list, tuple))
         source = video if path or not kinds else images_of(video)
         prompts = texts(prompt, "prompt")
-        negatives = texts(negative_prompt or "", "negative prompt", len(prompts))
+        negatives = texts(negative_prompt or "", "negative prompt", len(prompts), blank=True)
         settings |= self._scales(num_inference_steps, guidance_scale, image_guidance_scale)
         results = [
             edit_video(

@@ -74,6 +74,16 @@ def check_type(output_type: str, known: Sequence[str] = TYPES) -> None:
         raise ValueError(f"unknown output_type {output_type!r}: use one of {', '.join(known)}")
 
 
+def check_sizes(images: Sequence[Image.Image], output_type: str) -> None:
+    """Refuse images that cannot be joined in the form that is asked for.
+
+    Raises:
+        ValueError: if they have different sizes, unless the form is "pil".
+    """
+    if output_type != "pil" and len({image.size for image in images}) > 1:
+        raise ValueError("images of different sizes make no array: use output_type='pil', or edit them one by one")
+
+
 def converted(images: Sequence[Image.Image], output_type: str) -> Any:
     """Images in the form that is asked for.
 
@@ -86,7 +96,6 @@ def converted(images: Sequence[Image.Image], output_type: str) -> Any:
     """
     if output_type == "pil":
         return list(images)
-    if len({image.size for image in images}) > 1:
-        raise ValueError("images of different sizes make no array: use output_type='pil', or edit them one by one")
+    check_sizes(images, output_type)
     stacked = torch.cat([to_tensor(image) for image in images])
     return stacked if output_type == "pt" else np.ascontiguousarray(stacked.permute(0, 2, 3, 1).numpy())

@@ -76,7 +76,7 @@ class TextToImagePipeline(TaskPipeline):
             raise ValueError("output_type 'latent' needs optimized latents: add image='latents'")
         self._check_size(height, width)
         prompts = texts(prompt, "prompt")
-        negatives = texts(negative_prompt or "", "negative prompt", len(prompts))
+        negatives = texts(negative_prompt or "", "negative prompt", len(prompts), blank=True)
         if guidance_scale is not None:
             settings["guidance"] = max(1.0, float(guidance_scale))
         callback = self._callback(

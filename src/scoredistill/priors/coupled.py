@@ -110,7 +110,10 @@ class Coupled(Prior):
         if self._same:
             return self.prior_b.denoise(x_b, t, cond)
         alpha, sigma = self.schedule(t)
-        return self.prior_b.denoise_at(x_b / per_sample(alpha, x_b), sigma / alpha, cond)
+        t_b = self.prior_b.schedule.time_of(sigma / alpha)
+        alpha_b, sigma_b = self.prior_b.schedule(t_b)
+        scale = torch.hypot(alpha_b, sigma_b) / torch.hypot(alpha, sigma)  # alpha_b / alpha, also where alpha is 0
+        return self.prior_b.denoise(per_sample(scale, x_b) * x_b, t_b, cond)
 
     @staticmethod
     def _side(side: str, cond: Cond | None) -> Cond | None:
