@@ -517,7 +517,7 @@ MUTANTS = [
     ("priors/coupled.py", "return self.pair(of_a + toward, of_b - toward)", "return self.pair(of_a + toward, of_b)", "priors/test_coupled.py", "formula"),
     ("priors/coupled.py", "+ self.pair(apart, -apart)", "- self.pair(apart, -apart)", "priors/test_coupled.py", "formula"),
     ("priors/coupled.py", "(x_t[:, 1] - alpha * self._denoised_b", "(x_t[:, 0] - alpha * self._denoised_b", "priors/test_coupled.py", "formula"),
-    ("priors/coupled.py", "sigma / alpha, cond)", "sigma, cond)", "priors/test_coupled.py", "formula"),
+    ("priors/coupled.py", "time_of(sigma / alpha)", "time_of(sigma)", "priors/test_coupled.py", "formula"),
     ("priors/coupled.py", "None if each is None else prior.null(each)", "each", "priors/test_coupled.py", "guidance"),
     ("times.py", "(k + inside) / self.count", "(k + 1) / (self.count + 1)", "test_times.py", "density_of_the_weight"),
     ("times.py", "return self.quantile(1 - _fraction(index, steps))", "return self.quantile(_fraction(index, steps))", "test_times.py", "density_of_the_weight"),
