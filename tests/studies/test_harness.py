@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import math
 import os
 import signal
@@ -34,6 +35,7 @@ from scoredistill.studies.harness.statistics import (
     over_seeds,
     plus_minus,
 )
+from scoredistill.tasks.request import PriorOptions, loading
 
 STUDIES = ("editing", "scene_editing", "text_to_3d", "text_to_image", "toy2d")
 METRICS = {"clip_sim": Metric("CLIP-SIM", 1, "similarity")}
@@ -415,3 +417,48 @@ def test_methods_whose_files_would_have_the_same_name_are_refused():
     own = named(Recipe(SDS, name="SDS"))
     with pytest.raises(ValueError, match="files of the methods SDS and sds would have the same name"):
         check_methods(("sds", own), ("sds", "msd"))
+
+
+LOADING = {"dtype": "float16", "variant": "fp16", "revision": "main", "config": "folder", "window": 64}
+SAVING = {"device": "cpu", "offload": "model", "max_rows": 2}
+
+
+@pytest.mark.parametrize("name", ["text_to_image", "text_to_3d", "editing", "scene_editing"])
+def test_a_study_loads_its_prior_as_it_is_told(name, monkeypatch, tmp_path):
+    """Every job gets the options; those that decide on results are part of the key, those that save memory are not."""
+    module = importlib.import_module(f"scoredistill.studies.{name}.study")
+    jobs = importlib.import_module(f"scoredistill.studies.{name}.jobs")
+
+    class Loaded(Exception):
+        pass
+
+    def loaded(prior, load):
+        raise Loaded(loading(load))
+
+    monkeypatch.setattr(jobs, "loaded", loaded)
+    monkeypatch.setattr(jobs, "_kept", lambda folder: (None, None), raising=False)
+    asked = module.Setting(quick=True, load=PriorOptions(**{**LOADING, **SAVING, "dtype": torch.float16})).complete()
+    json.dumps(dataclasses.asdict(asked))  # as results.json holds it
+    planned = [
+        job
+        for job in [*module.study.first(asked), *module.study.plan(asked)]
+        if not job.name.startswith(("fit-", "source-"))
+    ]
+    for job in (planned[0], planned[-1]):
+        with pytest.raises(Loaded) as said:
+            job.function(out=tmp_path)
+        assert said.value.args[0] == {**LOADING, **SAVING}, job.name
+    key = lambda **load: module.study.key(module.Setting(quick=True, load=PriorOptions(**load)).complete())
+    assert key(**SAVING) == key()
+    for option, value in LOADING.items():
+        assert key(**{option: value}) != key(), option
+
+
+def test_options_of_loading_reach_the_studies_and_are_refused_where_there_is_no_prior(refused, tmp_path):
+    for what in ("images", "edits", "objects", "scenes"):
+        out = tmp_path / what
+        assert "unknown dtype 'float61'" in refused("bench", what, "--dtype", "float61", "--quick", "--out", out)
+        assert "offload keeps weights" in refused("bench", what, "--offload", "model", "--device", "cpu", "--out", out)
+        assert not out.exists()
+    said = refused("bench", "collaboration", "--dtype", "float16", "--max-rows", "2")
+    assert "bench collaboration, whose editors are its own, has no --dtype, --max-rows: leave them out" in said

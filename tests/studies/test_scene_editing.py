@@ -136,6 +136,8 @@ def test_the_whole_study_runs_and_goes_on(pretended, tmp_path):
     assert results["methods"]["truth"]["truth_psnr"]["mean"] > 20
     assert "held_psnr" not in results["methods"]["truth"]
     assert results["paired"]["csd - one_view"]["truth_psnr"]["n"] == 1
+    assert results["paired"]["csd - one_view"]["truth_psnr"]["clusters"] == 1
+    assert "std" not in results["paired"]["csd - one_view"]["truth_psnr"]  # one scene says nothing about others
     assert results["fits"]["duck"]["novel_psnr"] > 60
     assert {p.name for p in (out / "images").glob("*.gif")} == {
         "source-duck.gif", "csd-duck-make_it_night.gif", "one_view-duck-make_it_night.gif",

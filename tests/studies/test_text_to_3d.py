@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from scoredistill.studies.harness.claims import MISSING
+from scoredistill.studies.harness.claims import MISSING, WITHIN
 from scoredistill.studies.harness.jobs import StudyDirectory
 from scoredistill.studies.text_to_3d import jobs, study
 from scoredistill.studies.text_to_3d.claims import claims
@@ -123,7 +123,10 @@ def test_the_whole_study_runs_and_goes_on(pretended, tmp_path):
     results = json.loads((out / "results.json").read_text())
     assert results["failed"] == {}
     assert results["ddim"]["rows"]["mean"] == 60
-    assert results["paired"]["msd - sds"]["clip_sim"]["n"] == 4
+    assert (
+        results["paired"]["msd - sds"]["clip_sim"]["n"],
+        results["paired"]["msd - sds"]["clip_sim"]["clusters"],
+    ) == (4, 2)
     assert set(results["by_prompt"]["a red apple"]) == {"ddim", "sds", "msd"}
     assert results["methods"]["sds"]["clip_sim"]["std"] > 0
     assert (out / "images" / "msd-a_hamburger-s0.gif").is_file()
@@ -137,6 +140,22 @@ def test_the_whole_study_runs_and_goes_on(pretended, tmp_path):
     parts = {p: p.stat().st_mtime_ns for p in (out / "parts").glob("*.json")}
     study.study(setting, out, workers=1, progress=False)
     assert parts == {p: p.stat().st_mtime_ns for p in (out / "parts").glob("*.json")}
+
+
+def test_objects_of_one_prompt_are_not_independent(tmp_path):
+    """msd - sds is 1 for every seed of one prompt and 3 for the other: 2 ± 1 on two prompts, not on six pairs."""
+    setting = Setting(prompts=("a tulip", "a castle"), seeds=3, methods=("sds", "msd")).complete()
+    directory = StudyDirectory(tmp_path / "out", {})
+    for method, cases in study.main_cases(setting).items():
+        for (prompt, seed), case in cases.items():
+            gain = {"a tulip": 1.0, "a castle": 3.0}[prompt] * (method == "msd")
+            (directory.folder / f"{case.part}.json").write_text(json.dumps({"clip_sim": 50 + seed + gain}))
+    results = study.gather(setting, directory)
+    cell = results["paired"]["msd - sds"]["clip_sim"]
+    assert cell == {"mean": pytest.approx(2), "std": pytest.approx(1), "n": 6, "clusters": 2}
+    assert claims(results)[2] == {
+        "claim": "CLIP-SIM: msd > sds", "ours": "msd - sds +2.00 ± 1.00 (n = 6 in 2 clusters)", "verdict": WITHIN,
+    }  # fmt: skip
 
 
 def test_a_sweep_is_gathered_and_drawn(pretended, tmp_path, monkeypatch):

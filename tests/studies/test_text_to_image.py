@@ -224,7 +224,8 @@ def test_sdi_with_its_published_guidance_runs_on_request():
 
 def test_budgets_are_met(prior):
     for method, rows, steps in (("sds", 48, 24), ("msd", 48, 2), ("sdi", 48, 2), ("ddim", 48, 24), ("msd", 1, 1)):
-        assert jobs.steps_for(prior, method, "an owl", {"image": "latents", "particles": 2}, rows) == steps
+        image = {} if method == "ddim" else {"image": "latents"}
+        assert jobs.steps_for(prior, method, "an owl", {"particles": 2, **image}, rows) == steps
 
 
 def test_equal_blocks_spend_equal_rows(prior, monkeypatch):
@@ -232,7 +233,7 @@ def test_equal_blocks_spend_equal_rows(prior, monkeypatch):
     block, made = BLOCKS["latents_equal"], []
     monkeypatch.setattr(jobs, "text_to_image", lambda *a, **k: made.append(text_to_image(*a, **k)) or made[-1])
     for method, recipe in block.methods.items():
-        given = {"image": "latents", "particles": 1, "recipe": recipe}
+        given = {"particles": 1, "recipe": recipe, **({} if recipe is None else {"image": "latents"})}
         steps = jobs.steps_for(prior, method, "an owl", given, block.rows)
         one = made[-1].counts["rows"]
         assert made[-1].request.steps == 1

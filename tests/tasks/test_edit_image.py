@@ -511,7 +511,7 @@ BAD = [
     ({"lr": -1.0}, "lr must be a finite number of at least 0"),
     ({"particles": -1}, "particles must be a whole number of at least 0"),
     ({"size": -5}, "size must be a whole number"),
-    ({"feather": 2.0}, "detail and feather must be at most 1"),
+    ({"feather": 2.0, "region": "0-0.5: x"}, "detail and feather must be at most 1"),
     ({"detail": -1.0}, "detail must be a finite number of at least 0"),
     ({"seed": -1}, "seed must be a whole number of at least 0"),
     ({"scales": 2}, "scales must be whole numbers"),

@@ -48,10 +48,14 @@ CALLS = {
 """Network calls of one gradient, where they are more than one."""
 
 
-@pytest.mark.parametrize("image", ["mlp", "latents", "pixels"])
-@pytest.mark.parametrize("method", METHODS)
+KINDS = [(method, image) for method in METHODS if method != "ddim" for image in ("mlp", "latents", "pixels")]
+
+
+@pytest.mark.parametrize(("method", "image"), [*KINDS, ("ddim", None)])
 def test_every_method_makes_images_of_every_kind(prior, method, image):
-    result = text_to_image("an owl", prior, method, image=image, steps=2, particles=2, through="encoder", follow=1)
+    options = {} if image is None else {"image": image, "follow": 1}
+    options |= {"through": "encoder"} if image in ("mlp", "pixels") else {}
+    result = text_to_image("an owl", prior, method, steps=2, particles=2, **options)
     assert [im.size for im in result.images] == [(16, 16)] * 2
     calls = 2 * CALLS.get(method, 1)
     assert result.counts["rows"] == calls * 2 * 2

@@ -123,7 +123,7 @@ def _edit_scene(edit: EditCommand, live: LiveView, scene: SceneOptions, run: Com
     from scoredistill.tasks import edit_scene
 
     asked = values(edit, scene, run)
-    with Watch(live.port if live.view else None, edit.instruction) as watch:
+    with Watch(live.page, edit.instruction) as watch:
         made = edit_scene(asked.pop("source"), **{**asked, "out": out, "callback": watch})
         height, width = made.capture.cameras.size
         what = f"{len(made.views)} views of {width}x{height} pixels"

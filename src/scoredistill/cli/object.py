@@ -33,7 +33,7 @@ def object_(
 
     object = replace(object, method=named(object.method))
     with (
-        Watch(live.port if live.view else None, object.prompt) as watch,
+        Watch(live.page, object.prompt) as watch,
         reserved(run.out, object.prompt, "object", f"-3d-{slug(object.method)}", run.resume, values(object)) as out,
     ):
         made = text_to_3d(**{**values(object, run), "out": out, "callback": watch})

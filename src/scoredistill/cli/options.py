@@ -48,6 +48,17 @@ class LiveView:
     view: bool = False
     port: int = 8080
 
+    @property
+    def page(self) -> int | None:
+        """The port of the page; None without a live view.
+
+        Raises:
+            ValueError: if a port is given without a live view.
+        """
+        if not self.view:
+            refuse("a run without --view", port=None if self.port == LiveView.port else self.port)
+        return self.port if self.view else None
+
 
 def values(*parts: Any) -> dict[str, Any]:
     """The fields of dataclasses, by name, as keyword arguments of a task's function."""

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
+from scoredistill.cli.options import CommandPrior, refuse
 from scoredistill.tasks.output_paths import RUNS
+from scoredistill.tasks.request import loading
 
 
 def toy(
@@ -55,6 +57,8 @@ def bench(
     inception: bool = False,
     quick: bool = False,
     workers: int = 2,
+    *,
+    load: OmitArgPrefixes[CommandPrior],
 ) -> None:
     """Compare all methods with error bars, at their own settings and at equal cost, against a known ground truth.
 
@@ -81,12 +85,13 @@ def bench(
         quick: Four prompts with ddim, sds and msd; or two images, two instructions and one clip; or two objects with
             sds and msd; or one scene with csd and one_view. Some minutes.
         workers: Number of processes, of one thread each.
+        load: How the prior is loaded, in every process.
     """
     base = RUNS / f"bench-{what}"
     if what != "images" and (blocks or clip or inception):
         raise ValueError("--blocks, --clip and --inception belong to bench images: leave them out")
-    if what == "collaboration" and prior is not None:
-        raise ValueError("bench collaboration has editors of its own: leave out --prior")
+    if what == "collaboration":
+        refuse("bench collaboration, whose editors are its own,", prior=prior, **loading(load))
     if what in ("edits", "scenes", "collaboration") and prompts is not None:
         raise ValueError("--prompts belongs to bench images and bench objects: leave it out")
     if what == "collaboration":
@@ -99,16 +104,15 @@ def bench(
         from scoredistill.studies.editing.study import Setting as Edits
         from scoredistill.studies.editing.study import study as edits
 
-        asked = Edits(
-            prior or "emoji-edit", methods=methods, seeds=1 if seeds is None else seeds, seed=seed, quick=quick
-        )
+        n = 1 if seeds is None else seeds
+        asked = Edits(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick, load=load)
         page = edits(asked, out or edits.place(asked, base), workers)
     elif what == "scenes":
         from scoredistill.studies.scene_editing.study import Setting as Scenes
         from scoredistill.studies.scene_editing.study import study as scenes
 
         n = 1 if seeds is None else seeds
-        views = Scenes(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick)
+        views = Scenes(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick, load=load)
         page = scenes(views, out or scenes.place(views, base), workers)
     elif what == "objects":
         from scoredistill.studies.text_to_3d.study import Setting as Objects
@@ -116,13 +120,15 @@ def bench(
         from scoredistill.studies.text_to_image.study import read_prompts
 
         texts = () if prompts is None else read_prompts(prompts)
-        things = Objects(prior or "emoji", texts, seeds, methods=methods, seed=seed, quick=quick)
+        things = Objects(prior or "emoji", texts, seeds, methods=methods, seed=seed, quick=quick, load=load)
         page = objects(things, out or objects.place(things, base), workers)
     else:
         from scoredistill.studies.text_to_image.study import Setting, read_prompts, study
 
         texts = () if prompts is None else read_prompts(prompts)
         n = (1 if quick else 3) if seeds is None else seeds
-        setting = Setting(prior or "emoji", texts, n, blocks, clip, inception, methods=methods, seed=seed, quick=quick)
+        setting = Setting(
+            prior or "emoji", texts, n, blocks, clip, inception, methods=methods, seed=seed, quick=quick, load=load
+        )
         page = study(setting, out or study.place(setting, base), workers)
     print(f"Open {page}")

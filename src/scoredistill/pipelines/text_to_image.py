@@ -71,7 +71,7 @@ class TextToImagePipeline(TaskPipeline):
         """
         settings = self._settings(options, KNOWN)
         check_type(output_type)
-        latents = settings.get("image") == "latents"
+        latents = settings.get("image") == "latents" or self.method == "ddim"
         if output_type == "latent" and not latents:
             raise ValueError("output_type 'latent' needs optimized latents: add image='latents'")
         self._check_size(height, width)

@@ -1,7 +1,8 @@
 """Checks of the values of a request, used as `checks.whole(settings, steps=1)`."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import fields
 from numbers import Integral
 from typing import Any
 
@@ -93,10 +94,50 @@ def packages(settings: Any) -> None:
 
 
 def own_guidance(settings: Any) -> None:
-    """Refuse a negative prompt for a method that guides by itself, which would ignore it.
+    """Refuse a negative prompt that would be ignored: without guidance, or by a method that guides by itself.
 
     Raises:
         ValueError: in one sentence.
     """
-    if settings.negative_prompt and settings.method in GUIDES_ITSELF:
+    if not settings.negative_prompt:
+        return
+    if settings.method in GUIDES_ITSELF:
         raise ValueError(f"{settings.method} guides by itself: leave out the negative prompt, or use another method")
+    if settings.guidance == 1 and not getattr(settings, "perp_neg", False):
+        raise ValueError(
+            "guidance 1 is none, and a negative prompt has an effect through guidance only: give another guidance, or "
+            "leave out the negative prompt"
+        )
+
+
+def unused(request: Any, names: Iterable[str], of: str, instead: str = "another method") -> None:
+    """Refuse options that have no effect.
+
+    Args:
+        request: what is asked for, a dataclass; options that it does not have, or that are not given, are passed over.
+        names: the options without effect.
+        of: what does not use them, for the message.
+        instead: what does.
+
+    Raises:
+        ValueError: naming those that are given.
+    """
+    names = set(names)
+    given = [f.name for f in fields(request) if f.name in names and getattr(request, f.name) not in (None, f.default)]
+    if given:
+        out = "leave it out" if len(given) == 1 else "leave them out"
+        raise ValueError(f"{of} makes no use of {', '.join(given)}: {out}, or use {instead}")
+
+
+def steps_to_skip(on_nan: str, samples: bool, method: str) -> None:
+    """Refuse to skip steps where a method samples and has none.
+
+    Args:
+        on_nan: see `distill`.
+        samples: whether the method samples.
+
+    Raises:
+        ValueError: in one sentence.
+    """
+    if samples and on_nan == "skip":
+        raise ValueError(f"{method} samples and has no steps that could be skipped: leave out on_nan")

@@ -78,6 +78,14 @@ def loading(options: PriorOptions) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def described(options: PriorOptions) -> dict[str, Any]:
+    """The options of loading that are given, as JSON can hold them and `PriorOptions` takes them."""
+    return {
+        name: value if isinstance(value, int) else str(value).removeprefix("torch.")
+        for name, value in loading(options).items()
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(PriorOptions):
     """How a run is carried out and where its results go.

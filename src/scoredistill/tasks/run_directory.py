@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-import torch
 from PIL import Image
 
 from scoredistill import __version__
@@ -27,7 +26,7 @@ from scoredistill.media.images import save_image
 from scoredistill.reports.page import Page
 from scoredistill.tasks.lock import Lock
 from scoredistill.tasks.output_paths import check_writable, is_vacant, unwritable
-from scoredistill.tasks.request import RunOptions, loading
+from scoredistill.tasks.request import RunOptions, described
 from scoredistill.tasks.run_config import CONFIG, command_line, differences, method_file, read_config, values_of
 
 R = TypeVar("R")
@@ -90,10 +89,7 @@ class RunDirectory(ABC, Generic[R]):
             return None
         made = cls(Path(options.out), request, options.resume, options.overwrite, **more)
         made.check_space(cls.space)
-        made.loading = {
-            name: str(value) if isinstance(value, Path | torch.dtype | torch.device) else value
-            for name, value in loading(options).items()
-        }
+        made.loading = described(options)
         if options.resume:
             made._check_same_weights()
         if options.resume and options.dtype is not None:

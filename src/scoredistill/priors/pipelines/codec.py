@@ -124,7 +124,19 @@ class Codec:
 class PixelCodec:
     """Codec of models whose samples are images in [-1, 1]."""
 
-    factor, channels, window = 1, 3, None
+    factor, channels = 1, 3
+
+    @property
+    def window(self) -> int | None:
+        """None: there is nothing to process in windows."""
+        return None
+
+    @window.setter
+    def window(self, window: int | None) -> None:
+        if window is not None:
+            raise ValueError(
+                "the model works on pixels and has no autoencoder that could have windows: leave out window"
+            )
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Map [0, 1] to [-1, 1]."""

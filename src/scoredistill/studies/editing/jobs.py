@@ -33,6 +33,7 @@ from scoredistill.tasks.image_editing import regions, run
 from scoredistill.tasks.image_editing.canvas import Canvas
 from scoredistill.tasks.image_editing.recipes import FIXED_POINT
 from scoredistill.tasks.image_editing.request import EditRequest, EditSettings
+from scoredistill.tasks.request import PriorOptions
 from scoredistill.tasks.session import editor
 from scoredistill.tasks.video_editing.flow import exchange_of
 from scoredistill.tasks.video_editing.request import VideoRequest, VideoSettings
@@ -51,6 +52,7 @@ class Setup:
         frames: frames of a clip.
         sweeps: sweeps of the collaborative edit of an image, whose cost all methods get.
         video_sweeps: the same for clips.
+        load: how the prior is loaded.
     """
 
     prior: str
@@ -59,6 +61,7 @@ class Setup:
     frames: int
     sweeps: int
     video_sweeps: int
+    load: PriorOptions = PriorOptions()
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Subject:
 
 def image(setup: Setup, case: Case, out: Path) -> dict[str, Any]:
     """Edit an image and measure: {"natural": metrics, "equal": metrics}; a reference has the first only."""
-    subject = Subject(editor(loaded(setup.prior)), case, data.image(case.subject, setup.height))
+    subject = Subject(editor(loaded(setup.prior, setup.load)), case, data.image(case.subject, setup.height))
     side = subject.prior.image_size[0]
 
     def measured(made: Tensor) -> dict[str, float]:
@@ -149,7 +152,7 @@ def image(setup: Setup, case: Case, out: Path) -> dict[str, Any]:
 def video(setup: Setup, case: Case, out: Path) -> dict[str, Any]:
     """Edit a clip and measure, as for images."""
     clip = (case.subject, setup.video_height, setup.frames)
-    subject, flows = Subject(editor(loaded(setup.prior)), case, data.clip(*clip)), flows_of(*clip)
+    subject, flows = Subject(editor(loaded(setup.prior, setup.load)), case, data.clip(*clip)), flows_of(*clip)
     side = subject.prior.image_size[0]
 
     def measured(made: Tensor) -> dict[str, float]:

@@ -6,7 +6,7 @@ from scoredistill.datasets import packaged_media as data
 from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.studies.editing.claims import REFERENCES
 from scoredistill.studies.editing.jobs import Case, Setup
-from scoredistill.studies.harness.setting import ComparisonSetting, check_methods, check_names, check_seeds, seeds_of
+from scoredistill.studies.harness.setting import PriorSetting, check_methods, check_names, check_seeds, seeds_of
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
 from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 
@@ -18,7 +18,7 @@ QUICK_METHODS, QUICK_VIDEO_METHODS = ("csd", "uncoupled", "crops", "windows"), (
 
 
 @dataclass(frozen=True)
-class Setting(ComparisonSetting):
+class Setting(PriorSetting):
     """What to measure.
 
     Args:
@@ -68,7 +68,7 @@ class Setting(ComparisonSetting):
     def setup(self) -> Setup:
         """What all jobs share."""
         sweeps = 4 if self.quick else 6
-        return Setup(self.prior, 128, 64 if self.quick else 96, 8, sweeps, sweeps)
+        return Setup(self.prior, 128, 64 if self.quick else 96, 8, sweeps, sweeps, self.load)
 
     def chosen(self, video: bool) -> tuple[str, ...]:
         """The methods to compare on images, or on videos."""

@@ -16,7 +16,7 @@ from scoredistill.studies.editing.sweeps import Series, all_series, image_sweeps
 from scoredistill.studies.editing.tables import tables
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
 from scoredistill.studies.harness.report import image_or_blank
-from scoredistill.studies.harness.setting import check_editor, seeded
+from scoredistill.studies.harness.setting import check_editor, identity, seeded
 from scoredistill.studies.harness.statistics import Measurements, differences, mean_and_std
 from scoredistill.studies.harness.study import Study
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES, own
@@ -46,12 +46,12 @@ Found = Mapping[str, Mapping[str, Any]]  # name of a job -> what it measured
 
 def check(setting: Setting) -> None:
     """Refuse a prior that does not edit images by instruction."""
-    check_editor(setting.prior)
+    check_editor(setting.prior, setting.load)
 
 
 def key(setting: Setting) -> dict[str, Any]:
     """What all jobs depend on."""
-    return {"setup": asdict(setting.setup)}
+    return {"setup": identity(setting.setup)}
 
 
 def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:

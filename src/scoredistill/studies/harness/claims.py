@@ -24,6 +24,21 @@ RULE = (
     "worst one decides."
 )
 
+
+def clustered_rule(by: str) -> str:
+    """The rule where standard errors are clustered.
+
+    Args:
+        by: of what there is one cluster each, for example "prompt".
+    """
+    return (
+        f"Numbers are mean differences over the same cases with their standard errors, clustered by {by}, because "
+        f"cases of one {by} are not independent. A claim holds or fails where the difference exceeds two standard "
+        f"errors, or Student's quantile (97.5 %) times the standard error where there are so few {by}s that this is "
+        "more. For an order of several methods, every neighboring pair counts, and the worst one decides."
+    )
+
+
 Claim = dict[str, str]
 """A row of the table of claims: "claim", "ours" (our numbers as text) and "verdict"."""
 
@@ -52,13 +67,18 @@ def ordered_claim(paired: Paired, methods: Sequence[str], metric: str, metrics: 
     """
     links = [between(paired, a, b).get(metric) for a, b in pairwise(methods)]
     said = [
-        f"{a} - {b} {plus_minus(link, sign=True)} (n = {link['n']})" if link else f"{a} - {b} {MISSING}"
+        f"{a} - {b} {plus_minus(link, sign=True)} ({_count(link)})" if link else f"{a} - {b} {MISSING}"
         for (a, b), link in zip(pairwise(methods), links, strict=True)
     ]
     worst_first = (FAILS, MISSING, WITHIN, FEW, HOLDS)
     worst = min((verdict(link, metrics[metric].better) for link in links), key=worst_first.index)
     sign = " > " if metrics[metric].better > 0 else " < "
     return {"claim": f"{metrics[metric].title}: {sign.join(methods)}", "ours": "; ".join(said), "verdict": worst}
+
+
+def _count(cell: Cell) -> str:
+    clusters = f" in {cell['clusters']} clusters" if "clusters" in cell else ""
+    return f"n = {cell['n']}{clusters}"
 
 
 def between(paired: Paired, a: str, b: str) -> dict[str, Any]:

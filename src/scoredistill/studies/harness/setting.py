@@ -2,18 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from scoredistill.files import slug
 from scoredistill.priors.pipelines import PipelinePrior, RecordedPrior, load_prior
 from scoredistill.recipe import FORM, OwnMethod, check_method, named, versioned
+from scoredistill.tasks.request import PriorOptions, described, loading
 from scoredistill.tasks.session import editor
 
 Self = TypeVar("Self", bound="ComparisonSetting")
+Loaded = TypeVar("Loaded", bound="PriorSetting")
 
 LAST_SEED = 10**6 - 1  # larger seeds are those of reference samples
+SAVING = ("device", "offload", "max_rows")  # options of loading on which results depend by rounding only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,32 @@ class ComparisonSetting(ABC):
     def whole(self) -> bool:
         """Whether what belongs to no single method is measured too: unless methods are chosen or `quick`."""
         return not self.quick and not self.methods
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorSetting(ComparisonSetting):
+    """What to measure in a comparison of methods on a prior that is given by its name.
+
+    Args:
+        load: how the prior is loaded; what decides on the results belongs to the key of the study.
+    """
+
+    load: PriorOptions = PriorOptions()
+
+    def complete(self: Loaded) -> Loaded:
+        return replace(super().complete(), load=PriorOptions(**described(self.load)))
+
+
+def decisive(load: PriorOptions) -> dict[str, Any]:
+    """The options of loading that are given and decide on results."""
+    return {name: value for name, value in loading(load).items() if name not in SAVING}
+
+
+def identity(setup: Any) -> dict[str, Any]:
+    """The fields of what all jobs of a study share, a dataclass with a field `load`, of which only what decides."""
+    values = asdict(setup)
+    del values["load"]
+    return {**values, **decisive(setup.load)}
 
 
 def check_names(what: str, given: Sequence[str], known: Iterable[str], more: str = "") -> None:
@@ -139,26 +168,30 @@ def check_prompts(prompts: Sequence[str]) -> None:
         raise ValueError("two prompts are the same: give each once")
 
 
-@cache
-def loaded(name: str) -> PipelinePrior | RecordedPrior:
+def loaded(name: str, load: PriorOptions = PriorOptions()) -> PipelinePrior | RecordedPrior:
     """The prior of that name or directory, loaded once per process."""
-    return load_prior(name)
+    return _loaded(name, load)
 
 
-def check_text_prior(name: str) -> None:
+@cache
+def _loaded(name: str, load: PriorOptions) -> PipelinePrior | RecordedPrior:
+    return load_prior(name, **loading(load))
+
+
+def check_text_prior(name: str, load: PriorOptions) -> None:
     """Refuse a prior that edits images.
 
     Raises:
-        ValueError: if the prior needs a source image.
+        ValueError: if the prior needs a source image, or cannot be loaded so.
     """
-    if loaded(name).needs_source:
+    if loaded(name, load).needs_source:
         raise ValueError(f"{name} edits images: use a text-to-image model such as emoji")
 
 
-def check_editor(name: str) -> None:
+def check_editor(name: str, load: PriorOptions) -> None:
     """Refuse a prior that does not edit images by instruction.
 
     Raises:
-        ValueError: if the prior is no editor.
+        ValueError: if the prior is no editor, or cannot be loaded so.
     """
-    editor(loaded(name))
+    editor(loaded(name, load))

@@ -25,6 +25,7 @@ from scoredistill.studies.harness import jobs
 from scoredistill.studies.harness.setting import loaded, seeded
 from scoredistill.studies.harness.turntables import save_strip, save_turntable
 from scoredistill.tasks.image_editing.canvas import Canvas
+from scoredistill.tasks.request import PriorOptions
 from scoredistill.tasks.scene_editing.edit_scene import edit_scene, fit_scene
 from scoredistill.tasks.scene_editing.request import SceneRequest
 from scoredistill.tasks.session import editor
@@ -47,12 +48,14 @@ class Setup:
         size: side of photographs and of novel views, in pixels.
         views: photographs of a scene that are edited.
         held_out: further photographs, for evaluation.
+        load: how the prior is loaded.
     """
 
     prior: str
     size: int = 64
     views: int = 40
     held_out: int = 8
+    load: PriorOptions = PriorOptions()
 
     @property
     def around(self) -> Cameras:
@@ -116,7 +119,7 @@ def edited(setup: Setup, case: Case, out: Path) -> dict[str, Any]:
     if case.method == "source":
         return _evaluated(setup, case, before, capture, out)
     result = edit_scene(
-        capture, case.instruction, loaded(setup.prior), case.method, fitted=before, seed=case.seed,
+        capture, case.instruction, loaded(setup.prior, setup.load), case.method, fitted=before, seed=case.seed,
         **dict(case.settings),
     )  # fmt: skip
     found = _evaluated(setup, case, result.scene, capture, out)
@@ -128,7 +131,7 @@ def edited(setup: Setup, case: Case, out: Path) -> dict[str, Any]:
 def reference(setup: Setup, case: Case, out: Path) -> dict[str, Any]:
     """The reference edit through the editor's autoencoder: an upper bound for methods that edit latents."""
     exact = case.edit(_truth(case.scene, setup), unit=setup.size / 64)
-    canvas = Canvas(editor(loaded(setup.prior)), exact)
+    canvas = Canvas(editor(loaded(setup.prior, setup.load)), exact)
     return _measured(setup, case, canvas.decode(canvas.source), out)
 
 

@@ -14,11 +14,12 @@ from scoredistill.optional import MissingExtra
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
 from scoredistill.studies.harness.report import image_or_blank
 from scoredistill.studies.harness.setting import (
-    ComparisonSetting,
+    PriorSetting,
     check_editor,
     check_methods,
     check_names,
     check_seeds,
+    identity,
     seeded,
     seeds_of,
 )
@@ -41,7 +42,7 @@ VIEWS, FEW = (3, 6, 12, 24), 2  # numbers of edited views besides all of them, a
 
 
 @dataclass(frozen=True)
-class Setting(ComparisonSetting):
+class Setting(PriorSetting):
     """What to measure.
 
     Args:
@@ -73,7 +74,8 @@ class Setting(ComparisonSetting):
     @property
     def setup(self) -> Setup:
         """What all jobs share."""
-        return Setup(self.prior, views=16, held_out=4) if self.quick else Setup(self.prior)
+        few = {"views": 16, "held_out": 4} if self.quick else {}
+        return Setup(self.prior, load=self.load, **few)
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -135,12 +137,12 @@ def check(setting: Setting) -> None:
     """
     if find_spec("pybullet") is None:
         raise MissingExtra("rendering the scenes needs pybullet: pip install 'scoredistill[scenes]'")
-    check_editor(setting.prior)
+    check_editor(setting.prior, setting.load)
 
 
 def key(setting: Setting) -> dict[str, Any]:
     """What all jobs depend on."""
-    return {"setup": asdict(setting.setup)}
+    return {"setup": identity(setting.setup)}
 
 
 def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
@@ -156,7 +158,7 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
         "setting": {**asdict(setting), **asdict(setting.setup), "methods": setting.chosen},
         "fits": {scene: read[name] for scene in scenes if (name := f"fit-{scene}") in read},
         "methods": {m: over_cases(list(each.values())) for m, each in found.items() if each},
-        "paired": {f"{a} - {b}": differences(found[a], found[b]) for a, b in pairs},
+        "paired": {f"{a} - {b}": differences(found[a], found[b], scene_of) for a, b in pairs},
         "by_scene": {scene: _selected(found, (scene,), texts) for scene in scenes},
         "by_instruction": {text: _selected(found, scenes, (text,)) for text in texts},
         "by_both": {f"{scene}: {text}": _selected(found, (scene,), (text,)) for text in texts for scene in scenes},
@@ -168,6 +170,11 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
         results["sweep"] = [{"views": n, **over_cases(list(cases.values()))} for n, cases in line.items() if cases]
         results["sufficient_views"] = {metric: sufficient_views(line, metric) for metric in SUFFICIENT}
     return results
+
+
+def scene_of(key: Key) -> str:
+    """The scene of a case, by which standard errors are clustered: edits of one scene are alike."""
+    return key[0]
 
 
 def _selected(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scoredistill.studies.harness.claims import RULE
+from scoredistill.studies.harness.claims import clustered_rule
 from scoredistill.studies.harness.statistics import scaled
 from scoredistill.studies.harness.tables import (
     Results,
@@ -22,9 +22,7 @@ RESULTS = (
     "On 12 novel views; ± is the standard deviation over scenes and instructions (and seeds). source: the fit before "
     "the edit. truth: reference edits of true images through the editor's autoencoder, each view by itself."
 )
-DIFFERENCES = (
-    "Of the same scene and instruction; ± is the standard error of the mean, every pair counted as independent."
-)
+DIFFERENCES = "Of the same scene and instruction; ± is the standard error of the mean, clustered by scene."
 SWEEP = (
     "csd where that many views are edited and the scene is fitted to no others; each view is edited equally often, so "
     "the network evaluations grow with the views. ± is the standard deviation over scenes."
@@ -46,7 +44,7 @@ def extent(results: Results) -> str:
 
 def claims_section(results: Results) -> Section:
     """The claims with our numbers and verdicts."""
-    return Section("Claims", RULE, claims(results))
+    return Section("Claims", clustered_rule("scene"), claims(results))
 
 
 def sections(results: Results) -> list[Section]:

@@ -20,6 +20,7 @@ from scoredistill.tasks.image_generation.text_to_image import text_to_image
 from scoredistill.tasks.object_generation.request import ObjectRequest
 from scoredistill.tasks.object_generation.run import ELEVATION, FOV, RADIUS
 from scoredistill.tasks.object_generation.text_to_3d import text_to_3d
+from scoredistill.tasks.request import PriorOptions
 from scoredistill.three_d.camera import Cameras, orbit
 from scoredistill.three_d.scenes.base import SHADINGS, Look, Scene
 
@@ -34,12 +35,14 @@ class Case(jobs.Case):
         method: a name of `OBJECT_RECIPES`.
         prior: name or directory.
         prompt: describes the object.
+        load: how the prior is loaded.
         seed: seed of the run.
         settings: other fields of `ObjectRequest`, as pairs.
     """
 
     prior: str
     prompt: str
+    load: PriorOptions = PriorOptions()
 
     @property
     def name(self) -> str:
@@ -60,7 +63,7 @@ class Case(jobs.Case):
 def made(case: Case, out: Path) -> dict[str, Any]:
     """Make an object and measure it; write a strip of its views and, without other settings, a turntable."""
     settings = dict(case.settings)
-    result = text_to_3d(case.prompt, loaded(case.prior), case.method, seed=case.seed, **settings)
+    result = text_to_3d(case.prompt, loaded(case.prior, case.load), case.method, seed=case.seed, **settings)
     save_strip(result.images, out / f"{case.name}.png")
     if not settings:
         save_turntable(result.scene, out / f"{case.name}.gif")
@@ -68,9 +71,9 @@ def made(case: Case, out: Path) -> dict[str, Any]:
     return {**found, "steps": len(result.history), "views": case.request.views}
 
 
-def sampled(prior: str, prompt: str, out: Path) -> dict[str, Any]:
+def sampled(prior: str, prompt: str, out: Path, load: PriorOptions = PriorOptions()) -> dict[str, Any]:
     """Draw ordinary samples of a prompt, each an image without other views, and measure their quality and cost."""
-    result = text_to_image(prompt, loaded(prior), "ddim", particles=SAMPLES, seed=SAMPLES_SEED)
+    result = text_to_image(prompt, loaded(prior, load), "ddim", particles=SAMPLES, seed=SAMPLES_SEED)
     grid(result.images, columns=SAMPLES).save(out / f"ddim-{slug(prompt)}.png")
     similarity = float(clip_similarity(to_tensor(result.images), prompt).mean())
     return {"clip_sim": similarity, "rows": result.counts["rows"] / SAMPLES, "seconds": result.seconds / SAMPLES}

@@ -11,11 +11,12 @@ from scoredistill.recipe import recipe_of
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
 from scoredistill.studies.harness.report import image_or_blank
 from scoredistill.studies.harness.setting import (
-    ComparisonSetting,
+    PriorSetting,
     check_methods,
     check_prompts,
     check_seeds,
     check_text_prior,
+    decisive,
     seeds_of,
 )
 from scoredistill.studies.harness.statistics import differences, finished, mean_and_std, over_seeds
@@ -36,7 +37,7 @@ SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Setting(ComparisonSetting):
+class Setting(PriorSetting):
     """What to measure.
 
     Args:
@@ -73,7 +74,7 @@ def main_cases(setting: Setting) -> dict[str, dict[tuple[str, int], Case]]:
     """method -> (prompt, seed) -> case."""
     return {
         method: {
-            (prompt, seed): Case(method, setting.prior, prompt, seed=seed)
+            (prompt, seed): Case(method, setting.prior, prompt, setting.load, seed=seed)
             for seed in seeds_of(setting, setting.seeds or SEEDS)
             for prompt in setting.prompts
         }
@@ -91,7 +92,7 @@ def swept(setting: Setting) -> dict[str, dict[int, list[Case]]]:
             steps = max(1, round(recipe.steps * recipe.views / views))
             settings = () if views == recipe.views else (("views", views), ("steps", steps))
             made.setdefault(method, {})[views] = [
-                Case(method, setting.prior, prompt, seed=setting.seed, settings=settings)
+                Case(method, setting.prior, prompt, setting.load, seed=setting.seed, settings=settings)
                 for prompt in setting.prompts[:FEW]
             ]
     return made
@@ -99,7 +100,8 @@ def swept(setting: Setting) -> dict[str, dict[int, list[Case]]]:
 
 def plan(setting: Setting) -> list[Job]:
     """All jobs: ordinary samples, objects seed by seed, then the sweep."""
-    sampled = [Job(f"ddim-{slug(p)}", partial(jobs.sampled, setting.prior, p), 0.1) for p in setting.prompts]
+    drawn = partial(jobs.sampled, setting.prior, load=setting.load)
+    sampled = [Job(f"ddim-{slug(p)}", partial(drawn, p), 0.1) for p in setting.prompts]
     cases = main_cases(setting)
     todo = [cases[method][key] for key in cases[setting.chosen[0]] for method in setting.chosen]
     if setting.whole:
@@ -109,12 +111,12 @@ def plan(setting: Setting) -> list[Job]:
 
 def check(setting: Setting) -> None:
     """Refuse a prior that edits images."""
-    check_text_prior(setting.prior)
+    check_text_prior(setting.prior, setting.load)
 
 
 def key(setting: Setting) -> dict[str, Any]:
     """What all jobs depend on."""
-    return {"prior": setting.prior}
+    return {"prior": setting.prior, **decisive(setting.load)}
 
 
 def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
         "setting": {**asdict(setting), "methods": setting.chosen},
         "methods": {m: over_seeds(each) for m, each in found.items() if each},
         "ddim": over_seeds(ddim),
-        "paired": {f"{a} - {b}": differences(found[a], found[b]) for a, b in pairs},
+        "paired": {f"{a} - {b}": differences(found[a], found[b], prompt_of) for a, b in pairs},
         "by_prompt": {
             prompt: {m: over_seeds({k: f for k, f in each.items() if k[0] == prompt}) for m, each in everything.items()}
             for prompt in setting.prompts
@@ -141,6 +143,11 @@ def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:
         lines = {m: {v: _averaged(read, cases) for v, cases in line.items()} for m, line in swept(setting).items()}
         results["sweep"] = {m: [{"views": v, **mean} for v, mean in line.items() if mean] for m, line in lines.items()}
     return results
+
+
+def prompt_of(key: tuple[str, int]) -> str:
+    """The prompt of a case, by which standard errors are clustered: objects of one prompt are alike."""
+    return key[0]
 
 
 def _averaged(read: Mapping[str, Mapping[str, Any]], cases: Sequence[Case]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scoredistill.studies.harness.claims import RULE
+from scoredistill.studies.harness.claims import clustered_rule
 from scoredistill.studies.harness.statistics import is_number, scaled
 from scoredistill.studies.harness.tables import (
     Results,
@@ -22,7 +22,7 @@ RESULTS = (
     "Means over prompts and seeds; ± is the standard deviation over seeds of the mean over prompts. ddim: ordinary "
     "samples, four of each prompt, which are images and show one side only."
 )
-DIFFERENCES = "Of the same prompt and seed; ± is the standard error of the mean, every pair counted as independent."
+DIFFERENCES = "Of the same prompt and seed; ± is the standard error of the mean, clustered by prompt."
 SWEEP = (
     "Steps are chosen so that views x steps, and with it the number of network evaluations, stay the same. Means over "
     "two prompts, one seed (± is the standard deviation over prompts): a trend, not a verdict."
@@ -43,7 +43,7 @@ def extent(results: Results) -> str:
 
 def claims_section(results: Results) -> Section:
     """The claims with our numbers and verdicts."""
-    return Section("Claims", RULE, claims(results))
+    return Section("Claims", clustered_rule("prompt"), claims(results))
 
 
 def sections(results: Results) -> list[Section]:

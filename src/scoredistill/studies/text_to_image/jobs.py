@@ -25,6 +25,7 @@ from scoredistill.studies.text_to_image.blocks import BLOCKS
 from scoredistill.studies.text_to_image.ideal import Ideal
 from scoredistill.tasks.image_generation.request import DDIM_GUIDANCE, DDIM_STEPS
 from scoredistill.tasks.image_generation.text_to_image import text_to_image
+from scoredistill.tasks.request import PriorOptions
 
 SNAPSHOTS = 16  # at most, of a run
 REFERENCE_SEED = LAST_SEED + 1  # and above; no run has such seeds
@@ -40,6 +41,7 @@ class Setup:
         prompts: all prompts.
         references: number of DDIM samples of each prompt.
         inception: compute FIDs in Inception's features too.
+        load: how the prior is loaded.
     """
 
     prior: str
@@ -47,11 +49,12 @@ class Setup:
     prompts: tuple[str, ...]
     references: int
     inception: bool = False
+    load: PriorOptions = PriorOptions()
 
 
 def reference(setup: Setup, prompt: str, out: Path) -> dict[str, Any]:
     """Draw DDIM samples of a prompt: the ground truth that images are compared with."""
-    prior = loaded(setup.prior)
+    prior = loaded(setup.prior, setup.load)
     rng = torch.Generator().manual_seed(REFERENCE_SEED + setup.prompts.index(prompt))
     noise = torch.randn(setup.references, *prior.latent_shape, generator=rng).to(prior.device)
     with torch.no_grad():
@@ -66,7 +69,7 @@ def reference(setup: Setup, prompt: str, out: Path) -> dict[str, Any]:
 def ideal(setup: Setup, out: Path) -> Ideal:
     """The ideal denoiser of all references in a directory, loaded once per process."""
     files = [np.load(out / f"reference-{slug(prompt)}.npz") for prompt in setup.prompts]
-    prior, latents = loaded(setup.prior), [torch.from_numpy(file["latents"]) for file in files]
+    prior, latents = loaded(setup.prior, setup.load), [torch.from_numpy(file["latents"]) for file in files]
     shown = [prompt for prompt, part in zip(setup.prompts, latents, strict=True) for _ in part]
     return Ideal(prior, torch.cat(latents).to(prior.device), shown)
 
@@ -79,8 +82,10 @@ def drawn(setup: Setup, name: str, method: str, prompt: str, n: int, out: Path, 
         evaluations at each snapshot) and, in an ideal block, "distance" (of each image to the nearest sample).
     """
     block = BLOCKS[name]
-    prior = ideal(setup, out) if block.ideal else loaded(setup.prior)
-    settings = {"image": block.image, "particles": n, "recipe": block.recipe(method), **block.settings.get(method, {})}
+    prior = ideal(setup, out) if block.ideal else loaded(setup.prior, setup.load)
+    settings = {"particles": n, "recipe": block.recipe(method), **block.settings.get(method, {})}
+    if settings["recipe"] is not None:
+        settings["image"] = block.image
     if block.ideal:
         settings["guidance"] = 1.0
     if block.rows is not None:
@@ -105,7 +110,8 @@ def drawn(setup: Setup, name: str, method: str, prompt: str, n: int, out: Path, 
 
 def steps_for(prior: Any, method: str, prompt: str, settings: Mapping[str, Any], rows: int) -> int:
     """The number of steps at which a method spends about `rows` network evaluations on an image; at least 1."""
-    one = text_to_image(prompt, prior, method, **{**settings, "steps": 1, "follow": 1})
+    fewest = {"steps": 1} if method == "ddim" else {"steps": 1, "follow": 1}
+    one = text_to_image(prompt, prior, method, **{**settings, **fewest})
     return max(1, round(rows / (one.counts["rows"] / len(one.images))))
 
 

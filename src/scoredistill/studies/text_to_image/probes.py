@@ -49,7 +49,7 @@ def bandwidths(setup: Setup, prompt: str, out: Path, seed: int = 0) -> dict[str,
         moves from the first state to the last with the same noise, over how far x does: 1 where y is x, 0 where it
         does not depend on x.
     """
-    prior = loaded(setup.prior)
+    prior = loaded(setup.prior, setup.load)
     cond, guided = prior.encode_text([prompt]), Guided(prior, RECIPES["msd"].guidance)
     latents = torch.from_numpy(np.load(out / f"reference-{slug(prompt)}.npz")["latents"]).to(prior.device)
     unit = _apart(latents)
@@ -81,7 +81,7 @@ def gradients(setup: Setup, prompt: str, out: Path, seed: int = 0) -> dict[str, 
         Per estimator and level r: "spread", sqrt(E |g - m|^2) / |m| with m the mean of the draws; "cosine" of m with
         the one-call mean shift; the histogram of the entries of g / rms(m) in "bins".
     """
-    prior = loaded(setup.prior)
+    prior = loaded(setup.prior, setup.load)
     cond, guided = prior.encode_text([prompt]), Guided(prior, RECIPES["msd"].guidance)
     x = _states(prior, prompt, seed)[0].expand(DRAWS, *prior.latent_shape)
     edges = np.linspace(-4, 4, BINS)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scoredistill.studies.harness.setting import (
-    ComparisonSetting,
+    PriorSetting,
     check_methods,
     check_names,
     check_prompts,
@@ -26,7 +26,7 @@ USUAL = tuple(name for name in METHODS if name not in ON_REQUEST)
 
 
 @dataclass(frozen=True)
-class Setting(ComparisonSetting):
+class Setting(PriorSetting):
     """What to measure.
 
     Args:
@@ -81,7 +81,7 @@ class Setting(ComparisonSetting):
     def setup(self) -> Setup:
         """What all jobs share."""
         references = QUICK_REFERENCES if self.quick else REFERENCES
-        return Setup(self.prior, self.clip, self.prompts, references, self.inception)
+        return Setup(self.prior, self.clip, self.prompts, references, self.inception, self.load)
 
     @property
     def whole(self) -> bool:

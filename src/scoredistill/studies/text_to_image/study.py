@@ -10,7 +10,7 @@ from scoredistill.files import slug
 from scoredistill.media.images import grid, save_image
 from scoredistill.metrics import inception
 from scoredistill.studies.harness.jobs import Job, StudyDirectory
-from scoredistill.studies.harness.setting import check_text_prior, seeded
+from scoredistill.studies.harness.setting import check_text_prior, identity, seeded
 from scoredistill.studies.harness.study import Study
 from scoredistill.studies.text_to_image import jobs, probes
 from scoredistill.studies.text_to_image.blocks import BLOCKS
@@ -67,12 +67,12 @@ def check(setting: Setting) -> None:
     """
     if setting.inception:
         inception()
-    check_text_prior(setting.prior)
+    check_text_prior(setting.prior, setting.load)
 
 
 def key(setting: Setting) -> dict[str, Any]:
     """What all jobs depend on."""
-    return {"setup": asdict(setting.setup)}
+    return {"setup": identity(setting.setup)}
 
 
 def gather(setting: Setting, directory: StudyDirectory) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from scoredistill.loop import Step
 from scoredistill.media.images import read_image, resized, to_pil, to_tensor
 from scoredistill.media.limits import EDITING
 from scoredistill.priors.base import Editor, Prior
+from scoredistill.tasks import checks
 from scoredistill.tasks.image_editing import regions
 from scoredistill.tasks.image_editing.canvas import Canvas, work_size
 from scoredistill.tasks.image_editing.detail import with_detail
@@ -41,6 +42,7 @@ def edit_image(asked: EditArguments) -> EditResult:
     """
     request = requested(EditRequest, asked, asked.prior)
     request.complete()  # refuses what no prior could do
+    checks.steps_to_skip(asked.on_nan, request.recipe.estimator is None, request.method)
     source = read_image(asked.image, EDITING, transparency=True)
     regions.check(request.regions, request.wrap)
     directory = EditDirectory.of(asked, request)

@@ -44,6 +44,7 @@ class EditRecipe:
             if they must be counted.
         same_noise: whether frames of a video are sampled from the same noise.
         flow: rounds of sharing gradients along the optical flow of a video (`video_editing.flow`).
+        coupled: whether a kernel couples windows, whose bandwidth scale then matters.
     """
 
     says: str
@@ -63,6 +64,14 @@ class EditRecipe:
     rows: int | None = 5
     same_noise: bool = False
     flow: int = 0
+    coupled: bool = True
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The options of an edit that have no effect on the method."""
+        if self.estimator is None:
+            return ("kernel", "particles", "lr", "scales", "flow")
+        return () if self.coupled else ("kernel",)
 
 
 def _shared(scale: float) -> Estimator:
@@ -116,8 +125,10 @@ EDIT_RECIPES: dict[str, EditRecipe] = {
         averaged=0.0,
         particles=4,
     ),
-    "uncoupled": EditRecipe("the residual of CSD-Edit alone", _uncoupled),
-    "common_noise": EditRecipe("the residual alone, with one noise for all windows and frames", _common_noise),
+    "uncoupled": EditRecipe("the residual of CSD-Edit alone", _uncoupled, coupled=False),
+    "common_noise": EditRecipe(
+        "the residual alone, with one noise for all windows and frames", _common_noise, coupled=False
+    ),
     "random_noise": EditRecipe("CSD-Edit against the noise instead of the image's own prediction", _noise, rows=3),
     "crops": EditRecipe("DDIM on separate crops", None, sweeps=20, stride=1.0, jitter=False, rows=3),
     "windows": EditRecipe(
@@ -153,4 +164,5 @@ def own(recipe: Recipe) -> EditRecipe:
         estimator=lambda scale: recipe.make(),
         schedule=recipe.times,
         rows=None,
+        coupled=False,
     )

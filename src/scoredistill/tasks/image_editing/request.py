@@ -112,7 +112,7 @@ class EditRequest(EditOptions, CanvasOptions):
         return completed(self, EditSettings, self.defaults(side))
 
     def check_names(self) -> None:
-        """Refuse an empty instruction and an unknown method.
+        """Refuse an empty instruction, an unknown method, and options that have no effect.
 
         Raises:
             ValueError: in one sentence.
@@ -120,7 +120,9 @@ class EditRequest(EditOptions, CanvasOptions):
         if not self.regions or not isinstance(self.instruction, str):
             checks.text(self.instruction, "instruction", ADVICE)
         check_method(self.method, self.recipes)
-        _ = self.recipe  # refuses a recipe of the caller's own that edits cannot use
+        checks.unused(self, self.recipe.unused, self.method)
+        if not self.regions:
+            checks.unused(self, ("feather",), "an edit without regions", "regions")
 
     def defaults(self, side: int) -> dict[str, object]:
         """The defaults of the method for a model whose images have this shorter side."""

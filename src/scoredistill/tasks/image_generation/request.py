@@ -13,6 +13,7 @@ IMAGES = ("mlp", "latents", "pixels")
 THROUGH = ("encoder", "decoder")
 METHODS = (*RECIPES, "ddim")
 DDIM_STEPS, DDIM_GUIDANCE = 30, 5.0
+OPTIMIZING = ("image", "lr", "through", "follow")  # options of methods that optimize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,10 @@ class Request(ImageOptions):
         if recipe is None:
             check_method(self.method, METHODS)
             recipe = self.recipe
+        if recipe is None:
+            checks.unused(self, OPTIMIZING, self.method)
+        elif self.image == "latents":
+            checks.unused(self, ("through",), "a run on latents", "image mlp or pixels")
         return completed(self, Settings, _defaults(recipe, self.image))
 
 

@@ -24,11 +24,12 @@ def text_to_image(asked: ImageArguments) -> Result:
         FloatingPointError: if the images or gradients are not finite.
     """
     settings = requested(Request, asked, asked.prior).complete(asked.recipe)
+    recipe = asked.recipe or settings.recipe
     checks.packages(settings)
+    checks.steps_to_skip(asked.on_nan, recipe is None, settings.method)
     directory = ImageDirectory.of(asked, settings)
     prior = text_prior(asked.prior, asked)
     unknown = warn_of_unknown(prior, settings.prompt)
-    recipe = asked.recipe or settings.recipe
     if recipe is None:
         prior.times(settings.steps)  # refuses more steps than the scheduler has
     with StepSession(asked, prior, directory) as session:

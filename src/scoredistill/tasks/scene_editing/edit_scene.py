@@ -15,10 +15,12 @@ from torch import Tensor
 
 from scoredistill.media.images import resized
 from scoredistill.priors.base import Editor
+from scoredistill.tasks import checks
 from scoredistill.tasks.image_editing.canvas import work_size
 from scoredistill.tasks.known_words import verdict_on_edit, warn_of_unknown
 from scoredistill.tasks.request import requested, task
 from scoredistill.tasks.scene_editing.output import SceneDirectory, SceneResult
+from scoredistill.tasks.scene_editing.recipes import ONE_VIEW
 from scoredistill.tasks.scene_editing.request import SceneArguments, SceneRequest, SceneSettings
 from scoredistill.tasks.scene_editing.run import edit_fitted, fit_scene, prepared, spread_over, views_to_edit
 from scoredistill.tasks.session import Session, editor
@@ -39,6 +41,7 @@ def edit_scene(asked: SceneArguments) -> SceneResult:
     """
     request = requested(SceneRequest, asked, asked.prior)
     request.complete()  # refuses what no prior could do
+    checks.steps_to_skip(asked.on_nan, request.method == ONE_VIEW, request.method)
     training, full = _shape(asked.capture, request.outside)
     spread_over(training, request.use)
     directory = SceneDirectory.of(asked, request)

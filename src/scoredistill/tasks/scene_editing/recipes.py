@@ -22,3 +22,12 @@ NOISED = (0.02, 0.98)  # interval of the t that one_view noises renders to
 def description(method: str) -> str:
     """What a method does; one of the caller's own edits views as the frames of a video."""
     return recipe_of(method, SCENE_METHODS, lambda recipe: own(recipe).says)
+
+
+def unused(method: str) -> tuple[str, ...]:
+    """The options of an edit of a scene that have no effect on a method.
+
+    Raises:
+        ValueError: for a recipe of the caller's own that edits cannot use.
+    """
+    return ("views", "kernel") if method == ONE_VIEW else recipe_of(method, VIDEO_RECIPES, own).unused

@@ -8,7 +8,7 @@ from scoredistill.recipe import MethodSource, check_method
 from scoredistill.tasks import checks
 from scoredistill.tasks.image_editing.request import ADVICE, BUNDLED_SIDE, EditOptions, guidance_scales
 from scoredistill.tasks.request import PriorSource, RunOptions, completed
-from scoredistill.tasks.scene_editing.recipes import KERNEL, SCENE_METHODS, SWEEPS, description
+from scoredistill.tasks.scene_editing.recipes import KERNEL, SCENE_METHODS, SWEEPS, unused
 from scoredistill.three_d.capture import Capture
 from scoredistill.three_d.fitting import FitStep
 from scoredistill.three_d.scenes.base import Scene
@@ -69,7 +69,7 @@ class SceneRequest(EditOptions, SceneOptions):
         """
         checks.text(self.instruction, "instruction", ADVICE)
         check_method(self.method, SCENE_METHODS, of=" for scenes")
-        description(self.method)  # refuses a recipe of the caller's own that edits cannot use
+        checks.unused(self, unused(self.method), self.method)
         given = {name: least for name, least in (("use", 2), ("size", 8)) if getattr(self, name) is not None}
         checks.whole(self, **given)
         defaults = {"size": side, "use": training, "sweeps": SWEEPS, "kernel": KERNEL, **guidance_scales(self.prior)}
@@ -108,7 +108,7 @@ class SceneArguments(EditOptions, SceneOptions, RunOptions):
         prior: A name, a directory or a hub name for `load_prior`, or a loaded prior; it must be an instruction editor.
         method: A name of `SCENE_METHODS`, or a method of your own, see `scoredistill.recipe`.
         fitted: A scene that was fitted to the photographs before (`fit_scene`), in the coordinates of
-            `normalized(capture)`; it is not changed.
+            `normalized(capture)`; it is not changed, and fit_steps and samples have no effect.
         callback: Called with every finished step of fitting to edited views, and the scene.
     """
 

@@ -14,7 +14,7 @@ Both use the same number of network evaluations.
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -158,8 +158,9 @@ class SceneEditing:
         request = self.request
         asked = VideoRequest(
             request.instruction, method, request.prior, sweeps=sweeps, text_scale=request.text_scale,
-            image_scale=request.image_scale, kernel=request.kernel, seed=request.seed,
+            image_scale=request.image_scale, seed=request.seed,
         ).complete()  # fmt: skip
+        asked = replace(asked, kernel=request.kernel)
         canvas = self.canvas.some(which)
         where = regions.make(request.instruction, (), canvas.size)
         return Edit(

@@ -36,6 +36,7 @@ def edit_video(asked: VideoArguments) -> VideoResult:
     """
     request = requested(VideoRequest, asked, asked.prior)
     checks.packages(request.complete())  # refuses what no prior could do
+    checks.steps_to_skip(asked.on_nan, request.recipe.estimator is None, request.method)
     source = _opened(asked.video)
     regions.check(request.regions, request.wrap)
     directory = VideoDirectory.of(asked, request, file=asked.file)
