@@ -4,6 +4,7 @@ All material is made here. Frame i of a test video has the flat color COLORS[i %
 part, a bar of i + 1 white columns, so that a frame lost, doubled or out of order shows.
 """
 
+import errno
 import gc
 import io
 import resource
@@ -742,8 +743,9 @@ def test_a_full_disk_is_reported(tmp_path, name):
     noise = np.random.default_rng(0).integers(0, 255, (40, 192, 256, 3), dtype=np.uint8)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(ValueError, match="free some space"):
+        with pytest.raises(OSError, match="File too large") as error:
             write(tmp_path / name, steady(40), 192, 256, frames=noise)
+        assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(tmp_path / name))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert_left_nothing(tmp_path)

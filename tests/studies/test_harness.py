@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scoredistill import Recipe
+from scoredistill import Recipe, optional
 from scoredistill.cli import main
 from scoredistill.estimators import SDS
 from scoredistill.recipe import named
@@ -35,6 +35,7 @@ from scoredistill.studies.harness.statistics import (
     over_seeds,
     plus_minus,
 )
+from scoredistill.studies.scene_editing import study as scenes
 from scoredistill.tasks.request import PriorOptions, loading
 
 STUDIES = ("editing", "scene_editing", "text_to_3d", "text_to_image", "toy2d")
@@ -462,3 +463,32 @@ def test_options_of_loading_reach_the_studies_and_are_refused_where_there_is_no_
         assert not out.exists()
     said = refused("bench", "collaboration", "--dtype", "float16", "--max-rows", "2")
     assert "bench collaboration, whose editors are its own, has no --dtype, --max-rows: leave them out" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        (("images", "--methods", "ddim", "vsd"), "peft", "lora"),
+        (("objects", "--methods", "vsd"), "peft", "lora"),
+        (("edits", "--quick"), "av", "bench"),
+        (("edits", "--quick"), "skimage", "bench"),
+        (("edits", "--quick"), "skvideo", "bench"),
+        (("scenes", "--quick"), "pybullet", "scenes"),
+    ],
+)
+def test_a_missing_package_is_said_before_a_study_begins(command, missing, extra, monkeypatch, tmp_path, refused):
+    real, spec = optional.import_module, optional.find_spec
+    here = lambda name: name.partition(".")[0] != missing
+
+    def imported(name):
+        if not here(name):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name)
+
+    monkeypatch.setattr(optional, "import_module", imported)
+    for module in (optional, scenes):
+        monkeypatch.setattr(module, "find_spec", lambda name: spec(name) if here(name) else None)
+    said = refused("bench", *command, "--out", tmp_path / "out", code=1)
+    assert missing in said
+    assert f"pip install 'scoredistill[{extra}]'" in said
+    assert not (tmp_path / "out").exists()

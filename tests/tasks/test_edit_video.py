@@ -3,6 +3,7 @@
 Most tests edit with a random editor of 8x8 latents and 16x16 images; frame i of a test video has its number in a bar.
 """
 
+import errno
 import json
 import re
 import subprocess
@@ -352,6 +353,26 @@ def test_a_run_killed_while_it_writes_resumes(prior, tmp_path, monkeypatch):
     result = small(video(4), prior, out=tmp_path, resume=True)
     assert begun == []
     assert len(open_video(result.path)) == 4
+
+
+def test_a_disk_that_is_full_while_the_video_is_written_loses_nothing(model, tmp_path, monkeypatch, refused):
+    """One sentence, the exit code of errors of the disk, and --resume writes the video without editing again."""
+    written(tmp_path / "a.mp4", (0.0, 0.1, 0.25))
+    line = ["edit", str(tmp_path / "a.mp4"), "make it night", "--prior", str(model), "--out", str(tmp_path / "run")]
+    line += ["--size", "16", "--sweeps", "1", "--no-progress"]
+
+    def full(sink, frame, i):
+        raise OSError(errno.ENOSPC, "No space left on device", ".draft-1/edited.mp4")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("scoredistill.media.video.writing._Video.write", full)
+        said = refused(*line, code=1)
+    assert said.startswith(f"scoredistill: cannot write to {tmp_path / 'run'}: No space left on device; free space")
+    assert said.endswith("then --resume continues\n")
+    assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith((".draft", "edited"))]
+    monkeypatch.setattr("scoredistill.tasks.video_editing.run.edited", None)  # no group is edited again
+    cli.main([*line, "--resume"])
+    assert len(open_video(tmp_path / "run" / "edited.mp4")) == 3
 
 
 def test_a_run_killed_in_its_report_resumes(prior, tmp_path, monkeypatch):

@@ -87,10 +87,20 @@ def packages(settings: Any) -> None:
     Raises:
         MissingExtra: naming the package and what installs it.
     """
-    if getattr(settings, "method", "") in STUDENTS:
-        require("peft", "lora", f"the method {settings.method}")
+    students([getattr(settings, "method", "")])
     if getattr(settings, "flow", 0):
         require("skimage.registration", "video", "optical flow")
+
+
+def students(methods: Iterable[str]) -> None:
+    """Refuse methods that train an adapter, if the package for it is not installed.
+
+    Raises:
+        MissingExtra: naming the package and what installs it.
+    """
+    for method in methods:
+        if method in STUDENTS:
+            require("peft", "lora", f"the method {method}")
 
 
 def own_guidance(settings: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import math
+import os
 import shutil
 import tempfile
 import warnings
@@ -58,8 +59,9 @@ class VideoWriter:
         aspect: width over height of a pixel, which .mp4 files store.
 
     Raises:
-        ValueError: if the suffix is unknown, times do not increase, the folder is in use, frames have another size or
-            number than announced, or the disk is full.
+        ValueError: if the suffix is unknown, times do not increase, the folder is in use, or frames have another size
+            or number than announced.
+        OSError: if the video cannot be written, for example because the disk is full; an earlier one is kept.
     """
 
     def __init__(
@@ -136,13 +138,12 @@ class VideoWriter:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Turn errors of the disk and of the encoder into a ValueError of one sentence."""
+        """Name the video in errors of the disk, and turn errors of the encoder into a ValueError of one sentence."""
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-            advice = "free some space" if full else "choose another folder"
-            raise ValueError(f"cannot write {self.path}: {error.strerror or error}; {advice} and try again") from error
+            number = error.errno or errno.EIO
+            raise OSError(number, os.strerror(number), str(self.path)) from error
         except Exception as error:
             if type(error).__module__.startswith("av."):
                 raise ValueError(

@@ -5,8 +5,10 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from scoredistill.datasets import packaged_media
 from scoredistill.files import slug
 from scoredistill.media.images import grid, save_image
+from scoredistill.optional import require
 from scoredistill.studies.editing import jobs
 from scoredistill.studies.editing.claims import REFERENCES
 from scoredistill.studies.editing.jobs import Case
@@ -45,7 +47,16 @@ Found = Mapping[str, Mapping[str, Any]]  # name of a job -> what it measured
 
 
 def check(setting: Setting) -> None:
-    """Refuse a prior that does not edit images by instruction."""
+    """Refuse what cannot be measured here.
+
+    Raises:
+        MissingExtra: if a package that reads clips, or finds their optical flow, is missing.
+        ValueError: if the prior does not edit images by instruction.
+    """
+    if setting.clips or set(setting.images) & set(packaged_media.STILLS):
+        require("av", "bench", "reading the clips of the study")
+    if setting.clips:
+        require("skimage.registration", "bench", "the optical flow of the clips")
     check_editor(setting.prior, setting.load)
 
 

@@ -27,6 +27,7 @@ from scoredistill.studies.text_to_3d.claims import PAIRS
 from scoredistill.studies.text_to_3d.jobs import Case
 from scoredistill.studies.text_to_3d.report import report
 from scoredistill.studies.text_to_3d.tables import tables
+from scoredistill.tasks import checks
 from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES, own
 
 PROMPTS = ("a hamburger", "a red apple", "a tulip", "a cactus", "a castle")
@@ -110,7 +111,8 @@ def plan(setting: Setting) -> list[Job]:
 
 
 def check(setting: Setting) -> None:
-    """Refuse a prior that edits images."""
+    """Refuse a prior that edits images, and methods whose package is missing."""
+    checks.students(setting.chosen)
     check_text_prior(setting.prior, setting.load)
 
 

@@ -18,6 +18,7 @@ from scoredistill.studies.text_to_image.gather import Features, crossing, curve,
 from scoredistill.studies.text_to_image.report import report
 from scoredistill.studies.text_to_image.setting import Setting, read_prompts
 from scoredistill.studies.text_to_image.tables import tables
+from scoredistill.tasks import checks
 
 __all__ = ["Setting", "read_prompts", "study"]
 
@@ -63,8 +64,9 @@ def check(setting: Setting) -> None:
 
     Raises:
         ValueError: if the prior edits images.
-        MissingExtra: if Inception is requested and torch-fidelity is missing.
+        MissingExtra: if Inception is requested and torch-fidelity is missing, or the package of a method.
     """
+    checks.students(setting.methods)
     if setting.inception:
         inception()
     check_text_prior(setting.prior, setting.load)

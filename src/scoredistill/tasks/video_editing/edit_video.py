@@ -8,6 +8,7 @@ and written one after the other, with the source's own detail. Neither part hold
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,6 +34,7 @@ def edit_video(asked: VideoArguments) -> VideoResult:
     Raises:
         ValueError: for impossible settings or an unreadable video, before the prior is loaded.
         FloatingPointError: if the latents are not finite.
+        OSError: if the video cannot be written; the run can then be resumed.
     """
     request = requested(VideoRequest, asked, asked.prior)
     checks.packages(request.complete())  # refuses what no prior could do
@@ -55,7 +57,8 @@ def edit_video(asked: VideoArguments) -> VideoResult:
         if directory is not None:
             path = directory.video
             directory.make_room()
-        frames = work.write(path, asked.progress)
+        with nullcontext() if directory is None else directory.told():
+            frames = work.write(path, asked.progress)
         seconds, verdict = session.seconds, ""
         if unknown and not settings.regions:
             edited = open_video(path) if path is not None else Video.of(frames)
