@@ -13,7 +13,6 @@ of different lengths, are evaluated apart.
 On loading, the prior predicts a step of the pipeline that it has not seen, and refuses the pipeline if it is wrong.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +27,7 @@ from scoredistill.priors.pipelines.argument_trees import Layout, join, leaves, r
 from scoredistill.priors.pipelines.base import NetworkPrior
 from scoredistill.priors.pipelines.codec import PixelCodec
 from scoredistill.priors.pipelines.experts import Experts, boundary
+from scoredistill.priors.pipelines.modular import arguments_of
 from scoredistill.priors.pipelines.noise_levels import FlowLevels
 from scoredistill.priors.pipelines.placements import Unsupported
 from scoredistill.priors.pipelines.recorded_calls import Calls, Request, elements
@@ -389,8 +389,7 @@ class RecordedEditor(RecordedPrior, Editor):
 
 def recorded(pipeline: Any, name: str | None = None, call: Mapping[str, Any] | None = None) -> RecordedPrior:
     """The recorded prior of a pipeline: an editor if it takes an image; see `RecordedPrior`."""
-    takes_image = "image" in inspect.signature(pipeline.__call__).parameters
-    return (RecordedEditor if takes_image else RecordedPrior)(pipeline, name, call)
+    return (RecordedEditor if "image" in arguments_of(pipeline) else RecordedPrior)(pipeline, name, call)
 
 
 def _given(value: Tensor | None) -> Tensor:

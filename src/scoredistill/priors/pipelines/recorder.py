@@ -1,7 +1,9 @@
 """Runs of a pipeline with stand-ins for its network and its scheduler, which record what these are given."""
 
+import copy
 import functools
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,14 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from scoredistill.priors.pipelines.argument_trees import leaves, replaced
+from scoredistill.priors.pipelines.modular import arguments_of, is_modular, loops_of
 from scoredistill.priors.pipelines.placements import Unsupported
 
 NETWORKS = ("transformer", "unet", "prior", "dit", "decoder")
 """Names that pipelines give their network."""
+LOGGERS = ("diffusers.modular_pipelines.modular_pipeline", "diffusers.guiders.guider_utils")
+"""Loggers of errors within the blocks of modular pipelines."""
 
 
-class Stopped(Exception):
-    """Ends a recorded run."""
+class Stopped(BaseException):
+    """Ends a recorded run; no error, so that the blocks of modular pipelines do not report it."""
 
 
 @dataclass
@@ -59,7 +64,7 @@ class Recorder:
 
     def __init__(self, pipeline: Any, networks: Sequence[nn.Module], scheduler: Any):
         self.pipeline, self.networks, self.scheduler = pipeline, networks, scheduler
-        self.names = set(inspect.signature(pipeline.__call__).parameters)
+        self.names = arguments_of(pipeline)
 
     @torch.no_grad()
     def run(
@@ -176,10 +181,14 @@ class Recorder:
             def set_(owner: Any, name: str, value: Any) -> None:
                 stack.enter_context(changed(owner, name, value))
 
-            set_(pipeline, "_progress_bar_config", {"disable": True})
+            for part in [pipeline, *loops_of(pipeline)]:
+                set_(part, "_progress_bar_config", {"disable": True})
+            for name in LOGGERS if is_modular(pipeline) else ():
+                set_(logging.getLogger(name), "disabled", True)  # they report what a trial run is meant to find out
             set_(pipeline, "scheduler", scheduler)
             for number, network in enumerate(self.networks):
-                set_(network, "forward", functools.partial(forward, number, network.forward))
+                stand_in = functools.partial(forward, number, network.forward)
+                set_(network, "forward", functools.update_wrapper(stand_in, network.forward))  # blocks read its names
             set_(scheduler, "step", functools.partial(step, scheduler.step))
             set_(scheduler, "set_timesteps", tolerant(scheduler.set_timesteps))
             if unscaled and hasattr(scheduler, "scale_model_input"):
@@ -187,9 +196,7 @@ class Recorder:
             if hasattr(getattr(pipeline, "vae", None), "encode"):
                 set_(pipeline.vae, "encode", without_noise(pipeline.vae.encode))
             for name in () if guided else guiders(pipeline):
-                off = getattr(pipeline, name).new()
-                off.disable()
-                set_(pipeline, name, off)
+                set_(pipeline, name, without_guidance(getattr(pipeline, name)))
             yield
 
 
@@ -238,6 +245,33 @@ def guiders(pipeline: Any) -> list[str]:
     return [
         name for name, part in vars(pipeline).items() if hasattr(part, "prepare_inputs") and hasattr(part, "disable")
     ]
+
+
+def without_guidance(guider: Any) -> Any:
+    """A guider that evaluates the conditional prediction alone.
+
+    Blocks before the loop still make what other predictions need, which some blocks ask for in any case.
+    """
+    from diffusers.guiders.guider_utils import GuiderOutput  # takes seconds to import
+
+    class Conditional(type(guider)):  # type: ignore[misc]
+        def prepare_inputs(self, *args: Any) -> Any:
+            return super().prepare_inputs(*args)[:1]
+
+        def prepare_inputs_from_block_state(self, *args: Any) -> Any:
+            return super().prepare_inputs_from_block_state(*args)[:1]
+
+        def prepare_models(self, denoiser: nn.Module) -> None:
+            pass
+
+        cleanup_models = prepare_models
+
+        def __call__(self, data: Any) -> Any:
+            return GuiderOutput(pred=data[0].noise_pred, pred_cond=data[0].noise_pred, pred_uncond=None)
+
+    made = copy.copy(guider)
+    made.__class__, made._enabled = Conditional, True
+    return made
 
 
 def networks_of(pipeline: Any) -> list[nn.Module]:
