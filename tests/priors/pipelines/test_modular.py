@@ -1,6 +1,8 @@
 """Modular pipelines are priors, also from a folder, which runs no code of its own."""
 
+import copy
 import json
+from contextlib import ExitStack, contextmanager
 
 import diffusers
 import pytest
@@ -11,9 +13,10 @@ import tiny_recorded
 from scoredistill import distill, load_prior
 from scoredistill.estimators import MSD, SDS
 from scoredistill.generators import Latents
-from scoredistill.priors import Guided
+from scoredistill.priors import Counted, Guided, GuidedBy
 from scoredistill.priors.pipelines.modular import arguments_of, loops_of
 from scoredistill.priors.pipelines.recorded import recorded
+from scoredistill.priors.pipelines.recorder import changed, guiders
 
 pytestmark = pytest.mark.usefixtures("hushed")
 
@@ -77,6 +80,95 @@ def test_distillation_through_a_modular_pipeline(made):
         *_, last = distill(latents, Guided(prior, 3.0), estimator, cond, steps=2, times=[0.6, 0.4])
         assert last.estimate.grad.isfinite().all()
         assert relative(latents.values.detach(), before) > 1e-4
+
+
+CFG = diffusers.ClassifierFreeGuidance(guidance_scale=4.0)
+SKIPPED = {"skip_layer_guidance_start": 0.0, "skip_layer_guidance_stop": 1.0}
+PERTURBED = {"perturbed_guidance_start": 0.0, "perturbed_guidance_stop": 1.0}
+
+
+def first_layer(stack):
+    return diffusers.LayerSkipConfig(indices=[0], fqn=stack)
+
+
+GUIDERS = {
+    "CFG": ("XL", CFG),
+    "CFG in some steps": ("XL", diffusers.ClassifierFreeGuidance(guidance_scale=4.0, start=0.3, stop=0.7)),
+    "APG": ("XL", diffusers.AdaptiveProjectedGuidance(guidance_scale=4.0, adaptive_projected_guidance_rescale=0.1)),
+    "CFG-Zero*": ("Z-Image", diffusers.ClassifierFreeZeroStarGuidance(guidance_scale=4.0)),
+    "APG of a flow": ("Wan 2.2", diffusers.AdaptiveProjectedGuidance(guidance_scale=4.0, eta=0.5)),
+    "SLG": (
+        "Wan 2.2",
+        diffusers.SkipLayerGuidance(4.0, skip_layer_config=first_layer("blocks"), **SKIPPED),
+    ),
+    "PAG": (
+        "Z-Image",
+        diffusers.PerturbedAttentionGuidance(4.0, perturbed_guidance_config=first_layer("layers"), **PERTURBED),
+    ),
+    "CFG, then norms of the block": ("Qwen-Image", CFG),
+}
+
+
+def own_steps(pipeline, prior, guider, steps):
+    """Samples, times and guided (x0, eps) of the pipeline's own steps."""
+    shape = prior._at(torch.Size(prior.latent_shape))
+    call = {**prior.calls.of(prior.calls.trial), **shape.size, "num_inference_steps": steps}
+    with changed_guiders(pipeline, guider):
+        done = prior.recorder.run(call, steps, guided=True)
+    for index, step in enumerate(done):
+        t = prior.clock.level(step, index)
+        x = prior.clock.standard(shape.arranged(step.sample, 1), t).double()
+        yield x, t, prior.levels.understood(shape.arranged(step.model_output, 1).double(), x, t)
+
+
+@contextmanager
+def changed_guiders(pipeline, guider):
+    with ExitStack() as stack:
+        for name in guiders(pipeline):
+            stack.enter_context(changed(pipeline, name, copy.deepcopy(guider)))
+        yield
+
+
+@pytest.mark.parametrize("name", GUIDERS)
+def test_the_guided_prediction_equals_the_pipelines_own_step(name, made):
+    kind, guider = GUIDERS[name]
+    pipeline, prior = made(kind)
+    guided, cond = GuidedBy(prior, guider, steps=4), prior.encode_text(prior.calls.trial.prompt)
+    differences = []
+    for x, t, (x0, eps) in own_steps(pipeline, prior, guider, 4):
+        assert relative(guided.eps(x, t, cond), eps) < 1e-5
+        assert relative(guided.denoise(x, t, cond), x0) < 1e-5
+        differences.append(relative(prior.denoise(x, t, cond), x0))
+    acts = [False, True, False, False] if name.endswith("some steps") else [True] * 4
+    assert [difference > 1e-4 for difference in differences] == acts
+
+
+@pytest.mark.parametrize("name", ["CFG", "APG", "CFG-Zero*", "APG of a flow", "SLG", "PAG"])
+def test_a_guider_acts_alike_on_rows_and_in_the_loop(name, made):
+    kind, guider = GUIDERS[name]
+    _, prior = made(kind)
+    x, cond = torch.randn(2, *prior.latent_shape), prior.encode_text(["an owl", "a red hamburger on a table"])
+    apart = Counted(prior)  # hides the pipeline's blocks
+    loop, rows = GuidedBy(prior, guider, steps=4), GuidedBy(apart, guider, steps=4)
+    for t in (TIMES, torch.tensor([0.4, 0.4])):
+        assert relative(loop.eps(x, t, cond), rows.eps(x, t, cond)) < 1e-5
+    against = prior.encode_text("a boat")
+    loop, rows = (GuidedBy(each, guider, steps=4, uncond=against) for each in (prior, apart))
+    assert relative(loop.eps(x, TIMES, cond), rows.eps(x, TIMES, cond)) < 1e-5
+
+
+def test_the_pipelines_guider_is_the_default_and_is_left_alone(made):
+    pipeline, prior = made("XL")
+    guided, cond = GuidedBy(prior), prior.encode_text("an owl")
+    x, t = torch.randn(2, *prior.latent_shape), torch.tensor([0.5, 0.5])
+    assert pipeline.guider.guidance_scale == 7.5
+    assert relative(guided.eps(x, t, cond), Guided(prior, 7.5).eps(x, t, cond)) < 1e-5
+    assert pipeline.guider._step is None or pipeline.guider is not guided.guider
+    for change in (SDS(), MSD()):
+        *_, last = distill(Latents(2, prior.latent_shape), guided, change, cond, steps=1, times=[0.6])
+        assert last.estimate.grad.isfinite().all()
+    with pytest.raises(ValueError, match="not its unconditional counterpart"):
+        guided.eps(x, t, prior.null(cond))
 
 
 @pytest.fixture(scope="module")

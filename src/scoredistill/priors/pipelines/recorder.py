@@ -118,11 +118,8 @@ class Recorder:
             last = seen[-1]
             if not last.arguments:
                 raise Unsupported("the scheduler steps several samples per evaluation, such as a video and its sound")
-            last.model_output, last.timestep, last.sample = (
-                kept(given[name]) for name in ("model_output", "timestep", "sample")
-            )
-            if given.get("per_token_timesteps") is not None:  # for which diffusers' flows take the negative velocity
-                last.model_output = -last.model_output
+            last.timestep, last.sample = kept(given["timestep"]), kept(given["sample"])
+            last.model_output = model_output_of(original, args, kwargs)
             if len(seen) == steps:
                 raise Stopped
             seen.append(Step())
@@ -133,7 +130,7 @@ class Recorder:
 
         if "generator" in self.names:
             call = {"generator": torch.Generator().manual_seed(0), **call}
-        with self._patched(forward, step, follow is not None, guided):
+        with self.patched(forward, step, follow is not None, guided):
             try:
                 self.pipeline(**{name: value for name, value in call.items() if name in self.names})
             except Stopped:
@@ -172,9 +169,17 @@ class Recorder:
         return given[0]
 
     @contextmanager
-    def _patched(
+    def patched(
         self, forward: Callable[..., Any], step: Callable[..., Any], unscaled: bool, guided: bool
     ) -> Iterator[None]:
+        """The pipeline with the scheduler of recorded runs and stand-ins, within a block.
+
+        Args:
+            forward: of the networks: called with the network's number, what it stands for, and its arguments.
+            step: of the scheduler: called with what it stands for and its arguments.
+            unscaled: whether the network is given samples as they are, where the scheduler would scale them.
+            guided: leave guiders of the pipeline on.
+        """
         pipeline, scheduler = self.pipeline, self.scheduler
         with ExitStack() as stack:
 
@@ -198,6 +203,14 @@ class Recorder:
             for name in () if guided else guiders(pipeline):
                 set_(pipeline, name, without_guidance(getattr(pipeline, name)))
             yield
+
+
+def model_output_of(step: Callable[..., Any], args: Any, kwargs: Any) -> Tensor:
+    """The model output that a scheduler's step is given."""
+    given = inspect.signature(step).bind(*args, **kwargs).arguments
+    output = kept(given["model_output"])
+    # for times per token diffusers' flows take the negative velocity
+    return output if given.get("per_token_timesteps") is None else -output
 
 
 @contextmanager

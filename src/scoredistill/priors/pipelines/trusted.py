@@ -79,8 +79,9 @@ def _is_modular(name: object, base: str) -> bool:
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
         return False
     found, kind = getattr(diffusers, name, None), getattr(diffusers, base)
-    made = inspect.isclass(found) and found.__module__.partition(".")[0] == "diffusers"
-    return made and issubclass(found, kind) and (base == "ModularPipeline" or bool(getattr(found, "block_classes", ())))
+    if not inspect.isclass(found) or found.__module__.partition(".")[0] != "diffusers":
+        return False
+    return issubclass(found, kind) and (base == "ModularPipeline" or bool(getattr(found, "block_classes", ())))
 
 
 def check_folder(folder: Path) -> None:
