@@ -6,6 +6,7 @@ from scoredistill.priors.counted import Counted
 from scoredistill.priors.coupled import Coupled
 from scoredistill.priors.empirical import Empirical
 from scoredistill.priors.guidance import Guided, ImageGuided, PerpNeg
+from scoredistill.priors.guiders import GuidedBy
 from scoredistill.priors.many_answers import ManyAnswers
 from scoredistill.priors.mixture import GaussianMixture
 from scoredistill.priors.network import NetworkPrior
@@ -17,6 +18,7 @@ __all__ = [
     "Empirical",
     "GaussianMixture",
     "Guided",
+    "GuidedBy",
     "ImageGuided",
     "ManyAnswers",
     "NetworkPrior",

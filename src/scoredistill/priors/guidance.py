@@ -148,7 +148,11 @@ class _Textless(dict[str, Tensor]):
     """A condition that is known to hold no text."""
 
 
-class PerpNeg(PriorWrapper):
+class NonlinearGuidance(PriorWrapper):
+    """Abstract base of guidance that is no weighted sum of predictions, so that no method can take it apart."""
+
+
+class PerpNeg(NonlinearGuidance):
     """Classifier-free guidance away from negative conditions, but never against the positive one (Perp-Neg).
 
     Only the component of each negative direction that is perpendicular to the positive direction is used. k negatives
@@ -197,9 +201,10 @@ def plain(prior: Prior) -> Prior:
         ValueError: for guidance that is not linear and cannot be removed.
     """
     network = prior.unguided
-    if isinstance(network, PerpNeg):
+    if isinstance(network, NonlinearGuidance):
         raise ValueError(
-            "this method guides by itself: pass the prior without PerpNeg, or use a method without a scale"
+            f"this method guides by itself: pass the prior without {type(network).__name__}, or use a method without "
+            "a scale"
         )
     return network
 

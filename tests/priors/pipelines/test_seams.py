@@ -6,8 +6,11 @@ import diffusers
 import pytest
 import torch
 from diffusers import ClassifierFreeGuidance, FlowMatchEulerDiscreteScheduler
+from diffusers.modular_pipelines import LoopSequentialPipelineBlocks
 
 import tiny
+from scoredistill.priors.pipelines.modular import arguments_of, loops_of
+from scoredistill.priors.pipelines.recorder import without_guidance
 
 SCHEDULERS = ("DDIMScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler")
 
@@ -33,12 +36,33 @@ def test_flows_take_the_negative_velocity_for_times_per_token():
     torch.testing.assert_close(plain, tokens)
 
 
-def test_a_guider_that_is_off_evaluates_one_condition():
+def test_a_guider_without_guidance_evaluates_one_condition_and_returns_it():
     guider = ClassifierFreeGuidance(guidance_scale=5.0)
-    off = guider.new()
-    off.disable()
-    assert (guider.num_conditions, off.num_conditions) == (2, 1)
-    assert callable(guider.prepare_inputs)
+    alone = without_guidance(guider)
+    data = {"side": ("cond", "uncond")}
+    guider.set_state(step=0, num_inference_steps=4, timestep=None)
+    alone.set_state(step=0, num_inference_steps=4, timestep=None)
+    assert [batch.side for batch in guider.prepare_inputs(data)] == ["cond", "uncond"]
+    (batch,) = alone.prepare_inputs(data)
+    assert batch.side == "cond"
+    batch.noise_pred = torch.randn(1, 2)
+    out = alone([batch])
+    assert out[0] is out.pred is out.pred_cond is batch.noise_pred
+    assert alone.num_conditions == 2  # blocks before the loop make what the unconditional prediction needs
+
+
+def test_modular_pipelines_have_these_seams():
+    blocks = diffusers.StableDiffusionXLAutoBlocks()
+    pipeline = blocks.init_pipeline()
+    assert {"_blocks", "scheduler", "unet", "vae", "guider"} <= vars(pipeline).keys()
+    assert {"prompt", "negative_prompt", "height", "num_inference_steps", "output_type"} <= arguments_of(pipeline)
+    loops = loops_of(pipeline)
+    assert all(isinstance(loop, LoopSequentialPipelineBlocks) for loop in loops)
+    assert {"before_denoiser", "denoiser", "after_denoiser"} <= set(loops[-1].sub_blocks)
+    assert list(inspect.signature(loops[0].loop_step).parameters)[:2] == ["components", "state"]
+    assert pipeline.config["_blocks_class_name"] == "StableDiffusionXLAutoBlocks"
+    *_, place = pipeline.config["unet"]
+    assert place.keys() >= {"type_hint", "pretrained_model_name_or_path", "subfolder", "revision", "variant"}
 
 
 def test_pipelines_keep_their_parts_as_attributes_and_decode_with_the_vae(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 SECONDS = 4.0  # to wait for a connection
-INDEX = "model_index.json"
+INDICES = ("model_index.json", "modular_model_index.json")  # of pipelines, the second of modular ones
 
 
 def hub_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def hub_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
-    cached = isinstance(try_to_load_from_cache(name, INDEX, revision=options["revision"]), str)
+    cached = any(isinstance(try_to_load_from_cache(name, i, revision=options["revision"]), str) for i in INDICES)
     if options["local_files_only"] or constants.HF_HUB_OFFLINE:
         if not cached:
             raise ValueError(

@@ -24,7 +24,8 @@ from scoredistill.pretrained import BUNDLED, bundled_folder, quietly
 from scoredistill.priors.pipelines.base import PipelinePrior
 from scoredistill.priors.pipelines.deepfloyd import DeepFloydPrior
 from scoredistill.priors.pipelines.flux import FluxKontextPrior, FluxPrior
-from scoredistill.priors.pipelines.hub import hub_options
+from scoredistill.priors.pipelines.hub import INDICES, hub_options
+from scoredistill.priors.pipelines.modular import is_modular, load_modular
 from scoredistill.priors.pipelines.recorded import RecordedPrior, recorded
 from scoredistill.priors.pipelines.stable_diffusion import InstructPix2PixPrior, StableDiffusionPrior
 from scoredistill.priors.pipelines.stable_diffusion_3 import StableDiffusion3Prior
@@ -78,9 +79,9 @@ def load_prior(
 
     Args:
         source: "emoji" or "emoji-edit" (bundled), a hub name such as "stable-diffusion-v1-5/stable-diffusion-v1-5", a
-            local directory with a `model_index.json`, a single file of all weights (.safetensors), or a pipeline
-            object. An object keeps working as before: its networks are frozen, in evaluation mode, and shared with the
-            prior.
+            local directory with a `model_index.json`, or a `modular_model_index.json`, a single file of all weights
+            (.safetensors), or a pipeline object, also a modular one with its components loaded. An object keeps
+            working as before: its networks are frozen, in evaluation mode, and shared with the prior.
         dtype: floating-point type of the networks, float32 by default (for a pipeline object, its own); particles stay
             float32.
         device: "cuda" if available by default, else "cpu" (for a pipeline object, where it is). Networks of a pipeline
@@ -126,6 +127,11 @@ def load_prior(
         if device is not None or dtype is not None:
             _prior_of(type(pipeline).__mro__)
             pipeline = _converted(pipeline, device, dtype)
+    if offload is not None and is_modular(pipeline):
+        raise ValueError(
+            "a modular pipeline is offloaded by its ComponentsManager: leave out offload, and give load_prior the "
+            "pipeline object"
+        )
     prior = _made(pipeline, name, call)
     prior.vocabulary = _vocabulary(pipeline, source)
     prior.max_rows = max_rows
@@ -196,8 +202,8 @@ def prior_folder(source: str | Path) -> str:
         return str(bundled_folder(str(source)))
     path = Path(source)
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise ValueError(f"{path} is not a diffusers pipeline: it has no model_index.json")
+        if not any((path / index).is_file() for index in INDICES):
+            raise ValueError(f"{path} is not a diffusers pipeline: it has no {' and no '.join(INDICES)}")
         return str(path)
     if path.suffix.lower() in PICKLES:
         raise ValueError(
@@ -224,6 +230,11 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
         options = hub_options(folder, options)
     # a hub download may take long: there, the libraries' own progress bars stay
     with quietly() if Path(folder).is_dir() else nullcontext():
+        if not _has_index(folder, options):
+            try:
+                return load_modular(folder, chosen, options)
+            except Exception as error:
+                raise _failure(folder, error) from error
         try:
             index = check_index(DiffusionPipeline.load_config(folder, **options))
         except Exception as error:
@@ -251,6 +262,22 @@ def _load_pipeline(folder: str, chosen: Mapping[str, Any], options: Mapping[str,
                     check_folder(Path(local))
                     return DiffusionPipeline.from_pretrained(local, **half)
             raise _failure(folder, error) from error
+
+
+def _has_index(folder: str, options: Mapping[str, Any]) -> bool:
+    """Whether a directory or a hub name has a model_index.json, which comes before that of a modular pipeline."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if Path(folder).is_dir():
+        return (Path(folder) / INDICES[0]).is_file()
+    try:
+        hf_hub_download(folder, INDICES[0], **options)
+    except EntryNotFoundError:  # also of a cache that lacks it
+        return False
+    except Exception:  # of any other kind: said where the index is read
+        return True
+    return True
 
 
 def _lacks_weights(error: Exception) -> bool:
@@ -303,7 +330,9 @@ def _prior_of(kind: str | tuple[type, ...]) -> type[PipelinePrior] | type[Record
             return KINDS[name]
     found = getattr(diffusers, names[0], None)
     if names[0] != "DiffusionPipeline" and (
-        "DiffusionPipeline" in names or (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline))
+        "DiffusionPipeline" in names
+        or "ModularPipeline" in names
+        or (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline))
     ):
         return RecordedPrior
     raise ValueError(

@@ -13,7 +13,6 @@ of different lengths, are evaluated apart.
 On loading, the prior predicts a step of the pipeline that it has not seen, and refuses the pipeline if it is wrong.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,13 +27,15 @@ from scoredistill.priors.pipelines.argument_trees import Layout, join, leaves, r
 from scoredistill.priors.pipelines.base import NetworkPrior
 from scoredistill.priors.pipelines.codec import PixelCodec
 from scoredistill.priors.pipelines.experts import Experts, boundary
+from scoredistill.priors.pipelines.guided_loop import GuidedLoop, negatives
+from scoredistill.priors.pipelines.modular import arguments_of, is_modular
 from scoredistill.priors.pipelines.noise_levels import FlowLevels
 from scoredistill.priors.pipelines.placements import Unsupported
 from scoredistill.priors.pipelines.recorded_calls import Calls, Request, elements
 from scoredistill.priors.pipelines.recorded_codec import RecordedCodec, arrangement
 from scoredistill.priors.pipelines.recorded_schedule import Clock
 from scoredistill.priors.pipelines.recorded_shapes import Shape, negative_of
-from scoredistill.priors.pipelines.recorder import Recorder, Step, networks_of
+from scoredistill.priors.pipelines.recorder import Recorder, Step, guiders, networks_of
 from scoredistill.priors.pipelines.recording import learn
 from scoredistill.schedule import per_sample
 
@@ -74,6 +75,7 @@ class RecordedPrior(NetworkPrior):
         self.calls = Calls(pipeline, {**fixed, **(call or {})})
         self._requests: list[Request] = []
         self._shapes: dict[Any, Shape] = {}
+        self._guided: tuple[Any, dict[str, Any]] | None = None
         self.calls.settle(self._cost, torch.full((1, 3, *self._side()), 0.5))
         self.needs_source = self.calls.needed
         first = self._learn({}, self.calls.trial.source)
@@ -238,6 +240,35 @@ class RecordedPrior(NetworkPrior):
 
     # --- evaluating ---
 
+    def guided_loop(self, guider: Any = None) -> GuidedLoop | None:
+        """The loop of a modular pipeline with a guider, its own by default; None for pipelines without guiders."""
+        guided = is_modular(self.pipeline) and bool(guiders(self.pipeline))
+        return GuidedLoop(self.recorder, guider) if guided else None
+
+    def predict_guided(
+        self, loop: GuidedLoop, x_t: Tensor, t: Tensor, cond: Cond, uncond: Cond | None, step: int, steps: int
+    ) -> tuple[Tensor, Tensor]:
+        """Predict (x0, eps) of rows of one time by a loop with a guider.
+
+        Args:
+            loop: of `guided_loop`.
+            x_t, t, cond: as for `predict`.
+            uncond: of negative prompts; None for those of the pipeline.
+            step: number of the sampler's step, of `steps`.
+        """
+        requests = self._requested(cond, len(x_t))
+        if any(request.negative for request in requests):
+            raise ValueError("a guided prediction needs the condition of a prompt, not its unconditional counterpart")
+        against = None if uncond is None else tuple(each.prompt for each in self._requested(uncond, len(x_t)))
+        shape = self._at(x_t.shape[1:], requests[0].source)
+        key = (tuple(requests), against, steps, id(shape))
+        if self._guided is None or self._guided[0] != key:  # equal calls are the same object
+            call = {**self.calls.of(*requests), **shape.size, "num_inference_steps": steps}
+            self._guided = key, {**call, **negatives(self.calls.names, against)}
+        told = self.clock.told(t[:1].to(self.device), shape.shift)
+        out = loop.output(self._guided[1], shape.scheduled(self.levels.given(x_t, t)), told, step)
+        return self.levels.understood(shape.arranged(out, len(x_t)).to(x_t), x_t, t)
+
     def predict(
         self, network: Callable[..., Any], x_t: Tensor, t: Tensor, cond: Cond | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -389,8 +420,7 @@ class RecordedEditor(RecordedPrior, Editor):
 
 def recorded(pipeline: Any, name: str | None = None, call: Mapping[str, Any] | None = None) -> RecordedPrior:
     """The recorded prior of a pipeline: an editor if it takes an image; see `RecordedPrior`."""
-    takes_image = "image" in inspect.signature(pipeline.__call__).parameters
-    return (RecordedEditor if takes_image else RecordedPrior)(pipeline, name, call)
+    return (RecordedEditor if "image" in arguments_of(pipeline) else RecordedPrior)(pipeline, name, call)
 
 
 def _given(value: Tensor | None) -> Tensor:

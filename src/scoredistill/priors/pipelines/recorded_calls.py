@@ -1,6 +1,5 @@
 """How requests for recordings become arguments of a pipeline: prompts, class labels, source images."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from scoredistill.priors.pipelines.argument_trees import leaves
+from scoredistill.priors.pipelines.modular import arguments_of
 
 SWITCHES = {
     "pag_scale": 0.0,
@@ -67,7 +67,7 @@ class Calls:
 
     def __init__(self, pipeline: Any, call: Mapping[str, Any]):
         self.pipeline = pipeline
-        self.names = set(inspect.signature(pipeline.__call__).parameters)
+        self.names = arguments_of(pipeline)
         self.fixed = {name: value for name, value in {**SWITCHES, **call}.items() if name in self.names}
         self.sources: list[Tensor] = []
         self.off: Mapping[str, float] = {}

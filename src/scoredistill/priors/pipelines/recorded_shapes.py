@@ -71,6 +71,11 @@ class Shape:
             flat = flat[:, index.to(flat.device)]
         return flat.reshape(rows, *self.template.shape[1:])
 
+    def scheduled(self, value: Tensor) -> Tensor:
+        """The inverse of `arranged`, flat: [rows, m]."""
+        flat, index = value.flatten(1), self.template.arrangement
+        return flat if index is None else flat[:, index.argsort().to(flat.device)]
+
     def rows(self, arguments: Any, one: Any) -> list[Any]:
         """The rows of a call of the network, given the arguments of one row."""
         path = next(iter(self.template.sample))

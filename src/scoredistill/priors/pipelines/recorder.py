@@ -1,7 +1,9 @@
 """Runs of a pipeline with stand-ins for its network and its scheduler, which record what these are given."""
 
+import copy
 import functools
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,14 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from scoredistill.priors.pipelines.argument_trees import leaves, replaced
+from scoredistill.priors.pipelines.modular import arguments_of, is_modular, loops_of
 from scoredistill.priors.pipelines.placements import Unsupported
 
 NETWORKS = ("transformer", "unet", "prior", "dit", "decoder")
 """Names that pipelines give their network."""
+LOGGERS = ("diffusers.modular_pipelines.modular_pipeline", "diffusers.guiders.guider_utils")
+"""Loggers of errors within the blocks of modular pipelines."""
 
 
-class Stopped(Exception):
-    """Ends a recorded run."""
+class Stopped(BaseException):
+    """Ends a recorded run; no error, so that the blocks of modular pipelines do not report it."""
 
 
 @dataclass
@@ -59,7 +64,7 @@ class Recorder:
 
     def __init__(self, pipeline: Any, networks: Sequence[nn.Module], scheduler: Any):
         self.pipeline, self.networks, self.scheduler = pipeline, networks, scheduler
-        self.names = set(inspect.signature(pipeline.__call__).parameters)
+        self.names = arguments_of(pipeline)
 
     @torch.no_grad()
     def run(
@@ -113,11 +118,8 @@ class Recorder:
             last = seen[-1]
             if not last.arguments:
                 raise Unsupported("the scheduler steps several samples per evaluation, such as a video and its sound")
-            last.model_output, last.timestep, last.sample = (
-                kept(given[name]) for name in ("model_output", "timestep", "sample")
-            )
-            if given.get("per_token_timesteps") is not None:  # for which diffusers' flows take the negative velocity
-                last.model_output = -last.model_output
+            last.timestep, last.sample = kept(given["timestep"]), kept(given["sample"])
+            last.model_output = model_output_of(original, args, kwargs)
             if len(seen) == steps:
                 raise Stopped
             seen.append(Step())
@@ -128,7 +130,7 @@ class Recorder:
 
         if "generator" in self.names:
             call = {"generator": torch.Generator().manual_seed(0), **call}
-        with self._patched(forward, step, follow is not None, guided):
+        with self.patched(forward, step, follow is not None, guided):
             try:
                 self.pipeline(**{name: value for name, value in call.items() if name in self.names})
             except Stopped:
@@ -167,19 +169,31 @@ class Recorder:
         return given[0]
 
     @contextmanager
-    def _patched(
+    def patched(
         self, forward: Callable[..., Any], step: Callable[..., Any], unscaled: bool, guided: bool
     ) -> Iterator[None]:
+        """The pipeline with the scheduler of recorded runs and stand-ins, within a block.
+
+        Args:
+            forward: of the networks: called with the network's number, what it stands for, and its arguments.
+            step: of the scheduler: called with what it stands for and its arguments.
+            unscaled: whether the network is given samples as they are, where the scheduler would scale them.
+            guided: leave guiders of the pipeline on.
+        """
         pipeline, scheduler = self.pipeline, self.scheduler
         with ExitStack() as stack:
 
             def set_(owner: Any, name: str, value: Any) -> None:
                 stack.enter_context(changed(owner, name, value))
 
-            set_(pipeline, "_progress_bar_config", {"disable": True})
+            for part in [pipeline, *loops_of(pipeline)]:
+                set_(part, "_progress_bar_config", {"disable": True})
+            for name in LOGGERS if is_modular(pipeline) else ():
+                set_(logging.getLogger(name), "disabled", True)  # they report what a trial run is meant to find out
             set_(pipeline, "scheduler", scheduler)
             for number, network in enumerate(self.networks):
-                set_(network, "forward", functools.partial(forward, number, network.forward))
+                stand_in = functools.partial(forward, number, network.forward)
+                set_(network, "forward", functools.update_wrapper(stand_in, network.forward))  # blocks read its names
             set_(scheduler, "step", functools.partial(step, scheduler.step))
             set_(scheduler, "set_timesteps", tolerant(scheduler.set_timesteps))
             if unscaled and hasattr(scheduler, "scale_model_input"):
@@ -187,10 +201,16 @@ class Recorder:
             if hasattr(getattr(pipeline, "vae", None), "encode"):
                 set_(pipeline.vae, "encode", without_noise(pipeline.vae.encode))
             for name in () if guided else guiders(pipeline):
-                off = getattr(pipeline, name).new()
-                off.disable()
-                set_(pipeline, name, off)
+                set_(pipeline, name, without_guidance(getattr(pipeline, name)))
             yield
+
+
+def model_output_of(step: Callable[..., Any], args: Any, kwargs: Any) -> Tensor:
+    """The model output that a scheduler's step is given."""
+    given = inspect.signature(step).bind(*args, **kwargs).arguments
+    output = kept(given["model_output"])
+    # for times per token diffusers' flows take the negative velocity
+    return output if given.get("per_token_timesteps") is None else -output
 
 
 @contextmanager
@@ -238,6 +258,33 @@ def guiders(pipeline: Any) -> list[str]:
     return [
         name for name, part in vars(pipeline).items() if hasattr(part, "prepare_inputs") and hasattr(part, "disable")
     ]
+
+
+def without_guidance(guider: Any) -> Any:
+    """A guider that evaluates the conditional prediction alone.
+
+    Blocks before the loop still make what other predictions need, which some blocks ask for in any case.
+    """
+    from diffusers.guiders.guider_utils import GuiderOutput  # takes seconds to import
+
+    class Conditional(type(guider)):  # type: ignore[misc]
+        def prepare_inputs(self, *args: Any) -> Any:
+            return super().prepare_inputs(*args)[:1]
+
+        def prepare_inputs_from_block_state(self, *args: Any) -> Any:
+            return super().prepare_inputs_from_block_state(*args)[:1]
+
+        def prepare_models(self, denoiser: nn.Module) -> None:
+            pass
+
+        cleanup_models = prepare_models
+
+        def __call__(self, data: Any) -> Any:
+            return GuiderOutput(pred=data[0].noise_pred, pred_cond=data[0].noise_pred, pred_uncond=None)
+
+    made = copy.copy(guider)
+    made.__class__, made._enabled = Conditional, True
+    return made
 
 
 def networks_of(pipeline: Any) -> list[nn.Module]:

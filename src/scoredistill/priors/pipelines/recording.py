@@ -75,7 +75,8 @@ def learn(recorder: Recorder, call: Mapping[str, Any]) -> tuple[Template, dict[s
     inputs, outputs = (probes(count, digits_of(max(counts))) for count in counts)
 
     def answer(step: int, output: Any) -> Any:
-        parts = outputs[step - 1].split([leaf.numel() for leaf in ends.values()])
+        shifted = outputs[step - 1] + 1  # no zeros, since some pipelines divide by norms of the output
+        parts = shifted.split([leaf.numel() for leaf in ends.values()])
         new = {path: like(part, leaf) for part, (path, leaf) in zip(parts, ends.items(), strict=True)}
         return replaced(output, new)
 
