@@ -178,7 +178,15 @@ def test_images_are_rendered_alike_alone_and_together():
 def test_drawings_come_back_as_they_were_whatever_the_shape_of_the_canvas():
     drawing = Drawing(
         (100.0, 50.0),
-        (Path((Contour(ellipse((30.0, 20.0), (9.0, 7.0))),), (0.2, 0.4, 0.6), (1.0, 0.0, 0.0), 6.0, 0.5),),
+        (
+            Path(
+                (Contour(ellipse((30.0, 20.0), (9.0, 7.0))),),
+                tuple(np.array([0.2, 0.4, 0.6])),
+                (1.0, 0.0, 0.0),
+                6.0,
+                0.5,
+            ),
+        ),
     )
     again = VectorGraphics([drawing], (64, 64)).drawings()[0]
     (before,), (after,) = drawing.paths, again.paths
@@ -219,6 +227,21 @@ def test_optimization_moves_a_disk_onto_another():
         loss.backward()
         optimizer.step()
     assert loss < 1e-3
+
+
+def test_smoothing_takes_kinks_away_and_leaves_smooth_joins_and_open_ends():
+    kinked = Contour(line((2.0, 2.0), (8.0, 9.0), (14.0, 2.0)), closed=False)
+    made = VectorGraphics([Drawing((16.0, 16.0), (Path((kinked,), None, (0.0, 0.0, 0.0)),))], (16, 16))
+    made.smooth(0.5)
+    after = made.drawings()[0].paths[0].contours[0].points
+    np.testing.assert_allclose(after[3], (8, 9 - 0.5 * 7 / 3), atol=1e-5)  # half way to the middle of its neighbors
+    np.testing.assert_allclose(np.delete(after, 3, 0), np.delete(kinked.points, 3, 0), atol=1e-5)
+    ring = VectorGraphics(
+        [Drawing((16.0, 16.0), (Path((Contour(ellipse((8.0, 8.0), (5.0, 5.0))),), (0.0,) * 3),))], (16, 16)
+    )
+    before = ring.points.detach().clone()
+    ring.smooth(1.0)
+    torch.testing.assert_close(ring.points.detach(), before)
 
 
 def test_more_chords_on_larger_canvases():

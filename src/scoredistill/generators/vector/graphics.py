@@ -29,6 +29,7 @@ class _Topology:
     curves: dict[str, list[tuple[int, ...]]] = field(default_factory=lambda: {"fill": [], "stroke": []})
     layers: dict[str, list[int]] = field(default_factory=lambda: {"fill": [], "stroke": []})
     chains: list[tuple[int, int, int, int]] = field(default_factory=list)  # following, first, last, butt
+    knots: list[tuple[int, int, int]] = field(default_factory=list)  # where curves meet, the points before and after
 
     def contour(self, contour: Contour, fill: int | None, stroke: int | None, butt: bool) -> None:
         """Add a contour to the layer of a fill, of a stroke, or of both."""
@@ -48,6 +49,7 @@ class _Topology:
                 last = ends and i + 1 == n
                 following = here + (i if last else (i + 1) % n)
                 self.chains.append((following, int(ends and i == 0), int(last), int(butt)))
+        self.knots += [(at(k), at(k - 1), at(k + 1)) for k in range(0 if contour.closed else 3, 3 * n, 3)]
         self.points.append(points)
         self.count += m
 
@@ -115,10 +117,10 @@ class VectorGraphics(ImageParameters):
         self, topology: _Topology, inks: list[Color], painted: Tensor, opacities: Tensor, widths: Tensor,
         colors: Sequence[Color] | None,
     ) -> None:  # fmt: skip
-        used = torch.tensor(inks)
+        used = torch.tensor(inks, dtype=torch.float32)
         if colors is not None:
-            nearest = torch.cdist(used, torch.tensor(list(colors))).argmin(1)
-            painted, used = nearest[painted], torch.tensor(list(colors))
+            nearest = torch.cdist(used, torch.tensor(list(colors), dtype=torch.float32)).argmin(1)
+            painted, used = nearest[painted], torch.tensor(list(colors), dtype=torch.float32)
         self.points = nn.Parameter(torch.from_numpy(np.concatenate(topology.points)).float())
         self.color = nn.Parameter(used)
         self.opacity = nn.Parameter(opacities)
@@ -130,6 +132,7 @@ class VectorGraphics(ImageParameters):
             "stroke_curves": torch.tensor(topology.curves["stroke"], dtype=torch.long).reshape(-1, 4),
             "stroke_layer": torch.tensor(topology.layers["stroke"], dtype=torch.long),
             "chains": torch.tensor(topology.chains, dtype=torch.long).reshape(-1, 4),
+            "knots": torch.tensor(topology.knots, dtype=torch.long).reshape(-1, 3),
             "even_odd": _even_odd(self.drawn, self.slots),
         }
         for name, value in buffers.items():
@@ -141,6 +144,7 @@ class VectorGraphics(ImageParameters):
     stroke_curves: Tensor
     stroke_layer: Tensor
     chains: Tensor
+    knots: Tensor
     even_odd: Tensor
 
     def _shape(self) -> tuple[int, ...]:
@@ -199,6 +203,17 @@ class VectorGraphics(ImageParameters):
         color = _clamped(self.color)[self.painted[which]]
         opacity = _clamped(self.opacity)[which]
         return covered.unflatten(0, shape), opacity.unflatten(0, shape), color.unflatten(0, shape)
+
+    @torch.no_grad()
+    def smooth(self, amount: float) -> None:
+        """Move points where two curves meet towards the middle of their neighbors, so that the curves join smoothly.
+
+        Args:
+            amount: fraction of the way, in [0, 1].
+        """
+        knot, before, after = self.knots.unbind(1)
+        middle = (self.points[before] + self.points[after]) / 2
+        self.points[knot] = torch.lerp(self.points[knot], middle, amount)
 
     @property
     def _folded(self) -> bool:
