@@ -101,6 +101,7 @@ def test_a_closed_contour_ends_where_it_begins():
 
 REFUSED = {
     "not well-formed": ("<svg", "not well-formed"),
+    "an unknown encoding": ('<?xml version="1.0" encoding="UTF-88"?><svg/>'.encode(), "not well-formed"),
     "another root": ("<html/>", "not <html>"),
     "entities": ('<!DOCTYPE svg [<!ENTITY a "aaa">]>' + svg("&a;"), "entities"),
     "entities in another encoding": (
@@ -133,7 +134,8 @@ REFUSED = {
     "missing numbers before a command": (svg('<path d="M4 4 C 1 2 3 L 4 4"/>'), "C lacks numbers"),
     "numbers behind Z": (svg('<path d="M4 4L5 5Z 4"/>'), "behind Z"),
     "a far point": (svg('<path d="M4 4L1e9 5Z"/>'), "canvas sizes"),
-    "infinity": (svg('<path d="M4 4L1e999 5Z"/>'), "canvas sizes"),
+    "infinity": (svg('<path d="M4 4L1e999 5Z"/>'), "the number 1e999 is too large"),
+    "an infinite transform": (svg('<circle r="4" transform="scale(1e999)"/>'), "too large"),
     "too much": (svg(f'<path d="M4 4{"h1" * 20001}"/>'), "20001 curves"),
 }
 

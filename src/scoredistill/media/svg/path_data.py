@@ -29,6 +29,17 @@ def contours_of(data: str) -> tuple[Contour, ...]:
     return pen.finished()
 
 
+def finite(text: str) -> float:
+    """A number of a text.
+
+    Raises:
+        ValueError: if it is infinite.
+    """
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"the number {text[:40]} is too large: use coordinates near the canvas")
+    return value
+
+
 def _commands(data: str) -> list[tuple[str, list[float]]]:
     """Commands with their numbers; repeated numbers repeat the command.
 
@@ -57,7 +68,7 @@ def _commands(data: str) -> list[tuple[str, list[float]]]:
             continue
         if command in "Zz":
             raise ValueError(f"the path has numbers behind Z, at {token!r}")
-        values.append(float(token))
+        values.append(finite(token))
         if len(values) == ARGUMENTS[command.upper()]:
             found.append((command, values))
             values = []

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import ImageColor
 
 from scoredistill.media.svg.drawing import Color, Contour, Drawing, Path, ellipse, line
-from scoredistill.media.svg.path_data import contours_of
+from scoredistill.media.svg.path_data import contours_of, finite
 
 BYTES, DEPTH, CURVES, REACH = 5_000_000, 64, 20_000, 100.0  # limits: of the file, groups, curves, canvas sizes
 SVG = "http://www.w3.org/2000/svg"
@@ -109,7 +109,7 @@ def _parsed(text: str | bytes) -> _Element:
     parser.EntityDeclHandler = refuse
     try:
         parser.Parse(text, True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError) as error:  # the latter for encodings that do not exist
         raise ValueError(f"it is not well-formed XML ({error}): save it again as plain SVG") from error
     return root.children[0]
 
@@ -178,7 +178,7 @@ def _shape(element: _Element, style: Mapping[str, str], matrix: np.ndarray) -> P
     contours = _contours(element.name, element.attributes)
     if not contours:
         return None
-    with np.errstate(invalid="ignore", over="ignore"):  # points that are not finite are refused in the end
+    with np.errstate(invalid="ignore", over="ignore"):  # products that are not finite are refused in the end
         placed = tuple(Contour(c.points @ matrix[:2, :2].T + matrix[:2, 2], c.closed) for c in contours)
     fill, fill_alpha = _paint(style.get("fill", "black"), style)
     stroke, stroke_alpha = _paint(style.get("stroke", "none"), style)
@@ -289,7 +289,12 @@ def _paint(text: str, style: Mapping[str, str]) -> tuple[Color | None, float]:
 
 
 def _numbers(text: str) -> list[float]:
-    return [float(each) for each in NUMBER.findall(text)]
+    """The numbers in a text.
+
+    Raises:
+        ValueError: if one is infinite.
+    """
+    return [finite(each) for each in NUMBER.findall(text)]
 
 
 def _length(text: str, name: str) -> float:
