@@ -13,10 +13,11 @@ from scoredistill.cli.options import registry
 from scoredistill.cli.prior import prior
 from scoredistill.cli.scene import scene
 from scoredistill.cli.study import bench, toy
+from scoredistill.cli.svg import svg
 
 COMMANDS: dict[str, Any] = {
     "image": image, "object": object_, "edit": edit, "scene": scene, "demo": demo, "toy": toy, "bench": bench,
-    "prior": prior,
+    "prior": prior, "svg": svg,
 }  # fmt: skip
 
 

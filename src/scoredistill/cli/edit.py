@@ -24,8 +24,8 @@ class EditCommand(EditOptions):
     """The request as the command line takes it, for any kind of source.
 
     Attributes:
-        source: An image, a video (.mp4, .gif, ...), a directory with the frames of one, or the directory of a scene:
-            photographs with transforms.json or a COLMAP model.
+        source: An image, an SVG file, a video (.mp4, .gif, ...), a directory with the frames of one, or the directory
+            of a scene: photographs with transforms.json or a COLMAP model.
         instruction: What to change, for example "make it night"; may be empty if there are regions.
         method: csd (collaborative), csd_affine (for instructions with many answers), csd_full, csd_paper, uncoupled,
             common_noise, random_noise, crops, windows (MultiDiffusion; for new random-phase texture, which the methods
@@ -76,6 +76,9 @@ def edit(
     scene_given = is_capture(edit.source)
     if scene_given:
         edit = replace(edit, source=capture_folder(edit.source))
+    if edit.source.suffix.lower() == ".svg":
+        _edit_drawing(edit, canvas, video, live, scene, run)
+        return
     about = f"{edit.source.stem} {edit.instruction or ' '.join(canvas.regions)}"
     video_given = not scene_given and is_video(edit.source)
     options = (scene,) if scene_given else (canvas, video) if video_given else (canvas,)
@@ -90,6 +93,19 @@ def edit(
         else:
             _refuse("an image", video, live, scene)
             _edit_image(edit, canvas, run, out)
+
+
+def _edit_drawing(
+    edit: EditCommand, canvas: CanvasOptions, video: VideoCommand, live: LiveView, scene: SceneOptions, run: CommandRun
+) -> None:
+    from scoredistill.tasks import edit_svg
+
+    _refuse("an SVG file", canvas, video, live, scene)
+    about = f"{edit.source.stem} {edit.instruction}"
+    asked = {name: value for name, value in values(edit).items() if name != "source"}
+    with reserved(run.out, about, "edit", resume=run.resume, request=asked) as out:
+        made = edit_svg(edit.source, **{**asked, **values(run), "out": out})
+        ending(f"{len(made.drawing.paths)} paths, {cost(made.counts, made.seconds)}", out, made.verdict)
 
 
 def _refuse(kind: str, *foreign: CanvasOptions | VideoCommand | LiveView | SceneOptions) -> None:

@@ -11,6 +11,7 @@ TASKS = Path(__file__).parents[1] / "tasks"
 SOURCES: dict[str, tuple[tuple[str, str], ...]] = {
     "image": (("image_generation/recipes.py", "RECIPES"), ("image_generation/request.py", "METHODS")),
     "edit": (("image_editing/recipes.py", "EDIT_RECIPES"), ("scene_editing/recipes.py", "ONE_VIEW")),
+    "svg": (("vector_graphics/recipes.py", "VECTOR_RECIPES"), ("vector_graphics/request.py", "METHODS")),
     "object": (("object_generation/recipes.py", "OBJECT_RECIPES"),),
 }
 """Command -> file of `tasks` and name of a dictionary, a tuple or a text in it."""

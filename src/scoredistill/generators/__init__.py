@@ -2,6 +2,7 @@
 
 from scoredistill.generators.base import Encoded, Generator
 from scoredistill.generators.image import CoordinateMLP, Latents, Pixels
+from scoredistill.generators.vector import VectorGraphics
 from scoredistill.generators.windows import Windows
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "Generator",
     "Latents",
     "Pixels",
+    "VectorGraphics",
     "Windows",
 ]

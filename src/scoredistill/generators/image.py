@@ -74,14 +74,14 @@ class Latents(_Images):
         return self.values[views]
 
 
-class _ImageParameters(_Images):
+class ImageParameters(_Images):
     """Abstract base of images that are rendered as images, whatever the prior's space."""
 
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
         return self(views)
 
 
-class Pixels(_ImageParameters):
+class Pixels(ImageParameters):
     """Images with pixels as parameters. They start gray, and may leave [0, 1] during the optimization.
 
     Args:
@@ -101,7 +101,7 @@ class Pixels(_ImageParameters):
         return self.values[views]
 
 
-class CoordinateMLP(_ImageParameters):
+class CoordinateMLP(ImageParameters):
     """Images as networks from position to color; all n networks are evaluated in one batched product per layer.
 
     Args:

@@ -1,4 +1,4 @@
-"""Complete tasks as single functions: text to image, text to 3D, and editing of images, videos and scenes.
+"""Complete tasks as single functions: text to image, SVG and 3-D, and editing of images, SVG, videos and scenes.
 
 The command line calls these functions.
 """
@@ -14,6 +14,9 @@ from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES
 from scoredistill.tasks.object_generation.text_to_3d import text_to_3d
 from scoredistill.tasks.scene_editing.edit_scene import edit_scene
 from scoredistill.tasks.scene_editing.output import SceneResult
+from scoredistill.tasks.vector_graphics.edit_svg import edit_svg
+from scoredistill.tasks.vector_graphics.output import VectorEditResult, VectorResult
+from scoredistill.tasks.vector_graphics.text_to_svg import text_to_svg
 from scoredistill.tasks.video_editing.edit_video import edit_video
 from scoredistill.tasks.video_editing.output import VideoResult
 
@@ -26,10 +29,14 @@ __all__ = [
     "Request",
     "Result",
     "SceneResult",
+    "VectorEditResult",
+    "VectorResult",
     "VideoResult",
     "edit_image",
     "edit_scene",
+    "edit_svg",
     "edit_video",
     "text_to_3d",
     "text_to_image",
+    "text_to_svg",
 ]

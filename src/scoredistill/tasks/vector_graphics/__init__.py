@@ -1,0 +1,1 @@
+"""Text to vector graphics, and editing of vector graphics."""
