@@ -26,6 +26,7 @@ SCHEDULES = [
     PriorWeighted(SD),
     Bandwidth(VP(), 4.0, 0.05),
     Bandwidth(VP(), 4.0, 0.0, shape="linear"),
+    Bandwidth(VP(), 4.0, 0.0, shape="time"),
     Ticks(Window(), 500),
 ]
 DESCENDING = [time_schedule for time_schedule in SCHEDULES if not isinstance(time_schedule, (Uniform, Window, Ticks))]
@@ -178,7 +179,17 @@ class TestBandwidth:
             wanted = [time_schedule.bandwidth_at(i, 5) for i in range(5)]
             assert VP().ratio(times(time_schedule, 5)).tolist() == pytest.approx(wanted, rel=1e-12)
 
-    @pytest.mark.parametrize("shape", ["geometric", "linear"])
+    @pytest.mark.parametrize("schedule", [VP(), Flow()])
+    def test_bandwidths_at_even_times(self, schedule):
+        even = Bandwidth(schedule, 30.0, 0.05, shape="time")
+        times = torch.tensor([even(i, 9) for i in range(9)], dtype=torch.float64)
+        assert times.diff().std() < 1e-9
+        assert float(schedule.ratio(times[4])) == pytest.approx(even.bandwidth_at(4, 9))
+        assert float(schedule.ratio(times[0])) == pytest.approx(30.0)
+        assert not even.done(7, 9)
+        assert even.done(8, 9)
+
+    @pytest.mark.parametrize("shape", ["geometric", "linear", "time"])
     def test_the_last_is_the_end(self, shape):
         time_schedule = Bandwidth(VP(), 0.35, 0.01, shape=shape)
         assert [time_schedule.bandwidth_at(steps - 1, steps) for steps in (1, 2, 20)] == [0.01] * 3

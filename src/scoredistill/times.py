@@ -10,7 +10,7 @@ fraction of the run that is over,
     Sqrt            t = start - (start - end) sqrt f
     PriorWeighted   t with the mass f of a weight W above it
     Weighted        t ~ w, any density; or descending, with the mass f of w above it
-    Bandwidth       t with sigma_t / alpha_t = h(f),  h geometric or linear
+    Bandwidth       t with sigma_t / alpha_t = h(f),  h geometric, linear, or such that t is linear
     Ticks           another time schedule's time, rounded to the entries of a scheduler's table
 
 so f = 0 is the first step and f = 1 the last, and descending schedules reach their end. Papers that write k / K for the
@@ -35,7 +35,7 @@ from scoredistill.rng import seed_of
 from scoredistill.schedule import Schedule, Weight, noise_to_signal, weight_at
 
 Times = Callable[[int, int], float]
-SHAPES = ("geometric", "linear")
+SHAPES = ("geometric", "linear", "time")
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,8 @@ class Bandwidth:
         start, end: bandwidths in the units of x, start >= end > 0; a linear one may end at 0. Times are clamped to the
             range of the schedule. The paper's lambda is sqrt 2 times a bandwidth; its toys anneal lambda linearly from
             .316 to 0, `Bandwidth(schedule, 0.316 / 2**0.5, 0.0, shape="linear")`.
-        shape: "geometric", the same factor per step, or "linear", the same difference.
+        shape: "geometric", the same factor per step; "linear", the same difference; or "time", the same difference of
+            t, as samplers have.
         bandwidth_min: bandwidth at which the run is done, in the units of x, positive; `end` by default.
     """
 
@@ -284,12 +285,17 @@ class Bandwidth:
             raise ValueError(f"bandwidth_min must be positive, not {self.bandwidth_min}")
 
     def __call__(self, index: int, steps: int) -> float:
+        if self.shape == "time":
+            first, last = (float(self.schedule.time_of(h)) for h in (self.start, self.end))
+            return Linear(first, last)(index, steps)
         return float(self.schedule.time_of(self.bandwidth_at(index, steps)))
 
     def bandwidth_at(self, index: int, steps: int) -> float:
         """Return the bandwidth of a step in the units of x, before the schedule clamps it: `end` at the last."""
         if index >= steps - 1:
             return self.end
+        if self.shape == "time":
+            return float(self.schedule.ratio(torch.tensor(self(index, steps), dtype=torch.float64)))
         fraction = index / (steps - 1)
         if self.shape == "linear":
             return (1 - fraction) * self.start + fraction * self.end

@@ -112,6 +112,7 @@ IDENTITIES = {
         SDSBridge(OTHER, 40.0),
         lambda p: 40 * grad(ClassifierScore(OTHER), p),
     ),
+    "TrackedMSD of a large spread is MSD": (lambda p: grad(TrackedMSD(1e12), p), MSD()),
     "SDI is SDS with inverted noise and w = sigma / alpha": (
         SDI(7.5, -7.5, eta=0.0),
         Residual(noise_to_signal, guided(7.5), Inverted(10, -7.5)),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scoredistill.training.objective import ALPHA_BAR, TIMES, Objective, build_scheduler
+from scoredistill.training.objective import ALPHA_BAR, TIMES, Objective
 
 STD = 0.7
 OBJECTIVES = [Objective(), Objective("flow", "uniform"), Objective("flow", "uniform", "logit_normal")]
@@ -92,7 +92,7 @@ def test_samples_of_the_ideal_denoiser_have_the_variance_of_the_latents(objectiv
 
 
 def test_sampling_of_v_is_that_of_the_exported_scheduler():
-    objective, scheduler = Objective(), build_scheduler()
+    objective, scheduler = Objective(), Objective().scheduler()
     _, noise = latents(4)
     scheduler.set_timesteps(20)
     z = noise
@@ -101,5 +101,18 @@ def test_sampling_of_v_is_that_of_the_exported_scheduler():
     assert torch.allclose(objective.sample(ideal(objective), noise, 20), z, atol=1e-4)
 
 
+def test_the_exported_scheduler_of_flows_samples_the_same_distribution():
+    """The ideal denoiser maps noise of variance 1 linearly to latents of variance STD^2."""
+    objective = Objective("flow", "uniform")
+    scheduler = objective.scheduler()
+    _, noise = latents(4)
+    scheduler.set_timesteps(40)
+    z = noise
+    for time in scheduler.timesteps:
+        z = scheduler.step(ideal(objective)(z, time), time, z).prev_sample
+    assert torch.allclose(z, STD * noise, atol=0.03)
+    assert torch.allclose(objective.sample(ideal(objective), noise, 40), STD * noise, atol=0.05)
+
+
 def test_the_first_noise_level_hides_everything():
-    assert build_scheduler().alphas_cumprod[-1] < 1e-4
+    assert Objective().scheduler().alphas_cumprod[-1] < 1e-4

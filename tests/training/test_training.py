@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from scoredistill.datasets import photographs
 from scoredistill.datasets.emoji import Emoji, common_names
 from scoredistill.datasets.procedural_edits import EDITS
+from scoredistill.priors.pipelines.noise_levels import is_flow
 from scoredistill.training import autoencoder, captions, clip, compose, editor, perceptual, unet
 from scoredistill.training.command import Training, adjusted, parse
 from scoredistill.training.loop import Plan, Run
@@ -264,6 +265,7 @@ def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, 
     training.export(tmp_path / "out")
 
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "out" / "emoji", local_files_only=True)
+    assert is_flow(pipeline.scheduler)  # as the preset trains
     assert pipeline("a red disc", num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
     assert torch.allclose(pipeline.unet.conv_in.weight, trained.unet.conv_in.weight, atol=1e-3)
     latent = pipeline.vae.encode(2 * autoencoder.images(emoji, PHOTOS, 8, torch.Generator()) - 1).latent_dist.mode()

@@ -23,6 +23,7 @@ from scoredistill.estimators.residual import Residual
 from scoredistill.estimators.rows import Coefficient, Row, guided
 from scoredistill.estimators.stein import Stein
 from scoredistill.estimators.student import Student
+from scoredistill.estimators.tracked import TrackedMSD
 from scoredistill.kernels import RBF, Kernel
 from scoredistill.priors.base import Prior
 from scoredistill.priors.conditions import Cond
@@ -56,6 +57,7 @@ __all__ = [
     "RFDSRev",
     "RecycledNoise",
     "SDSBridge",
+    "TrackedMSD",
 ]
 
 

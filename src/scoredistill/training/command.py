@@ -151,8 +151,9 @@ class Training:
         known = self.known(PARTS["editor"])
         start = self.unet(self.last("unet")) if known is None else exported(known.parent)
         return train_editor(
-            self.emoji, autoencoder, tokenizer, plan, self.work / "editor", self.preset.pairs, start, self.device
-        )
+            self.emoji, autoencoder, tokenizer, plan, self.work / "editor", self.preset.pairs, start, self.device,
+            self.preset.recipe.objective,
+        )  # fmt: skip
 
     def export(self, out: Path) -> None:
         """Export the networks that have been trained, or that training started from, to a folder."""
@@ -164,12 +165,13 @@ class Training:
         export_clip(out / "clip", clip, words)
         if not self.trained("unet"):
             return export_autoencoder(out / "emoji" / "vae", autoencoder)
-        export_pipeline(out / "emoji", self.unet(self.last("unet")), autoencoder, tokenizer, words)
+        trained, objective = self.unet(self.last("unet")), self.preset.recipe.objective
+        export_pipeline(out / "emoji", trained, autoencoder, tokenizer, words, objective=objective)
         vocabulary.of_captions(self.emoji, common_names() if self.preset.common else None).write(out / "emoji")
         vocabulary.measure(out / "emoji", out / "clip")
         if (self.work / "editor" / CHECKPOINT).exists():
             editor = self.editor(self.last("editor"))
-            export_pipeline(out / "emoji-edit", editor, autoencoder, tokenizer, words, editor=True)
+            export_pipeline(out / "emoji-edit", editor, autoencoder, tokenizer, words, True, objective)
             vocabulary.of_instructions(self.emoji).write(out / "emoji-edit")
 
 

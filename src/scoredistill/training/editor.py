@@ -123,6 +123,7 @@ def sample(
     instructions: list[str],
     steps: int = 20,
     seed: int = 0,
+    objective: Objective = Objective(),
 ) -> Float[Tensor, "b c h w"]:
     """Latents edited by DDIM with text and image guidance; `source` is unscaled."""
     n, device = len(source), next(network.parameters()).device
@@ -136,11 +137,15 @@ def sample(
         return nothing + IMAGE_SCALE * (textless - nothing) + TEXT_SCALE * (full - textless)
 
     noise = torch.randn(source.shape, generator=torch.Generator().manual_seed(seed)).to(device)
-    return Objective().sample(guided, noise, steps)
+    return objective.sample(guided, noise, steps)
 
 
 def sample_grid(
-    autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, images: Float[Tensor, "n 3 h w"], device: str
+    autoencoder: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    images: Float[Tensor, "n 3 h w"],
+    device: str,
+    objective: Objective = Objective(),
 ) -> Callable[[Any, Path], None]:
     """A function that saves a grid of held-out images and their edits by every instruction."""
 
@@ -149,7 +154,7 @@ def sample_grid(
         texts = ["", *INSTRUCTIONS] * len(images)
         with torch.no_grad():
             mode = autoencoder.encode(2 * images.to(device) - 1).latent_dist.mode()
-            z = sample(network, tokenizer, mode.repeat_interleave(columns - 1, 0), texts, steps=10)
+            z = sample(network, tokenizer, mode.repeat_interleave(columns - 1, 0), texts, steps=10, objective=objective)
         edited = decode(autoencoder, z).cpu()
         rows = torch.cat([images[:, None], edited.unflatten(0, (len(images), columns - 1))], 1)
         labels = ["source", "nothing", *INSTRUCTIONS] * len(images)
@@ -168,6 +173,7 @@ def train_editor(
     pairs: int,
     start: TextToImage,
     device: str = "cpu",
+    objective: Objective = Objective(),
 ) -> TextToImage:
     """Train the editor, resuming from the checkpoint in `folder` if there is one.
 
@@ -180,6 +186,7 @@ def train_editor(
         pairs: number of pairs to make and encode.
         start: initial networks: an editor or a text-to-image model.
         device: to train on.
+        objective: prediction, weights and times; those with which `start` was trained.
 
     Returns:
         The moving averages of the networks.
@@ -190,7 +197,7 @@ def train_editor(
     if run.progress >= 1:
         return run.average
     data = encode(emoji.train, autoencoder, pairs, device)
-    objective, scaling = Objective(), autoencoder.config.scaling_factor
+    scaling = autoencoder.config.scaling_factor
 
     def loss(network: Any, rng: torch.Generator) -> Tensor:
         chosen = torch.randint(len(data.source), (plan.batch,), generator=rng)
@@ -206,4 +213,6 @@ def train_editor(
     held = emoji.select(emoji.held_out)
     alone = compose.over(compose.premultiplied(held.rgba[:: max(1, len(held) // 2)][:2]), torch.ones(1, 3, 1, 1))
     unseen = photographs.as_images(photographs.crops(photographs.HELD_OUT, 2, emoji.rgba.shape[1], seed=1))
-    return train(run, loss, sample_grid(autoencoder, tokenizer, torch.cat([alone, unseen]), device), "editor")
+    return train(
+        run, loss, sample_grid(autoencoder, tokenizer, torch.cat([alone, unseen]), device, objective), "editor"
+    )

@@ -17,7 +17,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from scoredistill.files import write_json, write_text
 from scoredistill.training.clip import SIZE
-from scoredistill.training.objective import build_scheduler
+from scoredistill.training.objective import Objective
 from scoredistill.training.tokenizer import copy_tokenizer
 from scoredistill.training.unet import TextToImage
 
@@ -29,6 +29,7 @@ def export_pipeline(
     tokenizer: CLIPTokenizer,
     tokenizer_folder: Path,
     editor: bool = False,
+    objective: Objective = Objective(),
 ) -> None:
     """Write a pipeline folder; the networks themselves are not changed.
 
@@ -39,6 +40,7 @@ def export_pipeline(
         tokenizer: of the prompts.
         tokenizer_folder: with the files of the tokenizer.
         editor: write a `StableDiffusionInstructPix2PixPipeline` instead of a `StableDiffusionPipeline`.
+        objective: with which the network was trained, which determines the scheduler.
     """
     kind = StableDiffusionInstructPix2PixPipeline if editor else StableDiffusionPipeline
     pipeline = kind(
@@ -46,7 +48,7 @@ def export_pipeline(
         text_encoder=half(network.text_encoder),
         tokenizer=tokenizer,
         unet=half(network.unet),
-        scheduler=build_scheduler(),
+        scheduler=objective.scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, SchedulerMixin, UniPCMultistepScheduler
 from jaxtyping import Float, Num
 from torch import Tensor
 
@@ -35,8 +35,8 @@ TIMES = 1000
 """Number of times of the schedule; times of flow matching are multiplied by it before the network sees them."""
 
 
-def build_scheduler() -> DDIMScheduler:
-    """The scheduler with the noise levels of training and the settings of the exported pipeline."""
+def _ddpm() -> DDIMScheduler:
+    """The scheduler of pipelines whose networks predict v."""
     return DDIMScheduler(
         beta_start=1e-4,
         beta_end=0.02,
@@ -49,7 +49,7 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-ALPHA_BAR = build_scheduler().alphas_cumprod
+ALPHA_BAR = _ddpm().alphas_cumprod
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,12 @@ class Objective:
     weights: Literal["capped", "min_snr", "uniform"] = "capped"
     times: Literal["uniform", "logit_normal"] = "uniform"
     contrast: float = 0.0
+
+    def scheduler(self) -> SchedulerMixin:
+        """The scheduler with the noise levels of training, of exported pipelines."""
+        if self.prediction == "v":
+            return _ddpm()
+        return UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0)
 
     def draw_times(self, n: int, rng: torch.Generator) -> Num[Tensor, " n"]:
         """n stratified times as the network sees them, in [0, 1000): whole numbers for v."""

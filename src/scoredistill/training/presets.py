@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scoredistill.training.autoencoder import Weights
 from scoredistill.training.loop import Plan
+from scoredistill.training.objective import Objective
 from scoredistill.training.unet import Recipe
 
 
@@ -37,17 +38,20 @@ class Preset:
     pairs: int
 
 
+LATENTS = Plan(
+    batch=32, lr=2e-3, slow="text_encoder", slow_factor=0.5, bfloat16=True, optimizer="muon", cooldown=0.4, snapshots=24
+)
+"""What the trainings on latents share; Muon and flow matching won the ablation (docs/results/training_ablation.md)."""
+FLOW = Recipe(Objective(prediction="flow", weights="uniform"))
 CPU = Preset(
     size=128,
     autoencoder=Plan(batch=16, lr=2e-3, minutes=150.0, optimizer="muon", bfloat16=True, snapshots=16),
     clip=Plan(batch=128, lr=1.5e-3, minutes=70.0, weight_decay=0.1, bfloat16=True),
-    unet=Plan(
-        batch=16, parts=2, lr=2e-3, minutes=240.0, slow="text_encoder", slow_factor=0.5, bfloat16=True, snapshots=16
-    ),
-    editor=Plan(batch=32, lr=1.5e-3, minutes=180.0, slow="text_encoder", slow_factor=0.5, bfloat16=True, snapshots=16),
+    unet=replace(LATENTS, batch=16, parts=2, lr=2e-3, minutes=240.0),
+    editor=replace(LATENTS, batch=32, lr=1.5e-3, minutes=180.0),
     weights=Weights(perceptual=0.3),
     crop=64,
-    recipe=Recipe(),
+    recipe=FLOW,
     common=True,
     images=40_000,
     pairs=60_000,
@@ -56,11 +60,11 @@ GPU = Preset(
     size=128,
     autoencoder=Plan(batch=64, lr=2e-3, steps=40_000, optimizer="muon", bfloat16=True, snapshots=16),
     clip=Plan(batch=512, lr=1e-3, steps=10_000, weight_decay=0.1, bfloat16=True),
-    unet=Plan(batch=256, lr=1.5e-3, steps=40_000, slow="text_encoder", slow_factor=0.5, bfloat16=True, snapshots=16),
-    editor=Plan(batch=256, lr=1.5e-3, steps=20_000, slow="text_encoder", slow_factor=0.5, bfloat16=True, snapshots=16),
+    unet=replace(LATENTS, batch=256, lr=1.5e-3, steps=40_000),
+    editor=replace(LATENTS, batch=256, lr=1.5e-3, steps=20_000),
     weights=Weights(perceptual=0.3),
     crop=64,
-    recipe=Recipe(),
+    recipe=FLOW,
     common=False,
     images=400_000,
     pairs=400_000,
