@@ -18,7 +18,7 @@ from scoredistill.priors.base import JointPrior, TextPrior
 from scoredistill.priors.conditions import expand_cond
 from scoredistill.recipe import named
 from scoredistill.schedule import VP, per_sample
-from scoredistill.tasks import METHODS, edit_image, text_to_image
+from scoredistill.tasks import METHODS, edit_image, edit_scene, edit_video, text_to_image
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
 from scoredistill.tasks.image_editing.request import EditRequest
 from scoredistill.tasks.image_generation.request import Request
@@ -165,3 +165,22 @@ def test_accepted_options_change_the_result(task, method):
             if option == "through" and make("x", method).complete().through == value:
                 value = "decoder"
             assert not same(usual, run(method, **{option: value})), option
+
+
+def test_a_negative_prompt_needs_guidance():
+    for make in (Request, ObjectRequest):
+        with pytest.raises(ValueError, match="guidance 1 is none, and a negative prompt"):
+            make("an owl", guidance=1.0, negative_prompt="fog").complete()
+        assert make("an owl", guidance=1.0).complete().guidance == 1
+    led = ObjectRequest("an owl", guidance=1.0, negative_prompt="fog", perp_neg=True).complete()
+    assert led.negative_prompt == "fog"  # Perp-Neg leads away from it at any scale
+
+
+@pytest.mark.parametrize(
+    ("run", "method"),
+    [(edit_image, "crops"), (edit_video, "per_frame"), (edit_scene, "one_view"), (text_to_image, "ddim")],
+)
+def test_methods_that_sample_have_no_steps_to_skip(run, method, no_model):
+    about = ("an owl",) if run is text_to_image else ("nowhere", "make it night")
+    with pytest.raises(ValueError, match=f"{method} samples and has no steps that could be skipped: leave out on_nan"):
+        run(*about, method=method, on_nan="skip")
