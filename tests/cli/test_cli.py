@@ -35,6 +35,12 @@ def test_warnings_are_one_sentence(monkeypatch, capsys):
         (["prior", "show", "emoji", "--sheet", "a.png", "--dtype", "float16"], "prior show has no --sheet, --dtype"),
         (["scene", "list", "--views", "3", "--seed", "1"], "scene list has no --seed, --views: leave them out"),
         (["object", "an owl", "--shape", "splats", "--encoding", "hash"], "splats have no encoding"),
+        (["object", "an owl", "--port", "9000"], "a run without --view has no --port: leave it out"),
+        (["image", "an owl", "--method", "ddim", "--lr", "0.1", "--follow", "2"], "ddim makes no use of lr, follow"),
+        (["image", "an owl", "--method", "ddim", "--on-nan", "skip"], "ddim samples and has no steps"),
+        (["image", "an owl", "--guidance", "1", "--negative-prompt", "fog"], "guidance 1 is none"),
+        (["bench", "images", "--blocks", "ideal", "--seeds", "5"], "ideal has a number of images of its own"),
+        (["prior", "list", "emoji-edit"], "prior list has no name"),
     ],
 )
 def test_options_without_effect_are_refused(arguments, says, capsys, tmp_path, monkeypatch):

@@ -5,8 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from scoredistill.media.video import open_video
-from scoredistill.media.video.hdr import (
+from scoredistill.media.colors import (
     BT709,
     BT2020,
     DCI_P3,
@@ -14,10 +13,11 @@ from scoredistill.media.video.hdr import (
     HLG,
     LINEAR,
     PQ,
-    check,
     compressed,
     tone_mapped,
 )
+from scoredistill.media.video import open_video
+from scoredistill.media.video.hdr import check
 
 av = pytest.importorskip("av")
 

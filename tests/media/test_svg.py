@@ -101,7 +101,7 @@ def test_a_closed_contour_ends_where_it_begins():
 
 REFUSED = {
     "not well-formed": ("<svg", "not well-formed"),
-    "an unknown encoding": ('<?xml version="1.0" encoding="UTF-88"?><svg/>'.encode(), "not well-formed"),
+    "an unknown encoding": (b'<?xml version="1.0" encoding="UTF-88"?><svg/>', "not well-formed"),
     "another root": ("<html/>", "not <html>"),
     "entities": ('<!DOCTYPE svg [<!ENTITY a "aaa">]>' + svg("&a;"), "entities"),
     "entities in another encoding": (

@@ -18,7 +18,7 @@ from scoredistill.priors.base import JointPrior, TextPrior
 from scoredistill.priors.conditions import expand_cond
 from scoredistill.recipe import named
 from scoredistill.schedule import VP, per_sample
-from scoredistill.tasks import METHODS, edit_image, text_to_image
+from scoredistill.tasks import METHODS, edit_image, edit_scene, edit_video, text_to_image
 from scoredistill.tasks.image_editing.recipes import EDIT_RECIPES
 from scoredistill.tasks.image_editing.request import EditRequest
 from scoredistill.tasks.image_generation.request import Request
@@ -26,6 +26,8 @@ from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES
 from scoredistill.tasks.object_generation.request import ObjectRequest
 from scoredistill.tasks.scene_editing.recipes import SCENE_METHODS
 from scoredistill.tasks.scene_editing.request import SceneRequest
+from scoredistill.tasks.vector_graphics.request import METHODS as VECTOR_METHODS
+from scoredistill.tasks.vector_graphics.request import VECTOR_EDITS, VectorEditRequest, VectorRequest
 from scoredistill.tasks.video_editing.recipes import VIDEO_RECIPES
 from scoredistill.tasks.video_editing.request import VideoRequest
 
@@ -57,6 +59,14 @@ TABLE = {  # request, its methods, and option -> methods that refuse it
     "video": (VideoRequest, VIDEO_RECIPES, {
         **EDITING, "negative_prompt": (*SAMPLING, "random_noise"), "flow": SAMPLING,
     }),
+    "icon": (lambda text, *asked, **more: VectorRequest((text,), *asked, **more), VECTOR_METHODS, {
+        "steps": ("trace",), "follow": ("trace",), "lr": ("trace",), "negative_prompt": ("trace",),
+    }),
+    "icon from noise": (
+        lambda text, *asked, **more: VectorRequest((text,), *asked, **{"init": "noise", **more}), VECTOR_METHODS[:-1],
+        {"candidates": (*VECTOR_METHODS[:-1], OWN)},
+    ),
+    "svg": (VectorEditRequest, VECTOR_EDITS, {"kernel": UNCOUPLED[:-1]}),
     "scene": (SceneRequest, SCENE_METHODS, {"views": ("one_view",), "kernel": ("one_view", *UNCOUPLED)}),
 }  # fmt: skip
 GIVEN = {  # option -> a value that is not its default
@@ -66,25 +76,31 @@ GIVEN = {  # option -> a value that is not its default
     "sparsity": 0.1, "entropy": 0.1, "orientation": 0.1, "text_scale": 2.0, "image_scale": 1.7, "sweeps": 3,
     "kernel": 2.0, "stride": 0.75, "scales": (1, 2), "wrap": True, "regions": ("0-0.5: make it snowy",),
     "feather": 0.2, "detail": 0.5, "group": 5, "overlap": 2, "flow": 2, "use": 7, "rounds": 2, "fit_steps": 3,
-    "edit_steps": 3, "rays": 8, "samples": 4, "outside": True,
+    "edit_steps": 3, "rays": 8, "samples": 4, "outside": True, "paths": 5, "style": "line", "init": "noise",
+    "colors": 3, "together": False, "candidates": 2,
 }  # fmt: skip
-NAMED = ("prompt", "instruction", "method", "prior")  # what is no option
+NAMED = ("prompt", "prompts", "instruction", "method", "prior")  # what is no option
 
 
-@pytest.mark.parametrize(("task", "method"), [(t, m) for t, (_, ms, _) in TABLE.items() for m in (*ms, OWN)])
+CASES = [(t, m) for t, (_, ms, _) in TABLE.items() for m in (*ms, *(() if t == "svg" else (OWN,)))]
+
+
+@pytest.mark.parametrize(("task", "method"), CASES)
 def test_every_option_is_used_or_refused(task, method):
     make, _, refusing = TABLE[task]
     options = [f.name for f in fields(type(make("make it night"))) if f.name not in NAMED]
     assert set(refusing) <= set(options)
     for option in options:
         more = {"view_prompts": True} if option == "perp_neg" else {}
-        asked = make("make it night", method, **{option: GIVEN[option]}, **more)
+        if option == "size" and task == "svg":
+            more = {"size": 96}  # not below that of the model's own images
+        asked = make("make it night", method, **{option: GIVEN[option], **more})
         if method in refusing.get(option, ()):
             with pytest.raises(ValueError, match="(?i)" + option.replace("_", "[_ -]")):
                 asked.complete()
         else:
             settings = asked.complete()
-            assert getattr(settings, option) == GIVEN[option]
+            assert getattr(settings, option) == {**GIVEN, **more}[option]
             assert settings.method == method
 
 
@@ -165,3 +181,22 @@ def test_accepted_options_change_the_result(task, method):
             if option == "through" and make("x", method).complete().through == value:
                 value = "decoder"
             assert not same(usual, run(method, **{option: value})), option
+
+
+def test_a_negative_prompt_needs_guidance():
+    for make in (Request, ObjectRequest):
+        with pytest.raises(ValueError, match="guidance 1 is none, and a negative prompt"):
+            make("an owl", guidance=1.0, negative_prompt="fog").complete()
+        assert make("an owl", guidance=1.0).complete().guidance == 1
+    led = ObjectRequest("an owl", guidance=1.0, negative_prompt="fog", perp_neg=True).complete()
+    assert led.negative_prompt == "fog"  # Perp-Neg leads away from it at any scale
+
+
+@pytest.mark.parametrize(
+    ("run", "method"),
+    [(edit_image, "crops"), (edit_video, "per_frame"), (edit_scene, "one_view"), (text_to_image, "ddim")],
+)
+def test_methods_that_sample_have_no_steps_to_skip(run, method, no_model):
+    about = ("an owl",) if run is text_to_image else ("nowhere", "make it night")
+    with pytest.raises(ValueError, match=f"{method} samples and has no steps that could be skipped: leave out on_nan"):
+        run(*about, method=method, on_nan="skip")

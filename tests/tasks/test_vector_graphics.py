@@ -63,7 +63,8 @@ def test_every_method_makes_icons_of_paths(drawer, method):
 @pytest.mark.parametrize("style", ["flat", "line", "sketch"])
 @pytest.mark.parametrize("init", ["sample", "noise"])
 def test_styles_decide_on_fill_and_stroke(drawer, style, init):
-    result = text_to_svg("an owl", drawer, "sds", style=style, init=init, steps=1, follow=1, **FEW)
+    few = FEW if init == "sample" else {"paths": 3, "colors": 2}
+    result = text_to_svg("an owl", drawer, "sds", style=style, init=init, steps=1, follow=1, **few)
     paths = result.drawings[0].paths
     assert all((path.fill is None) == (style != "flat") for path in paths)
     assert all((path.stroke is None) == (style == "flat") for path in paths)
@@ -72,7 +73,7 @@ def test_styles_decide_on_fill_and_stroke(drawer, style, init):
 def test_the_palette_limits_the_colors_of_a_set(drawer):
     fills = lambda result: {path.fill for drawing in result.drawings for path in drawing.paths}
     assert len(fills(text_to_svg(["an owl", "a cat"], drawer, "sds", steps=2, **FEW))) <= 3  # and white
-    free = text_to_svg(["an owl", "a cat"], drawer, "sds", steps=2, init="noise", **{**FEW, "paths": 9, "colors": 0})
+    free = text_to_svg(["an owl", "a cat"], drawer, "sds", steps=2, init="noise", paths=9, colors=0)
     assert len(fills(free)) > 9
 
 

@@ -45,6 +45,8 @@ def prior(
         refuse(f"prior {action}", **changed, out=out, sheet=sheet, **loading(load))
     if concepts and action != "show":
         raise ValueError(f"--concepts belongs to show: leave it out, or give scoredistill prior show {name} --concepts")
+    if action == "list" and name != "emoji":
+        raise ValueError(f"prior list has no name: leave it out, or give scoredistill prior show {name}")
     if action == "list":
         for bundled in pipelines.BUNDLED:
             print(f"{bundled}\t{pipelines.bundled_folder(bundled)}")

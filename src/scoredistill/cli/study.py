@@ -76,8 +76,9 @@ def bench(
         methods: For example ddim sds msd, or csd windows my_file.py:Mine; by default all but sdi_published (objects:
             sds sdi msd csd), and everything that belongs to no method as well.
         blocks: Settings of images: mlp, latents, mlp_equal, latents_equal, ideal, ablation; all by default.
-        seeds: Number of images or objects per prompt, 3 by default; or of runs per edit, 1 by default; or
-            of runs of each method, 24 by default (collaboration; 8 with --quick). 1 with --quick.
+        seeds: Number of images (in blocks that have no number of their own) or objects per prompt, 3 by default; or
+            of runs per edit, 1 by default; or of runs of each method, 24 by default (collaboration; 8 with --quick). 1
+            with --quick.
         seed: First random seed; repetitions have the seeds that follow. Another one than 0 repeats the study with seeds
             on which no setting was chosen.
         clip: CLIP model of the evaluation: a directory or hub name; the bundled one by default.
@@ -123,9 +124,12 @@ def bench(
         things = Objects(prior or "emoji", texts, seeds, methods=methods, seed=seed, quick=quick, load=load)
         page = objects(things, out or objects.place(things, base), workers)
     else:
+        from scoredistill.studies.text_to_image.blocks import BLOCKS
         from scoredistill.studies.text_to_image.study import Setting, read_prompts, study
 
         texts = () if prompts is None else read_prompts(prompts)
+        if seeds is not None and blocks and all(name in BLOCKS and BLOCKS[name].images for name in blocks):
+            raise ValueError(f"{', '.join(blocks)} has a number of images of its own: leave out --seeds")
         n = (1 if quick else 3) if seeds is None else seeds
         setting = Setting(
             prior or "emoji", texts, n, blocks, clip, inception, methods=methods, seed=seed, quick=quick, load=load

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scoredistill.files import atomic
+from scoredistill.media import color_tags
 from scoredistill.media.limits import READING, check_size, formats
 from scoredistill.media.metadata import in_srgb, stripped, upright
 
@@ -103,11 +104,12 @@ def large_images() -> Iterator[None]:
 
 def _decoded(image: Image.Image, name: str, bytes_per_pixel: int, transparency: bool) -> Image.Image:
     check_size(image.size, name, bytes_per_pixel)
+    colors = color_tags.stated(image)
     try:
         image.load()
     except Exception as error:  # as in _opened
         raise ValueError(f"{name} is corrupt or truncated: save or download it again") from error
-    colored = in_srgb(upright(image))
+    colored = in_srgb(upright(image)) if colors is None else color_tags.in_srgb(upright(image), colors)
     if colored.mode == "F" or colored.mode.startswith("I"):
         return from_numbers(np.asarray(colored), name)
     try:

@@ -96,7 +96,12 @@ class VectorRequest(VectorOptions):
             checks.text(prompt, "prompt", 'say what the icon shows, for example "a rocket"')
         check_method(self.method, METHODS)
         recipe = self.recipe
+        if self.file is not None:
+            checks.unused(self, ("candidates", "paths"), "a start from a file", "another init")
+        elif self.init == "noise":
+            checks.unused(self, ("candidates",), "a start from noise", "init sample")
         if recipe is None:
+            checks.unused(self, ("steps", "follow", "lr", "negative_prompt"), self.method)
             return completed(self, VectorSettings, {"steps": 0, "guidance": 5.0, "follow": 1, "lr": 0.0})
         defaults = {name: getattr(recipe, name) for name in ("guidance", "follow", "lr")}
         steps = recipe.steps if self.init == "noise" else recipe.few
@@ -124,6 +129,7 @@ class VectorSettings(VectorRequest):
         checks.whole(self, paths=1, colors=0, candidates=1, steps=0 if self.method == "trace" else 1, follow=1)
         checks.real(self, guidance=0, lr=0)
         checks.seed(self)
+        checks.own_guidance(self)
         if self.paths > MOST:
             raise ValueError(f"paths must be at most {MOST}, not {self.paths}")
         if self.method != "trace" and not self.lr:
@@ -178,6 +184,7 @@ class VectorEditRequest(EditOptions):
         checks.text(self.instruction, "instruction", ADVICE)
         if self.method not in VECTOR_EDITS:
             raise ValueError(f"unknown method {self.method!r} for SVG files: use one of {', '.join(VECTOR_EDITS)}")
+        checks.unused(self, self.recipe.unused, self.method)
         defaults = {
             "size": side, "sweeps": EDIT_SWEEPS, "kernel": self.recipe.kernel, **guidance_scales(self.prior),
         }  # fmt: skip

@@ -32,6 +32,7 @@ def text_to_svg(asked: VectorArguments) -> VectorResult:
     given = replace(asked, prompts=prompts, init=str(asked.init))
     settings = requested(VectorRequest, given, asked.prior).complete()
     checks.packages(settings)
+    checks.steps_to_skip(asked.on_nan, settings.recipe is None, settings.method)
     facts = {} if settings.file is None else {"drawing": digest(_read(settings.file))}
     directory = VectorDirectory.of(asked, settings)
     if directory is not None and settings.file is not None:
