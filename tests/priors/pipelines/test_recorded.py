@@ -279,6 +279,29 @@ def test_editors_are_recorded_for_sources_of_any_size(kind, others):
         torch.testing.assert_close(prior.eps(x, t, apart), first, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["XL ControlNet", "FLUX.1 ControlNet"])
+def test_a_controlnet_is_evaluated_with_the_network(kind, others):
+    prior = others(kind)
+    x, t = torch.randn(3, *prior.latent_shape), torch.tensor([0.2, 0.5, 0.9])
+    cond = prior.encode_text(["a boat", "an owl", "a very long prompt about nothing in particular"])
+    if prior.needs_source:  # the control image
+        images = torch.rand(3, 3, *prior.image_size)
+        cond |= prior.encode_source(images)
+        other = prior.eps(x, t, cond | prior.encode_source(1 - images))
+        assert relative(other, prior.eps(x, t, cond)) > 1e-4
+    called, together = [], prior.eps(x, t, cond)
+    handle = prior.pipeline.controlnet.register_forward_pre_hook(lambda *_: called.append(1))
+    alone = [
+        prior.eps(x[i : i + 1], t[i : i + 1], {name: value[i : i + 1] for name, value in cond.items()})
+        for i in range(3)
+    ]  # fmt: skip
+    handle.remove()
+    assert len(called) == 3
+    assert relative(together, torch.cat(alone)) < 2e-5
+    assert relative(prior.eps(x, t, prior.null(cond)), together) > 1e-6
+    assert "forward" not in vars(prior.pipeline.controlnet)
+
+
 def test_sound_has_no_image_size(others):
     with pytest.raises(ValueError, match=r"makes sound, which has no image size: optimize samples of \(3, 16\)"):
         _ = others("Stable Audio").image_size
