@@ -1,5 +1,6 @@
 """Recorded priors predict what the adapters written by hand predict."""
 
+import copy
 import functools
 
 import pytest
@@ -166,6 +167,25 @@ def test_a_pipeline_that_mixes_the_sample_is_refused_by_name(tmp_path):
 
     pipeline.__class__ = Centered
     with pytest.raises(Unsupported, match="the argument sample is no rearrangement of the sample"):
+        RecordedPrior(pipeline)
+
+
+def test_a_video_and_its_sound_are_refused_in_a_sentence(tmp_path):
+    """As LTX-2 does: a copy of the scheduler steps a second sample with the same evaluation."""
+    pipeline = tiny.stable_diffusion(tmp_path)
+    kind = type(pipeline)
+
+    class Twice(kind):
+        @functools.wraps(kind.__call__)
+        def __call__(self, *args, **kwargs):
+            def second(pipe, index, t, tensors):
+                copy.deepcopy(self.scheduler).step(tensors["latents"], t, tensors["latents"])
+                return tensors
+
+            return kind.__call__(self, *args, **{**kwargs, "callback_on_step_end": second})
+
+    pipeline.__class__ = Twice
+    with pytest.raises(Unsupported, match="steps several samples per evaluation, such as a video and its sound"):
         RecordedPrior(pipeline)
 
 
