@@ -9,7 +9,9 @@ import torch
 
 import tiny
 import tiny_flow
+import tiny_recorded
 import tiny_unets
+import tiny_videos
 from scoredistill import distill, load_prior
 from scoredistill.estimators import (
     Averaged,
@@ -43,6 +45,8 @@ from scoredistill.generators import CoordinateMLP, Encoded, Latents, Pixels, Win
 from scoredistill.kernels import RBF, InverseMultiquadric
 from scoredistill.priors import Empirical, GaussianMixture, Guided, ImageGuided, Prior
 from scoredistill.priors.network import Denoiser, NetworkConfig, NetworkPrior
+from scoredistill.priors.pipelines.argument_trees import leaves, replaced
+from scoredistill.priors.pipelines.recorded import recorded
 from scoredistill.schedule import Flow, Tabulated, per_sample
 
 META = torch.device("meta")
@@ -175,6 +179,34 @@ def test_pipelines_read_nothing(priors, name, dtype, monkeypatch):
         monkeypatch.setattr(prior.network, "forward", Network(prior.network))
         for method in ONE_OF_EACH_KIND:
             check((NAMED | OPTIONS)[method](), guided(prior), cond, prior.latent_shape, dtype)
+
+
+RECORDED = {  # a video, a sound, an editor, a flow, and a network that predicts the noise
+    "Wan": (3, 3.0),
+    "Stable Audio": (2, 3.0),
+    "FLUX.1 Kontext": (2, 3.0),
+    "Z-Image": (2, 3.0),
+    "PixArt-Sigma": (2, 3.0),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recorded_pipelines_read_nothing(name):
+    """Once their arguments are recorded."""
+    rows, scale = RECORDED[name]
+    kind = (tiny_recorded.KINDS | tiny_videos.KINDS)[name]
+    prior = recorded(tiny_recorded.make(kind), call=kind.call)
+    cond = prior.encode_text(tiny.PROMPTS[0])
+    if name == "FLUX.1 Kontext":
+        cond |= prior.encode_source(torch.rand(1, 3, 32, 32))
+    Guided(prior, scale).eps(torch.randn(rows, *prior.latent_shape), torch.full((rows,), 0.5), cond)
+    for shape in prior._shapes.values():
+        for request, known in shape.recordings.items():
+            tensors = {path: leaf.to(META) for path, leaf in leaves(known.arguments).items() if hasattr(leaf, "to")}
+            shape.recordings[request] = known._replace(arguments=replaced(known.arguments, tensors))
+    prior.network.to(META)
+    for method in (SDS, MSD, CSD):
+        check(method(), Guided(prior, scale), cond, prior.latent_shape, torch.float32, rows)
 
 
 @pytest.mark.parametrize("name", ["Stable Diffusion", "FLUX"])

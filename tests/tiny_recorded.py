@@ -45,7 +45,7 @@ def make(kind: Kind) -> Any:
     """The pipeline of a kind, seeded; what its networks set to zero, so that nothing could be seen of it, is random."""
     torch.manual_seed(0)
     pipeline = getattr(diffusers, kind.pipeline)(**kind.components())
-    for network in networks_of(pipeline):
+    for network in filter(None, [*networks_of(pipeline), getattr(pipeline, "controlnet", None)]):
         for parameter in network.parameters():
             if parameter.ndim > 1 and not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.1)
@@ -339,6 +339,20 @@ def without(components, *names):
     return {name: part for name, part in components.items() if name not in names}
 
 
+def with_control(source, kind, *left_out, **options):
+    """The components of a pipeline with a ControlNet of its network's architecture."""
+
+    def components():
+        made = without(source(), *left_out)
+        network = made.get("unet", made.get("transformer"))
+        make = getattr(diffusers, kind)
+        control = (make.from_unet if "unet" in made else make.from_transformer)(network, **options)
+        return {**made, "controlnet": control}
+
+    return components
+
+
+SMALL = {"conditioning_embedding_out_channels": (8, 16)}
 UNSAFE = {"requires_safety_checker": False}
 SD = as_class(tiny.stable_diffusion, "", **UNSAFE)
 XL = as_class(tiny_unets.stable_diffusion_xl, "")
@@ -401,6 +415,18 @@ KINDS = {
                         {**SQUARE, "mask_image": torch.ones(1, 1, SIDE, SIDE)}),
     "FLUX.1 Control": Kind("FluxControlPipeline", lambda: flux_of(32, image_encoder=0, feature_extractor=0),
                            {**SQUARE, "control_image": torch.full((1, 3, SIDE, SIDE), 0.3)}),
+    "ControlNet": Kind("StableDiffusionControlNetPipeline", with_control(lambda: SD(), "ControlNetModel", **SMALL), {}),
+    "XL ControlNet": Kind("StableDiffusionXLControlNetPipeline", with_control(lambda: XL(), "ControlNetModel", **SMALL),
+                          {}),
+    "Stable Diffusion 3 ControlNet": Kind(
+        "StableDiffusion3ControlNetPipeline",
+        with_control(lambda: SD3(), "SD3ControlNetModel", num_layers=1, num_extra_conditioning_channels=0),
+        {**SQUARE, "control_image": torch.full((1, 3, SIDE, SIDE), 0.3)}),
+    "FLUX.1 ControlNet": Kind(
+        "FluxControlNetPipeline",
+        with_control(lambda: FLUX1(), "FluxControlNetModel", "image_encoder", "feature_extractor", num_layers=1,
+                     num_single_layers=1, attention_head_dim=16, num_attention_heads=2),
+        {**SQUARE, "control_image": torch.full((1, 3, SIDE, SIDE), 0.3)}),
     "FLUX.1 Kontext": Kind("FluxKontextPipeline", as_class(tiny_flow.kontext, ""), {**SQUARE, "_auto_resize": False,
                                                                                     "max_area": SIDE**2}),
     "InstructPix2Pix": Kind("StableDiffusionInstructPix2PixPipeline",

@@ -31,12 +31,14 @@ from scoredistill.priors.pipelines.recorded import recorded
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+import tiny_modular  # noqa: E402
 import tiny_recorded  # noqa: E402
 import tiny_videos  # noqa: E402
 
 PROMPT, OTHER = "an owl in the snow", "a boat"
 STEPS = 6
-KINDS = tiny_recorded.KINDS | tiny_videos.KINDS
+MODULAR = {f"{name}, modular": kind for name, kind in tiny_modular.KINDS.items()}
+KINDS = tiny_recorded.KINDS | tiny_videos.KINDS | MODULAR
 EXPLANATION = """\
 - *error*: largest relative error of the prediction, at the steps of the pipeline's own sampler, for a prompt that was
   not learned from, against what the pipeline gave its scheduler.
@@ -63,11 +65,11 @@ def measure(kind):
     Raises:
         Exception: the reason why it is refused.
     """
-    pipeline = tiny_recorded.make(kind)
-    prior, loading = timed(lambda: recorded(pipeline, call=kind.call))
+    pipeline, given = made(kind)
+    prior, loading = timed(lambda: recorded(pipeline, call=given))
     prompts = ["3", "4"] if prior.calls.classes else [PROMPT, OTHER]
     cond = prior.encode_text(prompts)
-    if prior.needs_source or issubclass(ADAPTERS.get(kind.pipeline, object), Editor):
+    if prior.needs_source or issubclass(ADAPTERS.get(class_of(kind), object), Editor):
         cond |= prior.encode_source(torch.rand(2, 3, *prior._side()))
     requests = prior._requested(cond, 2)
     shape = prior._at(torch.Size(prior.latent_shape), requests[0].source)
@@ -85,9 +87,21 @@ def measure(kind):
         "shape": list(prior.latent_shape), "error": error, "adapter": None, "rows": rows, "calls": calls,
         "seconds": {"load": loading, "record": recording, "step": running / STEPS},
     }  # fmt: skip
-    if kind.pipeline in ADAPTERS:
+    if class_of(kind) in ADAPTERS:
         figures["adapter"] = against_adapter(prior, pipeline, cond, prompts)
     return figures
+
+
+def made(kind):
+    """The pipeline of a kind, and the arguments of a small call."""
+    if isinstance(kind, tiny_modular.Modular):
+        return tiny_modular.make(kind)
+    return tiny_recorded.make(kind), kind.call
+
+
+def class_of(kind):
+    """The name of the class of a pipeline, or of the blocks of a modular one."""
+    return kind.blocks if isinstance(kind, tiny_modular.Modular) else kind.pipeline
 
 
 def guided_rows(prior, cond):
@@ -128,7 +142,7 @@ def table(record):
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     kinds, refused = record["kinds"], record["refused"]
     exact = sum(each["error"] < 1e-4 for each in kinds.values())
-    classes = len({KINDS[name].pipeline for name, each in kinds.items() if each["error"] < 1e-4})
+    classes = len({class_of(KINDS[name]) for name, each in kinds.items() if each["error"] < 1e-4})
     head = f"`{record['command']}`, {record['date']}, commit {record['commit']}, {versions}; tiny random networks."
     lines = [
         f"{head}\n",
@@ -141,7 +155,7 @@ def table(record):
         step = each["seconds"]["step"]
         cells = [
             name,
-            f"`{KINDS[name].pipeline}`",
+            f"`{class_of(KINDS[name])}`",
             "x".join(map(str, each["shape"])),
             f"{each['error']:.1e}",
             "" if each["adapter"] is None else f"{each['adapter']:.1e}",
@@ -151,7 +165,7 @@ def table(record):
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## Refused", "", "| pipeline | class | reason |", "|---|---|---|"]
-    lines += [f"| {name} | `{KINDS[name].pipeline}` | {reason} |" for name, reason in refused.items()]
+    lines += [f"| {name} | `{class_of(KINDS[name])}` | {reason} |" for name, reason in refused.items()]
     return "\n".join(["# Recorded priors against the pipelines", "", *lines, ""])
 
 

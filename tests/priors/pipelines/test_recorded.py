@@ -1,5 +1,6 @@
 """Recorded priors predict what the adapters written by hand predict."""
 
+import copy
 import functools
 
 import pytest
@@ -169,6 +170,25 @@ def test_a_pipeline_that_mixes_the_sample_is_refused_by_name(tmp_path):
         RecordedPrior(pipeline)
 
 
+def test_a_video_and_its_sound_are_refused_in_a_sentence(tmp_path):
+    """As LTX-2 does: a copy of the scheduler steps a second sample with the same evaluation."""
+    pipeline = tiny.stable_diffusion(tmp_path)
+    kind = type(pipeline)
+
+    class Twice(kind):
+        @functools.wraps(kind.__call__)
+        def __call__(self, *args, **kwargs):
+            def second(pipe, index, t, tensors):
+                copy.deepcopy(self.scheduler).step(tensors["latents"], t, tensors["latents"])
+                return tensors
+
+            return kind.__call__(self, *args, **{**kwargs, "callback_on_step_end": second})
+
+    pipeline.__class__ = Twice
+    with pytest.raises(Unsupported, match="steps several samples per evaluation, such as a video and its sound"):
+        RecordedPrior(pipeline)
+
+
 @pytest.fixture(scope="module")
 def others():
     """A function that makes the recorded prior of a pipeline without an adapter, once."""
@@ -277,6 +297,29 @@ def test_editors_are_recorded_for_sources_of_any_size(kind, others):
         assert relative(prior.eps(x, t, cond), first) > 1e-4  # without a source
         apart = cond | {"image": torch.cat([prior.encode_source(each[None])["image"] for each in images])}
         torch.testing.assert_close(prior.eps(x, t, apart), first, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["XL ControlNet", "FLUX.1 ControlNet"])
+def test_a_controlnet_is_evaluated_with_the_network(kind, others):
+    prior = others(kind)
+    x, t = torch.randn(3, *prior.latent_shape), torch.tensor([0.2, 0.5, 0.9])
+    cond = prior.encode_text(["a boat", "an owl", "a very long prompt about nothing in particular"])
+    if prior.needs_source:  # the control image
+        images = torch.rand(3, 3, *prior.image_size)
+        cond |= prior.encode_source(images)
+        other = prior.eps(x, t, cond | prior.encode_source(1 - images))
+        assert relative(other, prior.eps(x, t, cond)) > 1e-4
+    called, together = [], prior.eps(x, t, cond)
+    handle = prior.pipeline.controlnet.register_forward_pre_hook(lambda *_: called.append(1))
+    alone = [
+        prior.eps(x[i : i + 1], t[i : i + 1], {name: value[i : i + 1] for name, value in cond.items()})
+        for i in range(3)
+    ]  # fmt: skip
+    handle.remove()
+    assert len(called) == 3
+    assert relative(together, torch.cat(alone)) < 2e-5
+    assert relative(prior.eps(x, t, prior.null(cond)), together) > 1e-6
+    assert "forward" not in vars(prior.pipeline.controlnet)
 
 
 def test_sound_has_no_image_size(others):

@@ -26,6 +26,7 @@ from scoredistill.priors.conditions import Cond, expand_cond
 from scoredistill.priors.pipelines.argument_trees import Layout, join, leaves, replaced, split
 from scoredistill.priors.pipelines.base import NetworkPrior
 from scoredistill.priors.pipelines.codec import PixelCodec
+from scoredistill.priors.pipelines.controlled import Controlled
 from scoredistill.priors.pipelines.experts import Experts, boundary
 from scoredistill.priors.pipelines.guided_loop import GuidedLoop, negatives
 from scoredistill.priors.pipelines.modular import arguments_of, is_modular
@@ -84,6 +85,8 @@ class RecordedPrior(NetworkPrior):
         self.latent_shape = tuple(first.template.shape[1:])  # type: ignore[assignment]
         if len(networks) > 1:
             self.network = self._experts(networks, first)
+        if self.recorder.links and self.recorder.control is not None:
+            self.network = Controlled(self.network, self.recorder.control, self.recorder.links)
         self._check(first)
 
     @property

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from scoredistill.priors.pipelines.argument_trees import leaves, replaced
+from scoredistill.priors.pipelines.controlled import CONTROL, linked
 from scoredistill.priors.pipelines.modular import arguments_of, is_modular, loops_of
 from scoredistill.priors.pipelines.placements import Unsupported
 
@@ -60,10 +61,18 @@ class Recorder:
         pipeline: the diffusers pipeline.
         networks: its UNet or transformer, or several that divide the times among them.
         scheduler: the scheduler of recorded runs.
+
+    Attributes:
+        control: the pipeline's ControlNet, whose arguments are recorded with those of the network (see `controlled`).
+        links: of the arguments of the network that are outputs of the ControlNet, the number of that output.
     """
 
     def __init__(self, pipeline: Any, networks: Sequence[nn.Module], scheduler: Any):
         self.pipeline, self.networks, self.scheduler = pipeline, networks, scheduler
+        control = getattr(pipeline, "controlnet", None)
+        self.control = control if isinstance(control, nn.Module) else None
+        self.links: dict[str, int] = {}
+        self._controlled: Any = None
         self.names = arguments_of(pipeline)
 
     @torch.no_grad()
@@ -92,13 +101,21 @@ class Recorder:
             Unsupported: if the pipeline does not step its scheduler so often, or more often than it has a network.
         """
         seen: list[Step] = [Step()]
+        control: dict[str, Any] = {}
+
+        def controlled(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            control.update(named_arguments(original, args, kwargs))
+            evaluated = not only_call and output is None and (answer is None or len(seen) == 1)
+            if evaluated or self._controlled is None:
+                self._controlled = original(*args, **kwargs)
+            return self._controlled
 
         def forward(number: int, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            bound = inspect.signature(original).bind(*args, **kwargs)
-            arguments = dict(bound.arguments)
-            for name, parameter in bound.signature.parameters.items():
-                if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                    arguments.update(arguments.pop(name, {}))
+            arguments = named_arguments(original, args, kwargs)
+            if control:
+                self.links = linked(arguments, self._controlled)
+                arguments = {name: value for name, value in arguments.items() if name not in self.links}
+                arguments[CONTROL] = dict(control)
             seen[-1].arguments.append(kept(arguments))
             seen[-1].networks.append(number)
             if only_call:
@@ -130,7 +147,7 @@ class Recorder:
 
         if "generator" in self.names:
             call = {"generator": torch.Generator().manual_seed(0), **call}
-        with self.patched(forward, step, follow is not None, guided):
+        with self.patched(forward, step, follow is not None, guided), self._with_control(controlled):
             try:
                 self.pipeline(**{name: value for name, value in call.items() if name in self.names})
             except Stopped:
@@ -169,6 +186,16 @@ class Recorder:
         return given[0]
 
     @contextmanager
+    def _with_control(self, forward: Callable[..., Any]) -> Iterator[None]:
+        """The pipeline with a stand-in for its ControlNet, if it has one, within a block."""
+        if self.control is None:
+            yield
+            return
+        stand_in = functools.partial(forward, self.control.forward)
+        with changed(self.control, "forward", functools.update_wrapper(stand_in, self.control.forward)):
+            yield
+
+    @contextmanager
     def patched(
         self, forward: Callable[..., Any], step: Callable[..., Any], unscaled: bool, guided: bool
     ) -> Iterator[None]:
@@ -203,6 +230,16 @@ class Recorder:
             for name in () if guided else guiders(pipeline):
                 set_(pipeline, name, without_guidance(getattr(pipeline, name)))
             yield
+
+
+def named_arguments(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
+    """The arguments of a call, by name."""
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    arguments = dict(bound.arguments)
+    for name, parameter in bound.signature.parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            arguments.update(arguments.pop(name, {}))
+    return arguments
 
 
 def model_output_of(step: Callable[..., Any], args: Any, kwargs: Any) -> Tensor:
