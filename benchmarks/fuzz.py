@@ -32,6 +32,7 @@ from PIL import Image
 from scoredistill.checkpoint import load_state, save_state
 from scoredistill.files import read_text, write_json
 from scoredistill.media.images import read_image
+from scoredistill.media.svg import read_svg, to_svg
 from scoredistill.media.video.reading import is_video, open_video
 from scoredistill.optional import MissingExtra
 from scoredistill.priors.pipelines.trusted import check_folder
@@ -143,6 +144,14 @@ def checkpoint() -> list[bytes]:
         return [(Path(folder) / "a").read_bytes()]
 
 
+SVGS = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64"><g transform="rotate(20 32 32) scale(1.2)" '
+    b'style="fill:#f00;opacity:.5"><path d="M10 30A20 12 30 1 0 50 20q-8 8-12-4t-9 3s-9 4-9-19z"/></g></svg>',
+    b'<?xml version="1.0" encoding="UTF-8"?><!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "x.dtd"><svg width="10px" '
+    b'height="4"><circle r="3" cx="4" cy="5" fill="hsl(30,40%,50%)"/><polygon points="1,2 3,4 5,9"/></svg>',
+)
+
+
 def vocabularies() -> list[bytes]:
     draws = Vocabulary(concepts=(Concept("owl", "an owl", "animals", ("bird",), ("owls",), ("wise",)),), objects=2)
     edits = Vocabulary(instructions=(Instruction("night", ("make it night", "at night")),), typical={"a": 1.0})
@@ -201,6 +210,7 @@ def readers() -> dict[str, Reader]:
         "transforms": Reader(scene, transforms(), "transforms.json", photographs),
         "photograph": Reader(scene, still, "images/1.png", _scene),
         "ply": Reader(lambda folder: read_ply(folder / "a.ply"), splats(), "a.ply"),
+        "svg": Reader(lambda folder: to_svg(read_svg(folder / "a.svg")), list(SVGS), "a.svg"),
         "checkpoint": Reader(lambda folder: load_state(folder / "a"), checkpoint(), "a"),
         "vocabulary": Reader(lambda folder: Vocabulary.read(folder), vocabularies(), "vocabulary.json"),
         "index": Reader(check_folder, [json.dumps(index).encode()], "model_index.json", model),

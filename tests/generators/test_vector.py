@@ -229,19 +229,18 @@ def test_optimization_moves_a_disk_onto_another():
     assert loss < 1e-3
 
 
-def test_smoothing_takes_kinks_away_and_leaves_smooth_joins_and_open_ends():
-    kinked = Contour(line((2.0, 2.0), (8.0, 9.0), (14.0, 2.0)), closed=False)
-    made = VectorGraphics([Drawing((16.0, 16.0), (Path((kinked,), None, (0.0, 0.0, 0.0)),))], (16, 16))
-    made.smooth(0.5)
-    after = made.drawings()[0].paths[0].contours[0].points
-    np.testing.assert_allclose(after[3], (8, 9 - 0.5 * 7 / 3), atol=1e-5)  # half way to the middle of its neighbors
-    np.testing.assert_allclose(np.delete(after, 3, 0), np.delete(kinked.points, 3, 0), atol=1e-5)
-    ring = VectorGraphics(
-        [Drawing((16.0, 16.0), (Path((Contour(ellipse((8.0, 8.0), (5.0, 5.0))),), (0.0,) * 3),))], (16, 16)
-    )
-    before = ring.points.detach().clone()
-    ring.smooth(1.0)
-    torch.testing.assert_close(ring.points.detach(), before)
+def test_smoothing_takes_dents_of_smooth_joins_away_and_leaves_corners_and_open_ends():
+    corners = Contour(line((2.0, 2.0), (8.0, 9.0), (14.0, 2.0)), closed=False)
+    paths = (Path((corners, Contour(ellipse((8.0, 8.0), (5.0, 5.0)))), None, (0.0, 0.0, 0.0)),)
+    made = VectorGraphics([Drawing((16.0, 16.0), paths)], (16, 16))
+    before = made.points.detach().clone()
+    made.smooth(1.0)
+    torch.testing.assert_close(made.points.detach(), before)
+    with torch.no_grad():
+        made.points[7, 0] += 0.1  # the first point of the ellipse
+    made.smooth(0.25)
+    assert float(made.points.detach()[7, 0] - before[7, 0]) == pytest.approx(0.075, abs=1e-6)
+    torch.testing.assert_close(made.points.detach()[:7], before[:7])
 
 
 def test_more_chords_on_larger_canvases():

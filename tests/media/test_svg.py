@@ -39,6 +39,11 @@ READ = {
     "smooth quadratics": '<path d="M4 40Q16 4 26 40T50 40t9-20L4 60" fill="#0a0"/>',
     "smooth after another kind": '<path d="M4 40L20 20S40 20 40 60T60 20Z"/>',
     "arcs": '<path d="M10 30A20 12 30 1 0 50 20A9 9 0 0 1 40 50a3,3 0 1120,10a1 1 0 00-40-9" fill="#a5c"/>',
+    **{
+        f"arcs that are {size} and {way}": f'<path d="M14 24A22 15 20 {large} {sweep} 44 36Z"/>'
+        for large, size in ((0, "small"), (1, "large"))
+        for sweep, way in ((0, "left"), (1, "right"))
+    },
     "an arc that is too small": '<path d="M10 30A4 2 20 0 1 50 40Z"/>',
     "arcs without radius": '<path d="M10 30A0 2 0 0 1 50 40L4 60Z"/>',
     "shapes": '<rect x="4" y="4" width="20" height="12" rx="4"/><circle cx="44" cy="14" r="9" fill="red"/>'

@@ -146,7 +146,8 @@ def test_an_edit_resumes_and_writes_its_files(prior, icon, tmp_path, every_step,
 
 
 def test_the_bundled_editor_makes_a_drawing_red(bundled, icon):
-    result = edit_svg(icon, "make it red", bundled, sweeps=2)
+    icon.write_text(ICON.replace("#c22", "#28c"))
+    result = edit_svg(icon, "make it red", bundled, sweeps=3)
     red, _, blue = np.asarray(result.image.convert("RGB"), dtype=float).mean((0, 1))
     before, _, blue_before = np.asarray(result.source_image.convert("RGB"), dtype=float).mean((0, 1))
     assert red - blue > before - blue_before + 5
@@ -213,6 +214,14 @@ def test_a_tracing_shows_its_image():
     assert len(again.paths) == 3
     error = VectorGraphics([again], (64, 64)).render((64, 64)) - image
     assert error.abs().mean() < 0.02
+
+
+def test_a_thin_band_of_mixed_colors_is_given_to_its_neighbors():
+    disks = ('<circle cx="16" cy="16" r="11.2" fill="#e99"/>', '<circle cx="16" cy="16" r="10" fill="#c22"/>')
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">{"".join(disks)}</svg>'
+    image = VectorGraphics([from_svg(svg)], (32, 32)).render((32, 32))[0]
+    (path,) = traced(image, torch.tensor([[0.8, 0.133, 0.133], [0.933, 0.6, 0.6]]), 8).paths
+    assert path.fill == pytest.approx((0.8, 0.133, 0.133))
 
 
 def test_a_blank_image_is_traced_as_one_region():

@@ -19,16 +19,21 @@ class Crops(Generator):
         size: (H, W).
         window: (height, width) of a window, at most (H, W).
         stride: largest distance between neighboring windows.
+        mask: fraction of the gradient that passes at each pixel, [1, 1, H, W]; all of it by default.
 
     Raises:
         ValueError: if the windows are larger than the images.
     """
 
-    def __init__(self, generator: Generator, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]):
+    def __init__(
+        self, generator: Generator, size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int],
+        mask: Float[Tensor, "1 1 H W"] | None = None,
+    ):  # fmt: skip
         super().__init__()
         if any(w > s for w, s in zip(window, size, strict=True)):
             raise ValueError(f"windows of {window[0]} x {window[1]} do not fit into images of {size[0]} x {size[1]}")
         self.generator, self.window = generator, window
+        self._mask = mask
         tops, lefts = (
             torch.linspace(0, s - w, 1 + -(-(s - w) // d)).round().long()
             for s, w, d in zip(size, window, stride, strict=True)
@@ -42,7 +47,10 @@ class Crops(Generator):
         return self.places[torch.randperm(len(self.places), generator=rng)[:n].sort().values]
 
     def forward(self, views: Int[Tensor, "v 3"]) -> Float[Tensor, "v 3 h w"]:
-        return self.cut(self.generator(self.generator.views()), views)
+        images = self.generator(self.generator.views())
+        if self._mask is not None:
+            images = images.detach() + self._mask * (images - images.detach())
+        return self.cut(images, views)
 
     def cut(self, images: Float[Tensor, "n c H W"], views: Int[Tensor, "v 3"]) -> Float[Tensor, "v c h w"]:
         """Windows of images of the size that the generator renders."""

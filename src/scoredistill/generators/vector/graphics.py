@@ -14,6 +14,7 @@ from scoredistill.generators.vector.coverage import coverage
 from scoredistill.generators.vector.outlines import Strokes, chords, fill_edges, stroke_edges
 from scoredistill.media.svg import Color, Contour, Drawing, Path
 
+SMOOTH = 0.9  # cosine of the angle between two curves above which their join is smooth
 THINNEST = 0.3  # width of a stroke in pixels below which it does not become thinner
 
 
@@ -29,7 +30,7 @@ class _Topology:
     curves: dict[str, list[tuple[int, ...]]] = field(default_factory=lambda: {"fill": [], "stroke": []})
     layers: dict[str, list[int]] = field(default_factory=lambda: {"fill": [], "stroke": []})
     chains: list[tuple[int, int, int, int]] = field(default_factory=list)  # following, first, last, butt
-    knots: list[tuple[int, int, int]] = field(default_factory=list)  # where curves meet, the points before and after
+    knots: list[tuple[int, int, int]] = field(default_factory=list)  # smooth joins: the point, those before and after
 
     def contour(self, contour: Contour, fill: int | None, stroke: int | None, butt: bool) -> None:
         """Add a contour to the layer of a fill, of a stroke, or of both."""
@@ -49,7 +50,8 @@ class _Topology:
                 last = ends and i + 1 == n
                 following = here + (i if last else (i + 1) % n)
                 self.chains.append((following, int(ends and i == 0), int(last), int(butt)))
-        self.knots += [(at(k), at(k - 1), at(k + 1)) for k in range(0 if contour.closed else 3, 3 * n, 3)]
+        inner = range(0 if contour.closed else 3, 3 * n, 3)
+        self.knots += [(at(k), at(k - 1), at(k + 1)) for k in inner if _is_smooth(*points[[k - 1, k, (k + 1) % m]])]
         self.points.append(points)
         self.count += m
 
@@ -206,7 +208,7 @@ class VectorGraphics(ImageParameters):
 
     @torch.no_grad()
     def smooth(self, amount: float) -> None:
-        """Move points where two curves meet towards the middle of their neighbors, so that the curves join smoothly.
+        """Move points where two curves meet towards the middle of their neighbors; corners of the start stay corners.
 
         Args:
             amount: fraction of the way, in [0, 1].
@@ -247,6 +249,12 @@ class VectorGraphics(ImageParameters):
         covered, opacity, _ = self._layers(torch.arange(self.n), self.size)
         return shares(covered, opacity).mean((2, 3))
 
+    @torch.no_grad()
+    def alpha(self) -> Float[Tensor, "n 1 h w"]:
+        """How much of the background the paths hide, in [0, 1]."""
+        covered, opacity, _ = self._layers(torch.arange(self.n), self.size)
+        return shares(covered, opacity).sum(1, keepdim=True).clamp(max=1)
+
     def _drawing(self, image: int, seen: list[bool]) -> Drawing:
         drawing = self.drawn[image]
         points = self.points.detach().double().cpu().numpy() * max(self.size)
@@ -277,6 +285,12 @@ class VectorGraphics(ImageParameters):
                     Path(tuple(contours), fill, stroke, wide, fill_opacity, stroke_opacity, path.even_odd, path.butt)
                 )
         return Drawing(drawing.size, tuple(paths))
+
+
+def _is_smooth(before: np.ndarray, knot: np.ndarray, after: np.ndarray) -> bool:
+    """Whether two curves join without a corner."""
+    first, second = knot - before, after - knot
+    return bool(first @ second > SMOOTH * np.linalg.norm(first) * np.linalg.norm(second))
 
 
 def _layer_count(drawing: Drawing) -> int:

@@ -35,7 +35,8 @@ def edit_svg(asked: VectorEditArguments) -> VectorEditResult:
     unknown = warn_of_unknown(prior, settings.instruction)
     with StepSession(asked, prior, directory) as session:
         session.begin(settings, drawing=digest(to_svg(source).encode()))
-        graphics = VectorGraphics([source], _size(source, settings.size, prior.image_size)).to(prior.device)
+        size = _size(source, settings.size, prior.image_size)
+        graphics = VectorGraphics([source], size, opaque=True).to(prior.device)
         before = rendered(graphics)[0]
         steps = VectorEdit(settings, prior, session.counted, graphics, asked.on_nan).steps(session.state)
         session.follow(steps, settings.method, lambda step: rendered(graphics, small=True)[0], asked.callback)

@@ -21,7 +21,7 @@ VECTOR_EDITS = {
     name: recipe for name, recipe in EDIT_RECIPES.items() if recipe.estimator is not None and not recipe.random_times
 }
 """The methods of editing that take plain gradients on a canvas of windows."""
-EDIT_FOLLOW, EDIT_LR = 12, 2e-3  # inner optimizer steps per gradient, and learning rate of positions
+EDIT_FOLLOW, EDIT_LR = 12, (3e-4, 1e-2)  # inner optimizer steps per gradient; learning rates of positions, colors
 EDIT_SWEEPS = 12
 
 
@@ -33,7 +33,8 @@ class VectorOptions:
         paths: Largest number of paths of an icon.
         style: flat (filled shapes), line (outlines in the palette's colors) or sketch (many thin dark strokes).
         init: Where to start: sample (an image sampled by DDIM and traced), noise (random paths) or an SVG file.
-        colors: Number of colors of the palette, beside white; 0 gives every path a color of its own.
+        colors: Number of colors of the palette, beside white, of one icon or of a set together; 0 gives every path a
+            color of its own, as all have in a set that is not made together.
         together: Icons of several prompts share one palette and what their gradients have in common.
         candidates: Images sampled per icon, of which the one nearest to its prompt is traced (by the bundled CLIP,
             with bundled priors; the first one with others).

@@ -70,6 +70,8 @@ class VectorOptimization:
 class VectorEdit:
     """The edit of a drawing by an instruction: its rendering in overlapping windows, edited together.
 
+    Gradients come from where the drawing is, so that its paths do not spread over the background.
+
     Attributes:
         settings: the settings.
         prior: the editor.
@@ -90,9 +92,9 @@ class VectorEdit:
         if recipe.estimator is None:
             raise ValueError(f"the method {settings.method} samples and has no steps: use csd")
         height, width = self.prior.image_size
-        with torch.no_grad():
-            before = VectorGraphics(self.graphics.drawn, self.graphics.size).to(self.prior.device)(torch.arange(1))
-        windows = Crops(self.graphics, self.graphics.size, (height, width), (height // 2, width // 2))
+        source = VectorGraphics(self.graphics.drawn, self.graphics.size).to(self.prior.device)
+        before = source(torch.arange(1)).detach()
+        windows = Crops(self.graphics, source.size, (height, width), (height // 2, width // 2), source.alpha())
         text = self.prior.encode_text([settings.instruction])
 
         def cond(views: Tensor) -> Cond:
@@ -102,7 +104,7 @@ class VectorEdit:
         return distill(
             windows, ImageGuided(self.queried, settings.text_scale, settings.image_scale),
             Decoded(recipe.estimator(settings.kernel)), cond, steps=settings.sweeps, times=Linear(*recipe.times),
-            optimizer=optimizer_of(self.graphics, EDIT_LR), follow=EDIT_FOLLOW,
+            optimizer=optimizer_of(self.graphics, *EDIT_LR), follow=EDIT_FOLLOW,
             source=lambda views: windows.cut(before, views), rng=torch.Generator().manual_seed(settings.seed),
             state=state, on_nan=self.on_nan, check=1,
         )  # fmt: skip

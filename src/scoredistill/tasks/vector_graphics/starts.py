@@ -89,11 +89,17 @@ def fit(graphics: VectorGraphics, images: Tensor, steps: int = FITTING) -> None:
         optimizer.step()
 
 
-def optimizer_of(graphics: VectorGraphics, lr: float) -> torch.optim.Optimizer:
-    """Adam, faster on colors than on positions, which also keeps the joins of curves smooth."""
+def optimizer_of(graphics: VectorGraphics, lr: float, color_lr: float | None = None) -> torch.optim.Optimizer:
+    """Adam, faster on colors than on positions, which also keeps the joins of curves smooth.
+
+    Args:
+        graphics: the paths.
+        lr: learning rate of positions, in fractions of the canvas.
+        color_lr: learning rate of colors and opacities; three times as large by default.
+    """
     groups = [
         {"params": [graphics.points], "lr": lr},
-        {"params": [graphics.color, graphics.opacity], "lr": 3 * lr},
+        {"params": [graphics.color, graphics.opacity], "lr": 3 * lr if color_lr is None else color_lr},
         {"params": [graphics.width], "lr": lr / 4},
     ]
     made = torch.optim.Adam(groups, lr=lr)
