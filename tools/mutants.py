@@ -20,6 +20,18 @@ MUTANTS = [
     ("kernels.py", "(flat[i] - flat)", "(flat - flat[i])", "test_kernels.py", "repulsion"),
     ("kernels.py", "return (1 + 2 * u).rsqrt()", "return (1 + u).rsqrt()", "test_kernels.py", "closed_form"),
     ("kernels.py", "(1 + 2 * u) ** -1.5", "(1 + 2 * u) ** -0.5", "test_kernels.py", "slope"),
+    # several processes
+    ("ranks.py", "(r * n // self.size, (r + 1) * n // self.size)", "(r * (n // self.size), (r + 1) * (n // self.size))", "test_ranks.py", "divided"),
+    ("ranks.py", "return 0.0 if self.spare else len(self)", "return len(self)", "test_ranks.py", "divided"),
+    ("ranks.py", "part.view_as(p).to(p) if count else None", "part.view_as(p).to(p)", "test_ranks.py", "divided"),
+    ("priors/shared.py", "rows=share.others", "rows=0", "test_ranks.py", "every_estimator"),
+    ("priors/shared.py", "v if len(v) == 1 else share.of(v)", "v[: len(share)]", "test_ranks.py", "every_estimator"),
+    ("generators/shared.py", "grad.mul(0) if share.spare else grad", "grad", "test_ranks.py", "expensive"),
+    ("loop.py", "ranks.copy_first(tensors)", "pass", "test_ranks.py", "alike"),
+    ("three_d/scenes/nerf.py", "[per * share.start : per * share.stop]", "[: per * len(share)]", "test_ranks.py", "fit_divides"),
+    ("three_d/scenes/base.py", "penalty = self._share.weight * penalty", "penalty = 1.0 * penalty", "tasks/test_ranks_of_tasks.py", "object"),
+    ("three_d/fitting.py", "weight.sum() / whole.clamp(min=1e-12)", "share.weight", "test_ranks.py", "fit_divides"),
+    ("studies/harness/shards.py", "least = loads.index(min(loads))", "least = index % self.count", "studies/test_shards.py", "equal_cost"),
     # priors
     ("priors/predictions.py", "alpha * x_t - sigma * out) / norm", "alpha * x_t + sigma * out) / norm", "priors/test_mixture.py", "cycle"),
     ("priors/predictions.py", "(x_t - sigma * out) / total", "(x_t + sigma * out) / total", "priors/test_mixture.py", "cycle"),
@@ -258,7 +270,7 @@ MUTANTS = [
     ("priors/pipelines/recorded_schedule.py", "2 / math.pi * self.schedule.ratio(t.to(torch.float32)).atan()", "self.schedule.ratio(t.to(torch.float32)).atan()", "priors/pipelines/test_recorded_schedule.py", "angles"),
     ("priors/pipelines/experts.py", "< self.boundary)", "<= self.boundary)", "priors/pipelines/test_recorded_schedule.py", "boundary"),
     ("priors/pipelines/recorded_codec.py", "(latents - repeat(self.shift, latents)) / repeat(self.scale, latents)", "latents / repeat(self.scale, latents)", "priors/pipelines/test_recorded.py", "autoencoder"),
-    ("loop.py", "x.backward(grad)", "x.backward(-grad)", "test_loop.py", ""),
+    ("loop.py", "parts.backward(x, grad)", "parts.backward(x, -grad)", "test_loop.py", ""),
     # numbers about samples and gradients
     ("metrics/point_sets.py", "(values[(n - 1) // 2] + values[n // 2]) / 2", "values[(n - 1) // 2]", "metrics/test_point_sets.py", "nll"),
     ("metrics/point_sets.py", "(distance <= truth_radii).any(1)", "(distance <= sample_radii[part, None]).any(1)", "metrics/test_point_sets.py", "precision"),

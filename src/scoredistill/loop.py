@@ -19,9 +19,12 @@ from torch import Tensor
 from scoredistill.estimators import Batch, Decoded, Estimate, Estimator
 from scoredistill.estimators.base import EstimatorWrapper
 from scoredistill.generators import Generator
+from scoredistill.generators.shared import SharedViews
 from scoredistill.priors import Cond, Prior
 from scoredistill.priors.base import check_instance, check_prior
 from scoredistill.priors.conditions import check_cond
+from scoredistill.priors.shared import shared
+from scoredistill.ranks import Ranks
 from scoredistill.rng import Rng, seed_of
 from scoredistill.times import Times, Uniform
 
@@ -95,8 +98,12 @@ def distill(
     state: Mapping[str, Any] | None = None,
     on_nan: str = "stop",
     check: int = CHECKED,
+    ranks: Ranks | None = None,
 ) -> Iterator[Step]:
     """Optimize a generator so that its views are likely under a prior.
+
+    Inside a process group of `torch.distributed` all processes call it alike and divide the work, see
+    `scoredistill.ranks`; the steps are those of a single process.
 
     Args:
         generator: the parameters and how they are rendered.
@@ -122,6 +129,8 @@ def distill(
             every step. The gradient of a skipped step is 0, and 10 of them in a row end the run.
         check: steps between two looks at whether gradients were finite, each of which waits for the device. With 1, the
             parameters, the optimizer and the random generators are as before the step when the error is raised.
+        ranks: the processes that divide the work; by default those of the default process group, if there is one.
+            `Ranks()` is this process alone.
 
     Yields:
         A `Step` after each update.
@@ -129,6 +138,7 @@ def distill(
     Raises:
         ValueError: for invalid arguments or a state of another run, before any work.
         FloatingPointError: if a gradient is not finite.
+        Lost: if another process ends.
     """
     _check_kinds(generator, prior, estimator, cond=cond, source_cond=source_cond)
     _check_numbers(on_nan, steps=steps, follow=follow, check=check)
@@ -138,22 +148,29 @@ def distill(
     if state is not None:
         _restore(state, generator, made, generators, estimator)
     seed = generators[0].initial_seed() if isinstance(noise, torch.Generator) else 0  # the same in every split
+    ranks = Ranks.here() if ranks is None else ranks
+    first = 0 if state is None else int(state["next"])
     time_schedule, choice = _times(times, steps, seed), torch.Generator()
 
     gradients = Gradients(on_nan == "skip")
 
     def run() -> Iterator[Step]:
-        for index in range(0 if state is None else state["next"], steps):
+        _agree(ranks, generator, generators, steps=steps, particles=particles, step=first, seed=seed, follow=follow)
+        together = shared(prior, ranks)
+        for index in range(first, steps):
             t = _time(time_schedule, index, steps)
             before = [g.get_state() for g in generators] if check == 1 else []
             views = generator.views(particles, choice.manual_seed(seed_of(seed, index)))
-            x = generator(views)
+            parts = SharedViews(generator, views, ranks)
+            x = parts.render()
             _check_samples(x, prior, estimator)
+            whole = parts.whole(x)
             shown = cond(views) if callable(cond) else cond
             group = None if groups is None else groups(views)
-            here = Batch(x.detach(), shown, source(views) if callable(source) else source, source_cond, group)
+            here = Batch(whole, shown, source(views) if callable(source) else source, source_cond, group)
             precise = torch.promote_types(x.dtype, torch.float32)  # bfloat16 cannot tell neighboring times apart
-            estimate = estimator(prior, here, torch.full((len(x),), t, dtype=precise, device=x.device), noise)
+            estimate = estimator(together, here, torch.full((len(whole),), t, dtype=precise, device=x.device), noise)
+            ranks.copy_first([estimate.grad])  # which rounding on unlike machines would let drift apart
             gradients.add(index, t, estimate.grad)
             try:
                 due = on_nan == "skip" or (index + 1) % check == 0 or index + 1 == steps
@@ -164,13 +181,14 @@ def distill(
                 raise
             if not finite:
                 estimate = _nothing(estimate)
-            target, grad = x.detach() - estimate.grad, estimate.grad
+            grad = parts.own(estimate.grad)
+            target = x.detach() - grad
             for again in range(follow if finite else 0):
                 if again:
-                    x = generator(views)
+                    x = parts.render()
                     grad = x.detach() - target
                 made.zero_grad(set_to_none=True)
-                x.backward(grad)
+                parts.backward(x, grad)
                 if on_nan == "skip" and not gradients.reach(index, t, generator.parameters()):
                     break
                 made.step()
@@ -178,6 +196,22 @@ def distill(
             yield Step(index, steps, t, estimate, views, generator, prior, made, generators, estimator)
 
     return run()
+
+
+def _agree(ranks: Ranks, generator: Generator, rng: Sequence[torch.Generator], **facts: object) -> None:
+    """Give all ranks the parameters and random generators of rank 0.
+
+    Raises:
+        ValueError: if one of the facts, or the shape of a parameter, is another on another rank.
+    """
+    if ranks.size == 1:
+        return
+    tensors = [*generator.parameters(), *generator.buffers()]
+    ranks.check_same({**facts, "generator": [tuple(each.shape) for each in tensors], "number of noises": len(rng)})
+    ranks.copy_first(tensors)
+    states = ranks.first(lambda: [g.get_state() for g in rng])
+    for g, state in zip(rng, states, strict=True):
+        g.set_state(state)
 
 
 def _check_numbers(on_nan: str, **numbers: int) -> None:

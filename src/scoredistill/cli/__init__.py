@@ -16,6 +16,7 @@ from typing import Any
 
 from scoredistill import __version__
 from scoredistill.cli.interrupts import PATIENCE, Terminated, prompt
+from scoredistill.cli.launch import Launch
 from scoredistill.cli.method_names import check_method
 from scoredistill.files import FULL
 
@@ -35,28 +36,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     start = time.time()
     try:
+        launch = Launch(arguments)
+    except ValueError as error:
+        _stop(str(error), 2)
+    try:
         patience = TRAINING if arguments[:2] == ["prior", "train"] else PATIENCE
         with prompt(lambda: f"scoredistill: {_interrupted(arguments, start)}", patience), warnings.catch_warnings():
             warnings.showwarning = _warn  # type: ignore[assignment]
-            check_method(arguments)
-            _dispatch(arguments)
+            with launch:
+                check_method(arguments)
+                _dispatch(arguments)
     except KeyboardInterrupt as end:
         code = end.code if isinstance(end, Terminated) else 130
+        said = _interrupted(arguments, start) if launch.rank == 0 else None
         if typed:
-            _leave(_interrupted(arguments, start), code)
-        _stop(_interrupted(arguments, start), code)
+            _leave(said, code)
+        _stop(said, code)
     except BrokenPipeError:
         sys.exit(1)
     except (ValueError, FloatingPointError, OSError, ImportError) as error:
         if os.environ.get("SCOREDISTILL_TRACEBACK"):
             raise
-        if isinstance(error, OSError) and error.errno in FULL:
-            _stop("the disk is full: free some space and give the command again, with --resume if it has it", 1)
-        _stop(" ".join(str(error).split())[:LONGEST], 2 if isinstance(error, ValueError) else 1)
+        said, code = " ".join(str(error).split())[:LONGEST], 2 if isinstance(error, ValueError) else 1
+        lost = launch.lost(error)
+        if lost:
+            said = f"{said}: {_interrupted(arguments, start).partition('; ')[2] or 'give the command again'}"
+        elif isinstance(error, OSError) and error.errno in FULL:
+            said = "the disk is full: free some space and give the command again, with --resume if it has it"
+        _end(launch, said, code, lost)
     except (RuntimeError, MemoryError) as error:
         if not (isinstance(error, MemoryError) or NO_MEMORY.search(f"{type(error).__name__} {error}")):
             raise
-        _stop(
+        _end(
+            launch,
             "the device is out of memory: use fewer --particles or --views, --image latents, a smaller --size, "
             "--max-rows, --window, --offload model or --dtype float16",
             1,
@@ -103,16 +115,27 @@ def _dispatch(arguments: list[str]) -> None:
     dispatch(arguments)
 
 
-def _leave(sentence: str, code: int) -> None:
+def _end(launch: Launch, sentence: str, code: int, lost: bool = False) -> None:
+    """Say what is wrong, unless another process of the job does, and end."""
+    prefix = launch.prefix(lost)
+    said = None if prefix is None else f"{prefix}{sentence}"
+    if launch.size > 1:  # connections to lost processes would be waited for
+        _leave(said, code)
+    _stop(said, code)
+
+
+def _leave(sentence: str | None, code: int) -> None:
     """End the process now: without what Python does before, which takes a second once torch is imported."""
     with suppress(OSError, ValueError):
-        print(f"scoredistill: {sentence}", file=sys.stderr)
+        if sentence is not None:
+            print(f"scoredistill: {sentence}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
 
 
-def _stop(sentence: str, code: int) -> None:
-    print(f"scoredistill: {sentence}", file=sys.stderr)
+def _stop(sentence: str | None, code: int) -> None:
+    if sentence is not None:
+        print(f"scoredistill: {sentence}", file=sys.stderr)
     sys.exit(code)

@@ -4,6 +4,7 @@ from types import TracebackType
 
 from scoredistill.loop import Step
 from scoredistill.optional import require
+from scoredistill.ranks import Ranks
 from scoredistill.three_d.fitting import FitStep
 from scoredistill.three_d.scenes.base import Scene
 from scoredistill.three_d.viewer import Viewer, check_free
@@ -22,7 +23,7 @@ class Watch:
     """
 
     def __init__(self, port: int | None, title: str = "scoredistill"):
-        self.port, self.title = port, title
+        self.port, self.title = port if Ranks.here().leads else None, title
         self.viewer: Viewer | None = None
 
     def __call__(self, step: Step | FitStep, scene: Scene) -> None:

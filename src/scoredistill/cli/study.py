@@ -1,13 +1,55 @@
 """The commands `toy` and `bench`, which run studies."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
 
 from scoredistill.cli.options import CommandPrior, refuse
 from scoredistill.tasks.output_paths import RUNS
 from scoredistill.tasks.request import loading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machines:
+    """Several machines, see docs/many_machines.md.
+
+    Attributes:
+        shard: Measure one share of the study, such as 2/3. Shards write into one output directory, on any machines, and
+            the same command without --shard then writes the report.
+        executor: Measure by submitit, in as many tasks as workers: slurm (an array of jobs), local (processes) or debug
+            (this process). The command waits for them and writes the report. Needs scoredistill[cluster].
+        executor_options: Parameters of submitit's executor as NAME=VALUE, for example timeout_min=60
+            slurm_partition=gpu gpus_per_node=1.
+    """
+
+    shard: str | None = None
+    executor: str | None = None
+    executor_options: tuple[str, ...] = ()
+
+    def given(self) -> dict[str, Any]:
+        """The arguments of a study that they stand for.
+
+        Raises:
+            ValueError: for what does not exist.
+        """
+        from scoredistill.studies.harness.cluster import Cluster
+        from scoredistill.studies.harness.shards import Shard
+
+        if self.executor is None and self.executor_options:
+            raise ValueError("--executor-options belong to --executor: give it too")
+        where = {} if self.executor is None else {"cluster": Cluster(self.executor, self.executor_options)}
+        return where if self.shard is None else {**where, "shard": Shard.parse(self.shard)}
+
+    def ending(self, found: Path) -> str:
+        """What a command says at its end of the path that a study returned."""
+        if self.shard is None:
+            return f"Open {found}"
+        return f"Shard {self.shard} is in {found}; after all shards, the same command without --shard writes the report"
+
+
+ALONE = Machines()
 
 
 def toy(
@@ -19,6 +61,7 @@ def toy(
     seed: int = 0,
     quick: bool = False,
     workers: int = 2,
+    machines: OmitArgPrefixes[Machines] = ALONE,
 ) -> None:
     """Compare the estimators on distributions in the plane whose scores are known exactly.
 
@@ -35,13 +78,14 @@ def toy(
             on which no setting was chosen.
         quick: A small version of the whole study, under three minutes.
         workers: Number of processes, of one thread each.
+        machines: Several machines.
     """
     from scoredistill.studies.toy2d.study import Setting, study
 
     given = {"sets": set, "methods": method, "denoisers": denoiser}
     n = (1 if quick else 4) if seeds is None else seeds
     setting = Setting(**{k: v for k, v in given.items() if v}, seeds=n, seed=seed, quick=quick)
-    print(f"Open {study(setting, out or study.place(setting, RUNS / 'toy'), workers)}")
+    print(machines.ending(study(setting, out or study.place(setting, RUNS / "toy"), workers, **machines.given())))
 
 
 def bench(
@@ -57,6 +101,7 @@ def bench(
     inception: bool = False,
     quick: bool = False,
     workers: int = 2,
+    machines: OmitArgPrefixes[Machines] = ALONE,
     *,
     load: OmitArgPrefixes[CommandPrior],
 ) -> None:
@@ -87,7 +132,9 @@ def bench(
             sds and msd; or one scene with csd and one_view. Some minutes.
         workers: Number of processes, of one thread each.
         load: How the prior is loaded, in every process.
+        machines: Several machines.
     """
+    where = machines.given()
     base = RUNS / f"bench-{what}"
     if what != "images" and (blocks or clip or inception):
         raise ValueError("--blocks, --clip and --inception belong to bench images: leave them out")
@@ -100,21 +147,21 @@ def bench(
         from scoredistill.studies.collaboration.study import study as collaboration
 
         together = Collaboration(runs=seeds, methods=methods, seed=seed, quick=quick)
-        page = collaboration(together, out or collaboration.place(together, base), workers)
+        page = collaboration(together, out or collaboration.place(together, base), workers, **where)
     elif what == "edits":
         from scoredistill.studies.editing.study import Setting as Edits
         from scoredistill.studies.editing.study import study as edits
 
         n = 1 if seeds is None else seeds
         asked = Edits(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick, load=load)
-        page = edits(asked, out or edits.place(asked, base), workers)
+        page = edits(asked, out or edits.place(asked, base), workers, **where)
     elif what == "scenes":
         from scoredistill.studies.scene_editing.study import Setting as Scenes
         from scoredistill.studies.scene_editing.study import study as scenes
 
         n = 1 if seeds is None else seeds
         views = Scenes(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick, load=load)
-        page = scenes(views, out or scenes.place(views, base), workers)
+        page = scenes(views, out or scenes.place(views, base), workers, **where)
     elif what == "objects":
         from scoredistill.studies.text_to_3d.study import Setting as Objects
         from scoredistill.studies.text_to_3d.study import study as objects
@@ -122,7 +169,7 @@ def bench(
 
         texts = () if prompts is None else read_prompts(prompts)
         things = Objects(prior or "emoji", texts, seeds, methods=methods, seed=seed, quick=quick, load=load)
-        page = objects(things, out or objects.place(things, base), workers)
+        page = objects(things, out or objects.place(things, base), workers, **where)
     else:
         from scoredistill.studies.text_to_image.blocks import BLOCKS
         from scoredistill.studies.text_to_image.study import Setting, read_prompts, study
@@ -134,5 +181,5 @@ def bench(
         setting = Setting(
             prior or "emoji", texts, n, blocks, clip, inception, methods=methods, seed=seed, quick=quick, load=load
         )
-        page = study(setting, out or study.place(setting, base), workers)
-    print(f"Open {page}")
+        page = study(setting, out or study.place(setting, base), workers, **where)
+    print(machines.ending(page))

@@ -14,10 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from scoredistill.priors.base import Prior, described
+from scoredistill.priors.counted import count_others
+from scoredistill.ranks import Share
 
 
 class Generator(nn.Module, ABC):
-    """Abstract base of parameters with a differentiable rendering."""
+    """Abstract base of parameters with a differentiable rendering.
+
+    Attributes:
+        split: whether the processes of a job each render a part of a step's views, which pays if rendering is
+            expensive. Each view must then be rendered independently of the others. Otherwise all render all.
+    """
+
+    split: bool = False
 
     @abstractmethod
     def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Tensor:
@@ -35,6 +44,18 @@ class Generator(nn.Module, ABC):
     def forward(self, views: Tensor) -> Tensor:
         """Render views [n, ...] to samples [n, *d], differentiably."""
 
+    def part(self, views: Tensor, share: Share) -> Tensor:
+        """Render some of a step's views as `forward(views)` renders them, for generators with `split`.
+
+        Args:
+            views: all views of the step, [n, ...].
+            share: which of them.
+
+        Returns:
+            Their samples, [k, *d].
+        """
+        return self(share.of(views))
+
     def facts(self) -> dict[str, object]:
         """What `repr` says of the generator, by name."""
         every = list(self.parameters())
@@ -51,6 +72,10 @@ class Generator(nn.Module, ABC):
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
         """Render the images of views in [0, 1], [n, 3, h, w]; `decode` maps samples to images."""
         return decode(self(views))
+
+
+class Independent(Generator):
+    """Abstract base of generators of which each view has parameters of its own."""
 
 
 class Encoded(Generator):
@@ -72,8 +97,18 @@ class Encoded(Generator):
     def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Tensor:
         return self.generator.views(n, rng)
 
+    @property
+    def split(self) -> bool:  # type: ignore[override]
+        """Whether the views are independent of each other, as encoding them is expensive."""
+        return self.generator.split or isinstance(self.generator, Independent)
+
     def forward(self, views: Tensor) -> Tensor:
         return self._prior[0].encode_image(self.generator(views))
+
+    def part(self, views: Tensor, share: Share) -> Tensor:
+        made = self._prior[0].encode_image(self.generator.part(views, share))
+        count_others(self._prior[0], encoded=share.others)
+        return made
 
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
         return self.generator(views)

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from scoredistill.generators.base import Generator
+from scoredistill.generators.base import Independent
 from scoredistill.rng import draw_noise
 
 
-class _Images(Generator):
+class _Images(Independent):
     """Abstract base of n independent images; a view is the index of one."""
 
     def __init__(self, n: int):
@@ -113,6 +113,8 @@ class CoordinateMLP(ImageParameters):
         frequency: f, standard deviation of the frequencies, in cycles per image.
         rng: draws the frequencies and initial weights.
     """
+
+    split = True
 
     def __init__(
         self,

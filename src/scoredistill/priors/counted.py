@@ -57,3 +57,17 @@ class Counted(PriorWrapper):
     def _count(self, x: Tensor) -> None:
         self.rows += len(x)
         self.calls += 1
+
+
+def count_others(prior: Prior, **counts: int) -> None:
+    """Count what other processes of a job evaluate in a call that this one takes part in.
+
+    Args:
+        prior: a `Counted`, a wrapper of one, or a prior that is not counted.
+        **counts: see `Counted.counts`.
+    """
+    inner = prior
+    while isinstance(inner, PriorWrapper):
+        if isinstance(inner, Counted):
+            inner.add(counts)
+        inner = inner.prior

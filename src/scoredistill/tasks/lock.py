@@ -75,6 +75,21 @@ class Lock:
                     self.release()  # on a full disk, for example, nothing stays
                 raise
 
+    def take_over(self) -> None:
+        """Take the lock even if a process of another system was the last to hold it.
+
+        Raises:
+            Busy: if a process of this system holds it, naming that process.
+            OSError: if the file cannot be written.
+        """
+        try:
+            self.acquire()
+        except Busy:
+            if self.file.is_symlink() or _same_system(_read(self.file)):
+                raise
+            self.file.unlink(missing_ok=True)
+            self.acquire()
+
     def release(self) -> None:
         """Give the lock back and remove its file; without the lock, do nothing."""
         held, self._held = self._held, None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scoredistill.files import DRAFT, FULL, slug
+from scoredistill.ranks import Ranks
 from scoredistill.tasks.lock import NAME as LOCK
 from scoredistill.tasks.run_config import differences, read_config
 
@@ -54,6 +55,20 @@ def reserved(
         given: --out.
         text, fallback, suffix, resume, request: see `default_out`.
     """
+    ranks = Ranks.here()
+    path, made = ranks.first(lambda: _reserve(given, text, fallback, suffix, resume, request))
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            for each in made if ranks.leads else ():
+                each.rmdir()
+
+
+def _reserve(
+    given: Path | None, text: str, fallback: str, suffix: str, resume: bool, request: Mapping[str, Any] | None
+) -> tuple[Path, list[Path]]:
+    """The output directory, and the directories that were created for it, from the inside out."""
     made: list[Path] = []
     path = given
     while path is None:
@@ -66,12 +81,7 @@ def reserved(
                 path = None
             except OSError:
                 made = []  # the run says why
-    try:
-        yield path
-    finally:
-        with suppress(OSError):
-            for each in made:
-                each.rmdir()
+    return path, made
 
 
 def default_out(

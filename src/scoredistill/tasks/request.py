@@ -11,7 +11,7 @@ line reads the same dataclasses.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from inspect import getdoc, signature
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 
 from scoredistill.priors.base import Prior
 from scoredistill.priors.pipelines import prior_folder
+from scoredistill.ranks import Ranks
 from scoredistill.recipe import named
 
 P = ParamSpec("P")
@@ -126,7 +127,10 @@ def task(arguments: Callable[P, A]) -> Callable[[Callable[[A], R]], Callable[P, 
             except TypeError as error:
                 names = ", ".join(accepted.parameters)
                 raise TypeError(f"{run.__name__}() {error}; its parameters are {names}") from None
-            return run(arguments(*args, **kwargs))
+            asked = arguments(*args, **kwargs)
+            if isinstance(asked, RunOptions) and not Ranks.here().leads:
+                asked = replace(asked, progress=False)
+            return run(asked)
 
         returned = run.__annotations__["return"]
         call.__signature__ = accepted.replace(return_annotation=returned)  # type: ignore[attr-defined]

@@ -23,6 +23,7 @@ from PIL import Image
 from scoredistill import __version__
 from scoredistill.files import atomic, remove_drafts, write_json
 from scoredistill.media.images import save_image
+from scoredistill.ranks import Ranks
 from scoredistill.reports.page import Page
 from scoredistill.tasks.lock import Lock
 from scoredistill.tasks.output_paths import check_writable, is_vacant, unwritable
@@ -78,14 +79,14 @@ class RunDirectory(ABC, Generic[R]):
 
     @classmethod
     def of(cls: type[D], options: RunOptions, request: object, **more: Any) -> D | None:
-        """The output directory that the options name; None without one.
+        """The output directory that the options name; None without one, and for all ranks of a job but the first.
 
         Args:
             options: how the run is carried out.
             request: what is asked for.
             **more: further arguments of the directory.
         """
-        if options.out is None:
+        if options.out is None or not Ranks.here().leads:
             return None
         made = cls(Path(options.out), request, options.resume, options.overwrite, **more)
         made.check_space(cls.space)

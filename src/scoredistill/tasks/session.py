@@ -25,12 +25,15 @@ from scoredistill.loop import ADVICE, ON_NAN, Step
 from scoredistill.priors.base import Editor, Prior, TextPrior
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.pipelines import load_prior
+from scoredistill.ranks import Ranks
 from scoredistill.tasks import checks
 from scoredistill.tasks.request import PriorOptions, PriorSource, RunOptions, loading, prior_name
+from scoredistill.tasks.run_config import values_of
 from scoredistill.tasks.run_directory import RunDirectory
 from scoredistill.tasks.step_directory import StepDirectory
 
 R = TypeVar("R")
+T = TypeVar("T")
 N = TypeVar("N", bound="Session[Any]")
 
 MAX_ROWS = 64  # largest batch of one network call of an editor, unless the prior has a limit of its own
@@ -67,6 +70,16 @@ class Session(Generic[R]):
     def start(self, spent: float = 0.0) -> None:
         """Start the clock of the run, `spent` seconds ago."""
         self._start = time.perf_counter() - spent
+
+    def opened(self, settings: object, opening: Callable[[], T]) -> T:
+        """What opening the output directory returns on rank 0, on all ranks of a job.
+
+        Raises:
+            ValueError: if a rank has other settings than rank 0, or the directory cannot be opened.
+        """
+        ranks = Ranks.here()
+        ranks.check_same({name: str(value) for name, value in values_of(settings).items()})
+        return ranks.first(opening)
 
     def finish(self, result: R) -> R:
         """Write the results and the report to the output directory, if there is one.
@@ -117,9 +130,10 @@ class StepSession(Session[R]):
             settings: the complete settings.
             **facts: what else identifies the run, see `RunDirectory.open`.
         """
-        spent = 0.0
-        if self._steps_directory is not None:
-            self.state, self.history = self._steps_directory.open(settings, **facts, **self.machine)
+        spent, directory = 0.0, self._steps_directory
+        nothing: tuple[dict[str, Any] | None, list[dict[str, float]]] = (None, [])
+        opening = lambda: nothing if directory is None else directory.open(settings, **facts, **self.machine)
+        self.state, self.history = self.opened(settings, opening)
         if self.state is not None:
             self.counted.add(self.state["counts"])
             spent = self.state["seconds"]

@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from scoredistill.metrics import psnr
+from scoredistill.ranks import Ranks, Share
 from scoredistill.three_d.camera import Cameras
 from scoredistill.three_d.capture import Capture
 from scoredistill.three_d.encodings import DenseGrid, Encoding
@@ -142,8 +143,12 @@ def fit(
     decay: float = 0.1,
     rng: torch.Generator | None = None,
     state: Mapping[str, Any] | None = None,
+    ranks: Ranks | None = None,
 ) -> Iterator[FitStep]:
     """Fit a scene to posed images.
+
+    Inside a process group of `torch.distributed` all processes call it alike; each traces a part of the rays of a
+    `NeRF`, see `scoredistill.ranks`.
 
     Args:
         scene: the scene to fit; its background must be that of the images. A `NeRF` renders single rays, other scenes
@@ -155,6 +160,7 @@ def fit(
         decay: factor, in (0, 1], by which the learning rates decay over the run; 1 keeps them constant.
         rng: draws pixels; a generator with seed 0 by default.
         state: `FitStep.state_dict()` of the step to resume from.
+        ranks: the processes that divide the rays; by default those of the default process group, if there is one.
 
     Yields:
         A `FitStep` after each update.
@@ -174,14 +180,23 @@ def fit(
         rng.set_state(state["rng"])
     for group in made.param_groups:
         group.setdefault("initial_lr", group["lr"])
+    ranks = Ranks.here() if ranks is None else ranks
+    share = ranks.share(rays)
 
     def run() -> Iterator[FitStep]:
+        ranks.copy_first([*scene.parameters(), *scene.buffers()])
         for index in range(0 if state is None else state["next"], steps):
             for group in made.param_groups:
                 group["lr"] = group["initial_lr"] * decay ** (index / steps)
-            loss = _loss(scene, views, rays, rng)
             made.zero_grad(set_to_none=True)
-            loss.backward()
+            if isinstance(scene, NeRF):
+                loss = _loss_of_rays(scene, views, share, rng)
+                loss.backward()
+                ranks.add_gradients(scene.parameters())
+                loss = ranks.add(loss)
+            else:
+                loss = _loss_of_images(scene, views, rays, rng)
+                loss.backward()
             made.step()
             yield FitStep(index, steps, loss.detach(), scene, made, rng)
 
@@ -244,23 +259,25 @@ def _made(optimizer: Optimizer | None, scene: Scene) -> torch.optim.Optimizer:
     return optimizer if isinstance(optimizer, torch.optim.Optimizer) else optimizer(scene.parameters())
 
 
-def _loss(scene: Scene, views: PosedImages, rays: int, rng: torch.Generator) -> Tensor:
-    if isinstance(scene, NeRF):
-        return _loss_of_rays(scene, views, rays, rng)
-    return _loss_of_images(scene, views, rays, rng)
-
-
-def _loss_of_rays(scene: NeRF, views: PosedImages, rays: int, rng: torch.Generator) -> Tensor:
+def _loss_of_rays(scene: NeRF, views: PosedImages, share: Share, rng: torch.Generator) -> Tensor:
+    """The part of the mean over all rays that a share of them contributes."""
     height, width = views.cameras.size
-    pick = torch.randint(len(views) * height * width, (rays,), generator=rng)
+    pick = torch.randint(len(views) * height * width, (share.total,), generator=rng)
     pick = pick.to(views.images.device)
-    which, row, column = pick // (height * width), pick // width % height, pick % width
-    traced = scene.trace(*views.rays(which, row, column))
-    weight = None if views.mask is None else views.mask[which, :, row, column]
-    loss = _mean((traced["rgb"] - views.images[which, :, row, column]).square(), weight)
+    every = (pick // (height * width), pick // width % height, pick % width)
+    which, row, column = (share.of(index) for index in every)
+    with scene.sharing(share):
+        traced = scene.trace(*views.rays(which, row, column))
+    weight: Tensor | None = None
+    part: float | Tensor = share.weight
+    if views.mask is not None:
+        weight = views.mask[which, :, row, column]
+        whole = views.mask[every[0], :, every[1], every[2]].sum()
+        part = 0.0 if share.spare else weight.sum() / whole.clamp(min=1e-12)
+    loss = part * _mean((traced["rgb"] - views.images[which, :, row, column]).square(), weight)
     if views.alpha is None:
         return loss
-    return loss + _mean((traced["opacity"] - views.alpha[which, :, row, column]).square(), weight)
+    return loss + part * _mean((traced["opacity"] - views.alpha[which, :, row, column]).square(), weight)
 
 
 def _loss_of_images(scene: Scene, views: PosedImages, rays: int, rng: torch.Generator) -> Tensor:

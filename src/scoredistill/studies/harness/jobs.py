@@ -25,6 +25,8 @@ from tqdm import tqdm
 from scoredistill import __version__
 from scoredistill.files import DRAFT, remove_drafts, write_json, write_text
 from scoredistill.recipe import versioned
+from scoredistill.studies.harness.cluster import Cluster, Found, measured
+from scoredistill.studies.harness.shards import Shard
 from scoredistill.studies.harness.workers import Died, Workers
 from scoredistill.tasks.lock import NAME as LOCK
 from scoredistill.tasks.lock import Lock
@@ -32,6 +34,8 @@ from scoredistill.tasks.output_paths import check_writable, unwritable
 from scoredistill.tasks.run_config import command_line
 
 MARKER = "setting"  # file in parts/ that says what they depend on
+SECONDS = "seconds"  # files in parts/ with the time spent
+SHARD = ".shard-"  # directories in parts/ of shards that are measured
 
 PROGRESS = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"  # without the count, whose unit means nothing to a reader
 
@@ -87,11 +91,13 @@ def fingerprint(settings: object) -> str:
 class StudyDirectory:
     """The output directory of a study, created if missing; one process at a time uses it, until `release`.
 
-    What was measured is never removed: a directory of a study with another key or version is refused.
+    Processes that measure different shards use it together. What was measured is never removed: a directory of a study
+    with another key or version is refused.
 
     Args:
         out: its path.
         key: what all jobs depend on, besides the version of scoredistill.
+        shard: the share of the jobs that this process measures; all by default.
 
     Attributes:
         images: the directory for images.
@@ -100,24 +106,33 @@ class StudyDirectory:
         ValueError: if `out` is a file, cannot be written, is in use, or holds something else than this study.
     """
 
-    def __init__(self, out: Path, key: Mapping[str, Any]):
-        self.out, self.folder, self.images = out, out / "parts", out / "images"
+    def __init__(self, out: Path, key: Mapping[str, Any], shard: Shard | None = None):
+        self.out, self.folder, self.images, self.shard = out, out / "parts", out / "images", shard
         check_writable(out)
         check_place(out, key)
         self._lock = Lock(out, command_line())
         try:
             out.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
+            if shard is None:
+                self._lock.acquire()
+            else:
+                self._lock.check()
         except OSError as error:
             raise unwritable(out, error) from error
         try:
             check_place(out, key)  # again, now that no other process writes
             for folder in (self.folder, self.images):
                 folder.mkdir(exist_ok=True)
-            for folder in (out, self.folder, self.images, out / "scenes"):
-                remove_drafts(folder)
+            if shard is None:
+                self._check_shards()
+                for folder in (out, self.folder, self.images, out / "scenes"):
+                    remove_drafts(folder)
             if not (self.folder / MARKER).is_file():
                 write_text(self.folder / MARKER, _identity(key), durable=True)
+            if shard is not None:  # after the marker, which says that the directory is that of a study
+                self._own.mkdir(exist_ok=True)
+                self._lock = Lock(self._own, command_line())
+                self._lock.take_over()  # one that was started again on another machine
         except OSError as error:
             self.release()
             raise unwritable(out, error) from error
@@ -129,19 +144,38 @@ class StudyDirectory:
         """Let other processes use the directory."""
         self._lock.release()
 
+    @property
+    def _own(self) -> Path:
+        """The directory of the shard, with its lock."""
+        return self.folder / (SHARD if self.shard is None else f"{SHARD}{self.shard.number}-of-{self.shard.count}")
+
+    def _check_shards(self) -> None:
+        """Refuse to use the directory while shards are measured in it, and remove what they left.
+
+        Raises:
+            ValueError: naming the process that measures one.
+        """
+        for folder in self.folder.glob(f"{SHARD}*-of-*"):
+            Lock(folder).check()
+            (folder / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+
     def missing(self, jobs: Sequence[Job]) -> list[Job]:
         """The jobs that are not finished."""
         return [job for job in jobs if not (self.folder / f"{job.name}.json").is_file()]
 
     def run(
-        self, jobs: Sequence[Job], workers: int = 1, progress: bool = True, after: Callable[[], None] | None = None
-    ) -> dict[str, str]:
+        self, jobs: Sequence[Job], workers: int = 1, progress: bool = True, after: Callable[[], None] | None = None,
+        cluster: Cluster | None = None,
+    ) -> dict[str, str]:  # fmt: skip
         """Run the jobs that are not finished; a method that diverges is a result, not the end of the study.
 
         Args:
-            workers: processes, each with one thread; with 1, all jobs run in this process.
+            workers: processes, each with one thread; with 1, all jobs run in this process. With a cluster, its tasks.
             progress: show a progress bar.
             after: called after every job.
+            cluster: where the jobs run instead of here.
 
         Returns:
             The error of each failed job, by name. Such jobs are tried again next time.
@@ -154,7 +188,7 @@ class StudyDirectory:
         total = sum(job.cost for job in todo)
         with tqdm(total=total, desc="measuring", disable=not progress, leave=False, bar_format=PROGRESS) as bar:
             try:
-                with closing(_results(todo, self.images, workers)) as results:  # stops the workers at an interrupt
+                with closing(self._results(todo, workers, cluster)) as results:  # stops the workers at an interrupt
                     for name, found in results:
                         if isinstance(found, Exception):
                             failed[name] = f"{type(found).__name__}: {found}"
@@ -165,7 +199,8 @@ class StudyDirectory:
                         if after is not None:
                             after()
             finally:
-                write_text(self.folder / "seconds", str(self.seconds + time.perf_counter() - started))
+                kept = self.folder / f"{SECONDS}{'' if self.shard is None else f'-{self._own.name}'}"
+                write_text(kept, str(_seconds(kept) + time.perf_counter() - started))
         for name, error in failed.items():
             if by_name[name].required:
                 raise ValueError(f"{name}, which the other measurements need, failed: {error}")
@@ -181,10 +216,20 @@ class StudyDirectory:
 
     @property
     def seconds(self) -> float:
-        """Time spent measuring, in this run and earlier ones."""
-        with suppress(OSError, ValueError):
-            return float((self.folder / "seconds").read_text())
-        return 0.0
+        """Time spent measuring, in this run and earlier ones, those of shards added up."""
+        return sum(map(_seconds, self.folder.glob(f"{SECONDS}*")))
+
+    def _results(self, todo: Sequence[Job], workers: int, cluster: Cluster | None) -> Generator[Found]:
+        if cluster is not None:
+            return measured(todo, _guarded, self.images, self.folder, workers, cluster)
+        return _results(todo, self.images, workers)
+
+
+def _seconds(file: Path) -> float:
+    """The number in a file; 0 without one."""
+    with suppress(OSError, ValueError):
+        return float(file.read_text())
+    return 0.0
 
 
 def _part(path: Path) -> dict[str, Any]:
@@ -263,7 +308,7 @@ def _different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def _results(todo: Sequence[Job], images: Path, workers: int) -> Generator[tuple[str, dict[str, Any] | Exception]]:
+def _results(todo: Sequence[Job], images: Path, workers: int) -> Generator[Found]:
     if workers == 1:
         for job in todo:
             yield _guarded(job, images)

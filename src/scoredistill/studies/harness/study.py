@@ -1,5 +1,6 @@
 """How every study runs: settings, jobs, results, and the files that show them."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -9,7 +10,9 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from scoredistill import __version__
 from scoredistill.files import write_json, write_text
 from scoredistill.recipe import FORM
+from scoredistill.studies.harness.cluster import Cluster
 from scoredistill.studies.harness.jobs import Job, StudyDirectory, place
+from scoredistill.studies.harness.shards import Shard
 from scoredistill.studies.harness.tables import Results
 from scoredistill.tasks.run_config import command_line
 
@@ -53,17 +56,23 @@ class Study(Generic[S]):
     prepare: Callable[[S, Sequence[Job], bool], None] = lambda setting, jobs, progress: None
     preview: Callable[[S, StudyDirectory], None] = lambda setting, directory: None
 
-    def __call__(self, setting: S, out: Path, workers: int = 2, progress: bool = True) -> Path:
+    def __call__(
+        self, setting: S, out: Path, workers: int = 2, progress: bool = True, *, shard: Shard | None = None,
+        cluster: Cluster | None = None,
+    ) -> Path:  # fmt: skip
         """Run the study and write results.json, tables.md, report.html and the images.
 
         Args:
             setting: what to measure; defaults are filled in.
             out: output directory; finished jobs of an earlier run with the same key are kept.
-            workers: processes, each with one thread.
+            workers: processes, each with one thread; with a cluster, its tasks.
             progress: show progress bars.
+            shard: measure this share of the jobs, beside those that all others need, and write no report: a call
+                without a shard, after all shards, does.
+            cluster: where the jobs run instead of here.
 
         Returns:
-            The path of the report.
+            The path of the report; with a shard, the directory of what was measured.
 
         Raises:
             ValueError: if the setting is impossible or `out` cannot be used, before any work; or if a job fails that
@@ -72,8 +81,10 @@ class Study(Generic[S]):
         """
         if workers < 1:
             raise ValueError(f"workers must be at least 1, not {workers}")
+        if shard is not None and cluster is not None:
+            raise ValueError("an executor divides the jobs by itself: give a shard or an executor, not both")
         setting = setting.complete()
-        if workers > 1:
+        if workers > 1 or cluster is not None:
             for method in getattr(setting, "own", ()):
                 if not method.file:
                     raise ValueError(
@@ -81,10 +92,14 @@ class Study(Generic[S]):
                         "workers=1"
                     )
         self.check(setting)
-        directory = StudyDirectory(out, self.key(setting))
+        if cluster is not None:
+            cluster.executor(out)  # refuses what does not run here
+        directory = StudyDirectory(out, self.key(setting), shard)
         try:
             directory.results()  # refuses damaged files before any work
-            return self._measured(setting, directory, workers, progress)
+            if shard is not None:
+                return self._share(setting, directory, shard, workers, progress)
+            return self._measured(setting, directory, workers, progress, cluster)
         finally:
             directory.release()
 
@@ -96,12 +111,24 @@ class Study(Generic[S]):
         """
         return place(base, self.key(setting.complete()))
 
-    def _measured(self, setting: S, directory: StudyDirectory, workers: int, progress: bool) -> Path:
+    def _share(self, setting: S, directory: StudyDirectory, shard: Shard, workers: int, progress: bool) -> Path:
+        """Run the jobs that all others need, and those of a shard."""
+        for jobs in (self.first(setting), shard.of(self.plan(setting))):
+            self.prepare(setting, directory.missing(jobs), progress)
+            failed = directory.run(jobs, workers, progress)
+            for name, error in failed.items():
+                warnings.warn(f"{name} failed, and is tried again without --shard: {error}", stacklevel=2)
+        return directory.folder
+
+    def _measured(
+        self, setting: S, directory: StudyDirectory, workers: int, progress: bool, cluster: Cluster | None
+    ) -> Path:
         """Run the jobs and write the files."""
         out, failed = directory.out, dict[str, str]()
         for jobs in (self.first(setting), self.plan(setting)):
             self.prepare(setting, directory.missing(jobs), progress)
-            failed |= directory.run(jobs, workers, progress, after=lambda: self.preview(setting, directory))
+            preview = lambda: self.preview(setting, directory)
+            failed |= directory.run(jobs, workers, progress, after=preview, cluster=cluster)
         own = self.gather(setting, directory)
         files = {method: method.file for method in getattr(setting, "own", ()) if method.file}
         results = {

@@ -16,6 +16,7 @@ from scoredistill.priors.base import Prior, TextPrior
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.counted import Counted
 from scoredistill.priors.guidance import ImageGuided
+from scoredistill.priors.shared import shared
 from scoredistill.priors.windowed import Windowed
 from scoredistill.recipe import seeded
 from scoredistill.rng import seed_of
@@ -91,7 +92,7 @@ def sampled(edit: Edit) -> Tensor:
     """The edited latents by DDIM through windows, for methods that sample, [f, c, H, W]."""
     recipe, canvas = edit.request.recipe, edit.canvas
     maps = edit.maps
-    prior = Windowed(edit.guided, edit.layout, maps=maps)
+    prior = shared(Windowed(edit.guided, edit.layout, maps=maps))
     rng = torch.Generator().manual_seed(edit.seed)
     noise = torch.randn((1 if recipe.same_noise else canvas.frames, *canvas.source.shape[1:]), generator=rng)
     regions = 1 if maps is None else len(maps)
@@ -269,7 +270,7 @@ def rows_of(edit: Edit) -> int:
 def _counted(edit: Edit) -> int:
     """Network evaluations of the first sweep, counted in one step."""
     counted = Counted(edit.prior)
-    step = next(optimized(replace(edit, prior=counted)))
+    step = next(optimized(replace(edit, prior=counted)))  # on all ranks, of which it counts all rows
     return max(1, round(counted.rows * windows_of(edit).count(0) / len(step.views)))
 
 

@@ -14,6 +14,7 @@ from scoredistill.loop import Step, distill
 from scoredistill.media.images import to_pil
 from scoredistill.priors.base import Prior, TextPrior
 from scoredistill.priors.guidance import Guided
+from scoredistill.priors.shared import shared
 from scoredistill.sampling import ddim
 from scoredistill.tasks.image_generation.recipes import ImageRecipe
 from scoredistill.tasks.image_generation.request import Settings
@@ -63,7 +64,7 @@ def sample(settings: Settings, prior: TextPrior, queried: Prior) -> Tensor:
     """
     generators = [torch.Generator().manual_seed(settings.seed + i) for i in range(settings.particles)]
     noise = torch.stack([torch.randn(prior.latent_shape, generator=g) for g in generators]).to(prior.device)
-    return ddim(guided(settings, prior, queried), noise, settings.steps, prior.encode_text([settings.prompt]))
+    return ddim(shared(guided(settings, prior, queried)), noise, settings.steps, prior.encode_text([settings.prompt]))
 
 
 def guided(settings: Settings, prior: TextPrior, queried: Prior, interval: tuple[float, float] | None = None) -> Guided:

@@ -17,6 +17,7 @@ from scoredistill.metrics.edits import perceptual_features
 from scoredistill.priors import Cond, Guided, PerpNeg
 from scoredistill.priors.base import Prior, TextPrior
 from scoredistill.priors.counted import Counted
+from scoredistill.ranks import Ranks, Share
 from scoredistill.rng import seed_of
 from scoredistill.tasks.object_generation.request import ObjectSettings
 from scoredistill.three_d.camera import RandomViews, orbit
@@ -136,12 +137,19 @@ class Watched(Generator):
         generator: generates images in [0, 1].
         seed: mixed into the choice of views if not 0; for runs with one noise for all particles, whose views `distill`
             chooses independently of the seed.
+        ranks: the processes that render the views of a step together.
     """
 
-    def __init__(self, generator: Generator, seed: int = 0):
+    def __init__(self, generator: Generator, seed: int = 0, ranks: Ranks | None = None):
         super().__init__()
-        self.generator, self.seed = generator, seed
+        self.generator, self.seed, self.ranks = generator, seed, ranks or Ranks()
         self.seen: Tensor | None = None
+        self._share: Share | None = None
+
+    @property
+    def split(self) -> bool:  # type: ignore[override]
+        """As of the generator."""
+        return self.generator.split
 
     def views(self, n: int | None = None, rng: torch.Generator | None = None) -> Tensor:
         if self.seed and rng is not None:
@@ -150,7 +158,12 @@ class Watched(Generator):
 
     def forward(self, views: Tensor) -> Tensor:
         x = self.generator(views)
-        self.seen = x.detach()
+        self.seen, self._share = x.detach(), None
+        return x
+
+    def part(self, views: Tensor, share: Share) -> Tensor:
+        x = self.generator.part(views, share)
+        self.seen, self._share = x.detach(), share
         return x
 
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
@@ -162,9 +175,11 @@ class Watched(Generator):
         Raises:
             ValueError: if x is not as many samples as were rendered last.
         """
-        if self.seen is None or len(self.seen) != len(x):
+        seen, share = self.seen, self._share
+        if seen is None or len(x) != (len(seen) if share is None else share.total):
             raise ValueError("features are those of the views rendered last: render as many first")
-        return perceptual_features(self.seen.clamp(0, 1)).transpose(0, 1).flatten(1).to(x)
+        features = perceptual_features(seen.clamp(0, 1)).transpose(0, 1).flatten(1).to(x)
+        return features if share is None else self.ranks.gather(features, share)
 
 
 def _coarsen(scene: Scene, size: tuple[int, int], coarse: bool) -> None:
@@ -193,7 +208,7 @@ def shaped(
         on_nan: see `distill`.
     """
     recipe, texts = settings.recipe, ViewTexts.of(prior, settings)
-    watched = Watched(scene, settings.seed if recipe.same_noise else 0)
+    watched = Watched(scene, settings.seed if recipe.same_noise else 0, Ranks.here())
     generator: Generator = watched
     estimator = recipe.estimator(settings.guidance, watched.features)
     if recipe.through == "decoder":

@@ -56,7 +56,8 @@ def edit_scene(asked: SceneArguments) -> SceneResult:
         sizes = [f"{width}x{height}" for height, width in (full, world.cameras.size)]
         print(f"{len(world)} photographs of {sizes[0]} pixels, edited at {sizes[1]}: size sets the shorter side")
     with Session(asked, prior, directory) as session:
-        fit, done = (None, None) if directory is None else directory.open(settings, world, **session.machine)
+        opening = lambda: (None, None) if directory is None else directory.open(settings, world, **session.machine)
+        fit, done = session.opened(settings, opening)
         settings = replace(settings, views=min(settings.views, settings.use))
         session.start(0.0 if done is None else done["seconds"])
         before: Scene

@@ -26,6 +26,7 @@ from scoredistill.loop import CHECKED
 from scoredistill.priors.base import Editor, Prior
 from scoredistill.priors.conditions import Cond
 from scoredistill.priors.guidance import ImageGuided
+from scoredistill.priors.shared import shared
 from scoredistill.rng import seed_of
 from scoredistill.sampling import ddim
 from scoredistill.tasks.image_editing import regions
@@ -177,7 +178,7 @@ class SceneEditing:
         t = NOISED[0] + (NOISED[1] - NOISED[0]) * float(torch.rand((), generator=rng))
         alpha, sigma = (level.to(start) for level in self.prior.schedule(torch.tensor([t])))
         noised = alpha * start + sigma * torch.randn(start.shape, generator=rng).to(start)
-        return ddim(self._guided, noised, DDIM_STEPS, {**self.text, "image": canvas.image}, start=t)
+        return ddim(shared(self._guided), noised, DDIM_STEPS, {**self.text, "image": canvas.image}, start=t)
 
 
 def spread_over(n: int, k: int | None) -> list[int]:

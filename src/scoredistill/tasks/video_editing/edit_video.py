@@ -49,7 +49,9 @@ def edit_video(asked: VideoArguments) -> VideoResult:
     settings = request.complete(min(prior.image_size))
     unknown = warn_of_unknown(prior, settings.instruction, *regions.instructions(settings.regions, settings.wrap))
     with Session(asked, prior, directory) as session, TemporaryDirectory() as scratch:
-        kept = Path(scratch) if directory is None else directory.open(settings, source, **session.machine)
+        opening = lambda: None if directory is None else directory.open(settings, source, **session.machine)
+        folder = session.opened(settings, opening)
+        kept = Path(scratch) if directory is None or folder is None else folder
         session.start()
         work = VideoEdit(source, settings, prior, session.counted, kept, asked.on_nan)
         work.edit(asked.progress, None if directory is None else directory.preview)
@@ -57,10 +59,11 @@ def edit_video(asked: VideoArguments) -> VideoResult:
         if directory is not None:
             path = directory.video
             directory.make_room()
+        elsewhere = directory is None and asked.out is not None  # another rank writes the video
         with nullcontext() if directory is None else directory.told():
-            frames = work.write(path, asked.progress)
+            frames = [] if elsewhere else work.write(path, asked.progress)
         seconds, verdict = session.seconds, ""
-        if unknown and not settings.regions:
+        if unknown and not settings.regions and not elsewhere:
             edited = open_video(path) if path is not None else Video.of(frames)
             verdict = verdict_on_edit(prior, unknown, _first(source), _first(edited))
         result = VideoResult(

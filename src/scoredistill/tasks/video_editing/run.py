@@ -1,6 +1,7 @@
 """A video is edited group by group, then written frame by frame; in between, the latents are kept on disk."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from scoredistill.media.motion import scene_cuts
 from scoredistill.media.video import Video, VideoWriter
 from scoredistill.priors.base import Editor
 from scoredistill.priors.counted import Counted
+from scoredistill.ranks import Ranks
 from scoredistill.tasks.image_editing import regions
 from scoredistill.tasks.image_editing.canvas import FRAMES, Canvas, work_size
 from scoredistill.tasks.image_editing.detail import with_detail
@@ -68,8 +70,9 @@ class VideoEdit:
 
         with tqdm(total=len(self.source), desc=self.settings.method, disable=not progress, unit="frame") as bar:
             for index, group in enumerate(self.groups):
-                if self._file(index).is_file():
-                    self._recall(index)
+                spent = Ranks.here().first(partial(_spent, self._file(index)))  # only rank 0 has files
+                if spent is not None:
+                    self._recall(spent)
                 else:
                     self._keep(index, group, preview)
                 bar.update(group.stop - group.fresh)
@@ -124,9 +127,8 @@ class VideoEdit:
         facts = {"change": str(self._change[-1]), **{name: str(value) for name, value in spent.items()}}
         write_tensors({"latents": latents.cpu().contiguous()}, self._file(index), facts)
 
-    def _recall(self, index: int) -> None:
+    def _recall(self, spent: Mapping[str, str]) -> None:
         """Count the cost of a group that an interrupted run had finished."""
-        _, spent = read_tensors(self._file(index))
         self._change.append(float(spent["change"]))
         self.counted.add({name: int(spent[name]) for name in ("rows", "calls")})
         self.encoded += int(spent["encoded"])
@@ -197,6 +199,11 @@ class VideoEdit:
         """Frames at the working size; they are reduced one by one."""
         frames = self.source.frames(start, stop)
         return torch.cat([resized(_tensor([frame]), self.size) for frame in frames])
+
+
+def _spent(file: Path) -> dict[str, str] | None:
+    """What the latents in a file cost; None if there is no such file."""
+    return read_tensors(file)[1] if file.is_file() else None
 
 
 def _tensor(frames: Sequence[np.ndarray]) -> Float[Tensor, "f 3 h w"]:

@@ -5,7 +5,8 @@ needs no knowledge of cameras.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scoredistill.generators.base import Generator
+from scoredistill.ranks import Share
 from scoredistill.three_d.camera import PACKED, Cameras, RandomViews
 
 SHADINGS = ("albedo", "lambertian", "textureless", "normal")
@@ -163,6 +165,8 @@ class Scene(Generator):
         ValueError: if the background or a shading is unknown, or the probabilities are negative or all 0.
     """
 
+    split = True
+
     def __init__(
         self,
         size: tuple[int, int] = (64, 64),
@@ -183,6 +187,7 @@ class Scene(Generator):
             raise ValueError(f"unknown shading {', '.join(sorted(unknown))}: use any of {', '.join(SHADINGS)}")
         if not sum(self.shading.values()) > 0 or min(self.shading.values()) < 0:
             raise ValueError("shading needs probabilities of at least 0 that are not all 0")
+        self._share: Share | None = None  # of what is rendered now, if other processes render the rest
 
     @property
     def device(self) -> torch.device:
@@ -239,7 +244,22 @@ class Scene(Generator):
         if self.size != self.image:
             x = functional.interpolate(x, self.image, mode="bilinear", align_corners=False, antialias=True)
         penalty = self.penalties(rendering) if torch.is_grad_enabled() else None
+        if penalty is not None and self._share is not None:
+            penalty = self._share.weight * penalty  # the sum over all shares is the mean over all views
         return x if penalty is None else _Attached.apply(x, penalty)
+
+    def part(self, views: Float[Tensor, "n 23"], share: Share) -> Float[Tensor, "k 3 h w"]:
+        with self.sharing(share):
+            return self(share.of(views))
+
+    @contextmanager
+    def sharing(self, share: Share) -> Iterator[None]:
+        """Render, in the body, the given share of the views or rays of a step as they are among all of them."""
+        self._share = share
+        try:
+            yield
+        finally:
+            self._share = None
 
     def images(self, views: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
         return self(views)

@@ -215,7 +215,7 @@ class NeRF(Counting, Scene):
         offset = origins.new_full((r,), 0.5)
         if training:
             rng = torch.Generator().manual_seed(seed_of(self.seed, int(self.count)))
-            offset = torch.rand(r, generator=rng).to(origins)
+            offset = self._offsets(r, rng).to(origins)
         filled = self._filled(look, origins)
         rays, kinds = (origins, directions, offset, *filled[:3]), (filled.shaded, filled.own)
         known = self.occupancy.extremes()  # a copy, because chunks are rendered again after the next update
@@ -230,6 +230,14 @@ class NeRF(Counting, Scene):
             else:
                 parts.append(self._trace(piece, normals, known, *kinds))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _offsets(self, r: int, rng: torch.Generator) -> Float[Tensor, " r"]:
+        """Random positions of the samples of r rays in their segments, in [0, 1); of a share, as in the whole."""
+        share = self._share
+        if share is None:
+            return torch.rand(r, generator=rng)
+        per = r // len(share)  # rays of a view
+        return torch.rand(per * share.total, generator=rng)[per * share.start : per * share.stop]
 
     def _trace(
         self, rays: Sequence[Tensor], normals: bool, known: Tensor, shaded: bool, own: bool
