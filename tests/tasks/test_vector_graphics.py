@@ -68,6 +68,8 @@ def test_styles_decide_on_fill_and_stroke(drawer, style, init):
     paths = result.drawings[0].paths
     assert all((path.fill is None) == (style != "flat") for path in paths)
     assert all((path.stroke is None) == (style == "flat") for path in paths)
+    if style == "sketch":
+        assert {tuple(round(value, 3) for value in path.stroke) for path in paths} == {starts.INK}
 
 
 def test_the_palette_limits_the_colors_of_a_set(drawer):

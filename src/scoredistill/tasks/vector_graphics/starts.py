@@ -21,7 +21,7 @@ from scoredistill.tasks.vector_graphics.request import VectorSettings
 
 STEPS = 20  # of DDIM
 INK: Color = (0.1, 0.1, 0.15)
-WIDTHS = {"line": 0.03, "sketch": 0.012}  # of strokes, in fractions of the canvas
+WIDTHS = {"line": 0.02, "sketch": 0.012}  # of strokes, in fractions of the canvas
 FITTING, FIT_LR = 30, 3e-3  # steps and learning rate of the fit of traced paths to their image
 SMOOTHING = 0.2  # see `VectorGraphics.smooth`, in every step
 RANDOM_COLORS: tuple[Color, ...] = (
@@ -54,7 +54,7 @@ def start(settings: VectorSettings, prior: TextPrior, queried: Prior) -> VectorG
         palettes.append(shared if shared is not None else palette_of(image[None], settings.colors or 8))
         drawings.append(_styled(traced(image, palettes[-1], settings.paths), settings.style))
     colors = None
-    if settings.colors and (settings.together or count == 1) and settings.style != "sketch":
+    if settings.colors and (settings.together or count == 1):
         colors = [*map(tuple, palettes[0].tolist()), (1.0, 1.0, 1.0)]
     made = _graphics(settings, drawings, size, colors, prior)
     if settings.style == "flat":
@@ -111,8 +111,10 @@ def _graphics(
     settings: VectorSettings, drawings: Sequence[Drawing], size: tuple[int, int], colors: Sequence[Color] | None,
     prior: TextPrior,
 ) -> VectorGraphics:  # fmt: skip
-    flat = settings.style == "flat"
-    made = VectorGraphics(drawings, size, colors, opaque=settings.style != "sketch", rigid=flat)
+    """Icons whose strokes keep their width; sketches keep their ink and learn how dark each stroke is."""
+    sketch = settings.style == "sketch"
+    made = VectorGraphics(drawings, size, None if sketch else colors, opaque=not sketch, rigid=True)
+    made.color.requires_grad_(not sketch)
     return made.to(prior.device)
 
 
