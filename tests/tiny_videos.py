@@ -168,7 +168,7 @@ def animatediff():
     for name in ("safety_checker",):
         made.pop(name)
     motion = diffusers.MotionAdapter(
-        block_out_channels=(32, 64), motion_layers_per_block=1, motion_norm_num_groups=8, motion_num_attention_heads=4
+        block_out_channels=(16, 32), motion_layers_per_block=1, motion_norm_num_groups=8, motion_num_attention_heads=4
     )
     return {**made, "motion_adapter": motion}  # fmt: skip
 

@@ -16,6 +16,7 @@ from scoredistill.media.limits import EDITING
 from scoredistill.priors.base import TextPrior
 from scoredistill.priors.pipelines import NetworkPrior, RecordedPrior, load_prior
 from scoredistill.priors.pipelines.load import checked_device
+from scoredistill.priors.pipelines.modular import is_modular
 
 P = TypeVar("P", bound="TaskPipeline")
 
@@ -226,6 +227,8 @@ class TaskPipeline:
             raise ValueError(
                 "offload keeps weights on the CPU between their uses by a GPU, and there is none here: leave it out"
             )
+        if is_modular(pipeline):
+            raise ValueError("a modular pipeline is offloaded by its ComponentsManager, enable_auto_cpu_offload()")
         given = {"gpu_id": gpu_id, "device": device}
         getattr(pipeline, f"enable_{kind}_cpu_offload")(**{k: v for k, v in given.items() if v is not None})
 

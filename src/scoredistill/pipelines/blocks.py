@@ -28,7 +28,7 @@ from scoredistill.media.images import resized, to_tensor
 from scoredistill.pipelines.base import images_of, seed_from, texts
 from scoredistill.priors import Guided, GuidedBy, Prior
 from scoredistill.priors.pipelines.recorded import RecordedPrior, recorded
-from scoredistill.priors.pipelines.recorder import guiders
+from scoredistill.priors.pipelines.stand_ins import guiders
 from scoredistill.recipe import MethodSource, check_method, named, recipe_of
 from scoredistill.tasks.image_generation.recipes import RECIPES, own
 

@@ -16,7 +16,7 @@ from scoredistill.generators import Latents
 from scoredistill.priors import Counted, Guided, GuidedBy
 from scoredistill.priors.pipelines.modular import arguments_of, loops_of
 from scoredistill.priors.pipelines.recorded import recorded
-from scoredistill.priors.pipelines.recorder import changed, guiders
+from scoredistill.priors.pipelines.stand_ins import changed, guiders
 
 pytestmark = pytest.mark.usefixtures("hushed")
 

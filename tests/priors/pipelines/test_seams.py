@@ -10,7 +10,7 @@ from diffusers.modular_pipelines import LoopSequentialPipelineBlocks
 
 import tiny
 from scoredistill.priors.pipelines.modular import arguments_of, loops_of
-from scoredistill.priors.pipelines.recorder import without_guidance
+from scoredistill.priors.pipelines.stand_ins import without_guidance
 
 SCHEDULERS = ("DDIMScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler")
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from scoredistill.priors.pipelines.modular import loops_of
 from scoredistill.priors.pipelines.placements import Unsupported
-from scoredistill.priors.pipelines.recorder import Recorder, Stopped, changed, guiders, model_output_of
+from scoredistill.priors.pipelines.recorder import Recorder, Stopped, model_output_of
+from scoredistill.priors.pipelines.stand_ins import changed, guiders
 
 
 class GuidedLoop:

@@ -36,8 +36,9 @@ from scoredistill.priors.pipelines.recorded_calls import Calls, Request, element
 from scoredistill.priors.pipelines.recorded_codec import RecordedCodec, arrangement
 from scoredistill.priors.pipelines.recorded_schedule import Clock
 from scoredistill.priors.pipelines.recorded_shapes import Shape, negative_of
-from scoredistill.priors.pipelines.recorder import Recorder, Step, guiders, networks_of
+from scoredistill.priors.pipelines.recorder import Recorder, Step, networks_of
 from scoredistill.priors.pipelines.recording import learn
+from scoredistill.priors.pipelines.stand_ins import guiders
 from scoredistill.schedule import per_sample
 
 STEPS = 4
