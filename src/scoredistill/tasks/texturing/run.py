@@ -17,7 +17,7 @@ from scoredistill.three_d.mesh import MeshFile
 from scoredistill.three_d.scenes.base import Rendering, Viewpoint
 from scoredistill.three_d.scenes.textured import Textured
 
-GRIDS = (8, 16, 32)  # vertices per axis of the grids in space
+GRIDS = (8, 16, 32, 64)  # vertices per axis of the grids in space
 LIT = {"albedo": 0.5, "lambertian": 0.5}  # shadings of views that show roughness and metallic
 LIGHT = (2.0, 4.0)  # distance of the light, outside the mesh
 
