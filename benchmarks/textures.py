@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("what", choices=("textures", "edits", "page"))
     parser.add_argument("--out", type=Path, required=True, help="directory of finished runs")
     parser.add_argument("--results", type=Path, default=Path("docs/results/textures"), help="directory of the page")
-    parser.add_argument("--method", default="msd", help="method of textures")
+    parser.add_argument("--method", default="sds", help="method of textures")
     given = parser.parse_args()
     if given.what == "textures":
         textures(given.out, given.method)

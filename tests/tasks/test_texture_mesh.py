@@ -70,7 +70,7 @@ def test_what_is_not_given_is_the_recipes_or_the_priors():
 
 WRONG = [
     ({"prompt": " "}, "the prompt is empty: say what the mesh should look like"),
-    ({"method": "sdss"}, "unknown method 'sdss': use one of msd, csd, sds"),
+    ({"method": "sdss"}, "unknown method 'sdss': use one of sds, csd, msd"),
     ({"steps": 0}, "steps must be a whole number of at least 1"),
     ({"size": 7}, "size must be a whole number of at least 8, not 7"),
     ({"texture": 15}, "texture must be a whole number of at least 16, not 15"),

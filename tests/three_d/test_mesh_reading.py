@@ -138,6 +138,25 @@ def test_colors_of_vertices_are_copied(kind, tmp_path):
     assert (colors_at_vertices(found) - want).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("names", [("s", "t"), ("texture_u", "texture_v")])
+def test_ply_files_keep_their_texture_coordinates_and_their_image(names, tmp_path):
+    image().save(tmp_path / "picture.png")
+    lines = ["ply", "format ascii 1.0", "comment TextureFile picture.png", "element vertex 4"]
+    lines += [f"property float {name}" for name in ("x", "y", "z", *names)]
+    lines += ["element face 2", "property list uchar int vertex_indices", "end_header"]
+    lines += ["0 0 0 0 0", "1 0 0 1 0", "1 0 1 1 1", "0 0 1 0 1", "3 0 1 2", "3 0 2 3"]
+    (tmp_path / "a.ply").write_text("\n".join(lines))
+    found = read_mesh(tmp_path / "a.ply", texture=64)
+    assert found.kept
+    want = torch.tensor([[0.0, 1, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0]])
+    assert torch.allclose(colors_at_vertices(found), want, atol=0.05)
+    (tmp_path / "picture.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"the texture of a\.ply cannot be decoded"):
+        read_mesh(tmp_path / "a.ply", texture=64)
+    (tmp_path / "picture.png").unlink()
+    assert not read_mesh(tmp_path / "a.ply", texture=64).colored
+
+
 def test_encoding_is_the_inverse_of_linear():
     rgb = torch.linspace(0, 1, 30).view(10, 3)
     assert torch.allclose(encoded(linear(rgb)), rgb, atol=1e-5)

@@ -20,14 +20,14 @@ class TextureCommand(TextureOptions):
     Attributes:
         mesh: A .glb, .gltf, .obj, .ply, .stl or .off file.
         prompt: What it should look like, for example "a basketball".
-        method: msd (mean-shift distillation), csd (views share scores), sds (score distillation sampling), sdi, or a
+        method: sds (score distillation sampling), csd (views share scores), msd (mean-shift distillation), sdi, or a
             method of your own as FILE.py:NAME.
         prior: emoji (bundled), a directory with a diffusers pipeline, a .safetensors file, or a hub name.
     """
 
     mesh: Positional[Path]
     prompt: Positional[str]
-    method: str = "msd"
+    method: str = "sds"
     prior: str = "emoji"
 
 

@@ -92,13 +92,13 @@ class TextureRequest(TextureOptions):
 
     Attributes:
         prompt: What the mesh should look like, for example "a basketball".
-        method: msd (mean-shift distillation), csd (views share scores), sds (score distillation sampling), sdi, or a
+        method: sds (score distillation sampling), csd (views share scores), msd (mean-shift distillation), sdi, or a
             method of your own as FILE.py:NAME.
         prior: emoji (bundled), a directory with a diffusers pipeline, a .safetensors file, or a hub name.
     """
 
     prompt: str
-    method: str = "msd"
+    method: str = "sds"
     prior: str = "emoji"
 
     @property
@@ -173,6 +173,6 @@ class TextureArguments(TextureOptions, RunOptions):
     mesh: str | Path | MeshFile
     prompt: str
     prior: PriorSource = "emoji"
-    method: MethodSource = "msd"
+    method: MethodSource = "sds"
     conditions: Callable[[Rendering], Cond] | None = None
     callback: Callable[[Step, Textured], None] | None = None

@@ -8,6 +8,7 @@ texels. Otherwise a new one is made (xatlas), into which the colors of the file 
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,18 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import grid_sample, normalize
 
-from scoredistill.media.limits import check_size
+from scoredistill.media.limits import check_size, formats
 from scoredistill.optional import MissingExtra, require
+from scoredistill.three_d import ply
 from scoredistill.three_d.mesh.files import encoded, read_ply
 from scoredistill.three_d.mesh.surface import Mesh
 from scoredistill.three_d.mesh.texture import TexturedMesh, rasterize, spread, unwrapped
 
 Y_UP, Z_UP = (".glb", ".gltf", ".obj"), (".ply", ".stl", ".off")
 SUFFIXES = Y_UP + Z_UP
+PLY_UV = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"))  # names of texture coordinates of vertices in PLY files
 UPS = ("auto", "y", "z")
 LAYOUTS = ("auto", "keep", "new")
 MOST_FACES = 400_000  # xatlas takes minutes for more
@@ -269,20 +272,39 @@ def _beside(path: Path) -> Any:
 def _of_ply(path: Path) -> _Part:
     mesh = read_ply(path)
     _check_count(len(mesh.faces), path)
+    content = ply.read(path)
+    vertex = content.elements["vertex"]
+    found = [[vertex.get(name) for name in pair] for pair in PLY_UV]
+    pairs = [np.stack(pair, 1) for pair in found if all(isinstance(values, np.ndarray) for values in pair)]  # type: ignore[arg-type]
+    uv = torch.from_numpy(pairs[0].astype(np.float32)) if pairs else None
+    names = [text.split(None, 1)[1] for text in content.comments if text.lower().startswith("texturefile ")]
+    image = _ply_image(path, names[0]) if names and uv is not None else None
     gray = bool((mesh.colors == 0.5).all())  # what `read_ply` gives where there are none
-    return _Part(mesh.vertices, mesh.normals, mesh.faces, None, None, None if gray else mesh.colors)
+    return _Part(mesh.vertices, mesh.normals, mesh.faces, uv, image, None if gray else mesh.colors)
+
+
+def _ply_image(path: Path, name: str) -> Tensor | None:
+    """The texture that a comment of a PLY file names; None if it is not beside the file."""
+    try:
+        return _pixels(Image.open(io.BytesIO(_beside(path).get(name)), formats=formats()), path)
+    except FileNotFoundError:
+        return None
+    except UnidentifiedImageError as error:
+        raise ValueError(f"the texture of {path.name} cannot be decoded: save it again as PNG") from error
 
 
 def _of_trimesh(piece: Any, turn: np.ndarray, path: Path) -> _Part:
     """A geometry of trimesh, moved by a matrix [4, 4]."""
-    vertices = np.asarray(piece.vertices, np.float64) @ turn[:3, :3].T + turn[:3, 3]
+    with np.errstate(all="ignore"):  # what is not finite is refused later
+        vertices = np.asarray(piece.vertices, np.float64) @ turn[:3, :3].T + turn[:3, 3]
     faces = torch.from_numpy(np.asarray(piece.faces).astype(np.int64))
     if np.linalg.det(turn[:3, :3]) < 0:  # a mirror turns triangles inside out
         faces = faces.flip(1)
     if int(faces.min()) < 0 or int(faces.max()) >= len(vertices):
         raise ValueError(f"{path} has faces with vertices that do not exist: export it again")
-    with np.errstate(all="ignore"):
-        normals = np.asarray(piece.vertex_normals, np.float64) @ np.linalg.pinv(turn[:3, :3])
+    if not np.isfinite(vertices).all() or not np.isfinite(turn).all():
+        raise ValueError(f"{path} has vertices that are not finite: repair the mesh and export it again")
+    normals = np.asarray(piece.vertex_normals, np.float64) @ np.linalg.pinv(turn[:3, :3])
     uv, image, colors = _look(piece, path)
     tensor = lambda v: torch.from_numpy(np.ascontiguousarray(v, np.float32))
     return _Part(tensor(vertices), normalize(tensor(normals), dim=-1), faces, uv, image, colors)
