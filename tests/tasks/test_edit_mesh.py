@@ -137,7 +137,7 @@ def test_a_finished_edit_is_not_repeated_if_its_results_could_not_be_written(bal
     names = {path.name for path in tmp_path.iterdir()}
     assert names >= {
         "config.json", "result.json", "report.html", "before.gif", "after.gif", "mesh.glb",
-        "texture.png", "scene.safetensors", "views",
+        "texture.png", "viewer.html", "scene.safetensors", "views",
     }  # fmt: skip
     assert "checkpoint.safetensors" not in names
     result = json.loads((tmp_path / "result.json").read_text())

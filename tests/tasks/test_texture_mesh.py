@@ -177,7 +177,7 @@ def test_the_output_directory_is_complete(finish, ball, prior, tmp_path, short):
     names = {path.name for path in tmp_path.iterdir()}
     files = {
         "config.json", "metrics.jsonl", "result.json", "report.html", "video.gif", "preview.png", "turntable.gif",
-        "sheet.png", "mesh.glb", "texture.png", "scene.safetensors",
+        "sheet.png", "mesh.glb", "texture.png", "viewer.html", "scene.safetensors",
     }  # fmt: skip
     assert names >= files | ({"finish.png"} if finish else set())
     assert not {"checkpoint.safetensors", ".frames"} & names

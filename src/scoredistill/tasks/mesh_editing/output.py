@@ -3,7 +3,7 @@
 config.json      the complete settings and the exact command    preview.png    the mesh so far, from four sides
 before.mp4, after.mp4                                            videos of one turn around the mesh
 mesh.glb         the mesh with the edited texture, in its own place and size
-texture.png      the edited texture alone
+texture.png      the edited texture alone                        viewer.html    the mesh in a browser, without a network
 views/           the edited views and transforms.json
 before.safetensors, scene.safetensors                            all parameters, before and after
 result.json      cost, seams, coverage                           report.html    all of it
@@ -44,7 +44,7 @@ class MeshEditResult(SceneResult):
 class MeshEditDirectory(SceneDirectory):
     """Output directory of an edit of a mesh."""
 
-    leftovers: ClassVar[tuple[str, ...]] = (*SceneDirectory.leftovers, "texture.png")
+    leftovers: ClassVar[tuple[str, ...]] = (*SceneDirectory.leftovers, "texture.png", "viewer.html")
     other = "another mesh"
     photographs = "renders"
 
@@ -54,7 +54,7 @@ class MeshEditDirectory(SceneDirectory):
     def _export(self, result: SceneResult) -> tuple[dict[str, Any], bool]:
         assert isinstance(result, MeshEditResult)
         scene = textured(result.scene)
-        write_files(scene, result.source, self.path)
+        write_files(scene, result.source, self.path, result.request.instruction)
         return {**quality(scene), "uv": "kept" if result.source.kept else "new"}, False
 
 

@@ -5,7 +5,7 @@ preview.png      the mesh so far, from four sides               video.gif       
 turntable.mp4, turntable.gif                                    sheet.png        colors, depths and normals
 mesh.glb         the mesh with its texture, in its own place and size
 texture.png      the texture alone                              finish.png       roughness (green) and metallic (blue)
-scene.safetensors    all parameters
+viewer.html      the mesh in a browser, without a network       scene.safetensors    all parameters
 result.json      similarity, consistency, seams, coverage, cost     report.html      all of it
 checkpoint.safetensors and .frames/ exist while the run is unfinished.
 """
@@ -26,7 +26,7 @@ from scoredistill.tasks.run_report import add_curves, add_settings
 from scoredistill.tasks.step_directory import StepDirectory
 from scoredistill.tasks.texturing.request import TextureSettings
 from scoredistill.tasks.three_d_output import write_videos
-from scoredistill.three_d.mesh import MeshFile, TexturedMesh, seam_error, write_textured
+from scoredistill.three_d.mesh import MeshFile, TexturedMesh, seam_error, write_textured, write_viewer
 from scoredistill.three_d.scenes.textured import Textured
 from scoredistill.three_d.turntable import contact_sheet
 
@@ -70,7 +70,7 @@ class TextureDirectory(StepDirectory[TextureResult]):
 
     leftovers = (
         "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "video.gif", "preview.png",
-        "turntable.mp4", "turntable.gif", "sheet.png", "mesh.glb", "texture.png", "finish.png",
+        "turntable.mp4", "turntable.gif", "sheet.png", "mesh.glb", "texture.png", "finish.png", "viewer.html",
         "scene.safetensors", ".frames/[0-9]*.png",
     )  # fmt: skip
     frames = 40
@@ -85,7 +85,7 @@ class TextureDirectory(StepDirectory[TextureResult]):
         sheet = contact_sheet(finished.render, 8, 128, device=scene.device)
         save_image(sheet, self.path / "sheet.png")
         videos = write_videos(finished, self.path / "turntable")
-        write_files(scene, result.source, self.path)
+        write_files(scene, result.source, self.path, settings.prompt)
         summary = {
             **evaluated(result.images, settings.prompt, settings.prior), **quality(scene), **result.counts,
             "seconds": round(result.seconds, 2), "uv": "kept" if result.source.kept else "new",
@@ -134,10 +134,11 @@ def write_mesh(scene: Textured, source: MeshFile, path: Path) -> Path:
     return write_textured(placed, path, finish=maps[3:] if scene.finish else None)
 
 
-def write_files(scene: Textured, source: MeshFile, path: Path) -> None:
-    """Write mesh.glb and the images of its texture into a directory."""
+def write_files(scene: Textured, source: MeshFile, path: Path, title: str) -> None:
+    """Write mesh.glb, viewer.html and the images of the texture into a directory."""
     maps = scene.filled()
     write_mesh(scene, source, path / "mesh.glb")
+    write_viewer(replace(scene.model, texture=maps[:3]), path / "viewer.html", title)
     save_image(to_pil(maps[None, :3])[0], path / "texture.png")
     if scene.finish:
         packed = torch.cat([torch.ones_like(maps[:1]), maps[3:]])

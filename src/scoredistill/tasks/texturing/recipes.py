@@ -1,8 +1,8 @@
 """Settings that work for textures: the methods of text-to-3D with rates and lengths of their own.
 
-A texture answers at once, while a radiance field must first move matter, so rates are lower. Score distillation sampling
-is the default: its many small steps keep to the silhouette of the mesh, while mean shift aims at whole images, in which
-the prior may draw another silhouette and paint its background on the mesh (docs/results/textures.md).
+A texture answers at once, while a radiance field must first move matter, so rates are lower. Score distillation
+sampling is the default: its many small steps keep to the silhouette of the mesh, while mean shift aims at whole images,
+in which the prior may draw another silhouette and paint its background on the mesh (docs/results/textures.md).
 """
 
 from collections.abc import Mapping

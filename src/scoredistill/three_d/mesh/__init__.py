@@ -14,6 +14,7 @@ from scoredistill.three_d.mesh.seams import Atlas, SeamError, seam_error
 from scoredistill.three_d.mesh.surface import Field, Mesh, extract
 from scoredistill.three_d.mesh.texture import TexturedMesh, bake
 from scoredistill.three_d.mesh.views import Fragments, rasterize_views
+from scoredistill.three_d.mesh.web import write_viewer
 
 __all__ = [
     "Atlas",
@@ -34,4 +35,5 @@ __all__ = [
     "write_obj",
     "write_ply",
     "write_textured",
+    "write_viewer",
 ]
