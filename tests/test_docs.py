@@ -73,12 +73,22 @@ def test_an_example_pasted_alone_prints_what_the_page_says(code, written, tmp_pa
 
 def test_the_object_of_the_page_on_three_dimensions_is_a_red_apple(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ((code, _),) = BLOCK.findall(THREE_D.read_text())
+    code, _ = BLOCK.findall(THREE_D.read_text())[0]
     exec(compile(code, "three_d.md", "exec"), {"__name__": "example"})
     with Image.open("apple.png") as image:
         red, green, blue = image.getpixel((32, 32))
     assert red > green + 50
     assert red > blue + 50
+
+
+def test_the_mesh_of_the_page_on_three_dimensions_gets_a_texture(tmp_path, monkeypatch):
+    trimesh = pytest.importorskip("trimesh")
+    monkeypatch.chdir(tmp_path)
+    trimesh.creation.icosphere(2).export("ball.glb")
+    _, (code, _) = BLOCK.findall(THREE_D.read_text())
+    exec(compile(code, "three_d.md", "exec"), {"__name__": "example"})
+    found = trimesh.load("basketball.glb", force="mesh")
+    assert found.visual.material.baseColorTexture.size == (256, 256)
 
 
 def test_a_wrong_number_or_word_is_noticed():

@@ -79,7 +79,7 @@ def _interrupted(arguments: Sequence[str], start: float) -> str:
     """What an interrupted command says, which began at a time in seconds since 1970."""
     same, resumed = "the same command continues", "the same command with --resume continues"
     again = {"toy": same, "bench": same}.get(arguments[0]) if arguments else None
-    if arguments[:1] in (["image"], ["object"], ["edit"], ["svg"]) and _resumable(arguments, start):
+    if arguments[:1] in (["image"], ["object"], ["texture"], ["edit"], ["svg"]) and _resumable(arguments, start):
         again = resumed
         if "--overwrite" in arguments:
             again = "the same command with --resume in place of --overwrite continues"

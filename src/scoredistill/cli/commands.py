@@ -14,10 +14,11 @@ from scoredistill.cli.prior import prior
 from scoredistill.cli.scene import scene
 from scoredistill.cli.study import bench, toy
 from scoredistill.cli.svg import svg
+from scoredistill.cli.texture import texture
 
 COMMANDS: dict[str, Any] = {
-    "image": image, "object": object_, "edit": edit, "scene": scene, "demo": demo, "toy": toy, "bench": bench,
-    "prior": prior, "svg": svg,
+    "image": image, "object": object_, "edit": edit, "scene": scene, "texture": texture, "demo": demo, "toy": toy,
+    "bench": bench, "prior": prior, "svg": svg,
 }  # fmt: skip
 
 

@@ -151,3 +151,25 @@ def steps_to_skip(on_nan: str, samples: bool, method: str) -> None:
     """
     if samples and on_nan == "skip":
         raise ValueError(f"{method} samples and has no steps that could be skipped: leave out on_nan")
+
+
+def elevation(settings: Any) -> None:
+    """Refuse elevations that are no interval of degrees.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if len(settings.elevation) != 2 or not -90 <= settings.elevation[0] <= settings.elevation[1] <= 90:
+        raise ValueError(f"elevation must be two rising numbers in [-90, 90], not {settings.elevation}")
+
+
+def perp_neg(settings: Any) -> None:
+    """Refuse Perp-Neg where it cannot guide.
+
+    Raises:
+        ValueError: in one sentence.
+    """
+    if settings.perp_neg and not settings.view_prompts:
+        raise ValueError("Perp-Neg guides views away from other views and needs view prompts: leave them on")
+    if settings.perp_neg and settings.method in GUIDES_ITSELF:
+        raise ValueError(f"{settings.method} guides by itself: leave out Perp-Neg, or use another method")

@@ -9,6 +9,7 @@ report.html      all of it
 checkpoint.safetensors and .frames/ exist while the run is unfinished.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,13 @@ class ObjectDirectory(StepDirectory[ObjectResult]):
         save_image(sheet, self.path / "sheet.png")
         videos = write_videos(scene, self.path / "turntable")
         missing, again = exported(scene, self.path)
-        summary = {**evaluated(result), **result.counts, "seconds": round(result.seconds, 2), "missing": missing}
+        settings = result.request
+        summary = {
+            **evaluated(result.images, settings.prompt, settings.prior),
+            **result.counts,
+            "seconds": round(result.seconds, 2),
+            "missing": missing,
+        }
         self._write_summary(summary, self._report(result, sheet, videos[0], summary))
         if not again:
             self._clear()
@@ -100,12 +107,18 @@ def four_sides(scene: Scene) -> Image.Image:
     return side_by_side(views_of(scene, 4))
 
 
-def evaluated(result: ObjectResult) -> dict[str, float]:
-    """Similarity to the prompt and consistency of neighboring views by the bundled CLIP; empty for other priors."""
-    if result.request.prior not in BUNDLED:
+def evaluated(images: Sequence[Image.Image], prompt: str, prior: str) -> dict[str, float]:
+    """Similarity to the prompt and consistency of neighboring views by the bundled CLIP; empty for other priors.
+
+    Args:
+        images: views at equal distances all around.
+        prompt: what they should show.
+        prior: name of the prior.
+    """
+    if prior not in BUNDLED:
         return {}
-    views = to_tensor(result.images)
-    similarity = clip_similarity(views, result.request.prompt)
+    views = to_tensor(images)
+    similarity = clip_similarity(views, prompt)
     return {
         "clip_sim": float(similarity.mean()),
         "clip_sim_worst_view": float(similarity.min()),

@@ -133,22 +133,15 @@ class ObjectSettings(ObjectRequest):
         checks.whole(self, steps=1, views=1, follow=1, size=8)
         checks.real(self, lr=0, guidance=0, sparsity=0, entropy=0, orientation=0)
         checks.seed(self)
-        if len(self.elevation) != 2 or not -90 <= self.elevation[0] <= self.elevation[1] <= 90:
-            raise ValueError(f"elevation must be two rising numbers in [-90, 90], not {self.elevation}")
-        self._check_guidance()
+        checks.elevation(self)
+        checks.perp_neg(self)
+        checks.own_guidance(self)
         if self.shape == "splats" and self.background == "learned":
             raise ValueError("splats learn no background: use white or random, or the shape nerf")
         if self.shape == "splats" and self.encoding != ObjectOptions.encoding:
             raise ValueError(f"splats have no encoding: leave out {self.encoding}, or use the shape nerf")
         if self.shape == "splats" and self.orientation:
             raise ValueError("splats have no orientation: leave out the penalty orientation, or use the shape nerf")
-
-    def _check_guidance(self) -> None:
-        if self.perp_neg and not self.view_prompts:
-            raise ValueError("Perp-Neg guides views away from other views and needs view prompts: leave them on")
-        if self.perp_neg and self.method in checks.GUIDES_ITSELF:
-            raise ValueError(f"{self.method} guides by itself: leave out Perp-Neg, or use another method")
-        checks.own_guidance(self)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,7 @@ from scoredistill.priors.base import Prior, TextPrior
 from scoredistill.priors.counted import Counted
 from scoredistill.ranks import Ranks, Share
 from scoredistill.rng import seed_of
+from scoredistill.tasks.object_generation.recipes import ObjectRecipe
 from scoredistill.tasks.object_generation.request import ObjectSettings
 from scoredistill.three_d.camera import RandomViews, orbit
 from scoredistill.three_d.encodings import DenseGrid, Encoding, HashGrid, TriPlane
@@ -34,6 +35,34 @@ COARSE = 0.8  # fraction of the steps that render at half the size, with two thi
 AWAY = -1.0  # weight of Perp-Neg's negative views
 SIDES = (0.0, 90.0, 180.0)  # azimuths with different texts, in degrees
 SPLATS = 1500  # number of Gaussians
+
+
+@runtime_checkable
+class SceneSettings(Protocol):
+    """Complete settings of whatever optimizes a scene by a prompt: text-to-3D, and textures of meshes."""
+
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def negative_prompt(self) -> str: ...
+    @property
+    def view_prompts(self) -> bool: ...
+    @property
+    def perp_neg(self) -> bool: ...
+    @property
+    def recipe(self) -> ObjectRecipe: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def views(self) -> int: ...
+    @property
+    def guidance(self) -> float: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def follow(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
 
 
 def make_scene(settings: ObjectSettings, image: tuple[int, int]) -> Scene:
@@ -79,7 +108,7 @@ class ViewTexts:
     azimuth: str = "side"
 
     @classmethod
-    def of(cls, prior: TextPrior, settings: ObjectSettings) -> "ViewTexts":
+    def of(cls, prior: TextPrior, settings: SceneSettings) -> "ViewTexts":
         """The conditions of the settings' prompt, each encoded once."""
         plain = prior.encode_text([settings.prompt])
         if not settings.view_prompts:
@@ -114,7 +143,7 @@ def _chosen(sides: Cond, side: Tensor) -> dict[str, Tensor]:
     return {name: value[side.to(value.device)] for name, value in sides.items()}
 
 
-def guided(settings: ObjectSettings, prior: TextPrior, counted: Prior, texts: ViewTexts) -> Prior:
+def guided(settings: SceneSettings, prior: TextPrior, counted: Prior, texts: ViewTexts) -> Prior:
     """The prior with the guidance of the settings.
 
     Args:
@@ -190,12 +219,14 @@ def _coarsen(scene: Scene, size: tuple[int, int], coarse: bool) -> None:
 
 
 def shaped(
-    settings: ObjectSettings,
+    settings: SceneSettings,
     scene: Scene,
     prior: TextPrior,
     counted: Counted,
     state: dict[str, Any] | None = None,
     on_nan: str = "stop",
+    coarse: float = COARSE,
+    conditions: Callable[[Tensor], Cond] | None = None,
 ) -> Iterator[Step]:
     """The steps of a run, which optimize the scene in place.
 
@@ -206,6 +237,8 @@ def shaped(
         counted: the same prior, counting network evaluations.
         state: state of an interrupted run to continue.
         on_nan: see `distill`.
+        coarse: fraction of the steps, the first ones, that render at half the size.
+        conditions: further conditions of views, for priors that also see their depth or normals, for example.
     """
     recipe, texts = settings.recipe, ViewTexts.of(prior, settings)
     watched = Watched(scene, settings.seed if recipe.same_noise else 0, Ranks.here())
@@ -219,15 +252,16 @@ def shaped(
     if recipe.same_noise:
         rng = [torch.Generator().manual_seed(settings.seed + 1) for _ in range(settings.views)]
     size = scene.size
+    cond = texts if conditions is None else lambda views: {**texts(views), **conditions(views)}
     optimizer = torch.optim.Adam(scene.parameters(), lr=settings.lr, betas=(0.9, 0.99))
     steps = distill(
-        generator, guided(settings, prior, counted, texts), estimator, texts,
+        generator, guided(settings, prior, counted, texts), estimator, cond,
         steps=settings.steps, particles=settings.views, times=recipe.times(prior.schedule, settings.seed),
         optimizer=optimizer, follow=settings.follow, rng=rng, state=state, on_nan=on_nan, check=1,
     )  # fmt: skip
     index = 0 if state is None else state["next"]
     while True:
-        _coarsen(scene, size, index < COARSE * settings.steps)
+        _coarsen(scene, size, index < coarse * settings.steps)
         step = next(steps, None)
         _coarsen(scene, size, False)
         if step is None:

@@ -11,7 +11,7 @@ checkpoint.safetensors exists from the end of the edit until its results are wri
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -69,13 +69,15 @@ class SceneResult:
 class SceneDirectory(RunDirectory[SceneResult]):
     """Output directory of an edit of a scene."""
 
-    leftovers = (
+    leftovers: ClassVar[tuple[str, ...]] = (
         "checkpoint.safetensors", "result.json", "report.html", "preview.png", "before.mp4", "before.gif",
         "before.safetensors", "after.mp4", "after.gif", "mesh.glb", "scene.safetensors", "views/transforms.json",
         "views/images/*.png", "views/masks/*.png", "views/train_masks/*.png",
     )  # fmt: skip
     space = 1e7  # two scenes, a mesh with a texture, videos
     folders = ("views", "views/images", "views/masks", "views/train_masks")
+    other: ClassVar[str] = "other photographs"  # what another source is called in messages
+    photographs: ClassVar[str] = "photographs"  # what the images of the capture are called
 
     def __init__(self, path: Path, request: SceneRequest, resume: bool = False, overwrite: bool = False):
         super().__init__(path, request, resume, overwrite)
@@ -101,7 +103,7 @@ class SceneDirectory(RunDirectory[SceneResult]):
         self._capture, fitted, edited = capture, None, None
         facts = {"photographs": digest(capture.images.contiguous().numpy().data), **machine}
         if self.resume:
-            self._check_source("other photographs", facts)
+            self._check_source(self.other, facts)
         self._claim(settings)
         if self.resume:
             fitted = load_state(self._fit) if self._fit.is_file() else None
@@ -134,17 +136,24 @@ class SceneDirectory(RunDirectory[SceneResult]):
     def finish(self, result: SceneResult) -> None:
         save_state(result.scene.state_dict(), self.path / "scene.safetensors")
         videos = {
-            name: write_videos(scene, self.path / name, self._elevation)[0]
+            name: write_videos(self._shown(scene), self.path / name, self._elevation)[0]
             for name, scene in (("before", result.before), ("after", result.scene))
         }
         self._write_views(result)
-        missing, again = exported(result.scene, self.path, LEVELS)
-        summary = {
-            "fit_psnr": result.fit_psnr, **result.counts, "seconds": round(result.seconds, 2), "missing": missing,
-        }  # fmt: skip
+        found, again = self._export(result)
+        summary = {**result.counts, "seconds": round(result.seconds, 2), **found}
         self._write_summary(summary, self._report(result, videos, summary))
         if not again:
             self._checkpoint.unlink(missing_ok=True)
+
+    def _shown(self, scene: Scene) -> Scene:
+        """The scene as videos show it."""
+        return scene
+
+    def _export(self, result: SceneResult) -> tuple[dict[str, Any], bool]:
+        """Write files for other programs; return entries of result.json, and whether another attempt can help."""
+        missing, again = exported(result.scene, self.path, LEVELS)
+        return {"fit_psnr": result.fit_psnr, "missing": missing}, again
 
     def _write_views(self, result: SceneResult) -> None:
         """Write the edited views as a capture, for other programs."""
@@ -162,7 +171,7 @@ class SceneDirectory(RunDirectory[SceneResult]):
     def _report(self, result: SceneResult, videos: dict[str, Path], summary: dict[str, Any]) -> Page:
         settings, capture = result.request, result.capture
         method = f"{settings.method} on {settings.prior}: {description(settings.method)}"
-        page = Page(settings.instruction, f"{method}; {len(capture)} photographs").command(self.command)
+        page = Page(settings.instruction, f"{method}; {len(capture)} {self.photographs}").command(self.command)
         add_verdict(page, summary, result.verdict)
         if all(video.suffix == ".mp4" for video in videos.values()):
             page.videos(videos)
@@ -171,7 +180,7 @@ class SceneDirectory(RunDirectory[SceneResult]):
         n = len(result.views)
         some = [k * n // 6 for k in range(min(6, n))]
         shown = [result.views[k] for k in some]
-        rows = {"photograph": capture.images[shown], "edited view": result.edited[some]}
+        rows = {self.photographs.removesuffix("s"): capture.images[shown], "edited view": result.edited[some]}
         page.image_grid({name: to_pil(v.cpu()) for name, v in rows.items()}, [capture.names[i] for i in shown])
         page.curves({"loss": [r["loss"] for r in result.history]}, "Fit to the edited views", "step", "loss", True)
         page.heading("Result").key_values(summary)

@@ -17,28 +17,37 @@ VIEWS = 40  # training views of a capture, where it is not known
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneOptions:
-    """Options of an edit of a scene.
+class RoundOptions:
+    """Options of an edit that goes through views of a scene, of scenes and of meshes.
 
     Attributes:
         views: Number of views edited together in one update; one_view always takes one.
-        use: Number of training views that are edited and fitted to, spread over all of them; all by default. Fewer
-            views cost less and leave more sides unedited.
+        use: Number of views that are edited and fitted to, spread over all sides: all training views of a scene by
+            default, and 24 views of a mesh. Fewer views cost less and leave more sides unedited.
         rounds: How often every view is edited; first from its photograph, later from its render, then with a third of
             the sweeps.
-        fit_steps: Number of steps of the first fit, to the photographs.
         edit_steps: Number of steps of fitting to edited views, over all rounds.
-        rays: Number of rays per step of a fit.
-        samples: Number of samples along each ray.
-        outside: Read also images outside the directory of the scene, to which links, ".." or absolute paths lead.
+        rays: Number of rays per step of a fit; of a mesh, of pixels of whole views.
     """
 
     views: int = 16
     use: int | None = None
     rounds: int = 3
-    fit_steps: int = 400
     edit_steps: int = 300
     rays: int = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions(RoundOptions):
+    """Options of an edit of a scene.
+
+    Attributes:
+        fit_steps: Number of steps of the first fit, to the photographs.
+        samples: Number of samples along each ray.
+        outside: Read also images outside the directory of the scene, to which links, ".." or absolute paths lead.
+    """
+
+    fit_steps: int = 400
     samples: int = 64
     outside: bool = False
 
@@ -67,13 +76,20 @@ class SceneRequest(EditOptions, SceneOptions):
         Raises:
             ValueError: for impossible settings, in one sentence that says what is possible.
         """
+        return completed(self, SceneSettings, self.defaults(side, training))
+
+    def defaults(self, side: int, training: int) -> dict[str, object]:
+        """The value of each field that may be None; see `complete`.
+
+        Raises:
+            ValueError: for a blank instruction, an unknown method, or numbers that are too small.
+        """
         checks.text(self.instruction, "instruction", ADVICE)
         check_method(self.method, SCENE_METHODS, of=" for scenes")
         checks.unused(self, unused(self.method), self.method)
         given = {name: least for name, least in (("use", 2), ("size", 8)) if getattr(self, name) is not None}
         checks.whole(self, **given)
-        defaults = {"size": side, "use": training, "sweeps": SWEEPS, "kernel": KERNEL, **guidance_scales(self.prior)}
-        return completed(self, SceneSettings, defaults)
+        return {"size": side, "use": training, "sweeps": SWEEPS, "kernel": KERNEL, **guidance_scales(self.prior)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,7 @@ class SceneEditing:
         prior: the editor, or a wrapper of it that counts.
         text: the condition of the instruction.
         on_nan: see `distill`.
+        rates: learning rates of the fit, of encodings and of all other parameters.
     """
 
     request: SceneSettings
@@ -79,6 +80,7 @@ class SceneEditing:
     prior: Prior
     text: Cond
     on_nan: str = "stop"
+    rates: tuple[float, float] = RATES
 
     def steps(self) -> Iterator[FitStep]:
         """The steps of fitting, with edits of views between them."""
@@ -88,7 +90,7 @@ class SceneEditing:
             due.setdefault(index, []).extend(updates)
         fitting = fit(
             self.scene, self.photographs, steps=request.edit_steps, rays=request.rays, decay=LAST,
-            optimizer=adam(self.scene, RATES), rng=torch.Generator().manual_seed(seed_of(request.seed, 1)),
+            optimizer=adam(self.scene, self.rates), rng=torch.Generator().manual_seed(seed_of(request.seed, 1)),
         )  # fmt: skip
         for index in range(request.edit_steps):
             for update in due.get(index, ()):

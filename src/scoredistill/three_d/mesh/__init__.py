@@ -1,4 +1,4 @@
-r"""Mesh extraction from radiance fields and export for other programs: GLB with a texture, OBJ and PLY.
+r"""Meshes: extraction from radiance fields, reading those of other programs, textures, views, and export.
 
 A field is a function of points [n, 3] that returns densities [n] >= 0 and colors [n, 3] in [0, 1], in the cube
 [-1, 1]^3 with z up and the front towards -y (`camera`). `extract` finds the surface where the field becomes opaque;
@@ -8,8 +8,32 @@ A field is a function of points [n, 3] that returns densities [n] >= 0 and color
     write_glb(mesh, "object.glb", field)
 """
 
-from scoredistill.three_d.mesh.files import read_ply, write_glb, write_obj, write_ply
+from scoredistill.three_d.mesh.files import read_ply, write_glb, write_obj, write_ply, write_textured
+from scoredistill.three_d.mesh.reading import MeshFile, is_mesh, read_mesh
+from scoredistill.three_d.mesh.seams import Atlas, SeamError, seam_error
 from scoredistill.three_d.mesh.surface import Field, Mesh, extract
-from scoredistill.three_d.mesh.texture import bake
+from scoredistill.three_d.mesh.texture import TexturedMesh, bake
+from scoredistill.three_d.mesh.views import Fragments, rasterize_views
+from scoredistill.three_d.mesh.web import write_viewer
 
-__all__ = ["Field", "Mesh", "bake", "extract", "read_ply", "write_glb", "write_obj", "write_ply"]
+__all__ = [
+    "Atlas",
+    "Field",
+    "Fragments",
+    "Mesh",
+    "MeshFile",
+    "SeamError",
+    "TexturedMesh",
+    "bake",
+    "extract",
+    "is_mesh",
+    "rasterize_views",
+    "read_mesh",
+    "read_ply",
+    "seam_error",
+    "write_glb",
+    "write_obj",
+    "write_ply",
+    "write_textured",
+    "write_viewer",
+]

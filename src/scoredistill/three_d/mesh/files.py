@@ -23,7 +23,7 @@ from scoredistill.media.images import to_pil
 from scoredistill.optional import require
 from scoredistill.three_d import ply
 from scoredistill.three_d.mesh.surface import Field, Mesh
-from scoredistill.three_d.mesh.texture import bake
+from scoredistill.three_d.mesh.texture import TexturedMesh, bake
 
 AXES_OBJ = "axes: x right, y up, z towards the viewer of the front"
 AXES_PLY = "axes: x right, y away from the viewer of the front, z up"
@@ -53,17 +53,38 @@ def write_glb(
     Raises:
         MissingExtra: if trimesh, or xatlas for a texture, is not installed.
     """
-    trimesh = require("trimesh", "nerf", "mesh export")
     if field is None or texture is None:
         rgb = torch.cat([linear(mesh.colors), torch.ones(len(mesh.vertices), 1)], 1)
         scene = _as_trimesh(mesh, y_up(mesh.vertices), y_up(mesh.normals), vertex_colors=_bytes(rgb))
-    else:
-        baked = bake(mesh, field, texture, device)
-        material = trimesh.visual.material.PBRMaterial(
-            baseColorTexture=to_pil(baked.texture[None])[0], metallicFactor=0.0, roughnessFactor=1.0
-        )
-        laid = trimesh.visual.TextureVisuals(uv=baked.uv.numpy(), material=material)
-        scene = _as_trimesh(baked.mesh, y_up(baked.mesh.vertices), y_up(baked.mesh.normals), visual=laid)
+        data = scene.export(file_type="glb", include_normals=True, tree_postprocessor=_unlit if unlit else None)
+        return _write(path, data)
+    return write_textured(bake(mesh, field, texture, device), path, unlit)
+
+
+def write_textured(
+    model: TexturedMesh, path: str | Path, unlit: bool = False, finish: Float[Tensor, "2 h w"] | None = None
+) -> Path:
+    """Write a textured mesh as a .glb file.
+
+    Args:
+        model: the mesh and its texture, in our axes.
+        path: of the file; missing directories are created.
+        unlit: show the colors without lights.
+        finish: roughness and metallic in [0, 1], as a second texture; by default rough and not metallic everywhere.
+
+    Raises:
+        MissingExtra: if trimesh is not installed.
+    """
+    trimesh = require("trimesh", "nerf", "mesh export")
+    look: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    if finish is not None:  # glTF keeps roughness in green and metallic in blue
+        packed = torch.cat([torch.ones_like(finish[:1]), finish])
+        look = {"metallicFactor": 1.0, "roughnessFactor": 1.0, "metallicRoughnessTexture": to_pil(packed[None])[0]}
+    material = trimesh.visual.material.PBRMaterial(
+        baseColorTexture=to_pil(model.texture[None])[0], doubleSided=True, **look
+    )
+    laid = trimesh.visual.TextureVisuals(uv=model.uv.numpy(), material=material)
+    scene = _as_trimesh(model.mesh, y_up(model.mesh.vertices), y_up(model.mesh.normals), visual=laid)
     data = scene.export(file_type="glb", include_normals=True, tree_postprocessor=_unlit if unlit else None)
     return _write(path, data)
 
@@ -144,6 +165,11 @@ def y_up(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
 def linear(rgb: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
     """Linear RGB from sRGB (IEC 61966-2-1)."""
     return torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def encoded(rgb: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
+    """sRGB from linear RGB, the inverse of `linear`."""
+    return torch.where(rgb <= 0.0031308, 12.92 * rgb, 1.055 * rgb.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def _plain(mesh: Mesh) -> Any:

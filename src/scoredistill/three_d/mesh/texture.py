@@ -9,15 +9,16 @@ UV coordinates: u to the right and v upwards, in [0, 1], as in OpenGL; the cente
 at ((j + 1/2) / s, 1 - (i + 1/2) / s).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from scoredistill.optional import require
 from scoredistill.three_d.mesh.surface import Field, Mesh, query
+from scoredistill.three_d.mesh.views import candidates
 
 MARGIN = 1.0  # texels by which a UV chart is extrapolated
 PADDING = 4  # texels between UV charts
@@ -25,21 +26,25 @@ CANDIDATES = 2**20  # pairs of triangle and texel that are tested at once
 
 
 @dataclass(frozen=True)
-class Baked:
-    """A textured mesh.
+class TexturedMesh:
+    """A mesh with texture coordinates and a texture.
 
     Args:
         mesh: the surface; vertices on a seam between two UV charts are duplicated.
         uv: texture coordinates of each vertex, in [0, 1], [v, 2].
-        texture: colors in [0, 1], [3, s, s].
+        texture: colors in [0, 1], [3, h, w].
     """
 
     mesh: Mesh
     uv: Float[Tensor, "v 2"]
-    texture: Float[Tensor, "3 s s"]
+    texture: Float[Tensor, "3 h w"]
+
+    def layout(self, size: int) -> Float[Tensor, "f 3 2"]:
+        """The triangles of the UV layout: (column, row) in texels of a texture of size x size."""
+        return (torch.stack([self.uv[:, 0], 1 - self.uv[:, 1]], -1) * size)[self.mesh.faces]
 
 
-def bake(mesh: Mesh, field: Field, texture: int = 512, device: torch.device | str = "cpu") -> Baked:
+def bake(mesh: Mesh, field: Field, texture: int = 512, device: torch.device | str = "cpu") -> TexturedMesh:
     """Unwrap a mesh and bake the colors of a field into a texture.
 
     Args:
@@ -54,8 +59,9 @@ def bake(mesh: Mesh, field: Field, texture: int = 512, device: torch.device | st
     """
     if texture < 16:
         raise ValueError(f"a texture needs at least 16 texels on a side, not {texture}")
-    mesh, uv = _unwrapped(mesh, texture)
-    row, corner = rasterize(torch.stack([uv[:, 0], 1 - uv[:, 1]], -1)[mesh.faces] * texture, texture)
+    mesh, uv, _ = unwrapped(mesh, texture)
+    laid = TexturedMesh(mesh, uv, torch.zeros(3, texture, texture))
+    row, corner = rasterize(laid.layout(texture), texture)
     filled = row >= 0
     points, normals = (
         torch.einsum("nk,nkd->nd", corner[filled], values[mesh.faces[row[filled]]])
@@ -64,14 +70,41 @@ def bake(mesh: Mesh, field: Field, texture: int = 512, device: torch.device | st
     normals = torch.nn.functional.normalize(normals, dim=-1)
     texels = torch.zeros(texture, texture, 3)
     texels[filled] = query(field, points - mesh.inset * normals, device=device)[1].clamp(0, 1)
+    return replace(laid, texture=spread(texels.permute(2, 0, 1), filled))
+
+
+def spread(texture: Float[Tensor, "c h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "c h w"]:
+    """The texture with every unknown texel copied from the nearest known one; unchanged if none is known."""
+    rows, columns = nearest(known)
+    return texture[:, rows, columns].contiguous()
+
+
+def nearest(known: Bool[Tensor, "h w"]) -> tuple[Int[Tensor, "h w"], Int[Tensor, "h w"]]:
+    """Row and column of the known texel that is nearest to each texel.
+
+    Raises:
+        MissingExtra: if SciPy is not installed.
+    """
     image = require("scipy.ndimage", "nerf", "texture baking")
-    nearest = image.distance_transform_edt(~filled.numpy(), return_distances=False, return_indices=True)
-    i, j = torch.from_numpy(nearest.astype(np.int64))
-    return Baked(mesh, uv, texels[i, j].permute(2, 0, 1).contiguous())
+    found = image.distance_transform_edt(~known.cpu().numpy(), return_distances=False, return_indices=True)
+    rows, columns = torch.from_numpy(found.astype(np.int64)).to(known.device)
+    return rows, columns
 
 
-def _unwrapped(mesh: Mesh, texture: int) -> tuple[Mesh, Float[Tensor, "v 2"]]:
-    """The mesh cut into UV charts, and the texture coordinates of its vertices."""
+def unwrapped(mesh: Mesh, texture: int) -> tuple[Mesh, Float[Tensor, "v 2"], Int[Tensor, " v"]]:
+    """Cut a mesh into UV charts.
+
+    Args:
+        mesh: the surface.
+        texture: side of the texture in texels, in which charts keep a distance of PADDING.
+
+    Returns:
+        The mesh with duplicated vertices at seams, the texture coordinates of its vertices, and the vertex of the given
+        mesh that each is a copy of. Faces keep their order.
+
+    Raises:
+        MissingExtra: if xatlas is not installed.
+    """
     xatlas = require("xatlas", "nerf", "texture baking")
     atlas, packing = xatlas.Atlas(), xatlas.PackOptions()
     packing.resolution, packing.padding, packing.bilinear = texture, PADDING, True
@@ -88,19 +121,20 @@ def _unwrapped(mesh: Mesh, texture: int) -> tuple[Mesh, Float[Tensor, "v 2"]]:
         mesh.inset,
     )
     sides = torch.tensor([atlas.width, atlas.height])
-    return cut, (torch.from_numpy(uv).float() * sides / sides.max()).clamp(0, 1)
+    return cut, (torch.from_numpy(uv).float() * sides / sides.max()).clamp(0, 1), which
 
 
 def rasterize(
-    triangles: Float[Tensor, "f 3 2"], size: int
+    triangles: Float[Tensor, "f 3 2"], size: int, margin: float = MARGIN
 ) -> tuple[Int[Tensor, "{size} {size}"], Float[Tensor, "{size} {size} 3"]]:
     """The triangle that covers each texel, -1 for none, and the barycentric coordinates of the texel's center in it.
 
-    A texel outside all triangles takes the nearest one, by the distance to its edges, if within MARGIN.
+    A texel outside all triangles takes the nearest one, by the distance to its edges, if within the margin.
 
     Args:
         triangles: corners (column, row) in texels, [f, 3, 2].
         size: side of the texture in texels.
+        margin: in texels.
 
     Returns:
         Indices of triangles [size, size], and coordinates [size, size, 3].
@@ -108,20 +142,12 @@ def rasterize(
     best = torch.full((size * size,), -torch.inf)
     owner = torch.full((size * size,), -1)
     weights = torch.zeros(size * size, 3)
-    low = (triangles.amin(1) - 0.5 - MARGIN).ceil().long().clamp(0, size - 1)
-    high = (triangles.amax(1) - 0.5 + MARGIN).floor().long().clamp(0, size - 1)
-    extent = high - low + 1
-    many = extent.prod(-1)
-    parts = torch.bincount((many.cumsum(0) - 1) // CANDIDATES)
-    for faces in torch.arange(len(triangles)).split(parts.tolist()):
-        face = faces.repeat_interleave(many[faces])
-        first = (many[faces].cumsum(0) - many[faces]).repeat_interleave(many[faces])
-        number = torch.arange(len(face)) - first
-        column = low[face, 0] + number % extent[face, 0]
-        row = low[face, 1] + number // extent[face, 0]
+    low = (triangles.amin(1) - 0.5 - margin).ceil().long().clamp(0, size - 1)
+    high = (triangles.amax(1) - 0.5 + margin).floor().long().clamp(0, size - 1)
+    for face, column, row in candidates(low, high, CANDIDATES):
         corner, depth = _inside(triangles[face], torch.stack([column, row], -1) + 0.5)
         texel = row * size + column
-        near = depth >= -MARGIN
+        near = depth >= -margin
         face, texel, corner, depth = face[near], texel[near], corner[near], depth[near]
         best.scatter_reduce_(0, texel, depth, "amax")
         won = depth == best[texel]

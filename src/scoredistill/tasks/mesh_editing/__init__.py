@@ -1,0 +1,1 @@
+"""Editing of the texture of a mesh by instruction."""

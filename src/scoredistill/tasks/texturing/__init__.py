@@ -1,0 +1,1 @@
+"""Texturing: a prompt becomes the texture of a given mesh."""
