@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from scoredistill.estimators import MSD
+from scoredistill.estimators import MSD, TrackedMSD
 from scoredistill.files import slug
 from scoredistill.recipe import recipe_of, versioned
 from scoredistill.studies.harness.setting import seeded
@@ -91,12 +91,17 @@ def _short(**settings: Any) -> dict[str, dict[str, Any]]:
 
 
 def _draws(calls: int, gradients: int, start: float = 12.0, end: float = 0.45, **mean_shift: Any) -> ImageRecipe:
-    """The default method with other draws and bandwidths."""
+    """Mean shift to fresh draws, with other draws and bandwidths."""
     estimator = lambda scale: MSD(**{"sampler": "product", "steps": calls, **mean_shift})
     times = shrinking(start, end)
     return replace(
-        RECIPES["msd"], says=f"{calls} calls x {gradients}", estimator=estimator, steps=every(gradients), times=times
+        RECIPES["msd_draws"], says=f"{calls} calls x {gradients}", estimator=estimator, steps=every(gradients), times=times
     )
+
+
+def _tracked(spread: float) -> ImageRecipe:
+    """The default method with another spread."""
+    return replace(RECIPES["msd"], says=f"spread {spread:g}", estimator=lambda scale: TrackedMSD(spread))
 
 
 def _anchored(interval: tuple[float, float] | None = None) -> ImageRecipe:
@@ -105,11 +110,16 @@ def _anchored(interval: tuple[float, float] | None = None) -> ImageRecipe:
     return replace(RECIPES["msd_paper_anchor"], estimator=estimator)
 
 
-MSD_48 = ("msd", "msd_mean", "msd_ancestral", "msd_paper", "msd_paper_interval", "collaborative")
+MSD_48 = ("msd", "msd_draws", "msd_mean", "msd_ancestral", "msd_paper", "msd_paper_interval", "collaborative")
 EQUAL = {**METHODS, "msd_paper_anchor": _anchored(), "msd_paper_both": _anchored(KERNEL_TERM)}
-_MSD, _MEAN = RECIPES["msd"], RECIPES["msd_mean"]
+_MSD, _DRAWS, _MEAN = RECIPES["msd"], RECIPES["msd_draws"], RECIPES["msd_mean"]
 ABLATIONS: Mapping[str, ImageRecipe | None] = {
     "msd": _MSD,
+    "spread 0.25": _tracked(0.25),
+    "spread 1": _tracked(1.0),
+    "spread 2": _tracked(2.0),
+    "12 gradients": replace(_MSD, steps=every(12), follow=30),
+    "two draws": _DRAWS,
     "start 19": _draws(12, 2, 19.0),
     "start 6": _draws(12, 2, 6.0),
     "start 2": _draws(12, 2, 2.0),
@@ -122,10 +132,10 @@ ABLATIONS: Mapping[str, ImageRecipe | None] = {
     "3 calls x 8": _draws(3, 8),
     "2 samples": _draws(6, 2, samples=2),
     "2 antithetic samples": _draws(6, 2, samples=2, antithetic=True),
-    "guidance 3": replace(_MSD, guidance=3.0),
-    "guidance 7.5": replace(_MSD, guidance=7.5),
-    "guidance 7.5, t in [.2, .9]": replace(_MSD, guidance=7.5, interval=(0.2, 0.9)),
-    "guidance 5, t in [.2, .9]": replace(_MSD, interval=(0.2, 0.9)),
+    "guidance 3": replace(_DRAWS, guidance=3.0),
+    "guidance 7.5": replace(_DRAWS, guidance=7.5),
+    "guidance 7.5, t in [.2, .9]": replace(_DRAWS, guidance=7.5, interval=(0.2, 0.9)),
+    "guidance 5, t in [.2, .9]": replace(_DRAWS, interval=(0.2, 0.9)),
     "mean, guidance 5": replace(_MEAN, guidance=5.0),
     "mean, end 0.2": replace(_MEAN, times=shrinking(12.0, 0.2)),
     "mean, end 2": replace(_MEAN, times=shrinking(12.0, 2.0)),
@@ -133,8 +143,8 @@ ABLATIONS: Mapping[str, ImageRecipe | None] = {
     "mean, 96 calls": replace(_MEAN, steps=every(96)),
 }
 MLP_ABLATIONS: Mapping[str, ImageRecipe | None] = {
-    "follow 45": replace(_MSD, follow=45),
-    "through the encoder": replace(_MSD, through="encoder", follow=90),
+    "follow 45": replace(_DRAWS, follow=45),
+    "through the encoder": replace(_DRAWS, through="encoder", follow=90),
     "sds through the decoder": replace(RECIPES["sds"], through="decoder"),
     "sdi as published": replace(
         RECIPES["sdi_published"], steps=every(50), lr=RECIPES["sds"].lr, through="encoder", follow=1

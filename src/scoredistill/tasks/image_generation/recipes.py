@@ -8,7 +8,7 @@ prior.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from scoredistill.estimators import CSD, MSD, SDI, SDS, VSD, CollaborativeMSD, Estimator
+from scoredistill.estimators import CSD, MSD, SDI, SDS, VSD, CollaborativeMSD, Estimator, TrackedMSD
 from scoredistill.recipe import Recipe
 from scoredistill.schedule import Schedule
 from scoredistill.times import Bandwidth, Linear, Times, Uniform
@@ -53,6 +53,11 @@ def shrinking(start: float, end: float) -> Callable[[Schedule, int], Times]:
     return lambda schedule, seed: Bandwidth(schedule, start, end)
 
 
+def _even(schedule: Schedule, seed: int) -> Times:
+    """A bandwidth that shrinks at even times, like the noise of a sampler; the run is over when it is below .05."""
+    return Bandwidth(schedule, 60.0, 0.05, shape="time")
+
+
 def _uniform(schedule: Schedule, seed: int) -> Times:
     return Uniform(0.02, 0.98, seed)
 
@@ -94,7 +99,17 @@ SDI_RECIPE = ImageRecipe(
 )
 PUBLISHED_SDI = 8.5  # guidance of SDI as published, where it is called 7.5 (see `SDI`)
 
-MSD_RECIPE = _mean_shift("mean shift to a draw of the product density", lambda scale: MSD(sampler="product", steps=12))
+MSD_RECIPE = ImageRecipe(
+    "mean shift to a draw that is kept while the bandwidth shrinks",
+    lambda scale: TrackedMSD(spread=0.5),
+    _even,
+    every(24),
+    5.0,
+    MSD_LR,
+    through="decoder",
+    follow=15,
+)
+DRAWS_RECIPE = _mean_shift("mean shift to two fresh draws", lambda scale: MSD(sampler="product", steps=12))
 
 RECIPES: Mapping[str, ImageRecipe] = {
     "sds": _residual("score distillation sampling, random t", lambda scale: SDS(), _uniform),
@@ -113,8 +128,9 @@ RECIPES: Mapping[str, ImageRecipe] = {
     ),
     "csd": replace(_residual("collaborative score distillation", lambda scale: CSD(), _uniform), particles=4),
     "msd": MSD_RECIPE,
+    "msd_draws": DRAWS_RECIPE,
     "msd_mean": replace(
-        MSD_RECIPE,
+        DRAWS_RECIPE,
         says="mean shift by one call per gradient",
         estimator=lambda scale: MSD(),
         times=shrinking(12.0, 0.7),
@@ -123,20 +139,20 @@ RECIPES: Mapping[str, ImageRecipe] = {
         guidance=7.5,
     ),
     "msd_ancestral": replace(
-        MSD_RECIPE,
+        DRAWS_RECIPE,
         says="mean shift to an ancestral draw",
         estimator=lambda scale: MSD(sampler="ancestral", steps=12),
     ),
-    "msd_paper": replace(MSD_RECIPE, says="the mean-shift paper's sampler", estimator=_paper()),
-    "msd_paper_anchor": replace(MSD_RECIPE, says="the same with its noise-scaled anchor", estimator=_paper("inverted")),
+    "msd_paper": replace(DRAWS_RECIPE, says="the mean-shift paper's sampler", estimator=_paper()),
+    "msd_paper_anchor": replace(DRAWS_RECIPE, says="the same with its noise-scaled anchor", estimator=_paper("inverted")),
     "msd_paper_interval": replace(
-        MSD_RECIPE, says="the same with its kernel term in an interval", estimator=_paper(interval=KERNEL_TERM)
+        DRAWS_RECIPE, says="the same with its kernel term in an interval", estimator=_paper(interval=KERNEL_TERM)
     ),
     "msd_paper_both": replace(
-        MSD_RECIPE, says="the same with both heuristics", estimator=_paper("inverted", KERNEL_TERM)
+        DRAWS_RECIPE, says="the same with both heuristics", estimator=_paper("inverted", KERNEL_TERM)
     ),
     "collaborative": replace(
-        MSD_RECIPE,
+        DRAWS_RECIPE,
         says="collaborative mean shift: particles that keep apart",
         estimator=lambda scale: CollaborativeMSD(beta=0.5, density="gaussian"),
         times=shrinking(12.0, 0.7),
