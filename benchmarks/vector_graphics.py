@@ -124,7 +124,7 @@ def raster() -> list[dict]:
                 times.append(time.process_time() - begin)
             text = to_svg(drawing).replace("<svg ", f'<svg width="{side}" height="{side}" ', 1)
             raw = require("resvg_py", "train", "the comparison").svg_to_bytes(svg_string=text, skip_system_fonts=True)
-            theirs = Image.open(io.BytesIO(bytes(raw))).convert("RGBA")
+            theirs = Image.open(io.BytesIO(bytes(raw)), formats=("PNG",)).convert("RGBA")
             white = Image.new("RGBA", theirs.size, "white")
             white.alpha_composite(theirs)
             reference = torch.from_numpy(np.array(white.convert("RGB"))).permute(2, 0, 1) / 255

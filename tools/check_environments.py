@@ -30,12 +30,13 @@ TESTS = (
     "tests/priors/pipelines/test_trusted.py", "tests/priors/pipelines/test_weight_files.py", "tests/test_security.py",
     "tests/media/test_limits.py", "tests/media/test_metadata.py", "tests/media/test_image_files.py",
     "tests/media/test_color_tags.py", "tests/three_d/test_viewer.py", "tests/three_d/test_capture_outside.py",
-    "tests/priors/pipelines/test_seams.py", "tests/priors/pipelines/test_recorded.py",
+    "tests/priors/pipelines/test_seams.py", "tests/priors/pipelines/test_load.py",
 )  # fmt: skip
 """Hostile model folders, images, captures and messages of the viewer; and what of diffusers the priors rely on."""
 SHARED = ("torch", "torchgen", "functorch", "torch-*.dist-info")
 OPTIONAL = ("av", "viser")  # of the extras, what these tests need
 SHOWN = ("torch", "diffusers", "transformers", "accelerate", "huggingface_hub", "safetensors", "pillow", "numpy", "av")
+PLAIN = ("-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib")
 COUNTED = ("passed", "failed", "error", "errors", "skipped")
 OF_TESTS = ("pytest", "pytest-timeout", "hypothesis", "beartype", "websockets", "plyfile")
 OF_TORCH = ("filelock", "fsspec", "jinja2", "networkx", "sympy", "typing_extensions", "setuptools")
@@ -81,7 +82,7 @@ def tested(python: Path, tests: list[str]) -> dict[str, Any]:
     ask = "import json, sys; from importlib.metadata import version; "
     ask += "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
     found: dict[str, Any] = {"versions": json.loads(subprocess.check_output([python, "-c", ask, *SHOWN], text=True))}
-    run = [python, "-m", "pytest", "-p", "no:xdist", "-q", "-rfE", "-o", "addopts=--import-mode=importlib", *tests]
+    run = [python, "-m", "pytest", "-q", "-rfE", "--continue-on-collection-errors", *PLAIN, *tests]
     clean = {"PYTHONPATH": str(ROOT / "src"), "PATH": os.defpath, "OMP_NUM_THREADS": "1", "HOME": str(python.parent)}
     started = time.perf_counter()
     ended = subprocess.run(run, cwd=ROOT, env=clean, capture_output=True, text=True, check=False)
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("oldest", "newest"), help="one environment")
     parser.add_argument("--torch", help="version of torch to install; that of this Python by default")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "environments", help="where the venvs are made")
+    parser.add_argument("--keep", action="store_true", help="use venvs that are in --folder again")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--tests", nargs="+", default=list(TESTS))
     asked = parser.parse_args()
@@ -105,11 +107,14 @@ def main() -> None:
     for name in ("oldest", "newest") if asked.only is None else (asked.only,):
         key = name if asked.torch is None else f"{name}, torch {asked.torch}"
         try:
-            found = tested(created(asked.folder / name, name == "oldest", asked.torch), asked.tests)
+            folder = asked.folder / name
+            there = asked.keep and folder.is_dir()
+            python = folder / "bin" / "python" if there else created(folder, name == "oldest", asked.torch)
+            found = tested(python, asked.tests)
         except RuntimeError as error:
             found = {"not installed": str(error)}
-        python = ".".join(map(str, sys.version_info[:3]))
-        results[key] = {"date": str(date.today()), "python": python, "tests": asked.tests, **found}
+        version = ".".join(map(str, sys.version_info[:3]))
+        results[key] = {"date": str(date.today()), "python": version, "tests": asked.tests, **found}
         asked.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         versions = ", ".join(f"{each} {version}" for each, version in found.get("versions", {}).items())
         counts = ", ".join(f"{found[kind]} {kind}" for kind in COUNTED if kind in found)
