@@ -42,7 +42,7 @@ def small_previews(monkeypatch):
 
 
 CALLS = {
-    "sdi": 11, "sdi_published": 11, "msd": 12, "msd_ancestral": 12, "msd_paper": 12, "msd_paper_interval": 12,
+    "sdi": 11, "sdi_published": 11, "msd_draws": 12, "msd_ancestral": 12, "msd_paper": 12, "msd_paper_interval": 12,
     "msd_paper_anchor": 24, "msd_paper_both": 24,
 }  # fmt: skip
 """Network calls of one gradient, where they are more than one."""
@@ -99,11 +99,11 @@ def test_the_output_directory_is_complete(prior, tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["request"]["steps"] == 5
     summary = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert summary["rows"] == 5 * 2 * 2 * CALLS["msd"]
+    assert summary["rows"] == 5 * 2 * 2
     assert summary["clip_sim"] == []  # the bundled CLIP knows only what the bundled model draws
 
 
-@pytest.mark.parametrize(("method", "image"), [("sds", "latents"), ("csd", "mlp")])
+@pytest.mark.parametrize(("method", "image"), [("sds", "latents"), ("csd", "mlp"), ("msd", "latents")])
 def test_a_killed_run_resumes_to_the_same_images(prior, tmp_path, every_step, killed, method, image):
     """At the same cost, which does not depend on frames and previews that the output directory decodes."""
     stopped, after = killed
