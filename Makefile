@@ -6,7 +6,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	test -x .venv/bin/python || python3 -m venv .venv
-	.venv/bin/python -m pip install -q -c constraints.txt -e '.[train,lora,video,nerf,scenes,bench,metrics,cluster,test,quality]'
+	.venv/bin/python -m pip install -q -c constraints.txt -e '.[train,lora,video,nerf,scenes,bench,metrics,cluster,ui,test,quality]'
 	touch $@
 
 demo: $(READY)
