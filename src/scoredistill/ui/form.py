@@ -14,9 +14,12 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "image": IMAGES, "through": THROUGH, "shape": SHAPES, "encoding": ENCODINGS, "shading": SHADING,
     "background": BACKGROUNDS,
 }  # fmt: skip
+LABELS = {
+    "lr": "Learning rate", "follow": "Inner optimizer steps", "image": "What is optimized", "kernel": "Kernel width",
+    "through": "Path of the gradient", "flow": "Rounds along the optical flow", "group": "Frames edited together",
+}  # fmt: skip
 AUTO = "auto"
 ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8,}.*)*)", re.MULTILINE)  # of "Attributes:" in a docstring
-DEFAULTS = "the default of the method"
 
 
 def described(request: type[Any]) -> dict[str, str]:
@@ -39,6 +42,7 @@ class Form:
     def __init__(self, gr: Any, kind: Kind):
         self.gr, self.kind = gr, kind
         self.fields: dict[str, Any] = {}
+        self._open: dict[str, Any] = {}  # fields that may be left empty
         self._says = described(kind.request)
         self._types = get_type_hints(kind.request)
 
@@ -65,7 +69,7 @@ class Form:
         kinds, value = self._types[name], self._default(name)
         optional = NoneType in get_args(kinds)
         kind = next((each for each in get_args(kinds) if each is not NoneType), kinds) if optional else kinds
-        label, info = name.replace("_", " ").capitalize(), self._says.get(name, "")
+        label, info = LABELS.get(name, name.replace("_", " ").capitalize()), self._says.get(name, "")
         about = {"label": label, "info": info, **more}
         if name in CHOICES:
             choices = [*([AUTO] if optional else []), *CHOICES[name]]
@@ -76,8 +80,10 @@ class Form:
             return self._add(name, self.gr.Checkbox(value=value, **about))
         if kind in (int, float) and not optional:  # an empty number of gradio is 0
             return self._add(name, self.gr.Number(value=value, precision=0 if kind is int else None, **about))
-        hint = AUTO if optional else ""
-        return self._add(name, self.gr.Textbox(value=value or "", placeholder=hint, max_length=2000, **about))
+        made = self.gr.Textbox(value=value or "", placeholder=AUTO if optional else "", max_length=2000, **about)
+        if optional:
+            self._open[name] = made
+        return self._add(name, made)
 
     def values(self, given: Sequence[Any]) -> dict[str, Any]:
         """The values of the fields of the request; options that are left empty are left out.
@@ -90,6 +96,35 @@ class Form:
         """
         read = {name: self._read(name, value) for name, value in zip(self.fields, given, strict=True)}
         return {name: value for name, value in read.items() if value is not None}
+
+    def show_defaults(self, *deciding: str) -> None:
+        """Show in empty fields what they stand for, which changes with others; call once, after all fields.
+
+        Args:
+            *deciding: names of the fields on which the defaults depend.
+        """
+        names = [name for name in deciding if name in self.fields]
+        usual = self.defaults({name: self._default(name) for name in names})
+        for name, component in self._open.items():
+            component.placeholder = usual[name]
+        outputs = list(self._open.values())
+
+        def follow(*given: Any) -> Any:
+            hints = self.defaults(dict(zip(names, given, strict=True)))
+            updates = [self.gr.update(placeholder=hints[name]) for name in self._open]
+            return updates[0] if len(updates) == 1 else updates
+
+        for name in names:
+            inputs = [self.fields[each] for each in names]
+            self.fields[name].change(follow, inputs, outputs, show_progress="hidden", api_visibility="private")
+
+    def defaults(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """What the fields that may be left empty stand for, in words."""
+        try:
+            settings = self.kind.request(**{self.kind.text: "x", **values}).complete()
+        except (ValueError, KeyError):
+            return dict.fromkeys(self._open, AUTO)
+        return {name: f"{AUTO}: {getattr(settings, name):g}" for name in self._open}
 
     def _read(self, name: str, value: Any) -> Any:
         """The value of a field; None for its default."""

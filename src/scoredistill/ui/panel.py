@@ -1,6 +1,7 @@
 """The part of the page that shows a run, or several side by side."""
 
 from dataclasses import asdict
+from functools import wraps
 from html import escape
 from typing import Any
 
@@ -8,6 +9,7 @@ from scoredistill.ui.desk import Desk
 from scoredistill.ui.style import SHOW_RUN
 from scoredistill.ui.view import View, changes, view
 
+HIDDEN = "hidden"  # a viewer that is not on the page from the start never shows a model (gradio 6.31)
 TICK = 1.0  # seconds between two looks at a run
 
 
@@ -30,21 +32,23 @@ class Panel:
         empty = View()
         headline = gr.HTML("", elem_id="sd-headline")
         progress = gr.HTML("", visible=False, elem_id="sd-progress")
-        with gr.Row():
-            self._stop = gr.Button("Stop", variant="stop", visible=False, elem_id="sd-stop")
-            self._resume = gr.Button("Continue", variant="primary", visible=False, elem_id="sd-continue")
+        self._stop = gr.Button("Stop", variant="stop", visible=False, elem_id="sd-stop")
+        self._resume = gr.Button("Continue", variant="primary", visible=False, elem_id="sd-continue")
         stage = gr.HTML(empty.stage, elem_id="sd-stage")
         pair = gr.ImageSlider(
-            label="Before and after: move the divider", type="filepath", visible=False, interactive=False,
+            label="Before and after", show_label=False, type="filepath", visible=False, interactive=False,
             max_height=640, elem_id="sd-slider",
         )  # fmt: skip
-        model = gr.Model3D(label="Drag to turn it", visible=False, interactive=False, height=380, elem_id="sd-model")
+        model = gr.Model3D(
+            label="3-D model", show_label=False, visible=HIDDEN, interactive=False, height=380, elem_id="sd-model"
+        )
+        plain = {"interactive": False, "wrap_lines": True, "show_line_numbers": False}
         with gr.Accordion("Files", open=False):
             downloads = gr.HTML("", elem_id="sd-files")
         with gr.Accordion("Show me the command", open=False):
-            command = gr.Code("", language="shell", label="Command", interactive=False, elem_id="sd-command")
+            command = gr.Code("", language="shell", label="Command", **plain, elem_id="sd-command")
         with gr.Accordion("Show me the Python", open=False):
-            python = gr.Code("", language="python", label="Python", interactive=False, elem_id="sd-python")
+            python = gr.Code("", language="python", label="Python", **plain, elem_id="sd-python")
         self._parts = {
             "headline": headline, "progress": progress, "stage": stage, "pair": pair, "model": model,
             "downloads": downloads, "command": command, "python": python, "stops": self._stop, "resumes": self._resume,
@@ -101,7 +105,7 @@ class Panel:
         if name == "live":
             return gr.update(active=value)
         if name in ("pair", "model", "progress", "stage"):
-            return gr.update(value=value, visible=bool(value))
+            return gr.update(value=value, visible=bool(value) or (HIDDEN if name == "model" else False))
         return value
 
     def _stopped(self, chosen: list[str]) -> None:
@@ -113,6 +117,7 @@ class Panel:
     def _said(self, make: Any) -> Any:
         """A function whose errors are shown as one sentence."""
 
+        @wraps(make)  # gradio passes the event to an argument that is annotated so
         def checked(*given: Any) -> Any:
             try:
                 return make(*given)

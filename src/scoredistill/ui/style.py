@@ -20,6 +20,7 @@ button[role=tab] { padding: .5rem .75rem !important; }
 .sd-error { border-left: 3px solid #dc2626; padding-left: .6rem; font-weight: 600; }
 .sd-empty { color: var(--sd-quiet); padding: 3rem 1rem; text-align: center;
   border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
+.sd-hint { text-align: center; color: var(--sd-quiet); }
 .sd-step { color: var(--sd-quiet); font-variant-numeric: tabular-nums; }
 .sd-bar { height: .6rem; border-radius: .3rem; overflow: hidden; background: var(--border-color-primary); }
 .sd-bar > div { height: 100%; background: var(--color-accent); transition: width .4s; }
@@ -31,17 +32,20 @@ button[role=tab] { padding: .5rem .75rem !important; }
 .sd-images figure img, .sd-images figure video { width: 100%; max-height: 70vh; object-fit: contain;
   border-radius: var(--radius-lg); background: var(--background-fill-secondary); margin: 0; }
 .sd-images figcaption { font-size: .9em; color: var(--sd-quiet); margin-top: .2rem; }
-.sd-many { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
+.sd-many { display: grid; grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); }
 .sd-blank { aspect-ratio: 1; border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
 .sd-files { columns: 2; padding-left: 1.2rem; overflow-wrap: anywhere; }
 #sd-run details { margin-top: .6rem; }
 #sd-run summary { cursor: pointer; }
 #sd-run details img { max-width: 100%; }
+#sd-history .grid-wrap { min-height: 0; height: auto; max-height: none; }
+#sd-history .grid-container { grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)) !important; }
+#sd-history .caption-label { max-width: 100%; white-space: normal; font-size: .85em; line-height: 1.25; }
 footer { display: none !important; }
 @media (max-width: 700px) {
   #sd-run { position: static; }
   .sd-files { columns: 1; }
-  .gradio-container { padding: .5rem !important; }
+  .gradio-container > main { padding: .5rem !important; }
 }
 """
 SHOW_RUN = "() => { document.getElementById('sd-run').scrollIntoView({behavior: 'smooth', block: 'start'}); }"

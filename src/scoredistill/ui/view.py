@@ -13,6 +13,7 @@ from scoredistill.ui.jobs import ENDED, Job, Progress, State
 FILE = "gradio_api/file="  # address of a file of the server
 EMPTY = "<p class='sd-empty'>Fill in the form and press the button: the result appears here while it is made.</p>"
 WORDS = {"rows": "network evaluations", "seconds": "s", "clip_sim": "CLIP similarity"}
+STOPPED = "interrupted"  # how a command that is stopped says so
 PICTURES = (".png", ".gif", ".jpg", ".webp", ".svg")
 
 
@@ -94,7 +95,10 @@ def address(path: Path) -> str:
 def _codes(run: Run, job: Job | None) -> tuple[str, str]:
     """The command and the Python that repeat a run."""
     call = run.call if job is None else job.call
-    return run.command if job is None else job.call.command(), "" if call is None else call.python()
+    if job is not None and call is not None:
+        call = replace(call, resume=call.resume and job.state not in ENDED)
+        return call.command(), call.python()
+    return run.command, "" if call is None else call.python()
 
 
 def _word(run: Run, job: Job | None) -> str:
@@ -125,7 +129,7 @@ def _facts(run: Run, job: Job | None) -> list[str]:
 def _headline(run: Run, job: Job | None) -> str:
     says = run.says if run.config or job is None else job.call.kind.says
     facts = " · ".join([escape(says), *_facts(run, job)])
-    notes = [] if job is None else job.messages()
+    notes = [] if job is None else [each for each in job.messages() if not each.startswith(STOPPED)]
     if job is None and (verdict := run.result.get("verdict")):
         notes = [f"{verdict}."]
     failed = job is not None and job.state is State.FAILED
@@ -221,11 +225,13 @@ def _stage(desk: Desk, run: Run, job: Job | None, paired: bool) -> str:
         parts.append(_video(video, "Edited" if video.name.startswith("edited") else "All sides"))
     if not parts and not paired and run.model is None and (preview := run.preview) is not None:
         parts.append(_image(address(preview), text))
+    hint = "<p class='sd-hint'>Before and after: move the divider.</p>" if paired else ""
+    hint = "<p class='sd-hint'>Drag the object to turn it.</p>" if run.model is not None else hint
     made = run.path / "video.gif"
     how = ""
     if made.is_file():
         how = f"<details><summary>How it came about</summary>{_image(address(made), 'The optimization')}</details>"
-    return (f"<div class='sd-images'>{''.join(parts)}</div>" if parts else "") + how
+    return (f"<div class='sd-images'>{''.join(parts)}</div>" if parts else "") + how + hint
 
 
 def _so_far(run: Run, job: Job | None, text: str) -> str:

@@ -39,6 +39,7 @@ def build(gr: Any, panel: Panel) -> None:
     with gr.Accordion("More options", open=False):
         for name in OPTIONS:
             form.option(name)
+    form.show_defaults("method")
     button = gr.Button("Edit", variant="primary", elem_id="sd-go-edit")
 
     def start(path: str | None, drawing: Any, *given: Any) -> list[str]:

@@ -1,6 +1,5 @@
 """Runs on disk, to look at, to continue, or to compare."""
 
-from html import escape
 from typing import Any
 
 from scoredistill.ui.history import Run, runs
@@ -20,9 +19,10 @@ def build(gr: Any, panel: Panel, tab: Any) -> None:
     """
     desk = panel.desk
     listed = gr.State([])
+    gr.Markdown("Runs in the run directory, the last one first, whoever made them. Choose one to see it.")
     none = gr.Markdown("There are no runs yet.", visible=False)
     gallery = gr.Gallery(
-        label="Runs, the last one first: choose one", columns=3, object_fit="contain", allow_preview=False,
+        label="Runs", show_label=False, columns=3, object_fit="contain", allow_preview=False,
         height="auto", interactive=False, buttons=[], elem_id="sd-history",
     )  # fmt: skip
     with gr.Row():
@@ -63,4 +63,4 @@ def build(gr: Any, panel: Panel, tab: Any) -> None:
 def caption(run: Run) -> str:
     """What stands below a run."""
     parts = [run.title[:60], *([run.method] if run.method else []), run.stage.value]
-    return escape(" · ".join(parts))
+    return " · ".join(parts)

@@ -25,6 +25,7 @@ def build(gr: Any, panel: Panel) -> None:
     with gr.Accordion("More options", open=False):
         for name in OPTIONS:
             form.option(name)
+    form.show_defaults("method", "image")
     button = gr.Button("Generate", variant="primary", elem_id="sd-go-image")
 
     def start(*given: Any) -> list[str]:

@@ -23,6 +23,7 @@ def build(gr: Any, panel: Panel) -> None:
     with gr.Accordion("More options", open=False):
         for name in OPTIONS:
             form.option(name)
+    form.show_defaults("method")
     button = gr.Button("Make the object", variant="primary", elem_id="sd-go-object")
 
     def start(*given: Any) -> list[str]:

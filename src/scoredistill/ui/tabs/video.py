@@ -26,6 +26,7 @@ def build(gr: Any, panel: Panel) -> None:
     with gr.Accordion("More options", open=False):
         for name in OPTIONS:
             form.option(name)
+    form.show_defaults("method", "group")
     button = gr.Button("Edit the video", variant="primary", elem_id="sd-go-video")
 
     def start(path: str | None, *given: Any) -> list[str]:
