@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint constraints
+.PHONY: setup demo test test-browser lint constraints
 
 READY := .venv/.ready
 
@@ -14,6 +14,9 @@ demo: $(READY)
 
 test: $(READY)
 	.venv/bin/python -m pytest -n logical --dist worksteal
+
+test-browser: $(READY)
+	.venv/bin/python -m pytest -m browser tests/ui/test_browser.py
 
 lint: $(READY)
 	.venv/bin/ruff check .
