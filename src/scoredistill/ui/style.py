@@ -32,7 +32,8 @@ button[role=tab] { padding: .5rem .75rem !important; }
 .sd-images figure img, .sd-images figure video { width: 100%; max-height: 70vh; object-fit: contain;
   border-radius: var(--radius-lg); background: var(--background-fill-secondary); margin: 0; }
 .sd-images figcaption { font-size: .9em; color: var(--sd-quiet); margin-top: .2rem; }
-.sd-many { display: grid; grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); }
+.sd-many { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); }
+.sd-many figure { max-width: 340px; margin: 0 auto; width: 100%; }
 .sd-blank { aspect-ratio: 1; border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
 .sd-files { columns: 2; padding-left: 1.2rem; overflow-wrap: anywhere; }
 #sd-run details { margin-top: .6rem; }

@@ -247,13 +247,16 @@ def _so_far(run: Run, job: Job | None, text: str) -> str:
 def _side_by_side(desk: Desk, chosen: Sequence[tuple[Run, Job | None]]) -> str:
     """One figure per run, with its method, state and cost."""
     figures = []
+    same = len({_text(run, job) for run, job in chosen}) == 1
     for run, job in chosen:
         facts = _facts(run, job)
         images = run.images if run.result else []
-        caption = f"<b>{facts[0] if facts else ''}</b> {_badge(_word(run, job))}<br>{' · '.join(facts[1:])}"
+        title = "" if same else f"{_text(run, job)}<br>"
+        name = facts[0] if facts else ""
+        caption = f"{title}<b>{name}</b> {_badge(_word(run, job))}<br>{' · '.join(facts[1:])}"
         path = images[0] if images else run.preview if run.config else None
         shown = None if path is None else desk.display(path)
-        alt = f"{_text(run, job)} by {facts[0] if facts else 'this run'}"
+        alt = f"{_text(run, job)} by {name or 'this run'}"
         picture = (
             "<div class='sd-blank'></div>" if shown is None
             else f"<img src='{escape(address(Path(shown)))}' alt='{alt}' loading='lazy'>"
