@@ -49,9 +49,15 @@ def test_what_is_left_empty_has_the_default_of_the_method():
     assert form(OBJECT, "view_prompts").values(["auto"]) == {}
 
 
+def test_numbers_of_the_browser_get_the_type_of_the_option():
+    read = form(OBJECT, "sparsity", "seed").values([1, 3.0])
+    assert read == {"sparsity": 1.0, "seed": 3}
+    assert [type(value) for value in read.values()] == [float, int]
+
+
 @pytest.mark.parametrize(("name", "typed"), [("steps", "a"), ("steps", "1.5"), ("guidance", "1,5"), ("lr", "x" * 99)])
 def test_what_is_no_number_is_refused_by_name(name, typed):
-    with pytest.raises(ValueError, match=f"^{name} must be a (whole )?number, not '{typed[:40]}': change it"):
+    with pytest.raises(ValueError, match=f"^{name} must be a (whole )?number, not '{typed[:40]}"):
         form(IMAGE, name).values([typed])
 
 

@@ -65,7 +65,18 @@ def test_files_of_the_runs_are_sent_without_access_to_the_app(guard, tmp_path):
 
 @pytest.mark.parametrize(
     "file", ["{}/runs/../runs-of-others/x.png", "{}/runs/link.png", "{}/runs-of-others/x.png", "/etc/passwd",
-             "http://evil.example/x.png", "pyproject.toml", "{}/runs/%2e%2e/runs-of-others/x.png", "{}/runs/a\0"],
+             "http://evil.example/x.png", "../x.png", "{}/runs/%2e%2e/runs-of-others/x.png", "{}/runs/a\0"],
 )  # fmt: skip
-def test_other_files_are_not(guard, tmp_path, file):
+def test_other_files_are_not(guard, tmp_path, file, monkeypatch):
+    monkeypatch.chdir(tmp_path / "runs")
     assert asked(guard, f"/gradio_api/file={file.format(tmp_path)}")[0] == 403
+
+
+def test_web_sockets_are_closed(guard):
+    sent = []
+
+    async def send(message):
+        sent.append(message["type"])
+
+    asyncio.run(guard({"type": "websocket", "path": "/", "headers": []}, None, send))
+    assert sent == ["websocket.close"]

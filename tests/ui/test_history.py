@@ -88,9 +88,10 @@ def test_links_in_a_run_are_not_shown(root):
 
 
 def test_an_edit_has_two_sides_and_an_object_a_model(root):
-    edit = finished(made(root / "e", EditRequest("", regions=("0-0.5: x",))), "source.png", "edited.png")
+    request = EditRequest("", regions=("0-0.5: make it night", "masks/a.png: make it red"))
+    edit = finished(made(root / "e", request), "source.png", "edited.png")
     assert Run(edit, "e").pair == (edit / "source.png", edit / "edited.png")
-    assert Run(edit, "e").title == "0-0.5: x"
+    assert Run(edit, "e").title == "make it night (in a region); make it red (in a region)"
     (root / "c" / "mesh.glb").touch()
     (root / "c" / "turntable.gif").touch()
     thing = find(root, "c")

@@ -82,6 +82,11 @@ class Call:
         return str(self.values.get(self.kind.text, ""))
 
     @property
+    def title(self) -> str:
+        """What is asked for, for people."""
+        return title_of(self.values)
+
+    @property
     def request(self) -> Any:
         """The request, a dataclass."""
         return self.kind.request(**{self.kind.text: "", **self.values})
@@ -137,6 +142,13 @@ class Call:
             ValueError: in one sentence.
         """
         self.request.complete()
+
+
+def title_of(request: Mapping[str, Any]) -> str:
+    """What a request asks for, for people: its text, and the instructions of its regions; "" if it has none."""
+    regions = [str(each).partition(":")[2].strip() for each in request.get("regions") or ()]
+    parts = [request.get("prompt") or request.get("instruction"), *(f"{words} (in a region)" for words in regions)]
+    return "; ".join(str(part) for part in parts if part)
 
 
 def kind_of(request: Iterable[str]) -> Kind | None:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,9 +72,7 @@ class Desk:
 
     def job(self, name: str) -> Job | None:
         """The last job of a run; None if the app did not start it."""
-        with suppress(RuntimeError):  # a job was added meanwhile: the next look finds it
-            return next((job for job in reversed(self.queue.jobs) if self.name_of(job) == name), None)
-        return None
+        return next((job for job in reversed(self.queue.jobs) if self.name_of(job) == name), None)
 
     def job_state(self, name: str) -> State | None:
         """What has become of the last job of a run."""

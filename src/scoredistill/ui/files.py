@@ -7,7 +7,7 @@ The browser's names of files are used for letters only.
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ SUFFIXES = {
 }  # fmt: skip
 LARGE, SMALL = 1600, 384  # pixels of the longer side of an image on the page: at most, and about at least
 DRAWN = 1024  # pixels of the longer side of an image to draw on
+KEPT = 500  # copies of images for the page
 COLORS: Mapping[str, str] = {"red": "#e6194b", "green": "#2e9e4f", "blue": "#3b5bdb"}  # of the brush
 
 
@@ -123,6 +124,7 @@ class Display:
             copy = self.folder / f"{path.stem[:40]}-{key[:12]}.png"
             if not copy.is_file():
                 save_image(sized(read_image(path, transparency=True), side), copy)
+                self.trim(KEPT)
             os.utime(copy)
         except (OSError, ValueError):
             return None
@@ -149,14 +151,3 @@ def sized(image: Image.Image, most: int = LARGE, least: int = SMALL) -> Image.Im
         return image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
     factor = max(1, round(min(least, most) / longer))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS)
-
-
-def newest(paths: Sequence[Path]) -> int:
-    """When the last of some files was written, in nanoseconds since 1970; 0 without any."""
-    times = []
-    for path in paths:
-        try:
-            times.append(path.stat().st_mtime_ns)
-        except OSError:
-            continue
-    return max(times, default=0)

@@ -134,11 +134,12 @@ class Form:
         if bool in kinds and isinstance(value, str):
             return value == "yes"
         for kind, what in ((int, "a whole number"), (float, "a number")):
-            if kind in kinds and isinstance(value, str):
+            if kind in kinds and not isinstance(value, bool):
                 try:
-                    return kind(value.strip())
-                except ValueError:
-                    raise ValueError(f"{name} must be {what}, not {value[:40]!r}: change it, or empty it") from None
+                    return kind(value)
+                except (ValueError, OverflowError):
+                    said = repr(value)[:42]
+                    raise ValueError(f"{name} must be {what}, not {said}: change it, or empty it") from None
         return value
 
     @property

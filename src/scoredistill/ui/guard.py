@@ -35,6 +35,9 @@ class Guard:
         self.roots = [root.resolve() for root in roots]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # the page uses none
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -61,7 +64,9 @@ class Guard:
         return same_page({"Host": host, "Origin": given.get("origin", f"http://{host}")}, self.host)
 
     def _inside(self, wanted: str) -> bool:
-        """Whether a file lies in one of the directories, links followed."""
+        """Whether a file lies in one of the directories, links followed; addresses, which gradio fetches, do not."""
+        if wanted.lower().lstrip("/").startswith(("http:", "https:")):
+            return False
         try:
             path = Path(wanted).resolve()
         except (OSError, ValueError):

@@ -11,7 +11,7 @@ from typing import Any
 
 from scoredistill.tasks.lock import Busy, Lock
 from scoredistill.tasks.run_config import CONFIG, read_config
-from scoredistill.ui.calls import Call, call_of, kind_of
+from scoredistill.ui.calls import Call, call_of, kind_of, title_of
 
 LISTED = 60  # runs in a list
 SHOWN = ("image_*.png", "edited.png", "result.png", "*.svg")  # what a run made, best first
@@ -70,10 +70,7 @@ class Run:
     @property
     def title(self) -> str:
         """What was asked for."""
-        request = self.config.get("request", {})
-        regions = request.get("regions") or ()
-        text = request.get("prompt") or request.get("instruction") or ", ".join(map(str, regions))
-        return str(text or self.path.name)
+        return title_of(self.config.get("request", {})) or self.path.name
 
     @property
     def method(self) -> str:

@@ -105,7 +105,7 @@ class Queue:
 
     def __init__(self, main: Main, prepare: Prepare, logs: Path, devices: Sequence[str | None] = (None,)):
         self._main, self._prepare, self._logs = main, prepare, logs
-        self.jobs: deque[Job] = deque(maxlen=KEPT)
+        self._jobs: deque[Job] = deque(maxlen=KEPT)
         self._waiting: deque[Job] = deque()
         self._workers: dict[Job, Worker] = {}
         self._changed = threading.Condition()
@@ -118,7 +118,7 @@ class Queue:
         """Add a run at the end of the queue."""
         with self._changed:
             job = Job(call, self._logs / f"{time.time_ns()}.log")
-            self.jobs.append(job)
+            self._jobs.append(job)
             self._waiting.append(job)
             self._changed.notify()
         return job
@@ -143,10 +143,15 @@ class Queue:
         with suppress(OSError):
             job.call.out.rmdir()
 
+    @property
+    def jobs(self) -> list[Job]:
+        """The last jobs, in the order in which they were asked for."""
+        with self._changed:
+            return list(self._jobs)
+
     def latest(self) -> Job | None:
         """The job that runs, or else the last one that was asked for."""
-        with self._changed:
-            jobs = list(self.jobs)
+        jobs = self.jobs
         running = [job for job in jobs if job.state is State.RUNNING]
         return next(reversed(running or jobs), None)
 

@@ -106,8 +106,7 @@ def _word(run: Run, job: Job | None) -> str:
 
 
 def _text(run: Run, job: Job | None) -> str:
-    title = run.title if run.config or job is None else job.call.text or ", ".join(job.call.values.get("regions", ()))
-    return escape(title)
+    return escape(run.title if run.config or job is None else job.call.title)
 
 
 def _badge(word: str) -> str:
