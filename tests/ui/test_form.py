@@ -50,6 +50,7 @@ def test_what_is_left_empty_has_the_default_of_the_method():
 
 
 def test_numbers_of_the_browser_get_the_type_of_the_option():
+    assert form(OBJECT, "sparsity", "seed").values([None, None]) == {}
     read = form(OBJECT, "sparsity", "seed").values([1, 3.0])
     assert read == {"sparsity": 1.0, "seed": 3}
     assert [type(value) for value in read.values()] == [float, int]

@@ -129,7 +129,7 @@ class Form:
     def _read(self, name: str, value: Any) -> Any:
         """The value of a field; None for its default."""
         kinds = get_args(self._types[name]) or (self._types[name],)
-        if NoneType in kinds and value in (AUTO, "", None):
+        if value is None or (NoneType in kinds and value in (AUTO, "")):
             return None
         if bool in kinds and isinstance(value, str):
             return value == "yes"
