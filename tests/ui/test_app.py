@@ -50,16 +50,16 @@ def test_buttons_submit_what_the_forms_hold(page, desk):
     starts = function(page, "start")
     assert len(starts) == len(TABS)
     gr = gradio()
-    names = starts[4](["sds", "ddim"], "a cat", 3, "mlp", "emoji")
+    names = starts[-1](["sds", "ddim"], "a cat", 3, "mlp", "emoji")
     assert names == ["a_cat-ddim", "a_cat-sds"]
     assert [job.call.values["seed"] for job in desk.queue.jobs] == [3, 3]
     for missing in (starts[1], starts[2]):
         with pytest.raises(gr.Error, match="choose one first"):
             missing(None, None, *[""] * 20)
     with pytest.raises(gr.Error, match="no method is chosen"):
-        starts[4]([], "a cat", 3, "mlp", "emoji")
+        starts[-1]([], "a cat", 3, "mlp", "emoji")
     with pytest.raises(gr.Error, match="the prompt is empty"):
-        starts[4](["sds"], " ", 3, "mlp", "emoji")
+        starts[-1](["sds"], " ", 3, "mlp", "emoji")
 
 
 def test_only_what_changed_is_sent_to_the_page(page, desk):

@@ -9,7 +9,7 @@ import pytest
 from scoredistill import tasks
 from scoredistill.cli import commands
 from scoredistill.cli import edit as edit_command
-from scoredistill.ui.calls import EDIT, IMAGE, KINDS, OBJECT, VIDEO, Call
+from scoredistill.ui.calls import EDIT, IMAGE, KINDS, OBJECT, SVG, VIDEO, Call
 
 OUT = Path("runs/some run")
 IMAGES = [
@@ -35,11 +35,16 @@ OBJECTS = [
     {"prompt": "a hamburger", "elevation": (-5.0, 25.0), "view_prompts": True, "perp_neg": True},
     {"prompt": "a hamburger", "view_prompts": False, "shape": "splats", "sparsity": 0.1, "background": "random"},
 ]
+ICONS = [
+    {"prompts": ("a rocket",), "style": "line", "paths": 16},
+    {"prompts": ("a rocket", "-5 degrees", "an owl"), "together": False, "init": "noise", "lr": 0.01},
+]
 CALLS = [
     *(Call(IMAGE, each, OUT) for each in IMAGES),
     *(Call(EDIT, each, OUT, Path("valley.png")) for each in EDITS),
     *(Call(VIDEO, each, OUT, Path("-bikes.mp4")) for each in VIDEOS),
     *(Call(OBJECT, each, OUT) for each in OBJECTS),
+    *(Call(SVG, each, OUT) for each in ICONS),
     Call(IMAGE, IMAGES[0], OUT, resume=True),
 ]
 every_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.kind.function}-{call.text[:9]}")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from scoredistill.tasks.image_generation.request import Request
-from scoredistill.ui.calls import IMAGE, KINDS, OBJECT
+from scoredistill.ui.calls import IMAGE, KINDS, OBJECT, SVG
 from scoredistill.ui.form import CHOICES, Form, described
 
 
@@ -66,4 +66,5 @@ def test_empty_fields_show_what_they_stand_for():
     made = form(IMAGE, "steps", "guidance")
     assert made.defaults({"method": "msd", "image": "mlp"}) == {"steps": "auto: 2", "guidance": "auto: 5"}
     assert made.defaults({"method": "sds", "image": "latents"})["steps"] == "auto: 400"
+    assert form(SVG, "follow").defaults({"method": "msd"})["follow"] != "auto"
     assert made.defaults({"method": "none"}) == {"steps": "auto", "guidance": "auto"}

@@ -5,7 +5,7 @@ from typing import Any
 
 from scoredistill.ui.desk import Desk
 from scoredistill.ui.panel import Panel
-from scoredistill.ui.tabs import compare, edit, history, image, object, video
+from scoredistill.ui.tabs import compare, edit, history, image, object, svg, video
 
 TITLE = "scoredistill"
 TABS: tuple[tuple[str, Callable[[Any, Panel], None]], ...] = (
@@ -13,6 +13,7 @@ TABS: tuple[tuple[str, Callable[[Any, Panel], None]], ...] = (
     ("Edit", edit.build),
     ("Video", video.build),
     ("Object", object.build),
+    ("SVG", svg.build),
     ("Compare", compare.build),
 )
 """Label and builder of each form; a new form is a file in `tabs` and a line here."""

@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from scoredistill.tasks.image_editing.request import EditRequest
 from scoredistill.tasks.image_generation.request import Request
 from scoredistill.tasks.object_generation.request import ObjectRequest
 from scoredistill.tasks.run_config import read_config
+from scoredistill.tasks.vector_graphics.request import VectorRequest
 from scoredistill.tasks.video_editing.request import VideoRequest
 
 LINE = 100  # characters of a line of Python, above which each argument has a line of its own
@@ -47,6 +48,10 @@ class Kind:
         """Names of the fields of the request."""
         return {each.name for each in fields(self.request)}
 
+    def worded(self, text: str) -> str | tuple[str, ...]:
+        """A text as the request has it: some take several."""
+        return (text,) if get_origin(get_type_hints(self.request)[self.text]) is tuple else text
+
 
 REGION = {"regions": "region"}
 IMAGE = Kind("image from text", "image", "text_to_image", Request, False, "prompt", "result.images[0].show()")
@@ -55,7 +60,8 @@ VIDEO = Kind("edited video", "edit", "edit_video", VideoRequest, True, "instruct
 OBJECT = Kind(
     "object from text", "object", "text_to_3d", ObjectRequest, False, "prompt", "print(result.counts, result.seconds)"
 )
-KINDS = (IMAGE, EDIT, VIDEO, OBJECT)
+SVG = Kind("icons from text", "svg", "text_to_svg", VectorRequest, False, "prompts", "print(result.drawings)")
+KINDS = (IMAGE, EDIT, VIDEO, OBJECT, SVG)
 
 
 @dataclass(frozen=True)
@@ -77,9 +83,15 @@ class Call:
     resume: bool = False
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """What to make or to change: one text, or several prompts."""
+        given = self.values.get(self.kind.text, "")
+        return tuple(map(str, given)) if isinstance(given, tuple) else (str(given),)
+
+    @property
     def text(self) -> str:
-        """What to make or to change."""
-        return str(self.values.get(self.kind.text, ""))
+        """The same in one text."""
+        return " ".join(self.texts)
 
     @property
     def title(self) -> str:
@@ -89,7 +101,7 @@ class Call:
     @property
     def request(self) -> Any:
         """The request, a dataclass."""
-        return self.kind.request(**{self.kind.text: "", **self.values})
+        return self.kind.request(**{self.kind.text: self.kind.worded(""), **self.values})
 
     def given(self) -> dict[str, Any]:
         """The options that differ from their defaults, without the text."""
@@ -104,7 +116,7 @@ class Call:
         """The arguments of the command `scoredistill`."""
         options = [part for name, value in self.given().items() for part in self._option(name, value)]
         options += ["--out", str(self.out), *(["--resume"] if self.resume else [])]
-        first = [*([str(self.source)] if self.source is not None else []), *([self.text] if self.text else [])]
+        first = [*([str(self.source)] if self.source is not None else []), *(each for each in self.texts if each)]
         if any(each.startswith("-") for each in first):  # it would be read as an option
             return [self.kind.command, *options, "--", *first]
         return [self.kind.command, *first, *options]
@@ -115,7 +127,8 @@ class Call:
 
     def python(self) -> str:
         """The same run in Python."""
-        first = [*([repr(str(self.source))] if self.source is not None else []), repr(self.text)]
+        first = [*([repr(str(self.source))] if self.source is not None else [])]
+        first.append(repr(self.values.get(self.kind.text, "")))
         named = {**self.given(), "out": str(self.out), **({"resume": True} if self.resume else {})}
         arguments = [*first, *(f"{name}={value!r}" for name, value in named.items())]
         call = f"result = tasks.{self.kind.function}({', '.join(arguments)})"
@@ -147,7 +160,11 @@ class Call:
 def title_of(request: Mapping[str, Any]) -> str:
     """What a request asks for, for people: its text, and the instructions of its regions; "" if it has none."""
     regions = [str(each).partition(":")[2].strip() for each in request.get("regions") or ()]
-    parts = [request.get("prompt") or request.get("instruction"), *(f"{words} (in a region)" for words in regions)]
+    texts = ", ".join(map(str, request.get("prompts") or ()))
+    parts = [
+        request.get("prompt") or request.get("instruction") or texts,
+        *(f"{words} (in a region)" for words in regions),
+    ]
     return "; ".join(str(part) for part in parts if part)
 
 

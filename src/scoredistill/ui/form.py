@@ -8,15 +8,17 @@ from typing import Any, get_args, get_type_hints
 
 from scoredistill.tasks.image_generation.request import IMAGES, THROUGH
 from scoredistill.tasks.object_generation.request import BACKGROUNDS, ENCODINGS, SHADING, SHAPES
+from scoredistill.tasks.vector_graphics.request import INITS, STYLES
 from scoredistill.ui.calls import Kind
 
 CHOICES: Mapping[str, Sequence[str]] = {
     "image": IMAGES, "through": THROUGH, "shape": SHAPES, "encoding": ENCODINGS, "shading": SHADING,
-    "background": BACKGROUNDS,
+    "background": BACKGROUNDS, "style": STYLES, "init": INITS,
 }  # fmt: skip
 LABELS = {
     "lr": "Learning rate", "follow": "Inner optimizer steps", "image": "What is optimized", "kernel": "Kernel width",
     "through": "Path of the gradient", "flow": "Rounds along the optical flow", "group": "Frames edited together",
+    "init": "Start", "together": "Icons share a palette",
 }  # fmt: skip
 AUTO = "auto"
 ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8,}.*)*)", re.MULTILINE)  # of "Attributes:" in a docstring
@@ -121,7 +123,7 @@ class Form:
     def defaults(self, values: Mapping[str, Any]) -> dict[str, str]:
         """What the fields that may be left empty stand for, in words."""
         try:
-            settings = self.kind.request(**{self.kind.text: "x", **values}).complete()
+            settings = self.kind.request(**{self.kind.text: self.kind.worded("x"), **values}).complete()
         except (ValueError, KeyError):
             return dict.fromkeys(self._open, AUTO)
         return {name: f"{AUTO}: {getattr(settings, name):g}" for name in self._open}

@@ -14,7 +14,7 @@ from scoredistill.tasks.run_config import CONFIG, read_config
 from scoredistill.ui.calls import Call, call_of, kind_of, title_of
 
 LISTED = 60  # runs in a list
-SHOWN = ("image_*.png", "edited.png", "result.png", "*.svg")  # what a run made, best first
+SHOWN = ("image_*.png", "icon_*.png", "edited.png", "result.png", "*.svg")  # what a run made, best first
 VIDEOS = ("edited.mp4", "edited.webm", "edited.gif", "turntable.mp4", "turntable.gif")
 SUFFIXES = (".mp4", ".webm", ".gif")  # of videos that the page can show
 MODELS = ("mesh.glb", "textured.glb", "splats.ply")
