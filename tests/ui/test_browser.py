@@ -25,7 +25,7 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--use-gl=swiftshader", "--enable-unsafe-swiftshader",
 ]  # fmt: skip
-LONGEST = 600.0  # seconds that a run may take
+LONGEST = 1500.0  # seconds that a run may take
 PHONE = {"width": 390, "height": 844}
 
 
