@@ -1,4 +1,4 @@
-.PHONY: setup demo test lint constraints
+.PHONY: setup demo test test-browser lint constraints
 
 READY := .venv/.ready
 
@@ -6,7 +6,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	test -x .venv/bin/python || python3 -m venv .venv
-	.venv/bin/python -m pip install -q -c constraints.txt -e '.[train,lora,video,nerf,scenes,bench,metrics,cluster,test,quality]'
+	.venv/bin/python -m pip install -q -c constraints.txt -e '.[train,lora,video,nerf,scenes,bench,metrics,cluster,ui,test,quality]'
 	touch $@
 
 demo: $(READY)
@@ -14,6 +14,9 @@ demo: $(READY)
 
 test: $(READY)
 	.venv/bin/python -m pytest -n logical --dist worksteal
+
+test-browser: $(READY)
+	.venv/bin/python -m pytest -m browser tests/ui/test_browser.py
 
 lint: $(READY)
 	.venv/bin/ruff check .

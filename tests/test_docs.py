@@ -142,7 +142,7 @@ def test_scripts_targets_and_extras_exist(page):
     text = page.read_text()
     for script in re.findall(r"python ((?:benchmarks|experiments|tools|examples)/\w+\.py)", text):
         assert (ROOT / script).exists(), script
-    targets = re.findall(r"^([\w ]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for _, target, *_ in commands(text, "make"):
         assert target in " ".join(targets).split(), target
     extras = re.search(

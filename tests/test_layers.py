@@ -27,6 +27,7 @@ LAYERS = [
     {"tasks"},
     {"pipelines"},
     {"studies"},
+    {"ui"},
     {"cli"},
     {"__main__"},
 ]

@@ -586,4 +586,12 @@ MUTANTS = [
     ("media/svg/path_data.py", "reflected = 2 * self.at - control", "reflected = control", "media/test_svg.py", "resvg and smooth"),
     ("media/svg/reading.py", "made @ _step(match[1], values)", "_step(match[1], values) @ made", "media/test_svg.py", "resvg and transforms"),
     ("media/svg/writing.py", "number(x)} {number(y)}", "number(y)} {number(x)}", "media/test_svg.py", "written_file"),
+    # the web app
+    ("ui/calls.py", 'if any(each.startswith("-") for each in first):', "if False:", "ui/test_calls.py", "command"),
+    ("ui/jobs.py", "total = 60 * total + float(part)", "total = 10 * total + float(part)", "ui/test_jobs.py", "time_left"),
+    ("ui/jobs.py", "self._workers[job].tell()", "pass", "ui/test_jobs.py", "stop_ends"),
+    ("ui/files.py", "layer[..., 3] >= 128", "layer[..., 3] >= 0", "ui/test_files.py", "painted"),
+    ("ui/guard.py", "root in path.parents for root", "str(root) in wanted for root", "ui/test_guard.py", "other_files"),
+    ("ui/guard.py", 'given.get("origin", f"http://{host}")', 'f"http://{host}"', "ui/test_guard.py", "other_pages"),
+    ("ui/desk.py", 'if known and ".py" not in str(call.values.get("method")) else None', "", "ui/test_view.py", "of_others"),
 ]  # fmt: skip

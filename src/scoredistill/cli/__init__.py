@@ -21,6 +21,7 @@ from scoredistill.cli.method_names import check_method
 from scoredistill.files import FULL
 
 TRAINING = 600.0  # seconds for an interrupted training to write what it learned
+CLOSING = 15.0  # seconds for the web app to stop what runs
 
 NO_MEMORY = re.compile("OutOfMemoryError|not enough memory|can't allocate memory|Cannot allocate memory")
 CHECKPOINT = re.compile(r"checkpoint|^\.groups$|^before\.safetensors$")  # names of what a run can be resumed from
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _stop(str(error), 2)
     try:
         patience = TRAINING if arguments[:2] == ["prior", "train"] else PATIENCE
+        patience = CLOSING if arguments[:1] == ["ui"] else patience
         with prompt(lambda: f"scoredistill: {_interrupted(arguments, start)}", patience), warnings.catch_warnings():
             warnings.showwarning = _warn  # type: ignore[assignment]
             with launch:

@@ -15,10 +15,11 @@ from scoredistill.cli.scene import scene
 from scoredistill.cli.study import bench, toy
 from scoredistill.cli.svg import svg
 from scoredistill.cli.texture import texture
+from scoredistill.cli.ui import ui
 
 COMMANDS: dict[str, Any] = {
     "image": image, "object": object_, "edit": edit, "scene": scene, "texture": texture, "demo": demo, "toy": toy,
-    "bench": bench, "prior": prior, "svg": svg,
+    "bench": bench, "prior": prior, "svg": svg, "ui": ui,
 }  # fmt: skip
 
 

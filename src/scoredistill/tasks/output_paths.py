@@ -85,8 +85,9 @@ def _reserve(
 
 
 def default_out(
-    text: str, fallback: str, suffix: str = "", resume: bool = False, request: Mapping[str, Any] | None = None
-) -> Path:
+    text: str, fallback: str, suffix: str = "", resume: bool = False, request: Mapping[str, Any] | None = None,
+    root: Path | None = None,
+) -> Path:  # fmt: skip
     """The output directory of a command without --out: one that does not exist, so that no earlier run is replaced.
 
     The second run about the same is numbered: runs/an_owl-csd, runs/an_owl-csd-2.
@@ -98,10 +99,11 @@ def default_out(
         resume: an existing directory instead: the last one of an unfinished run with the same settings, else the last
             unfinished one, else the last.
         request: the settings as far as they are given, to find the run to resume.
+        root: directory of all runs; runs by default.
     """
     name = f"{slug(text) or fallback}{suffix}"
     existing: list[Path] = []
-    while os.path.lexists(path := RUNS / (name if not existing else f"{name}-{len(existing) + 1}")):
+    while os.path.lexists(path := (root or RUNS) / (name if not existing else f"{name}-{len(existing) + 1}")):
         existing.append(path)
     if not resume or not existing:
         return path
