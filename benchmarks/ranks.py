@@ -311,22 +311,19 @@ def table(report: dict[str, Any]) -> str:
         "Differences are the largest from a single process, relative to the largest value. Frames of videos are "
         "rounded to 8 bits: 4e-03 is one level. The CPU time is that of the rank that takes most, relative to a single "
         "process: 50 and 25 % where everything is divided and nothing exchanged. " + report["note"],
-        "",
-        "| resumed on 4, then 2, then 1 rank | difference |",
-        "|---|---:|",
-        *(f"| {name} | {value:.0e} |" for name, value in report["resumed"].items()),
-        "",
-        "| what happens to a rank | the command says | ends after | steps before | of these in the checkpoint |",
-        "|---|---|---:|---:|---:|",
-        *(
-            f"| {what} | {' '.join(found['says'])} | {found['seconds until it ended']} s | {found['steps before']} | "
-            f"{found['steps in the checkpoint']} |"
-            for what, found in report["lost"].items()
-        ),
-        "",
-        "Started by `accelerate launch`, norms of gradients differ by "
-        f"{report['accelerate']['difference of gradient norms']:.0e}.",
     ]
+    if "resumed" in report:
+        lines += ["", "| resumed on 4, then 2, then 1 rank | difference |", "|---|---:|"]
+        lines += [f"| {name} | {value:.0e} |" for name, value in report["resumed"].items()]
+    if "lost" in report:
+        lines += ["", "| what happens to a rank | the command says | ends after | steps before | in the checkpoint |"]
+        lines += ["|---|---|---:|---:|---:|"]
+        for what, found in report["lost"].items():
+            counts = f"{found['steps before']} | {found['steps in the checkpoint']}"
+            lines.append(f"| {what} | {' '.join(found['says'])} | {found['seconds until it ended']} s | {counts} |")
+    if "accelerate" in report:
+        apart = report["accelerate"]["difference of gradient norms"]
+        lines += ["", f"Started by `accelerate launch`, norms of gradients differ by {apart:.0e}."]
     return "\n".join(lines) + "\n"
 
 

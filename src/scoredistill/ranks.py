@@ -22,7 +22,6 @@ A rank that would have no rows evaluates the last one, for nothing: so all ranks
 """
 
 import os
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -248,12 +247,9 @@ def _answered() -> Iterator[None]:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error, or one with the same message if other processes could not read it."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return ValueError(str(error))
-    return error
+    """An error of the same kind and message that every process can read."""
+    kinds = (OSError, FloatingPointError, ImportError, ValueError)
+    return next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)(str(error))
 
 
 def timeout() -> timedelta:

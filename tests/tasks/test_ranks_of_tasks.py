@@ -18,7 +18,7 @@ from scoredistill import load_prior
 from scoredistill.media.video import Video
 from scoredistill.priors import Counted
 from scoredistill.ranks import Ranks
-from scoredistill.tasks import edit_image, edit_scene, text_to_3d, text_to_image
+from scoredistill.tasks import edit_image, edit_scene, text_to_3d, text_to_image, text_to_svg
 from scoredistill.tasks.object_generation import run as objects
 from scoredistill.tasks.video_editing.request import VideoRequest
 from scoredistill.tasks.video_editing.run import VideoEdit
@@ -111,6 +111,14 @@ def thing(method, **settings):
     return run
 
 
+def drawing(text, editor, folder):
+    """Icons as they are rendered at the end."""
+    kept = {}
+    keep = lambda step: kept.update(images=step.generator(step.views).detach())
+    result = text_to_svg(["a", "b"], text, "csd", paths=3, init="noise", colors=0, steps=2, follow=1, callback=keep)
+    return kept, result.counts
+
+
 def written(text, editor, folder):
     """Files of a run with an output directory, which only rank 0 writes."""
     here = folder / f"{Ranks.here().size}"
@@ -135,6 +143,7 @@ CASES = {
     "object, sds": thing("sds", orientation=1.0, sparsity=1.0, shading="mixed", background="random"),
     "object, csd": thing("csd"),
     "object, splats": thing("msd", shape="splats", steps=1, follow=1),
+    "drawing": drawing,
     "written": written,
 }
 

@@ -61,6 +61,8 @@ class Textured(Scene):
         MissingExtra: if SciPy is not installed.
     """
 
+    split = False  # every process must see all views, to note the texels that were seen
+
     def __init__(
         self,
         model: TexturedMesh,
