@@ -13,7 +13,7 @@ from import_graph import ImportGraph
 # import each other. Sampling stands above priors, since it samples from a `Prior`. The package's own `__init__` offers
 # `distill` and `load_prior`, so it stands above the loop; modules above it read `__version__` there.
 LAYERS = [
-    {"schedule", "rng", "ranks", "kernels", "window_grid", "files", "optional", "pretrained"},
+    {"schedule", "rng", "ranks", "kernels", "window_grid", "files", "optional", "pretrained", "suggest"},
     {"times", "checkpoint"},
     {"clock", "media", "reports"},
     {"priors"},

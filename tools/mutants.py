@@ -594,4 +594,12 @@ MUTANTS = [
     ("ui/guard.py", "root in path.parents for root", "str(root) in wanted for root", "ui/test_guard.py", "other_files"),
     ("ui/guard.py", 'given.get("origin", f"http://{host}")', 'f"http://{host}"', "ui/test_guard.py", "other_pages"),
     ("ui/desk.py", 'if known and ".py" not in str(call.values.get("method")) else None', "", "ui/test_view.py", "of_others"),
+    # the command line and what runs leave
+    ("suggest.py", "return lower[max(found, key=alike)]", "return lower[found[0]]", "test_suggest.py", "nearest"),
+    ("tasks/presets.py", "math.ceil(PRESETS[preset] * usual[longest])", "math.ceil(usual[longest])", "tasks/test_expected_cost.py", "presets"),
+    ("tasks/expected_cost.py", "return {name: torch.zeros_like(value) for name, value in cond.items()}", "return cond", "tasks/test_expected_cost.py", "objects"),
+    ("tasks/gallery.py", "return sum(numbers) / len(numbers) if numbers", "return sum(numbers) if numbers", "tasks/test_gallery.py", "scores"),
+    ("tasks/image_generation/run.py", "(height, width), rng=torch.Generator().manual_seed(settings.seed)", "(height, width), rng=torch.Generator().manual_seed(settings.seed + 1)", "tasks/test_text_to_image.py", "rendered_larger"),
+    ("media/returned.py", "to_profile(opaque, self.profile), self.profile", "opaque, self.profile", "media/test_returned.py", "color_profile"),
+    ("reports/embed.py", "(i * size[0], 0))", "(0, 0))", "reports/test_page.py", "scrubber"),
 ]  # fmt: skip

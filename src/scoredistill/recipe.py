@@ -32,6 +32,7 @@ from typing import Any, TypeVar
 
 from scoredistill.estimators import Estimator
 from scoredistill.schedule import Schedule
+from scoredistill.suggest import did_you_mean
 from scoredistill.times import Bandwidth, Times
 
 THROUGH = ("encoder", "decoder")
@@ -222,7 +223,8 @@ def check_method(method: str, known: Collection[str], of: str = "") -> None:
         if method in known:
             raise ValueError(f"{method.file or method} has the name of another method, {method}: give it another one")
     elif method not in known:
-        raise ValueError(f"unknown method {method!r}{of}: use one of {', '.join(known)}, or your own as {FORM}")
+        near = did_you_mean(method, known)
+        raise ValueError(f"unknown method {method!r}{of}: use one of {', '.join(known)}, or your own as {FORM}{near}")
 
 
 def recipe_of(method: str, table: Mapping[str, T], completed: Callable[[Recipe], T]) -> T:

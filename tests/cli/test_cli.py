@@ -71,6 +71,7 @@ def test_a_wrong_method_is_refused_before_torch_loads(arguments):
     assert ended.returncode == 2
     assert ended.stderr.startswith("scoredistill: unknown method 'sdz': use one of ")
     assert ended.stderr.count("\n") == 1
+    assert "(did you mean '" in ended.stderr
     assert loaded == "False"
     assert float(seconds) < 2  # about 0.3
 

@@ -22,7 +22,7 @@ pytestmark = ranked.forks
         (
             {"WORLD_SIZE": "2", "RANK": "0"},
             ["bench", "images"],
-            "bench does not run in several processes together, only image, object, edit do",
+            "bench does not run in several processes together, only image, object, svg, edit do",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import ast
 import base64
 import io
 import re
+import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +17,7 @@ from scoredistill.media.images import save_gif
 from scoredistill.reports import chart, embed
 from scoredistill.reports import page as report
 from scoredistill.reports.chart import ticks
-from scoredistill.reports.page import Page, color_of
+from scoredistill.reports.page import Card, Page, color_of
 
 NASTY = "</title><script>alert('1')</script> & \"quoted\""
 
@@ -379,3 +380,85 @@ def test_series_of_one_color_differ_in_their_dash():
     looks = [(color_of(i), chart.dash_of(i)) for i in range(28)]
     assert len(set(looks)) == 28
     assert len({color for color, _ in looks[:7]}) == 7
+
+
+# What moves, sorts and leads to files
+
+
+def stills(count, size=(40, 20)):
+    return [Image.new("RGB", size, (20 * i, 0, 0)) for i in range(count)]
+
+
+def test_a_scrubber_holds_all_frames_in_one_small_image(tmp_path):
+    frames = stills(5, (400, 200))
+    frames[0].save(tmp_path / "video.gif", save_all=True, append_images=frames[1:])
+    html = Page("t").scrubber(tmp_path / "video.gif", frames, [f'step "{i}"' for i in range(5)], "The run.").html()
+    assert "step &quot;4&quot;" in html.replace("\\&quot;", "&quot;")
+    assert 'max="4"' in html
+    strip = base64.b64decode(re.search(r"url\(data:image/jpeg;base64,([^)]+)\)", html)[1])
+    with Image.open(io.BytesIO(strip)) as image:
+        assert image.size == (5 * 192, 96)
+        reds = [image.getpixel((192 * i + 96, 48))[0] for i in range(5)]
+    assert all(abs(red - 20 * i) < 6 for i, red in enumerate(reds))
+    assert "--ratio: 2.0000" in html
+    assert 'alt="The run."' in html
+    with pytest.raises(ValueError, match="2 names for 5 frames: give one per frame"):
+        Page("t").scrubber(tmp_path / "video.gif", frames, ["a", "b"])
+
+
+def test_cards_and_files_are_relative_links_and_escaped():
+    card = Card("<b>", "a & b", "x", "a%20b/report.html", "a%20b/i.png")
+    html = Page("t", generator="g").cards([card]).files(["a b.png", "#1.png", "<.png"]).html()
+    assert '<a href="a%20b/report.html"><div><img src="a%20b/i.png" alt="&lt;b&gt;" loading="lazy"></div>' in html
+    assert re.findall(r'href="([^"]+)"', html)[1:] == ["a%20b.png", "%231.png", "%3C.png"]
+    assert '<meta name="generator" content="g">' in html
+    assert "<img" not in Page("t").cards([Card("a", "", "", "a")]).html()
+
+
+def test_images_of_a_grid_have_text_alternatives():
+    html = Page("t").image_grid({"": stills(1)}, ["72.1"], alt="an owl").html()
+    assert 'alt="an owl 72.1"' in html
+    assert 'class="image-grid one"' in html
+    assert 'class="image-grid"' in Page("t").image_grid({"": stills(2)}, []).html()
+
+
+def test_tables_can_be_sorted_and_other_pages_have_no_script_for_it():
+    assert "localeCompare" in Page("t").table([{"a": 1}]).html()
+    assert "localeCompare" not in Page("t").text("x").html()
+
+
+def test_in_a_browser_the_pointer_moves_the_divider_columns_sort_and_the_slider_stops_the_animation(tmp_path):
+    """Skipped where no Chromium is installed."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    playwright = pytest.importorskip("playwright.sync_api")
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    frames = stills(5)
+    frames[0].save(tmp_path / "video.gif", save_all=True, append_images=frames[1:])
+    made = Page("t").scrubber(tmp_path / "video.gif", frames, [f"step {i}" for i in range(5)])
+    made.slider(Image.new("RGB", (300, 100)), Image.new("RGB", (300, 100), "red"))
+    made.table([{"a": "x", "b": 10_000}, {"a": "z", "b": -2.5}, {"a": "y", "b": 30}]).save(tmp_path / "page.html")
+    off = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=browser, args=off)
+        view = chromium.new_page(viewport={"width": 390, "height": 844})
+        faults = []
+        view.on("pageerror", lambda error: faults.append(str(error)))
+        view.goto((tmp_path / "page.html").as_uri())
+        assert view.evaluate("document.documentElement.scrollWidth") == 390  # nothing is wider than a phone
+        assert view.locator(".scrubber img").is_visible()
+        view.locator(".scrubber input").fill("2")
+        assert view.locator("output").inner_text() == "step 2"
+        assert not view.locator(".scrubber img").is_visible()
+        view.locator(".scrubber button").click()
+        assert view.locator(".scrubber img").is_visible()
+        view.locator(".slider").hover(position={"x": 30, "y": 20})
+        assert float(view.locator(".slider input").input_value()) < 20
+        column = lambda: [view.locator("tbody tr td:first-child").nth(i).inner_text() for i in range(3)]
+        orders = []
+        for head in (1, 1, 0):
+            view.locator("th button").nth(head).click()
+            orders.append("".join(column()))
+        assert orders == ["zyx", "xyz", "xyz"]
+        chromium.close()
+    assert faults == []

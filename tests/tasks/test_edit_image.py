@@ -17,6 +17,7 @@ from scoredistill import Recipe, cli, load_prior
 from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.estimators import MSD
 from scoredistill.media.images import to_tensor
+from scoredistill.media.provenance import read_chunk
 from scoredistill.metrics.edits import psnr, wrap_seam
 from scoredistill.priors import GaussianMixture
 from scoredistill.tasks import edit_image
@@ -383,7 +384,7 @@ def test_a_panorama_of_an_odd_width_keeps_its_size(prior):
 
 
 def test_the_output_directory_is_complete(prior, tmp_path):
-    result = small(photo(20, 30), prior, out=tmp_path / "run")
+    result = small(photo(20, 30), prior, sweeps=4, out=tmp_path / "run")
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert names == {
         "config.json", "edited.png", "metrics.jsonl", "preview.png", "report.html", "result.json", "source.png",
@@ -632,3 +633,15 @@ def test_a_negative_prompt_takes_the_place_of_no_text(prior, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(edit_image_module, "negative_of", lambda prior, _: prior.encode_text([""]))
             assert torch.equal(small(photo(16, 24), prior, method, **settings).latents, plain)
+
+
+def test_a_jpeg_comes_back_as_a_jpeg_and_says_how_it_was_made(prior, tmp_path):
+    photo(24, 16).save(tmp_path / "a.jpg", dpi=(300, 300))
+    small(tmp_path / "a.jpg", prior, "windows", out=tmp_path / "run")
+    with Image.open(tmp_path / "run" / "edited.jpg") as image:
+        assert (image.format, image.size, image.info["dpi"]) == ("JPEG", (16, 24), (300, 300))
+    made = read_chunk(tmp_path / "run" / "edited.png")
+    assert (made["instruction"], made["method"], made["seed"]) == ("make it night", "windows", 0)
+    photo(24, 16).save(tmp_path / "a.png")
+    small(tmp_path / "a.png", prior, "windows", out=tmp_path / "run", overwrite=True)
+    assert not (tmp_path / "run" / "edited.jpg").exists()

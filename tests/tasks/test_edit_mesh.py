@@ -154,7 +154,7 @@ def test_the_command_edits_meshes_and_refuses_foreign_options(ball, model, tmp_p
     assert "3 views, " in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "config.json").read_text())["request"]["use"] == 3
     for option, value in (("--fit-steps", "3"), ("--samples", "3"), ("--stride", "1"), ("--flow", "2")):
-        assert f"a mesh has no {option}: leave out it" in refused("edit", ball, "make it night", option, value)
+        assert f"a mesh has no {option}: leave out that option" in refused("edit", ball, "make it night", option, value)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert "an image has no --texture" in refused("edit", tmp_path / "a.png", "make it night", "--texture", "64")
     assert "is not a file" in refused("edit", tmp_path / "none.glb", "make it night")

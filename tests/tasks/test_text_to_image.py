@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ import tiny
 from scoredistill import Recipe, cli, load_prior
 from scoredistill.estimators import MSD, SDS
 from scoredistill.estimators.base import EstimatorWrapper
+from scoredistill.media.provenance import read_chunk
 from scoredistill.optional import MissingExtra
 from scoredistill.priors import GaussianMixture
 from scoredistill.tasks import METHODS, Request, session, text_to_3d, text_to_image
@@ -85,7 +87,7 @@ def test_the_output_directory_is_complete(prior, tmp_path):
     result = text_to_image("an owl", prior, "msd", steps=5, follow=2, particles=2, out=tmp_path / "run")
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert names == {
-        "config.json", "video.gif", "image_00.png", "image_01.png",
+        "config.json", "video.gif", "image_00.png", "image_01.png", "enlarged_00.png", "enlarged_01.png",
         "metrics.jsonl", "preview.png", "report.html", "result.json",
     }  # fmt: skip
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -163,7 +165,7 @@ def test_a_new_run_replaces_the_old_one(prior, tmp_path):
         text_to_image("a cat", prior, "sds", steps=2, out=tmp_path)
     assert (tmp_path / "image_02.png").is_file()
     text_to_image("a cat", prior, "sds", steps=2, out=tmp_path, overwrite=True)
-    assert sorted(p.name for p in tmp_path.glob("image_*")) == ["image_00.png"]
+    assert sorted(p.name for p in tmp_path.glob("*_0?.png")) == ["enlarged_00.png", "image_00.png"]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
@@ -380,3 +382,18 @@ def test_a_run_with_a_method_of_a_file_is_continued_with_the_same_content(
 
 def stopped(*_):
     raise OSError("the disk is gone")
+
+
+@pytest.mark.parametrize("through", ["encoder", "decoder"])
+def test_coordinate_networks_are_rendered_larger(prior, tmp_path, through):
+    """The larger image, reduced, is the image: both are samples of one smooth function."""
+    made = text_to_image("an owl", prior, "sds", steps=2, particles=2, through=through, seed=3, out=tmp_path)
+    for i, (image, large) in enumerate(zip(made.images, made.large, strict=True)):
+        assert large.size == (64, 64)
+        reduced = np.asarray(large.resize(image.size, Image.Resampling.BOX), int)
+        assert np.abs(reduced - np.asarray(image, int)).mean() < 6
+        with Image.open(tmp_path / f"enlarged_{i:02d}.png") as file:
+            assert file.tobytes() == large.tobytes()
+    assert read_chunk(tmp_path / "image_01.png")["prompt"] == "an owl"
+    assert text_to_image("an owl", prior, "sds", steps=1, image="pixels", out=tmp_path, overwrite=True).large == []
+    assert sorted(path.name for path in tmp_path.glob("*_0?.png")) == ["enlarged_00.png", "image_00.png"]

@@ -8,14 +8,18 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from scoredistill.cli.live_view import Watch
-from scoredistill.cli.options import CommandRun, LiveView, cost, ending, given, values
+from scoredistill.cli.options import CommandPlan, CommandRun, LiveView, cost, ending, given, values
+from scoredistill.cli.plan import EDIT_FILES, planned
+from scoredistill.cli.runs import Job, carried_out, variants
 from scoredistill.media.video.reading import is_video
 from scoredistill.recipe import named
-from scoredistill.tasks.image_editing.request import CanvasOptions, EditOptions
-from scoredistill.tasks.output_paths import reserved
-from scoredistill.tasks.scene_editing.request import RoundOptions, SceneOptions
+from scoredistill.tasks.image_editing.request import CanvasOptions, EditOptions, EditRequest
+from scoredistill.tasks.mesh_editing.request import MeshEditRequest
+from scoredistill.tasks.presets import at_preset
+from scoredistill.tasks.scene_editing.request import RoundOptions, SceneOptions, SceneRequest
 from scoredistill.tasks.texturing.request import MeshOptions
-from scoredistill.tasks.video_editing.request import VideoFile, VideoOptions
+from scoredistill.tasks.vector_graphics.request import VectorEditRequest
+from scoredistill.tasks.video_editing.request import VideoFile, VideoOptions, VideoRequest
 from scoredistill.three_d.capture import capture_folder, is_capture
 from scoredistill.three_d.mesh import is_mesh
 
@@ -59,11 +63,12 @@ def edit(
     edit: OmitArgPrefixes[EditCommand],
     canvas: OmitArgPrefixes[CanvasCommand],
     video: OmitArgPrefixes[VideoCommand],
+    plan: OmitArgPrefixes[CommandPlan],
     live: OmitArgPrefixes[LiveView],
     scene: OmitArgPrefixes[SceneOptions],
     mesh: OmitArgPrefixes[MeshOptions],
     run: OmitArgPrefixes[CommandRun],
-) -> None:
+) -> dict[str, Any]:
     """Edit an image of any size, a 360-degree panorama, a video, a 3-D scene or a mesh consistently by an instruction.
 
     Args:
@@ -72,58 +77,90 @@ def edit(
             colors" and the like; it changes the appearance, not the content.
         canvas: Options of images and videos.
         video: Options of videos.
+        plan: Which runs are made.
         live: Live view of scenes and meshes in a browser.
         scene: Options of scenes; views, use, rounds, edit_steps and rays also of meshes.
         mesh: Options of meshes.
         run: How the run is carried out.
     """
     edit = replace(edit, method=named(edit.method))
-    scene_given = is_capture(edit.source)
-    if scene_given:
-        edit = replace(edit, source=capture_folder(edit.source))
-    if edit.source.suffix.lower() == ".svg":
-        _edit_drawing(edit, canvas, video, live, scene, mesh, run)
-        return
-    about = f"{edit.source.stem} {edit.instruction or ' '.join(canvas.regions)}"
-    mesh_given = not scene_given and is_mesh(edit.source)
-    video_given = not scene_given and not mesh_given and is_video(edit.source)
+    if is_capture(edit.source):
+        kind, edit = "scene", replace(edit, source=capture_folder(edit.source))
+    elif edit.source.suffix.lower() == ".svg":
+        kind = "drawing"
+    else:
+        kind = "mesh" if is_mesh(edit.source) else "video" if is_video(edit.source) else "image"
     shared = RoundOptions(**{field.name: getattr(scene, field.name) for field in fields(RoundOptions)})
-    options: tuple[Any, ...] = (canvas, video) if video_given else (canvas,)
-    if scene_given or mesh_given:
-        options = (scene,) if scene_given else (shared, mesh)
+    every: dict[str, tuple[Any, ...]] = {
+        "scene": (scene,), "video": (canvas, video), "image": (canvas,), "mesh": (shared, mesh), "drawing": (),
+    }  # fmt: skip
+    options = every[kind]
+    seen = (live,) if kind in ("scene", "mesh") else ()
+    foreign = [each for each in (canvas, video, live, scene, mesh) if not any(each is own for own in (*options, *seen))]
+    names = {"image": "an image", "drawing": "an SVG file"}
+    _refuse(
+        names.get(kind, f"a {kind}"), *foreign, but=[field.name for field in fields(shared)] if kind == "mesh" else ()
+    )
+    asked = [_at_preset(each, plan.preset, kind, *options) for each in variants(edit, "instruction", plan)]
+    jobs = [_job(each, canvas.regions, *options) for each in asked]
+    if plan.dry_run:
+        _check_source(edit.source)
+        return planned([replace(job, request=_request(job.request, kind, *options)) for job in jobs], run, EDIT_FILES)
+    if live.view and len(jobs) > 1:
+        raise ValueError("--view shows one scene: leave it out, or give one instruction and one seed")
+
+    def make(request: EditCommand, run: CommandRun, out: Path) -> dict[str, Any]:
+        if kind == "scene":
+            return _edit_scene(request, live, scene, run, out)
+        if kind == "mesh":
+            return _edit_mesh(request, live, shared, mesh, run, out)
+        if kind == "drawing":
+            return _edit_drawing(request, run, out)
+        if kind == "video":
+            return _edit_video(request, canvas, video, run, out)
+        return _edit_image(request, canvas, run, out)
+
+    return carried_out(jobs, run, make)
+
+
+def _job(edit: EditCommand, regions: tuple[str, ...], *options: Any) -> Job:
+    """The run of an instruction."""
     asked = {name: value for name, value in values(edit, *options).items() if name not in ("source", "file")}
-    with reserved(run.out, about, "edit", resume=run.resume, request=asked) as out:
-        if scene_given:
-            _refuse("a scene", canvas, video, mesh)
-            _edit_scene(edit, live, scene, run, out)
-        elif mesh_given:
-            _refuse("a mesh", canvas, video, scene, but=[field.name for field in fields(shared)])
-            _edit_mesh(edit, live, shared, mesh, run, out)
-        elif video_given:
-            _refuse("a video", live, scene, mesh)
-            _edit_video(edit, canvas, video, run, out)
-        else:
-            _refuse("an image", video, live, scene, mesh)
-            _edit_image(edit, canvas, run, out)
+    return Job(edit, f"{edit.source.stem} {edit.instruction or ' '.join(regions)}", "edit", options=asked)
 
 
-def _edit_drawing(
-    edit: EditCommand,
-    canvas: CanvasOptions,
-    video: VideoCommand,
-    live: LiveView,
-    scene: SceneOptions,
-    mesh: MeshOptions,
-    run: CommandRun,
-) -> None:
+def _request(edit: EditCommand, kind: str, *options: Any) -> Any:
+    """The request of the task of a kind of source."""
+    kinds = {"scene": SceneRequest, "mesh": MeshEditRequest, "video": VideoRequest, "drawing": VectorEditRequest}
+    made = kinds.get(kind, EditRequest)
+    known = {field.name for field in fields(made)}
+    return made(**{name: value for name, value in values(edit, *options).items() if name in known})
+
+
+def _at_preset(edit: EditCommand, preset: str, kind: str, *options: Any) -> EditCommand:
+    """The edit with the number of sweeps of a preset."""
+    if preset == CommandPlan.preset:
+        return edit
+    return replace(edit, sweeps=at_preset(_request(edit, kind, *options), preset, "sweeps").sweeps)
+
+
+def _check_source(source: Path) -> None:
+    """Refuse a source that does not exist.
+
+    Raises:
+        ValueError: in one sentence.
+    """
+    if not source.exists():
+        raise ValueError(f"there is no file {source}: check its name and folder")
+
+
+def _edit_drawing(edit: EditCommand, run: CommandRun, out: Path) -> dict[str, Any]:
     from scoredistill.tasks import edit_svg
 
-    _refuse("an SVG file", canvas, video, live, scene, mesh)
-    about = f"{edit.source.stem} {edit.instruction}"
-    asked = {name: value for name, value in values(edit).items() if name != "source"}
-    with reserved(run.out, about, "edit", resume=run.resume, request=asked) as out:
-        made = edit_svg(edit.source, **{**asked, **values(run), "out": out})
-        ending(f"{len(made.drawing.paths)} paths, {cost(made.counts, made.seconds)}", out, made.verdict)
+    asked = values(edit, run)
+    made = edit_svg(asked.pop("source"), **{**asked, "out": out})
+    what = f"{len(made.drawing.paths)} paths, {cost(made.counts, made.seconds)}"
+    return ending(what, out, made.verdict, sorted(out.glob("*.svg")))
 
 
 def _refuse(kind: str, *foreign: Any, but: Sequence[str] = ()) -> None:
@@ -139,27 +176,33 @@ def _refuse(kind: str, *foreign: Any, but: Sequence[str] = ()) -> None:
     """
     found = [name for name in given(foreign) if name not in but]
     if names := [f"--{FLAGS.get(name, name).replace('_', '-')}" for name in found]:
-        raise ValueError(f"{kind} has no {', '.join(names)}: leave out {'it' if len(names) == 1 else 'them'}")
+        raise ValueError(
+            f"{kind} has no {', '.join(names)}: leave out {'that option' if len(names) == 1 else 'those options'}"
+        )
 
 
-def _edit_image(edit: EditCommand, canvas: CanvasOptions, run: CommandRun, out: Path) -> None:
+def _edit_image(edit: EditCommand, canvas: CanvasOptions, run: CommandRun, out: Path) -> dict[str, Any]:
     from scoredistill.tasks import edit_image
 
     asked = values(edit, canvas, run)
     made = edit_image(asked.pop("source"), **{**asked, "out": out})
     what = f"{made.image.width}x{made.image.height} pixels"
-    ending(f"{what}, {cost(made.counts, made.seconds)}", out, made.verdict)
+    results = [*sorted(out.glob("edited.[!p]*")), out / "edited.png"]
+    return ending(f"{what}, {cost(made.counts, made.seconds)}", out, made.verdict, results)
 
 
-def _edit_video(edit: EditCommand, canvas: CanvasOptions, video: VideoCommand, run: CommandRun, out: Path) -> None:
+def _edit_video(
+    edit: EditCommand, canvas: CanvasOptions, video: VideoCommand, run: CommandRun, out: Path
+) -> dict[str, Any]:
     from scoredistill.tasks import edit_video
 
     asked = values(edit, canvas, video, run)
     made = edit_video(asked.pop("source"), **{**asked, "out": out})
-    ending(f"{len(made.source)} frames, {cost(made.counts, made.seconds)}", out, made.verdict)
+    results = [] if made.path is None else [made.path]
+    return ending(f"{len(made.source)} frames, {cost(made.counts, made.seconds)}", out, made.verdict, results)
 
 
-def _edit_scene(edit: EditCommand, live: LiveView, scene: SceneOptions, run: CommandRun, out: Path) -> None:
+def _edit_scene(edit: EditCommand, live: LiveView, scene: SceneOptions, run: CommandRun, out: Path) -> dict[str, Any]:
     from scoredistill.tasks import edit_scene
 
     asked = values(edit, scene, run)
@@ -167,17 +210,19 @@ def _edit_scene(edit: EditCommand, live: LiveView, scene: SceneOptions, run: Com
         made = edit_scene(asked.pop("source"), **{**asked, "out": out, "callback": watch})
         height, width = made.capture.cameras.size
         what = f"{len(made.views)} views of {width}x{height} pixels"
-        ending(f"{what}, {cost(made.counts, made.seconds)}", out, made.verdict)
+        answer = ending(f"{what}, {cost(made.counts, made.seconds)}", out, made.verdict)
         watch.stay(made.scene)
+        return answer
 
 
 def _edit_mesh(
     edit: EditCommand, live: LiveView, rounds: RoundOptions, mesh: MeshOptions, run: CommandRun, out: Path
-) -> None:
+) -> dict[str, Any]:
     from scoredistill.tasks import edit_mesh
 
     asked = values(edit, rounds, mesh, run)
     with Watch(live.port if live.view else None, edit.instruction) as watch:
         made = edit_mesh(asked.pop("source"), **{**asked, "out": out, "callback": watch})
-        ending(f"{len(made.views)} views, {cost(made.counts, made.seconds)}", out, made.verdict)
+        answer = ending(f"{len(made.views)} views, {cost(made.counts, made.seconds)}", out, made.verdict)
         watch.stay(made.scene)
+        return answer

@@ -4,9 +4,17 @@ The names are read from the sources of the recipes, where they are listed once.
 """
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
+from scoredistill.suggest import did_you_mean
+
+OTHERS = {
+    "ddim": "samples by DDIM, for comparison",
+    "one_view": "scenes: one view after the other is edited by DDIM (Instruct-NeRF2NeRF)",
+    "trace": "paths of a traced sample, not optimized",
+}  # what methods without a recipe do
 TASKS = Path(__file__).parents[1] / "tasks"
 SOURCES: dict[str, tuple[tuple[str, str], ...]] = {
     "image": (("image_generation/recipes.py", "RECIPES"), ("image_generation/request.py", "METHODS")),
@@ -32,7 +40,10 @@ def check_method(arguments: Sequence[str]) -> None:
     known = names_of(arguments[0])
     for name in given:
         if name not in known and ".py" not in name:
-            raise ValueError(f"unknown method {name!r}: use one of {', '.join(known)}, or your own as FILE.py:NAME")
+            near = did_you_mean(name, known)
+            raise ValueError(
+                f"unknown method {name!r}: use one of {', '.join(known)}, or your own as FILE.py:NAME{near}"
+            )
 
 
 def names_of(command: str) -> list[str]:
@@ -52,3 +63,13 @@ def _names(file: Path, variable: str) -> list[str]:
             )
             return [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
     return []
+
+
+def descriptions(command: str) -> dict[str, str]:
+    """What each method of a command does, in a few words, by its name."""
+    said = dict(OTHERS)
+    for file, variable in SOURCES[command]:
+        table = getattr(import_module(f"scoredistill.tasks.{file.removesuffix('.py').replace('/', '.')}"), variable)
+        if isinstance(table, Mapping):
+            said |= {name: getattr(recipe, "says", "") for name, recipe in table.items()}
+    return {name: said.get(name, "") for name in names_of(command)}

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from scoredistill.cli.options import CommandPrior, refuse
+from scoredistill.cli.options import CommandPrior, opened, refuse
 from scoredistill.tasks.output_paths import RUNS
 from scoredistill.tasks.request import loading
 
@@ -48,6 +48,13 @@ class Machines:
             return f"Open {found}"
         return f"Shard {self.shard} is in {found}; after all shards, the same command without --shard writes the report"
 
+    def opened(self, found: Path) -> dict[str, Any]:
+        """Print the last lines of a command that a study returned a path to. Returns what --json prints."""
+        if self.shard is None:
+            return opened(found)
+        print(self.ending(found))
+        return {"out": str(found), "shard": self.shard}
+
 
 ALONE = Machines()
 
@@ -62,7 +69,8 @@ def toy(
     quick: bool = False,
     workers: int = 2,
     machines: OmitArgPrefixes[Machines] = ALONE,
-) -> None:
+    progress: bool = True,
+) -> dict[str, Any]:
     """Compare the estimators on distributions in the plane whose scores are known exactly.
 
     Args:
@@ -79,13 +87,15 @@ def toy(
         quick: A small version of the whole study, under three minutes.
         workers: Number of processes, of one thread each.
         machines: Several machines.
+        progress: Show a progress bar.
     """
     from scoredistill.studies.toy2d.study import Setting, study
 
     given = {"sets": set, "methods": method, "denoisers": denoiser}
     n = (1 if quick else 4) if seeds is None else seeds
     setting = Setting(**{k: v for k, v in given.items() if v}, seeds=n, seed=seed, quick=quick)
-    print(machines.ending(study(setting, out or study.place(setting, RUNS / "toy"), workers, **machines.given())))
+    page = study(setting, out or study.place(setting, RUNS / "toy"), workers, progress, **machines.given())
+    return machines.opened(page)
 
 
 def bench(
@@ -102,9 +112,10 @@ def bench(
     quick: bool = False,
     workers: int = 2,
     machines: OmitArgPrefixes[Machines] = ALONE,
+    progress: bool = True,
     *,
     load: OmitArgPrefixes[CommandPrior],
-) -> None:
+) -> dict[str, Any]:
     """Compare all methods with error bars, at their own settings and at equal cost, against a known ground truth.
 
     Args:
@@ -131,6 +142,7 @@ def bench(
         quick: Four prompts with ddim, sds and msd; or two images, two instructions and one clip; or two objects with
             sds and msd; or one scene with csd and one_view. Some minutes.
         workers: Number of processes, of one thread each.
+        progress: Show a progress bar.
         load: How the prior is loaded, in every process.
         machines: Several machines.
     """
@@ -147,21 +159,21 @@ def bench(
         from scoredistill.studies.collaboration.study import study as collaboration
 
         together = Collaboration(runs=seeds, methods=methods, seed=seed, quick=quick)
-        page = collaboration(together, out or collaboration.place(together, base), workers, **where)
+        page = collaboration(together, out or collaboration.place(together, base), workers, progress, **where)
     elif what == "edits":
         from scoredistill.studies.editing.study import Setting as Edits
         from scoredistill.studies.editing.study import study as edits
 
         n = 1 if seeds is None else seeds
         asked = Edits(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick, load=load)
-        page = edits(asked, out or edits.place(asked, base), workers, **where)
+        page = edits(asked, out or edits.place(asked, base), workers, progress, **where)
     elif what == "scenes":
         from scoredistill.studies.scene_editing.study import Setting as Scenes
         from scoredistill.studies.scene_editing.study import study as scenes
 
         n = 1 if seeds is None else seeds
         views = Scenes(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick, load=load)
-        page = scenes(views, out or scenes.place(views, base), workers, **where)
+        page = scenes(views, out or scenes.place(views, base), workers, progress, **where)
     elif what == "objects":
         from scoredistill.studies.text_to_3d.study import Setting as Objects
         from scoredistill.studies.text_to_3d.study import study as objects
@@ -169,7 +181,7 @@ def bench(
 
         texts = () if prompts is None else read_prompts(prompts)
         things = Objects(prior or "emoji", texts, seeds, methods=methods, seed=seed, quick=quick, load=load)
-        page = objects(things, out or objects.place(things, base), workers, **where)
+        page = objects(things, out or objects.place(things, base), workers, progress, **where)
     else:
         from scoredistill.studies.text_to_image.blocks import BLOCKS
         from scoredistill.studies.text_to_image.study import Setting, read_prompts, study
@@ -181,5 +193,5 @@ def bench(
         setting = Setting(
             prior or "emoji", texts, n, blocks, clip, inception, methods=methods, seed=seed, quick=quick, load=load
         )
-        page = study(setting, out or study.place(setting, base), workers, **where)
-    print(machines.ending(page))
+        page = study(setting, out or study.place(setting, base), workers, progress, **where)
+    return machines.opened(page)

@@ -1,6 +1,7 @@
 """The command `svg`."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tyro.conf import OmitArgPrefixes, Positional
 
@@ -23,7 +24,7 @@ class SvgCommand(VectorRequest):
     init: str = "sample"
 
 
-def svg(svg: OmitArgPrefixes[SvgCommand], run: OmitArgPrefixes[CommandRun]) -> None:
+def svg(svg: OmitArgPrefixes[SvgCommand], run: OmitArgPrefixes[CommandRun]) -> dict[str, Any]:
     """Generate icons from prompts as vector graphics by score distillation: SVG files of paths, PNGs and a report.
 
     Args:
@@ -37,8 +38,5 @@ def svg(svg: OmitArgPrefixes[SvgCommand], run: OmitArgPrefixes[CommandRun]) -> N
     with reserved(run.out, about, "svg", f"-svg-{slug(svg.method)}", run.resume, values(svg)) as out:
         result = text_to_svg(**{**values(svg, run), "out": out})
         paths = sum(len(drawing.paths) for drawing in result.drawings)
-        ending(
-            f"{len(result.drawings)} icon(s) of {paths} paths, {cost(result.counts, result.seconds)}",
-            out,
-            result.verdict,
-        )
+        what = f"{len(result.drawings)} icon(s) of {paths} paths, {cost(result.counts, result.seconds)}"
+        return ending(what, out, result.verdict, sorted(out.glob("*.svg")))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import OmitArgPrefixes, Positional
 
@@ -33,7 +34,7 @@ class TextureCommand(TextureOptions):
 
 def texture(
     texture: OmitArgPrefixes[TextureCommand], live: OmitArgPrefixes[LiveView], run: OmitArgPrefixes[CommandRun]
-) -> None:
+) -> dict[str, Any]:
     """Texture a mesh by a prompt: the mesh with its texture, turntable videos and a report.
 
     Args:
@@ -51,5 +52,7 @@ def texture(
         reserved(run.out, about, "texture", f"-texture-{slug(texture.method)}", run.resume, asked) as out,
     ):
         made = texture_mesh(**{**values(texture, run), "out": out, "callback": watch})
-        ending(f"{made.scene.coverage:.0%} of the surface seen, {cost(made.counts, made.seconds)}", out, made.verdict)
+        what = f"{made.scene.coverage:.0%} of the surface seen, {cost(made.counts, made.seconds)}"
+        answer = ending(what, out, made.verdict, sorted(out.glob("*.glb")))
         watch.stay(made.scene)
+        return answer

@@ -6,9 +6,10 @@ import io
 import math
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from scoredistill.files import atomic
 from scoredistill.media import color_tags
 from scoredistill.media.limits import READING, check_size, formats
 from scoredistill.media.metadata import in_srgb, stripped, upright
+from scoredistill.media.provenance import text_chunk
 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # Pillow formats that can be animated; those of other formats are pages
 FRAMES_PER_SECOND = 50  # the fastest GIF that browsers play at its own speed
@@ -283,7 +285,13 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
     return text.rstrip() + "…"
 
 
-def save_image(image: Image.Image, path: Path) -> None:
-    """Write an image file atomically."""
+def save_image(image: Image.Image, path: Path, made: Mapping[str, Any] | None = None) -> None:
+    """Write an image file atomically.
+
+    Args:
+        image: the image.
+        path: of the file.
+        made: how it was made, for a PNG file that says so (`provenance`).
+    """
     with atomic(path) as draft:
-        image.save(draft)
+        image.save(draft, pnginfo=None if made is None else text_chunk(made))

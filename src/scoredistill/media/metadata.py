@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -59,6 +60,25 @@ def in_srgb(image: Image.Image) -> Image.Image:
     return made
 
 
+def to_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """Convert from sRGB to the color space of a profile, the inverse of `in_srgb`; alpha is kept.
+
+    Args:
+        image: RGB, or RGBA.
+        profile: an RGB profile; the image is unchanged if it is sRGB, or cannot be applied.
+    """
+    try:
+        target = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if _is_srgb(target):
+            return image
+        made = _between(image.convert("RGB"), ImageCms.createProfile("sRGB"), target)
+    except Exception:  # malformed profiles, or those of input devices only
+        return image
+    if image.mode == "RGBA":
+        made.putalpha(image.getchannel("A"))
+    return made
+
+
 def _in_space(image: Image.Image, space: str) -> Image.Image | None:
     """Colors of the image in the color space of its profile, without alpha; None if the profile does not apply."""
     mode = image.mode
@@ -72,8 +92,12 @@ def _in_space(image: Image.Image, space: str) -> Image.Image | None:
 
 
 def _transformed(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
-    """Convert to sRGB by perceptual intent or, where the profile lacks it, another."""
-    target = ImageCms.createProfile("sRGB")
+    """Convert to sRGB."""
+    return _between(image, source, ImageCms.createProfile("sRGB"))
+
+
+def _between(image: Image.Image, source: Any, target: Any) -> Image.Image:
+    """Convert to RGB by perceptual intent or, where the profiles lack it, another."""
     for intent in ImageCms.Intent:
         try:
             transform = ImageCms.buildTransform(source, target, image.mode, "RGB", intent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,22 @@ def video_tag(path: Path, label: str) -> str:
     if kind == "image/gif":
         return f'<img src="{source}" alt="{name}">'
     return f'<video src="{source}" aria-label="{name}" muted loop playsinline controls preload="auto"></video>'
+
+
+def strip_uri(frames: Sequence[ImageLike]) -> tuple[str, float]:
+    """Images side by side as one JPEG, and the ratio of the width to the height of one of them.
+
+    Args:
+        frames: of one size; they are reduced to `SMALL` pixels.
+    """
+    images = [opened(frame)[1].convert("RGB") for frame in frames]
+    width, height = images[0].size
+    factor = min(1.0, SMALL / max(width, height))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    strip = Image.new("RGB", (size[0] * len(images), size[1]))
+    for i, image in enumerate(images):
+        strip.paste(image.resize(size, Image.Resampling.LANCZOS), (i * size[0], 0))
+    return _uri("image/jpeg", _encoded(strip, format="JPEG", quality=88)), width / height
 
 
 def opened(shown: ImageLike) -> tuple[bytes, Image.Image]:

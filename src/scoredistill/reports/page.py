@@ -8,19 +8,22 @@ and dark mode and narrow screens, and the same content always gives the same byt
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from scoredistill.files import write_text
 from scoredistill.reports.chart import color_of, dash_of, line_chart
-from scoredistill.reports.embed import LARGE, ImageLike, image_tag, opened, video_tag
+from scoredistill.reports.embed import LARGE, ImageLike, image_tag, opened, strip_uri, video_tag
 
-__all__ = ["Page", "color_of"]
+__all__ = ["Card", "Page", "color_of"]
 
 COPY = """
 document.querySelectorAll(".command button").forEach(b => b.onclick = () =>
@@ -31,7 +34,54 @@ SLIDE = """
 document.querySelectorAll(".slider").forEach(box => {
   const input = box.querySelector("input");
   (input.oninput = () => box.style.setProperty("--at", input.value + "%"))();
+  box.onpointermove = e => {
+    if (e.pointerType !== "mouse" || e.buttons) return;
+    const place = box.getBoundingClientRect();
+    input.value = 100 * (e.clientX - place.left) / place.width;
+    input.oninput();
+  };
   box.classList.add("live");
+});
+"""
+SORT = """
+document.querySelectorAll("table.data").forEach(table => {
+  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
+  if (body.rows.length < 3) return;
+  const read = text => parseFloat(text.replaceAll(",", "").replace("\u2212", "-"));
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.onclick = () => {
+      const down = head.getAttribute("aria-sort") === "ascending", sign = down ? -1 : 1;
+      const text = row => row.cells[column].textContent.trim();
+      const order = (a, b) => {
+        const [x, y] = [text(a), text(b)], [m, n] = [read(x), read(y)];
+        if (isNaN(m) || isNaN(n)) return isNaN(m) - isNaN(n) || sign * x.localeCompare(y);
+        return sign * (m - n);
+      };
+      body.append(...[...body.rows].sort(order));
+      heads.forEach(each => each.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    };
+  });
+  table.classList.add("sortable");
+});
+"""
+SCRUB = """
+document.querySelectorAll(".scrubber").forEach(box => {
+  const input = box.querySelector("input"), strip = box.querySelector(".strip"), said = box.querySelector("output");
+  const names = JSON.parse(box.dataset.names), count = names.length;
+  const show = () => {
+    strip.style.backgroundPositionX = (count > 1 ? 100 * input.value / (count - 1) : 0) + "%";
+    said.textContent = names[input.value];
+    input.setAttribute("aria-valuetext", names[input.value]);
+  };
+  input.oninput = () => { box.classList.add("still"); show(); };
+  box.querySelector("button").onclick = () => box.classList.remove("still");
+  box.classList.add("ready");
+  show();
 });
 """
 PLAY = """
@@ -52,6 +102,25 @@ document.querySelectorAll(".videos").forEach(row => {
 """
 
 
+@dataclass(frozen=True)
+class Card:
+    """An entry of `Page.cards`: a linked image with a title and two lines.
+
+    Attributes:
+        title: title, and text alternative of the image.
+        note: line below the title.
+        place: line below that.
+        link: relative address of what the entry is about, quoted as in a URL.
+        image: relative address of the image; None for none.
+    """
+
+    title: str
+    note: str
+    place: str
+    link: str
+    image: str | None = None
+
+
 class Page:
     """A report to which every call appends an element; all methods but `html` and `save` return the report itself.
 
@@ -60,11 +129,13 @@ class Page:
     Args:
         title: heading of the report, and title of the browser tab.
         subtitle: one sentence below the title.
+        generator: what made the page, for programs that look at it; empty for nothing.
     """
 
-    def __init__(self, title: str, subtitle: str = "") -> None:
+    def __init__(self, title: str, subtitle: str = "", generator: str = "") -> None:
         self.title = title
         self.subtitle = subtitle
+        self.generator = generator
         self._parts: list[str] = []
         self._scripts = [COPY]
 
@@ -91,7 +162,7 @@ class Page:
         """Append a table with one line per row and one column per key, in the order of first appearance.
 
         Missing keys give empty cells. Numbers, including NumPy scalars and 0-d tensors, are aligned to the right and
-        shown with about four significant digits.
+        shown with about four significant digits. A click on a column's name sorts by it.
         """
         columns = {key: [_plain(row.get(key, "")) for row in rows] for row in rows for key in row}
         kind = {key: ' class="number"' if _is_numeric(column) else "" for key, column in columns.items()}
@@ -99,36 +170,89 @@ class Page:
         texts = {key: _column(column) for key, column in columns.items()}
         lines = ("".join(f"<td{kind[key]}>{escape(texts[key][i])}</td>" for key in columns) for i in range(len(rows)))
         body = "".join(f"<tr>{line}</tr>" for line in lines)
+        self._script(SORT)
         table = f'<table class="data"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         return self._figure(f'<div class="scroll">{table}</div>', caption)
 
-    def image_grid(self, rows: Mapping[str, Sequence[ImageLike]], columns: Sequence[str], caption: str = "") -> Page:
+    def image_grid(
+        self, rows: Mapping[str, Sequence[ImageLike]], columns: Sequence[str], caption: str = "", alt: str = ""
+    ) -> Page:
         """Append a grid of images, with a label to the left of each row and above each column.
 
         Args:
             rows: label -> images, in memory or as paths; GIFs are animated. Rows may differ in length.
             columns: labels; there may be fewer or more than images in a row.
             caption: text below the grid.
+            alt: what the images show, for their text alternatives, before their labels.
         """
         width = max([len(columns), *(len(images) for images in rows.values())])
         names = [*columns, *[""] * (width - len(columns))]
         head = f"<thead><tr><th></th>{''.join(f'<th>{escape(name)}</th>' for name in names)}</tr></thead>"
         body = []
         for label, images in rows.items():
-            cells = [image_tag(image, f"{label} {name}", LARGE) for image, name in zip(images, names, strict=False)]
+            cells = [
+                image_tag(image, " ".join(filter(None, (alt, label, name))), LARGE)
+                for image, name in zip(images, names, strict=False)
+            ]
             cells += [""] * (width - len(cells))
             body.append(f"<tr><th>{escape(label)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-        image_grid = f'<table class="image-grid">{head if columns else ""}<tbody>{"".join(body)}</tbody></table>'
+        kind = "image-grid one" if width == 1 == len(rows) else "image-grid"
+        image_grid = f'<table class="{kind}">{head if columns else ""}<tbody>{"".join(body)}</tbody></table>'
         return self._figure(f'<div class="scroll">{image_grid}</div>', caption)
+
+    def cards(self, cards: Sequence[Card]) -> Page:
+        """Append linked entries with images, side by side. The images are files beside the page, not embedded."""
+        made = []
+        for card in cards:
+            shown = (
+                ""
+                if card.image is None
+                else f'<img src="{escape(card.image)}" alt="{escape(card.title)}" loading="lazy">'
+            )
+            text = f"<b>{escape(card.title)}</b><span>{escape(card.note)}</span><span>{escape(card.place)}</span>"
+            made.append(f'<a href="{escape(card.link)}"><div>{shown}</div>{text}</a>')
+        return self._add(f'<div class="cards">{"".join(made)}</div>')
 
     def figure(self, image: ImageLike, caption: str = "") -> Page:
         """Append one image at its own size, or enlarged if it is small; a GIF is animated."""
         return self._figure(image_tag(image, caption), caption)
 
+    def scrubber(self, video: Path, frames: Sequence[ImageLike], names: Sequence[str], caption: str = "") -> Page:
+        """Append an animated image with a slider that stops it at a frame.
+
+        Without JavaScript and in print, the animation alone is shown.
+
+        Args:
+            video: a GIF.
+            frames: stills of it, of one size, in their order; they are stored small, side by side, as JPEG.
+            names: of the frames, shown while one of them is, such as "step 3".
+            caption: text below.
+
+        Raises:
+            ValueError: if there are not as many names as frames.
+        """
+        if len(frames) != len(names) or not frames:
+            raise ValueError(f"{len(names)} names for {len(frames)} frames: give one per frame")
+        strip, ratio = strip_uri(frames)
+        listed = escape(json.dumps(list(names)))
+        return self._script(SCRUB)._figure(
+            f'<div class="scrubber" data-names="{listed}" style="--count: {len(frames)}; --ratio: {ratio:.4f}">'
+            f'{image_tag(video, caption)}<div class="strip" style="background-image: url({strip})"></div>'
+            f'<div class="controls"><button type="button">Play</button>'
+            f'<input type="range" min="0" max="{len(frames) - 1}" value="{len(frames) - 1}" '
+            f'aria-label="frame of the animation"><output></output></div></div>',
+            caption,
+        )
+
+    def files(self, names: Sequence[str]) -> Page:
+        """Append relative links to files beside the report."""
+        links = "".join(f'<li><a href="{escape(quote(name))}">{escape(name)}</a></li>' for name in names)
+        return self._add(f'<ul class="files">{links}</ul>')
+
     def slider(
         self, before: ImageLike, after: ImageLike, caption: str = "", labels: tuple[str, str] = ("before", "after")
     ) -> Page:
-        """Append two superimposed images with a divider that can be moved by mouse, touch and arrow keys.
+        """Append two superimposed images with a divider that follows the mouse, and moves by touch and arrow keys.
 
         Without JavaScript, the images are side by side, or one below the other on narrow screens.
 
@@ -195,10 +319,11 @@ class Page:
         """The report as HTML text."""
         style = resources.files("scoredistill.reports").joinpath("style.css").read_text(encoding="utf-8")
         subtitle = f"<p>{escape(self.subtitle)}</p>" if self.subtitle else ""
+        generator = f'<meta name="generator" content="{escape(self.generator)}">\n' if self.generator else ""
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{escape(self.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+            f"{generator}<title>{escape(self.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
             f"<header><h1>{escape(self.title)}</h1>{subtitle}</header>\n<main>\n"
             + "\n".join(self._parts)
             + f"\n</main>\n<script>{''.join(self._scripts)}</script>\n</body>\n</html>\n"

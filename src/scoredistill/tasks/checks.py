@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any
 
 from scoredistill.optional import require
+from scoredistill.suggest import did_you_mean
 
 SEEDS = 2**62  # seeds are below this
 STUDENTS = ("vsd",)  # methods that train a LoRA adapter beside the network
@@ -21,7 +22,9 @@ def choice(settings: object, name: str, known: Collection[str], of: str = "") ->
     """
     value = getattr(settings, name)
     if value not in known:
-        raise ValueError(f"unknown {name} {value!r}{of}: use one of {', '.join(known)}")
+        raise ValueError(
+            f"unknown {name} {value!r}{of}: use one of {', '.join(known)}{did_you_mean(str(value), known)}"
+        )
 
 
 def whole(settings: object, **least: int) -> None:

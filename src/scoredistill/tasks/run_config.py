@@ -12,6 +12,7 @@ from typing import Any
 from scoredistill.recipe import OwnMethod
 
 CONFIG = "config.json"
+IDENTITY = ("prompt", "instruction", "method", "prior", "seed")  # settings that images of a run name
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -66,3 +67,23 @@ def command_line() -> str:
     if program == "__main__.py":
         return shlex.join(["python", "-m", "scoredistill", *sys.argv[1:]])
     return shlex.join([*([] if program == "scoredistill" else ["python"]), program, *sys.argv[1:]])
+
+
+def result_of(path: Path) -> dict[str, Any]:
+    """result.json of a run; empty if it is not finished."""
+    try:
+        found = json.loads((path / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What images of a run say of it.
+
+    Args:
+        config: config.json of the run.
+    """
+    request = config.get("request", {})
+    made = {name: config[name] for name in ("command", "version") if name in config}
+    return {**made, **{name: request[name] for name in IDENTITY if request.get(name) not in (None, "")}}

@@ -28,7 +28,15 @@ from scoredistill.reports.page import Page
 from scoredistill.tasks.lock import Lock
 from scoredistill.tasks.output_paths import check_writable, is_vacant, unwritable
 from scoredistill.tasks.request import RunOptions, described
-from scoredistill.tasks.run_config import CONFIG, command_line, differences, method_file, read_config, values_of
+from scoredistill.tasks.run_config import (
+    CONFIG,
+    command_line,
+    differences,
+    method_file,
+    provenance,
+    read_config,
+    values_of,
+)
 
 R = TypeVar("R")
 D = TypeVar("D", bound="RunDirectory[Any]")
@@ -108,7 +116,11 @@ class RunDirectory(ABC, Generic[R]):
     def preview(self, image: Image.Image) -> None:
         """Replace preview.png."""
         with self.told():
-            save_image(image, self.path / "preview.png")
+            self.save(image, "preview.png")
+
+    def save(self, image: Image.Image, name: str) -> None:
+        """Write a PNG file of the run, which says how it was made."""
+        save_image(image, self.path / name, provenance(read_config(self.path)))
 
     def check_space(self, needed: float) -> None:
         """Refuse to begin on a disk that is as good as full.
@@ -324,7 +336,9 @@ class RunDirectory(ABC, Generic[R]):
             raise ValueError(f"the run in {self.path} has another {', '.join(names)}: give the same to resume")
 
     def _write_summary(self, summary: Mapping[str, Any], page: Page) -> None:
-        """Write report.html, and then result.json, which says that the run is finished."""
+        """Write report.html, with links to all files, and then result.json, which says that the run is finished."""
+        found = {path.name for path in self.path.iterdir() if path.is_file() and not path.name.startswith(".")}
+        page.heading("Files").files(sorted(found - {self.checkpoint, "report.html"} | {"result.json"}))
         page.save(self.path / "report.html")
         write_json(self._result, summary, indent=2)
 

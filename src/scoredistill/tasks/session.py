@@ -12,7 +12,8 @@ A task completes its request, opens a session, runs, and finishes:
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -36,6 +37,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 N = TypeVar("N", bound="Session[Any]")
 
+_kept: ContextVar[dict[str, Prior] | None] = ContextVar("_kept", default=None)
 MAX_ROWS = 64  # largest batch of one network call of an editor, unless the prior has a limit of its own
 
 
@@ -240,12 +242,26 @@ def editor(prior: PriorSource, options: RunOptions | None = None) -> Editor:
     return loaded
 
 
+@contextmanager
+def priors_kept() -> Iterator[None]:
+    """Load the prior of several runs once: within the block, the same name with the same options is the same prior."""
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def _loaded(prior: PriorSource, options: PriorOptions) -> Prior:
     if isinstance(options, RunOptions):
         checks.choice(options, "on_nan", ON_NAN)
     given = loading(options)
     if isinstance(prior, (str, Path)):
-        return load_prior(prior, **given)
+        kept = _kept.get()
+        cache, name = {} if kept is None else kept, repr((str(prior), sorted(given.items(), key=str)))
+        if name not in cache:
+            cache[name] = load_prior(prior, **given)
+        return cache[name]
     if foreign := [name for name in given if name not in ("dtype", "device")]:
         raise ValueError(f"the prior is already loaded: give {', '.join(foreign)} to load_prior")
     return prior

@@ -13,12 +13,14 @@ from scoredistill.checkpoint import load_state, save_state
 from scoredistill.files import write_text
 from scoredistill.loop import ADVICE, Step
 from scoredistill.media.images import save_gif, save_image
+from scoredistill.reports.page import Page
 from scoredistill.tasks.output_paths import unwritable
 from scoredistill.tasks.run_directory import RunDirectory
 
 R = TypeVar("R")
 
 GIF_SIDE = 800  # largest side of the video of a run, in pixels
+STILLS = 24  # largest number of frames that the slider of a report stops at
 
 
 class StepDirectory(RunDirectory[R]):
@@ -99,12 +101,12 @@ class StepDirectory(RunDirectory[R]):
             if self.frames and (last or step.index % max(1, step.steps // self.frames) == 0):
                 frame = draw(step)
                 save_image(frame, self._frames / f"{step.index:06d}.png")
-                save_image(frame, self.path / "preview.png")
+                self.save(frame, "preview.png")
             due = not last and self._due()
             if due or step.index + 2 == step.steps:  # a failing export then costs the last step
                 self.keep(step, counts, seconds)
             if due and not self.frames:
-                save_image(draw(step), self.path / "preview.png")
+                self.save(draw(step), "preview.png")
 
     def keep(self, step: Step, counts: Mapping[str, int], seconds: float) -> None:
         """Write a checkpoint, from which the run continues after the step.
@@ -131,6 +133,12 @@ class StepDirectory(RunDirectory[R]):
         if frames:
             still = [frames[-1]] * (len(frames) // 4)
             save_gif([*frames, *still], self.path / "video.gif", size=min(max(frames[0].size), GIF_SIDE))
+
+    def add_optimization(self, page: Page, caption: str) -> None:
+        """Add the video of the run to a report, with a slider over its steps."""
+        stills = sorted(self._frames.glob("*.png"))
+        chosen = [stills[i] for i in sorted({round(k * (len(stills) - 1) / (STILLS - 1)) for k in range(STILLS)})]
+        page.scrubber(self.path / "video.gif", chosen, [f"step {int(path.stem) + 1}" for path in chosen], caption)
 
     def _clear(self) -> None:
         """Remove what only an unfinished run needs."""

@@ -203,7 +203,9 @@ def prior_folder(source: str | Path) -> str:
     path = Path(source)
     if path.is_dir():
         if not any((path / index).is_file() for index in INDICES):
-            raise ValueError(f"{path} is not a diffusers pipeline: it has no {' and no '.join(INDICES)}")
+            raise ValueError(
+                f"{path} is not a diffusers pipeline: it has no {' and no '.join(INDICES)}; give one that has"
+            )
         return str(path)
     if path.suffix.lower() in PICKLES:
         raise ValueError(

@@ -55,7 +55,7 @@ def edit_image(asked: EditArguments) -> EditResult:
     with StepSession(asked, prior, directory) as session:
         session.begin(settings, image=digest(source.tobytes()))
         if directory is not None:
-            directory.keep_source(source)
+            directory.keep_source(source, asked.image)
         full = to_tensor(source)
         edit = replace(_prepared(full, settings, prior, session.counted), on_nan=asked.on_nan)
         if settings.recipe.estimator is None:

@@ -3,18 +3,21 @@
 config.json   the complete settings and the exact command     metrics.jsonl   one line per step
 preview.png   the edit so far                                  source.png      the source
 edited.png    the edited image                                 result.json     cost, and the size of the change
+edited.jpg    (.webp, .tif, .bmp) the same in the format of the source, with its EXIF data and color profile
 report.html   before and after, curves, cost, settings
 checkpoint.safetensors exists while the run is unfinished.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from scoredistill.media.images import save_image
+from scoredistill.media.returned import Origin
 from scoredistill.reports.page import Page
 from scoredistill.tasks.image_editing.request import EditSettings
 from scoredistill.tasks.known_words import add_verdict
@@ -58,25 +61,30 @@ class EditDirectory(StepDirectory[EditResult]):
 
     leftovers = (
         "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "preview.png", "edited.png",
-        "source.png",
+        "source.png", "edited.jpg", "edited.webp", "edited.tif", "edited.bmp",
     )  # fmt: skip
     source = "another image"
+    origin = Origin()
 
-    def keep_source(self, image: Image.Image) -> None:
-        """Write the source beside the edit."""
+    def keep_source(self, image: Image.Image, file: object = None) -> None:
+        """Write the source beside the edit, which is also written in the format of the source's file, if it has one."""
         save_image(image, self.path / "source.png")
+        if isinstance(file, (str, Path)):
+            self.origin = Origin.of(file)
 
     def finish(self, result: EditResult) -> None:
-        save_image(result.image, self.path / "edited.png")
+        self.save(result.image, "edited.png")
+        self.origin.save(result.image, self.path / "edited")
         self.preview(shown_size(result.image))
         summary: dict[str, object] = {**result.counts, "update": result.update, "seconds": round(result.seconds, 2)}
         self._write_summary(summary, self._report(result, summary))
         self._clear()
 
     def _report(self, result: EditResult, summary: dict[str, object]) -> Page:
-        page = edit_page(result.request).command(self.command)
+        page = edit_page(result.request)
         add_verdict(page, summary, result.verdict)
         page.slider(shown_size(result.source), shown_size(result.image), "Move the divider.", ("source", "edited"))
+        page.command(self.command)
         if result.history:
             add_curves(page, result.history, "windows")
         page.heading("Cost").key_values(edit_cost(result.counts, result.seconds, result.update))

@@ -3,7 +3,7 @@
 config.json      the complete settings and the exact command     metrics.jsonl   one line per step
 preview.png      the images so far                               video.gif       the optimization
 image_00.png     the images, numbered                            report.html     images, curves, cost, settings
-result.json      similarity to the prompt, cost
+enlarged_00.png  small images at four times their size          result.json     similarity to the prompt, cost
 checkpoint.safetensors and .frames/ exist while the run is unfinished.
 """
 
@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from PIL import Image
 from torch import Tensor
 
-from scoredistill.media.images import grid, save_image, to_tensor
+from scoredistill.media.images import grid, to_tensor
 from scoredistill.metrics import clip_similarity
 from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.reports.page import Page
 from scoredistill.tasks.image_generation.request import Settings
+from scoredistill.tasks.image_generation.run import ENLARGED, SMALL
 from scoredistill.tasks.known_words import add_verdict
 from scoredistill.tasks.run_report import add_curves, add_settings, cost_table
 from scoredistill.tasks.step_directory import StepDirectory
@@ -37,6 +38,7 @@ class Result:
         history: metrics of each step: t, grad_norm, and what the estimator reports, such as the bandwidth.
         samples: the latents that the images were decoded from, if latents were optimized or sampled; else None.
         verdict: what the result is worth of a prompt that the prior was not trained on; else empty.
+        large: the images at a multiple of their size, rendered by coordinate networks; empty for other images.
     """
 
     images: list[Image.Image]
@@ -46,6 +48,7 @@ class Result:
     history: list[dict[str, float]] = field(default_factory=list)
     samples: Tensor | None = None
     verdict: str = ""
+    large: list[Image.Image] = field(default_factory=list)
 
 
 class ImageDirectory(StepDirectory[Result]):
@@ -53,13 +56,16 @@ class ImageDirectory(StepDirectory[Result]):
 
     leftovers = (
         "checkpoint.safetensors", "metrics.jsonl", "result.json", "report.html", "video.gif", "preview.png",
-        "image_[0-9][0-9].png", "image_[0-9][0-9][0-9].png", ".frames/[0-9]*.png",
+        "image_[0-9][0-9].png", "image_[0-9][0-9][0-9].png", "enlarged_[0-9][0-9].png",
+        "enlarged_[0-9][0-9][0-9].png", ".frames/[0-9]*.png",
     )  # fmt: skip
     frames = 60
 
     def finish(self, result: Result) -> None:
         for i, image in enumerate(result.images):
-            save_image(image, self.path / f"image_{i:02d}.png")
+            self.save(image, f"image_{i:02d}.png")
+            if (large := _large(result, i)) is not None:
+                self.save(large, f"enlarged_{i:02d}.png")
         self.preview(image_grid(result.images))
         self._write_video()
         similarity = _similarity(result)
@@ -69,13 +75,14 @@ class ImageDirectory(StepDirectory[Result]):
 
     def _report(self, result: Result, similarity: Sequence[float], summary: dict[str, object]) -> Page:
         settings = result.request
-        page = Page(settings.prompt, f"{settings.method} on {settings.prior}").command(self.command)
+        page = Page(settings.prompt, f"{settings.method} on {settings.prior}")
         add_verdict(page, summary, result.verdict)
         columns = [f"{value:.1f}" for value in similarity] or [""] * len(result.images)
         caption = "CLIP similarity to the prompt, measured by the bundled CLIP." if similarity else ""
-        page.image_grid({"": result.images}, columns, caption)
+        page.image_grid({"": result.large or result.images}, columns, caption, alt=settings.prompt)
+        page.command(self.command)
         if result.history:
-            page.figure(self.path / "video.gif", "The optimization.")
+            self.add_optimization(page, "The optimization.")
             add_curves(page, result.history, "samples")
             if settings.method == "msd" and "bandwidth" in result.history[0]:
                 first, last = (result.history[k]["bandwidth"] for k in (0, -1))
@@ -90,6 +97,16 @@ class ImageDirectory(StepDirectory[Result]):
             }
         )
         return add_settings(page, settings)
+
+
+def _large(result: Result, i: int) -> Image.Image | None:
+    """A small image at a multiple of its size, for display; None for images that are large enough."""
+    if result.large:
+        return result.large[i]
+    image = result.images[i]
+    if max(image.size) > SMALL:
+        return None
+    return image.resize((ENLARGED * image.width, ENLARGED * image.height), Image.Resampling.LANCZOS)
 
 
 def image_grid(images: Sequence[Image.Image]) -> Image.Image:

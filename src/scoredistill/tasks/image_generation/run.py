@@ -19,6 +19,8 @@ from scoredistill.sampling import ddim
 from scoredistill.tasks.image_generation.recipes import ImageRecipe
 from scoredistill.tasks.image_generation.request import Settings
 
+SMALL, ENLARGED = 128, 4  # images of at most so many pixels are also shown at this multiple of their size
+
 
 @dataclass(frozen=True)
 class Optimization:
@@ -88,6 +90,24 @@ def make_generator(settings: Settings, prior: TextPrior, codec: Prior | None = N
     kind = CoordinateMLP if settings.image == "mlp" else Pixels
     images = kind(settings.particles, prior.image_size, rng=rng)
     return (images if settings.through == "decoder" else Encoded(images, codec or prior)).to(prior.device)
+
+
+@torch.no_grad()
+def enlarged(settings: Settings, generator: Generator) -> list[Image.Image]:
+    """Small images at `ENLARGED` times their size, rendered by their coordinate networks; empty for other images.
+
+    Args:
+        settings: the settings of the run, with the seed of the networks' frequencies.
+        generator: the images after the last step.
+    """
+    images = generator.generator if isinstance(generator, Encoded) else generator
+    if not isinstance(images, CoordinateMLP) or max(images.size) > SMALL:
+        return []
+    height, width = (ENLARGED * side for side in images.size)
+    large = CoordinateMLP(settings.particles, (height, width), rng=torch.Generator().manual_seed(settings.seed))
+    trained = {name: value for name, value in images.state_dict().items() if name != "positions"}
+    large.load_state_dict(trained, strict=False)
+    return finite_images(large(large.views()))
 
 
 def finite_images(images: Tensor) -> list[Image.Image]:

@@ -4,12 +4,13 @@ result = text_to_image("a hamburger", method="msd", seed=3)
 result.images[0].save("hamburger.png")
 """
 
+from PIL import Image
 from torch import Tensor
 
 from scoredistill.tasks import checks
 from scoredistill.tasks.image_generation.output import ImageDirectory, Result, image_grid
 from scoredistill.tasks.image_generation.request import ImageArguments, Request
-from scoredistill.tasks.image_generation.run import Optimization, finite_images, sample
+from scoredistill.tasks.image_generation.run import Optimization, enlarged, finite_images, sample
 from scoredistill.tasks.known_words import verdict_on_images, warn_of_unknown
 from scoredistill.tasks.request import requested, task
 from scoredistill.tasks.session import StepSession, text_prior
@@ -35,6 +36,7 @@ def text_to_image(asked: ImageArguments) -> Result:
     with StepSession(asked, prior, directory) as session:
         session.begin(settings)
         samples: Tensor | None = None
+        large: list[Image.Image] = []
         if recipe is None:
             samples = sample(settings, prior, session.counted)
             images = finite_images(session.counted.decode(samples))
@@ -45,10 +47,11 @@ def text_to_image(asked: ImageArguments) -> Result:
                 asked.callback,
             )  # fmt: skip
             images = finite_images(last.images())
+            large = enlarged(settings, last.generator)
             if settings.image == "latents":
                 samples = last.generator(last.views).detach()
         result = Result(
             images, settings, session.counts, session.seconds, session.history, samples,
-            verdict_on_images(prior, unknown, images),
+            verdict_on_images(prior, unknown, images), large,
         )  # fmt: skip
         return session.finish(result)

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from scoredistill.checkpoint import save_state
-from scoredistill.media.images import save_image, to_tensor
+from scoredistill.media.images import to_tensor
 from scoredistill.metrics import clip_similarity
 from scoredistill.metrics.edits import neighbor_consistency
 from scoredistill.priors.pipelines import BUNDLED
@@ -26,7 +26,7 @@ from scoredistill.reports.page import Page
 from scoredistill.tasks.known_words import add_verdict
 from scoredistill.tasks.object_generation.request import ObjectSettings
 from scoredistill.tasks.object_generation.run import views_of
-from scoredistill.tasks.run_report import add_curves, add_settings
+from scoredistill.tasks.run_report import add_curves, add_settings, in_words
 from scoredistill.tasks.step_directory import StepDirectory
 from scoredistill.tasks.three_d_output import exported, side_by_side, write_videos
 from scoredistill.three_d.scenes.base import Scene
@@ -72,7 +72,7 @@ class ObjectDirectory(StepDirectory[ObjectResult]):
         save_state(scene.state_dict(), self.path / "scene.safetensors")
         self._write_video()
         sheet = contact_sheet(scene.render, 8, 128, device=scene.device)
-        save_image(sheet, self.path / "sheet.png")
+        self.save(sheet, "sheet.png")
         videos = write_videos(scene, self.path / "turntable")
         missing, again = exported(scene, self.path)
         settings = result.request
@@ -89,16 +89,16 @@ class ObjectDirectory(StepDirectory[ObjectResult]):
     def _report(self, result: ObjectResult, sheet: Image.Image, video: Path, summary: dict[str, Any]) -> Page:
         settings = result.request
         page = Page(settings.prompt, f"{settings.method} on {settings.prior}, shape {settings.shape}")
-        page.command(self.command)
         add_verdict(page, summary, result.verdict)
         if video.suffix == ".gif":
             page.figure(video, "All sides.")
         else:
             page.videos({"all sides": video})
         page.figure(sheet, "Colors, depths (near is bright) and normals (right, away and up are red, green and blue).")
-        page.figure(self.path / "video.gif", "The optimization, from four sides.")
+        page.command(self.command)
+        self.add_optimization(page, "The optimization, from four sides.")
         add_curves(page, result.history, "views")
-        page.heading("Result").key_values(summary)
+        page.heading("Result").key_values(in_words(summary))
         return add_settings(page, settings)
 
 
