@@ -159,6 +159,12 @@ def spread(scene: Textured, cameras, images: Tensor) -> float:
     return float(variance.clamp(min=0).mean().sqrt())
 
 
+def opened(path: Path) -> Image.Image:
+    """A PNG file as an RGB image."""
+    with Image.open(path, formats=("PNG",)) as image:
+        return image.convert("RGB")
+
+
 def page(out: Path, results: Path) -> None:
     """Write the figures and the rows of what is finished."""
     results.mkdir(parents=True, exist_ok=True)
@@ -170,13 +176,12 @@ def page(out: Path, results: Path) -> None:
             for index, prompt in enumerate(prompts):
                 path = out / f"{name}-{index}-{method}" / "views.png"
                 if path.is_file():
-                    strip = Image.open(path).convert("RGB").resize((VIEWS * SIDE, SIDE), Image.Resampling.LANCZOS)
-                    images.append(strip)
+                    images.append(opened(path).resize((VIEWS * SIDE, SIDE), Image.Resampling.LANCZOS))
                     names.append(prompt)
         sheet = grid(images, columns=3, labels=names)
         sheet.quantize(192, dither=Image.Dither.NONE).save(results / f"{method}.png", optimize=True)
     for path in sorted(out.glob("edit-*/views.png")):
-        Image.open(path).convert("RGB").quantize(128).save(results / f"{path.parent.name}.png", optimize=True)
+        opened(path).quantize(128).save(results / f"{path.parent.name}.png", optimize=True)
     write_json(results / "results.json", {"rows": rows})
     for row in rows:
         print(json.dumps(row))

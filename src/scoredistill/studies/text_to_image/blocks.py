@@ -94,9 +94,8 @@ def _draws(calls: int, gradients: int, start: float = 12.0, end: float = 0.45, *
     """Mean shift to fresh draws, with other draws and bandwidths."""
     estimator = lambda scale: MSD(**{"sampler": "product", "steps": calls, **mean_shift})
     times = shrinking(start, end)
-    return replace(
-        RECIPES["msd_draws"], says=f"{calls} calls x {gradients}", estimator=estimator, steps=every(gradients), times=times
-    )
+    says = f"{calls} calls x {gradients}"
+    return replace(RECIPES["msd_draws"], says=says, estimator=estimator, steps=every(gradients), times=times)
 
 
 def _tracked(spread: float) -> ImageRecipe:

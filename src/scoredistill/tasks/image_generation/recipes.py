@@ -144,7 +144,9 @@ RECIPES: Mapping[str, ImageRecipe] = {
         estimator=lambda scale: MSD(sampler="ancestral", steps=12),
     ),
     "msd_paper": replace(DRAWS_RECIPE, says="the mean-shift paper's sampler", estimator=_paper()),
-    "msd_paper_anchor": replace(DRAWS_RECIPE, says="the same with its noise-scaled anchor", estimator=_paper("inverted")),
+    "msd_paper_anchor": replace(
+        DRAWS_RECIPE, says="the same with its noise-scaled anchor", estimator=_paper("inverted")
+    ),
     "msd_paper_interval": replace(
         DRAWS_RECIPE, says="the same with its kernel term in an interval", estimator=_paper(interval=KERNEL_TERM)
     ),
