@@ -51,8 +51,9 @@ class Request(ImageOptions):
         prompt: What the image shows, for example "a hamburger".
         method: msd (mean-shift distillation), sds (score distillation sampling), annealed_sds, sdi (inversion),
             sdi_published (its published guidance), vsd (variational), csd (collaborative), collaborative (mean shift of
-            particles that keep apart), msd_draws (two fresh draws), msd_mean, msd_ancestral, msd_paper, msd_paper_anchor, msd_paper_interval,
-            msd_paper_both, ddim (sampling), or a method of your own as FILE.py:NAME.
+            particles that keep apart), msd_draws (two fresh draws), msd_mean, msd_ancestral, msd_paper,
+            msd_paper_anchor, msd_paper_interval, msd_paper_both, ddim (sampling), or a method of your own as
+            FILE.py:NAME.
         prior: emoji (bundled), a directory with a diffusers pipeline, a .safetensors file, or a hub name.
     """
 
