@@ -286,7 +286,7 @@ COMMANDS = {
 def test_the_command_passes_the_first_seed_on(name, monkeypatch, tmp_path):
     asked = []
     module = importlib.import_module(f"scoredistill.studies.{name}.study")
-    monkeypatch.setattr(module, "study", lambda setting, out, workers: asked.append(setting) or out)
+    monkeypatch.setattr(module, "study", lambda setting, out, workers, *rest: asked.append(setting) or out)
     main([*COMMANDS[name], "--seed", "100", "--seeds", "2", "--out", str(tmp_path)])
     assert (asked[0].seed, asked[0].seeds) == (100, 2)
 

@@ -269,7 +269,7 @@ def test_the_script_for_slurm_is_true(monkeypatch, tmp_path):
     asked = []
     module = __import__("scoredistill.studies.text_to_image.study", fromlist=["study"])
     monkeypatch.setattr(
-        module, "study", lambda setting, out, workers, **where: asked.append((out, workers, where)) or out
+        module, "study", lambda setting, out, workers, progress, **where: asked.append((out, workers, where)) or out
     )
     for number in (0, 1, 8):
         environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": str(number)}

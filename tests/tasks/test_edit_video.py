@@ -47,7 +47,9 @@ def video(n, **options):
 
 
 def small(video, prior, method="csd", instruction="make it night", **settings):
-    return edit_video(video, instruction, prior, method, **{"size": 16, "sweeps": 2, "flow": 0, **settings})
+    known = isinstance(method, str) and method in VIDEO_RECIPES
+    flow = {} if known and "flow" in VIDEO_RECIPES[method].unused else {"flow": 0}
+    return edit_video(video, instruction, prior, method, **{"size": 16, "sweeps": 2, **flow, **settings})
 
 
 def arrays(frames):

@@ -129,7 +129,8 @@ def written(text, editor, folder):
 
 
 CASES = {
-    "msd of networks": image("msd", particles=3, image="mlp", follow=2, steps=1),
+    "msd of networks": image("msd_draws", particles=3, image="mlp", follow=2, steps=1),
+    "msd of latents": image("msd", particles=3, image="latents", steps=3),
     "csd of latents": image("csd", particles=3, image="latents", steps=2),
     "csd of pixels": image("csd", particles=3, image="pixels", steps=2, through="encoder"),
     "collaborative": image("collaborative", particles=3, image="latents", steps=2),

