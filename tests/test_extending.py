@@ -70,21 +70,23 @@ def test_the_recipes_are_those_that_architecture_lists():
     assert [name.lower().replace(" ", "-") for name in RECIPES] == listed
 
 
-def test_what_the_recipes_add_runs(copy):
-    """One process runs the uses of all recipes, each in names of its own, since most of its time goes into imports."""
+def test_what_the_recipes_add_runs_and_a_new_estimator_is_held_to_its_identity(copy):
+    """One process tests the estimator and runs the uses of all recipes, each in names of its own.
+
+    Most of its time goes into imports. Shapes are checked in the uses too.
+    """
+    tests = ["-q", "tests/estimators/test_methods.py", "-k", "SnrSDS or every_method or exported"]
+    tested = f"import pytest\nassert pytest.main({tests}) == 0\n"
     proof = "import scoredistill\nassert scoredistill.__file__.startswith(__import__('os').getcwd())\n"
     uses = {name: USE.findall(recipe) for name, recipe in RECIPES.items()}
     assert all(len(found) == 1 for found in uses.values()), uses
-    run(["-c", proof + "".join(f"print({name!r})\nexec({use!r}, {{}})\n" for name, (use,) in uses.items())], copy)
+    used = "".join(f"print({name!r})\nexec({use!r}, {{}})\n" for name, (use,) in uses.items())
+    run(["-c", tested + proof + used], copy)
 
 
 def test_what_the_recipes_add_keeps_the_layers(copy):
     graph = ImportGraph(copy / "src" / "scoredistill")
     assert graph.cycles() == upward(graph) == roundabout(graph) == misplaced(graph) == []
-
-
-def test_a_new_estimator_is_held_to_its_identity(copy):
-    run(["-m", "pytest", "-q", "tests/estimators/test_methods.py", "-k", "SnrSDS or every_method or exported"], copy)
 
 
 def test_files_to_copy_exist():

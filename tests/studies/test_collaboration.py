@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scoredistill import Recipe
+from scoredistill.datasets import packaged_media
 from scoredistill.estimators import SDS
 from scoredistill.priors.counted import Counted
 from scoredistill.recipe import named
@@ -84,7 +85,9 @@ def test_the_plan_has_every_case_once():
             Setting(**wrong).complete()
 
 
-def test_a_run(tmp_path):
+def test_a_run(tmp_path, monkeypatch):
+    photograph = packaged_media.image
+    monkeypatch.setattr(packaged_media, "image", lambda name, height: photograph(name, height // 2))
     setting = Setting(("tint",), ("disjoint",), 2, methods=("crops", "uncoupled", "csd_means_8"))
     page = study.study(setting, tmp_path / "out", workers=1, progress=False)
     results = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -150,7 +150,8 @@ def test_standard_errors_are_clustered_by_image():
     assert found == {"mean": 3.0, "std": pytest.approx(2.0), "n": 4, "clusters": 2}
 
 
-def test_the_whole_study_runs_and_goes_on(synthetic, tmp_path):
+def test_the_whole_study_runs_and_goes_on(synthetic, tmp_path, monkeypatch):
+    monkeypatch.setattr(Setting, "setup", property(lambda self: Setup(self.prior, 64, 64, 3, 2, 2)))
     out = tmp_path / "study"
     setting = Setting(
         images=("cat",), clips=("bikes",), instructions=(NIGHT,), methods=("csd", "crops", "per_frame"), quick=True

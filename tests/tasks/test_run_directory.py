@@ -1,6 +1,7 @@
 """Output directories: no run replaces or disturbs another, nothing else is touched, and the right one is resumed."""
 
 import errno
+import inspect
 import json
 import os
 import shutil
@@ -129,10 +130,11 @@ def test_two_runs_of_one_directory_never_mix(tmp_path):
 def test_the_lock_of_a_killed_process_stops_nobody(tmp_path):
     """The child holds the lock until it is killed; its file stays and names it."""
     script = (
-        "import pathlib, sys, time\nfrom scoredistill.tasks.lock import Lock\n"
+        "import pathlib, runpy, sys, time\nLock = runpy.run_path(sys.argv[2])['Lock']\n"
         "lock = Lock(pathlib.Path(sys.argv[1]), 'first')\nlock.acquire()\nprint('held', flush=True)\ntime.sleep(600)\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", script, str(tmp_path), inspect.getfile(Lock)]  # alone, without PyTorch
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout.readline() == "held\n"
         with pytest.raises(Busy, match=rf"in use by process {child.pid} .*\(first\)"):

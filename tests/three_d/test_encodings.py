@@ -240,7 +240,7 @@ def test_all_learn_one_smooth_field(make, least, rng):
     nn.init.constant_(head.bias, 0.5)
     optimizer = torch.optim.Adam([*encoding.parameters(), *head.parameters()], lr=0.02)
     for _ in range(300):
-        points = cube(2048, rng)
+        points = cube(1024, rng)
         loss = (head(encoding(points)) - field(points)).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -80,7 +80,7 @@ document.querySelectorAll(".scrubber").forEach(box => {
   };
   input.oninput = () => { box.classList.add("still"); show(); };
   box.querySelector("button").onclick = () => box.classList.remove("still");
-  box.classList.add("ready");
+  box.classList.add("ready", "still");  // at the result; Play shows the way to it
   show();
 });
 """
