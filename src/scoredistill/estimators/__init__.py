@@ -8,6 +8,7 @@ from scoredistill.estimators.decoded import Decoded
 from scoredistill.estimators.mean_shift import MeanShift
 from scoredistill.estimators.methods import *  # noqa: F403 (listed once, in `methods.__all__`)
 from scoredistill.estimators.noise import Fixed, Inverted, Noise, Predicted, Random, Recycled
+from scoredistill.estimators.observed import AveragePool, GaussianBlur, Mask, Observed, known_noise
 from scoredistill.estimators.ode_target import OdeTarget
 from scoredistill.estimators.residual import Residual
 from scoredistill.estimators.rows import Row, guided
@@ -17,6 +18,7 @@ from scoredistill.estimators.student import Student
 
 __all__ = [
     "Affine",
+    "AveragePool",
     "Averaged",
     "Batch",
     "CollaborativeMeanShift",
@@ -24,10 +26,13 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Fixed",
+    "GaussianBlur",
     "Inverted",
     "LowPass",
+    "Mask",
     "MeanShift",
     "Noise",
+    "Observed",
     "OdeTarget",
     "Predicted",
     "Random",
@@ -39,5 +44,6 @@ __all__ = [
     "Tone",
     "annealing",
     "guided",
+    "known_noise",
 ]
 __all__ += methods.__all__

@@ -71,6 +71,15 @@ class Estimator(ABC):
             rng: a random generator, or a list with one per particle.
         """
 
+    def displace(self, by: Float[Tensor, " b *d"]) -> None:
+        """Move what the estimator keeps of each particle by `-by`, as another term moves the targets x - grad.
+
+        Called after the estimate of a step; nothing to do for estimators that keep nothing of a particle.
+
+        Args:
+            by: the gradient of the other term on the particles.
+        """
+
     def state_dict(self) -> dict[str, Any]:
         """State that a resumed run needs; empty for stateless estimators, which most are."""
         return {}
@@ -83,6 +92,9 @@ class EstimatorWrapper(Estimator):
     """Abstract base of estimators made from another one, `base`; its state is theirs."""
 
     base: Estimator
+
+    def displace(self, by: Float[Tensor, " b *d"]) -> None:
+        self.base.displace(by)
 
     def state_dict(self) -> dict[str, Any]:
         return self.base.state_dict()

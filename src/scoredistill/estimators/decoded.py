@@ -39,3 +39,14 @@ class Decoded(EstimatorWrapper):
         estimate = self.base(prior, replace(batch, x=z, source=source), t, rng)
         after = prior.decode(z - estimate.grad)
         return replace(estimate, grad=batch.x - after, x_t=None)
+
+    def displace(self, by: Float[Tensor, " b *d"]) -> None:
+        """Refuse gradients on images for what is kept of latents.
+
+        Raises:
+            ValueError: if the base keeps something of each particle.
+        """
+        if self.base.state_dict():
+            raise ValueError(
+                "an estimator that keeps latents cannot follow images: use Decoded(Observed(..., decode=True))"
+            )

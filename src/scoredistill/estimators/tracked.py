@@ -70,6 +70,11 @@ class TrackedMSD(Estimator):
         self._kept = d, noise if first else (z - d) / per_sample(r, x)
         return Estimate(x - d, info={"bandwidth": bandwidth.mean()})
 
+    def displace(self, by: Float[Tensor, " b *d"]) -> None:
+        """Move the kept predictions, so that the draws follow what another term asks for."""
+        if self._kept is not None:
+            self._kept = self._kept[0] - by, self._kept[1]
+
     def _moved(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The kept prediction and noise where x lives.
 

@@ -2,6 +2,7 @@
 
 from scoredistill.generators.base import Encoded, Generator
 from scoredistill.generators.image import CoordinateMLP, Latents, Pixels
+from scoredistill.generators.seen import Seen
 from scoredistill.generators.vector import VectorGraphics
 from scoredistill.generators.windows import Windows
 
@@ -11,6 +12,7 @@ __all__ = [
     "Generator",
     "Latents",
     "Pixels",
+    "Seen",
     "VectorGraphics",
     "Windows",
 ]

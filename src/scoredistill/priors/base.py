@@ -136,6 +136,10 @@ class Prior(ABC):
         """Decode samples of this prior to images in [0, 1]; the identity for priors whose samples are images."""
         return x
 
+    def decode_differentiably(self, x: Float[Tensor, " b *d"]) -> Tensor:
+        """`decode`, for gradients through the decoder, which need the memory of its activations."""
+        return self.decode(x)
+
     def facts(self) -> dict[str, object]:
         """What `repr` says of the prior, by name."""
         return {"schedule": self.schedule}
@@ -290,6 +294,9 @@ class PriorWrapper(Prior):
 
     def decode(self, x: Float[Tensor, " b *d"]) -> Tensor:
         return self.prior.decode(x)
+
+    def decode_differentiably(self, x: Float[Tensor, " b *d"]) -> Tensor:
+        return self.prior.decode_differentiably(x)
 
     def knows(self, prompt: str) -> Knowledge | None:
         return self.prior.knows(prompt)

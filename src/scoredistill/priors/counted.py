@@ -45,6 +45,10 @@ class Counted(PriorWrapper):
         self.decoded += len(x)
         return self.prior.decode(x)
 
+    def decode_differentiably(self, x: Float[Tensor, " b *d"]) -> Tensor:
+        self.decoded += len(x)
+        return self.prior.decode_differentiably(x)
+
     def counts(self) -> dict[str, int]:
         """Return the counts so far: {"rows", "calls", "encoded", "decoded"}."""
         return {"rows": self.rows, "calls": self.calls, "encoded": self.encoded, "decoded": self.decoded}

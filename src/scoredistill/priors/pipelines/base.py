@@ -105,6 +105,9 @@ class NetworkPrior(JointPrior, TextPrior):
     def decode(self, x: Float[Tensor, " b *d"]) -> Tensor:
         return self.codec.decode(x)
 
+    def decode_differentiably(self, x: Float[Tensor, " b *d"]) -> Tensor:
+        return self.codec.decode(x)
+
 
 class PipelinePrior(NetworkPrior):
     """Abstract base of priors made from diffusers pipelines by an adapter.
