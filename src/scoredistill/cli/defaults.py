@@ -21,7 +21,7 @@ REQUESTS: Mapping[str, Any] = {
 
 
 def defaults_of(command: str, typed: Sequence[str]) -> dict[str, object]:
-    """The defaults of a command, by the name of the option: those of the method that is typed, else of the usual one.
+    """The defaults of a command, by name: those of the method that is typed, else of the usual one; none of the prompt.
 
     Raises:
         ValueError: if there is no such method.
@@ -31,4 +31,5 @@ def defaults_of(command: str, typed: Sequence[str]) -> dict[str, object]:
     given = [each.partition("=")[2] for each in typed if each.startswith("--method=")]
     given += [typed[at + 1] for at, each in enumerate(typed[:-1]) if each == "--method"]
     method = {"method": named(given[-1])} if given else {}
-    return asdict(REQUESTS[command](**method).complete())
+    settings = asdict(REQUESTS[command](**method).complete())
+    return {name: value for name, value in settings.items() if value not in (ANYTHING, (ANYTHING,))}

@@ -160,7 +160,7 @@ def _edit_drawing(edit: EditCommand, run: CommandRun, out: Path) -> dict[str, An
     asked = values(edit, run)
     made = edit_svg(asked.pop("source"), **{**asked, "out": out})
     what = f"{len(made.drawing.paths)} paths, {cost(made.counts, made.seconds)}"
-    return ending(what, out, made.verdict, sorted(out.glob("*.svg")))
+    return ending(what, out, made.verdict, sorted(out.glob("edited*.svg")))
 
 
 def _refuse(kind: str, *foreign: Any, but: Sequence[str] = ()) -> None:

@@ -78,7 +78,7 @@ def _described(each: Parameter, defaults: Mapping[str, object], everything: bool
     """The description of a parameter with its default."""
     says = each.says if everything else "See below." if each.name == "method" else first_sentence(each.says)
     value = each.default if each.default not in ("", AUTO, "None") else defaults.get(each.name.replace("-", "_"), "")
-    if value in ("", None, "False", ANYTHING) or each.required:
+    if value in ("", None, "False") or each.required:
         return says
     shown = " ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
     return f"{says.removesuffix('.')} (default: {shown})."
