@@ -44,8 +44,8 @@ def small(monkeypatch):
     """Short runs, few references, no ImageNet features, and images so alike that rounding to bytes weighs more."""
     for module in (jobs, request):
         monkeypatch.setattr(module, "DDIM_STEPS", 6)
-    for name, like in {"sds": "sds", "msd": "msd_draws", "msd_mean": "msd_mean"}.items():
-        monkeypatch.setitem(RECIPES, name, replace(RECIPES[like], steps=every(2), follow=2))
+    for name in ("sds", "msd", "msd_mean"):
+        monkeypatch.setitem(RECIPES, name, replace(RECIPES[name], steps=every(2), follow=2))
     monkeypatch.setattr(setting, "QUICK_REFERENCES", 5)
     monkeypatch.setattr(study, "ROUNDING", 1e-2)
     monkeypatch.setattr(jobs, "imagenet", lambda: None)
@@ -226,14 +226,7 @@ def test_sdi_with_its_published_guidance_runs_on_request():
 
 
 def test_budgets_are_met(prior):
-    for method, rows, steps in (
-        ("sds", 48, 24),
-        ("msd", 48, 24),
-        ("msd_draws", 48, 2),
-        ("sdi", 48, 2),
-        ("ddim", 48, 24),
-        ("msd", 1, 1),
-    ):
+    for method, rows, steps in (("sds", 48, 24), ("msd", 48, 2), ("sdi", 48, 2), ("ddim", 48, 24), ("msd", 1, 1)):
         image = {} if method == "ddim" else {"image": "latents"}
         assert jobs.steps_for(prior, method, "an owl", {"particles": 2, **image}, rows) == steps
 

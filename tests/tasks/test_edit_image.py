@@ -307,7 +307,7 @@ def test_a_mask_from_a_file_of_another_size(prior, tmp_path):
 def test_two_instructions_each_in_its_place_and_one_for_the_rest(bundled):
     """Left night, right inverted, each as when it is asked for alone; the middle by the instruction for the rest."""
     image = panorama(64, 256)
-    settings = {"prior": bundled, "size": 64, "sweeps": 3}
+    settings = {"prior": bundled, "size": 64, "sweeps": 2}
     result = edit_image(
         image, "make it sepia", regions=("0-0.3: make it night", "0.7-1: invert the colors"), feather=0.1, **settings
     )

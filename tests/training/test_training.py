@@ -13,7 +13,7 @@ from scoredistill.datasets import photographs
 from scoredistill.datasets.emoji import Emoji, common_names
 from scoredistill.datasets.procedural_edits import EDITS
 from scoredistill.priors.pipelines.noise_levels import is_flow
-from scoredistill.training import autoencoder, captions, clip, compose, editor, perceptual, unet
+from scoredistill.training import autoencoder, captions, clip, compose, editor, perceptual, unet, vocabulary
 from scoredistill.training.command import Training, adjusted, parse
 from scoredistill.training.loop import Plan, Run
 from scoredistill.training.objective import Objective
@@ -245,6 +245,7 @@ def test_all_stages_lead_to_folders_that_diffusers_and_transformers_load(emoji, 
     monkeypatch.setattr(unet, "LEVELS", 2)
     monkeypatch.setattr(autoencoder, "PHOTOGRAPHS", 8)
     monkeypatch.setattr(unet, "PROMPTS", ("a red disc",))
+    monkeypatch.setattr(vocabulary, "STEPS", 2)
     sampled = Objective.sample
     monkeypatch.setattr(Objective, "sample", lambda self, predict, noise, steps: sampled(self, predict, noise, 2))
     monkeypatch.setattr(photographs, "crops", cache(photographs.crops))
