@@ -446,7 +446,8 @@ def test_in_a_browser_the_pointer_moves_the_divider_columns_sort_and_the_slider_
         view.on("pageerror", lambda error: faults.append(str(error)))
         view.goto((tmp_path / "page.html").as_uri())
         assert view.evaluate("document.documentElement.scrollWidth") == 390  # nothing is wider than a phone
-        assert view.locator(".scrubber img").is_visible()
+        assert view.locator("output").inner_text() == "step 4"  # the result comes first
+        assert not view.locator(".scrubber img").is_visible()
         view.locator(".scrubber input").fill("2")
         assert view.locator("output").inner_text() == "step 2"
         assert not view.locator(".scrubber img").is_visible()
