@@ -226,7 +226,8 @@ def test_sdi_with_its_published_guidance_runs_on_request():
 
 
 def test_budgets_are_met(prior):
-    for method, rows, steps in (("sds", 48, 24), ("msd", 48, 2), ("sdi", 48, 2), ("ddim", 48, 24), ("msd", 1, 1)):
+    costs = (("sds", 48, 24), ("msd", 48, 24), ("msd_draws", 48, 2), ("sdi", 48, 2), ("ddim", 48, 24))
+    for method, rows, steps in (*costs, ("msd_draws", 1, 1)):
         image = {} if method == "ddim" else {"image": "latents"}
         assert jobs.steps_for(prior, method, "an owl", {"particles": 2, **image}, rows) == steps
 
