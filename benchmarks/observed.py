@@ -144,7 +144,7 @@ def images(out):
         best = min((k for k in found if k.startswith("DPS")), key=lambda k: rows[name][k]["error"])
         shown += [truth, blurry, *(row[None] for key in ("Observed", best) for row in found[key])]
     sheet = grid(to_pil(torch.cat(shown).clamp(0, 1)), 6)
-    sheet.resize((2 * sheet.width, 2 * sheet.height)).save(out / "measured.png")
+    sheet.resize((2 * sheet.width, 2 * sheet.height)).quantize(200).save(out / "measured.png", optimize=True)
     return rows
 
 
