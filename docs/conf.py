@@ -46,7 +46,7 @@ def inline_math(translator, node):
 
 def block_math(translator, node):
     """Write a displayed formula as its TeX source."""
-    translator.body.append(f'<pre class="math">{html.escape(node.astext())}</pre>')
+    translator.body.append(f'<pre class="math" style="white-space: pre-wrap">{html.escape(node.astext())}</pre>')
     raise SkipNode
 
 
