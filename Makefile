@@ -1,4 +1,4 @@
-.PHONY: setup demo test test-browser lint constraints
+.PHONY: setup demo test test-browser lint docs constraints
 
 READY := .venv/.ready
 
@@ -21,6 +21,10 @@ test-browser: $(READY)
 lint: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+docs: $(READY)
+	.venv/bin/python -m pip install -q -c constraints.txt -e '.[docs]'
+	.venv/bin/sphinx-build -q -W --keep-going docs docs/_build
 
 constraints: $(READY)
 	.venv/bin/python tools/constraints.py
