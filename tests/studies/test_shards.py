@@ -138,6 +138,14 @@ def test_a_shard_that_starts_again_on_another_machine_goes_on(tmp_path):
     again.release()
 
 
+def test_a_shard_that_lives_is_refused_whatever_its_lock_says(tmp_path):
+    first = StudyDirectory(tmp_path, {}, Shard(1, 2))
+    (tmp_path / "parts" / ".shard-1-of-2" / ".lock").write_text("")
+    with pytest.raises(Busy, match="in use"):
+        StudyDirectory(tmp_path, {}, Shard(1, 2))
+    first.release()
+
+
 def test_drafts_of_other_shards_stay(tmp_path):
     StudyDirectory(tmp_path, {}, Shard(1, 2)).release()
     draft = tmp_path / "parts" / ".draft-1-n1.json"
