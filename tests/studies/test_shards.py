@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from scoredistill.cli import main
 from scoredistill.optional import MissingExtra
@@ -75,6 +76,8 @@ def test_shards_are_of_equal_cost_and_hold_every_job_once():
     jobs = [Job(str(k), partial(square, k), cost=float(k)) for k in (5, 1, 1, 1, 2)]
     shares = [[job.name for job in Shard(i, 2).of(jobs)] for i in (1, 2)]
     assert shares == [["5"], ["1", "1", "1", "2"]]
+    free = [Job(str(k), partial(square, k), cost=0.0) for k in range(9)]
+    assert [len(Shard(i, 3).of(free)) for i in (1, 2, 3)] == [3, 3, 3]
     many = [Shard(i, 9).of(jobs) for i in range(1, 10)]
     assert sorted(len(share) for share in many) == [0, 0, 0, 0, 1, 1, 1, 1, 1]
 
@@ -133,6 +136,14 @@ def test_a_shard_that_starts_again_on_another_machine_goes_on(tmp_path):
     again = StudyDirectory(tmp_path, {}, Shard(1, 2))
     assert json.loads(lock.read_text())["host"] == said["host"]
     again.release()
+
+
+def test_a_shard_that_lives_is_refused_whatever_its_lock_says(tmp_path):
+    first = StudyDirectory(tmp_path, {}, Shard(1, 2))
+    (tmp_path / "parts" / ".shard-1-of-2" / ".lock").write_text("")
+    with pytest.raises(Busy, match="in use"):
+        StudyDirectory(tmp_path, {}, Shard(1, 2))
+    first.release()
 
 
 def test_drafts_of_other_shards_stay(tmp_path):
@@ -255,6 +266,18 @@ def test_options_are_numbers_where_they_can_be():
     assert asked == {
         "name": "scoredistill", "timeout_min": 60, "mem_gb": 2.5, "slurm_partition": "gpu=a", "cpus_per_task": 4,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["007", "1_0", "nan", "inf", "1e3", " 5", "+5", "2.50"])
+def test_other_options_keep_their_text(text):
+    pytest.importorskip("submitit")
+    assert Cluster("slurm", (f"slurm_account={text}",)).parameters["slurm_account"] == text
+
+
+def test_a_task_gives_the_threads_back(tmp_path):
+    before = torch.get_num_threads()
+    clusters.Task(end, tmp_path, tmp_path, before + 1)([])
+    assert torch.get_num_threads() == before
 
 
 def test_the_script_for_slurm_is_true(monkeypatch, tmp_path):

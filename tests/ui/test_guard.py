@@ -80,3 +80,19 @@ def test_web_sockets_are_closed(guard):
 
     asyncio.run(guard({"type": "websocket", "path": "/", "headers": []}, None, send))
     assert sent == ["websocket.close"]
+
+
+@pytest.mark.parametrize("file", ["{}/runs-of-others/x.png", "{}/runs/link.png", "/etc/passwd", "etc/passwd"])
+def test_the_old_route_of_files_is_guarded_alike(guard, tmp_path, file):
+    status, given = asked(guard, f"/gradio_api/file/{tmp_path}/runs/a/x.png")
+    assert status == 200
+    assert given["content-security-policy"].startswith("sandbox allow-scripts;")
+    assert asked(guard, f"/gradio_api/file/{file.format(tmp_path)}")[0] == 403
+
+
+@pytest.mark.parametrize(
+    "route", ["proxy=http://x.hf.space/a", "vibe-code", "stream/a/b/c/playlist-file", "dev/reload"]
+)
+def test_routes_that_the_page_does_not_need_are_refused(guard, route):
+    assert asked(guard, f"/gradio_api/{route}")[0] == 403
+    assert asked(guard, "/gradio_api/queue/join")[0] == asked(guard, "/assets/a.js")[0] == 200

@@ -101,3 +101,29 @@ def test_closing_stops_what_runs(tmp_path):
     until((tmp_path / "run" / "begun").exists)
     queue.close()
     assert job.state is State.STOPPED
+
+
+class Broken(Call):
+    """A call whose arguments cannot be made."""
+
+    def arguments(self):
+        raise RuntimeError("a bug")
+
+
+def test_a_call_that_fails_leaves_the_device_to_the_next_job(queue, tmp_path):
+    jobs = [queue.submit(Broken(IMAGE, {}, tmp_path / "1")), queue.submit(call("a cat", tmp_path / "2"))]
+    assert ended(*jobs) == [State.FAILED, State.FINISHED]
+    assert jobs[0].messages() == ["this run cannot be started (RuntimeError: a bug)"]
+
+
+def test_a_worker_that_cannot_be_started_fails_its_job_alone(tmp_path, monkeypatch):
+    class NoWorker:
+        def __init__(self, *_):
+            raise OSError("no memory")
+
+    monkeypatch.setattr("scoredistill.ui.jobs.Worker", NoWorker)
+    own = Queue(fake_command.command, fake_command.nothing, tmp_path)
+    jobs = [own.submit(call("a cat", tmp_path / name)) for name in "ab"]
+    assert ended(*jobs) == [State.FAILED, State.FAILED]
+    assert jobs[1].messages() == ["this run cannot be started (OSError: no memory)"]
+    own.close()

@@ -23,6 +23,10 @@ class Busy(ValueError):
     """Another process uses the directory; the message names it."""
 
 
+class Elsewhere(Busy):
+    """A process of another system was the last to use the directory; nothing here shows that it lives."""
+
+
 class Lock:
     """The lock of a directory.
 
@@ -84,9 +88,7 @@ class Lock:
         """
         try:
             self.acquire()
-        except Busy:
-            if self.file.is_symlink() or _same_system(_read(self.file)):
-                raise
+        except Elsewhere:  # not a lock that is held, whatever its file says
             self.file.unlink(missing_ok=True)
             self.acquire()
 
@@ -122,7 +124,8 @@ class Lock:
             if not known and owner and _lives(owner):
                 raise Busy(f"{self._said(owner)}: {WAIT}")
             return
-        raise Busy(f"{self._said(owner)}, or was when it stopped: if it has ended, delete {self.file} and try again")
+        mend = f"if it has ended, delete {self.file} and try again"
+        raise Elsewhere(f"{self._said(owner)}, or was when it stopped: {mend}")
 
     def _said(self, owner: dict[str, Any]) -> str:
         command = f" ({owner['command']})" if owner.get("command") else ""

@@ -1,8 +1,9 @@
 """What all pages of the app share: the directory of runs, the queue, and the models to choose from."""
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Desk:
     queue: Queue
     display: Display
     models: tuple[str, ...] = ()
+    _resuming: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def submit(self, kind: Kind, values: Mapping[str, Any], source: Path | None = None, suffix: str = "") -> str:
         """Check what is asked for, and put it into the queue.
@@ -58,11 +60,12 @@ class Desk:
         Raises:
             ValueError: if it cannot be continued here.
         """
-        call = self.call(name)
-        if call is None or self.job_state(name) in (State.QUEUED, State.RUNNING):
-            raise ValueError("this run cannot be continued here: give its command with --resume in a terminal")
-        known = (call.out / "config.json").is_file()
-        return self.name_of(self.queue.submit(replace(call, resume=known)))
+        with self._resuming:  # so that two clicks do not queue a run twice
+            call = self.call(name)
+            if call is None or self.job_state(name) in (State.QUEUED, State.RUNNING):
+                raise ValueError("this run cannot be continued here: give its command with --resume in a terminal")
+            known = (call.out / "config.json").is_file()
+            return self.name_of(self.queue.submit(replace(call, resume=known)))
 
     def stop(self, names: Sequence[str]) -> None:
         """Stop runs of the app that wait or run."""

@@ -5,6 +5,7 @@ own page at an address of this computer. The browser is told to load nothing fro
 HTML files of run directories, get no access to the app.
 """
 
+import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,13 @@ Send = Callable[[Any], Awaitable[None]]
 
 OWN = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'"
 SANDBOX = "sandbox allow-scripts; default-src 'unsafe-inline' data: blob:"
-FILE = "/file="
+API = "/gradio_api/"
+FILE = re.compile("/file[=/]")  # both routes that send files
+# The other routes of gradio's interface that the page uses.
+ANSWERED = frozenset((
+    "api", "app_id", "call", "cancel", "component_server", "heartbeat", "info", "login_check", "queue", "reset", "run",
+    "startup-events", "theme.css", "token", "upload", "upload_progress", "user",
+))  # fmt: skip
 
 
 class Guard:
@@ -42,8 +49,9 @@ class Guard:
             await self.app(scope, receive, send)
             return
         path = unquote(scope["path"])
-        _, is_file, wanted = path.partition(FILE)
-        if not self._own(scope) or (is_file and not self._inside(wanted)):
+        is_file = FILE.search(path)
+        known = self._inside(path[is_file.end() :]) if is_file else _answered(path)
+        if not (known and self._own(scope)):
             await _refuse(send)
             return
         policy = (SANDBOX if is_file else OWN).encode()
@@ -72,6 +80,12 @@ class Guard:
         except (OSError, ValueError):
             return False
         return any(root in path.parents for root in self.roots)
+
+
+def _answered(path: str) -> bool:
+    """Whether the page needs a route that sends no files of runs."""
+    _, is_interface, route = path.partition(API)
+    return "/proxy=" not in path and (not is_interface or route.partition("/")[0] in ANSWERED)
 
 
 async def _refuse(send: Send) -> None:

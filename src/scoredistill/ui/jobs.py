@@ -107,7 +107,7 @@ class Queue:
         self._main, self._prepare, self._logs = main, prepare, logs
         self._jobs: deque[Job] = deque(maxlen=KEPT)
         self._waiting: deque[Job] = deque()
-        self._workers: dict[Job, Worker] = {}
+        self._workers: dict[Job, Worker | None] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._threads = [threading.Thread(target=self._serve, args=(each,), daemon=True) for each in devices]
@@ -138,7 +138,8 @@ class Queue:
                 return
             job.state, job.ended = State.STOPPED, time.time()
             if job in self._workers:
-                self._workers[job].tell()
+                if (worker := self._workers[job]) is not None:
+                    worker.tell()
                 return
         with suppress(OSError):
             job.call.out.rmdir()
@@ -173,18 +174,36 @@ class Queue:
             if worker is not None and not worker.alive:
                 worker.end()
                 worker = None
-            worker = worker or Worker(self._main, self._prepare, device)
+            with suppress(Exception):  # of a process that cannot be started: tried again for the next job
+                worker = worker or Worker(self._main, self._prepare, device)
             job = self._next(worker)
-            if job is not None:
-                self._finish(job, worker.run(job.call.arguments(), job.log))
+            if job is None:
+                continue
+            code = 1
+            try:
+                arguments = job.call.arguments()
+                worker = worker or self._given(job, device)
+                code = worker.run(arguments, job.log)
+            except Exception as error:
+                _say(job.log, f"this run cannot be started ({type(error).__name__}: {error})")
+            self._finish(job, code)
         if worker is not None:
             worker.end()
 
-    def _next(self, worker: Worker) -> Job | None:
+    def _given(self, job: Job, device: str | None) -> Worker:
+        """A new worker for a job that has none yet."""
+        worker = Worker(self._main, self._prepare, device)
+        with self._changed:
+            self._workers[job] = worker
+            if job.state is not State.RUNNING:  # stopped meanwhile
+                worker.tell()
+        return worker
+
+    def _next(self, worker: Worker | None) -> Job | None:
         """Wait for a job and hand it to a worker; None when there is something else to do."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
-            if self._closed or not worker.alive:
+            if self._closed or (worker is not None and not worker.alive):
                 return None
             job = self._waiting.popleft()
             job.state, job.begun = State.RUNNING, time.time()
@@ -209,6 +228,12 @@ def _tail(path: Path, size: int) -> tuple[str, float]:
             return file.read().decode("utf-8", errors="replace"), path.stat().st_mtime
     except OSError:
         return "", 0.0
+
+
+def _say(log: Path, what: str) -> None:
+    """Add a message for the user to a log."""
+    with suppress(OSError), log.open("a", encoding="utf-8") as file:
+        file.write(f"\n{SAYS}{' '.join(what.split())}\n")
 
 
 def _seconds(clock: str) -> float:

@@ -9,8 +9,10 @@ PyTorch anew, does not report its progress, and takes no further jobs when it is
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,11 +85,12 @@ class Cluster:
 
 
 def _value(text: str) -> int | float | str:
+    """A number only if it is written as Python writes it: 007 or 1_0 may be names."""
+    kind: type[int] | type[float]
     for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
+        with suppress(ValueError):
+            if str(number := kind(text)) == text and math.isfinite(number):
+                return number
     return text
 
 
@@ -109,8 +112,12 @@ class Task:
 
     def __call__(self, jobs: Sequence[Any]) -> dict[str, dict[str, Any] | Exception]:
         """The name of each job -> what was found, or the error."""
+        before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
-        return {job.name: self._measured(job) for job in jobs}
+        try:
+            return {job.name: self._measured(job) for job in jobs}
+        finally:  # the executor debug runs in the process of the study
+            torch.set_num_threads(before)
 
     def checkpoint(self, jobs: Sequence[Any]) -> Any:
         """What submitit queues when the task is preempted: the same task, which finds what is finished."""

@@ -133,6 +133,7 @@ class StudyDirectory:
                 self._own.mkdir(exist_ok=True)
                 self._lock = Lock(self._own, command_line())
                 self._lock.take_over()  # one that was started again on another machine
+                Lock(out).check()  # again, now that a process that takes it sees the shard
         except OSError as error:
             self.release()
             raise unwritable(out, error) from error

@@ -55,12 +55,14 @@ class Shard:
     def of(self, jobs: Sequence[J]) -> list[J]:
         """The jobs of this share, in their order; a function of the list and its costs alone.
 
-        The costliest job goes to the first share, and each next one to the share that costs least so far.
+        The costliest job goes to the first share, and each next one to the share that costs least so far, or among
+        equals to the one with the fewest jobs.
         """
-        loads, mine = [0.0] * self.count, set()
+        loads, mine = [(0.0, 0)] * self.count, set()
         for index in sorted(range(len(jobs)), key=lambda k: -jobs[k].cost):
             least = loads.index(min(loads))
-            loads[least] += jobs[index].cost
+            cost, number = loads[least]
+            loads[least] = cost + jobs[index].cost, number + 1
             if least == self.number - 1:
                 mine.add(index)
         return [job for index, job in enumerate(jobs) if index in mine]

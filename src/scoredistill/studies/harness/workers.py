@@ -52,9 +52,18 @@ class Workers(Generic[J]):
             for pipe, (process, job) in list(self._running.items()):
                 if job is None and todo:
                     job = todo.pop()
-                    pipe.send(job)
+                    try:
+                        pipe.send(job)
+                    except (BrokenPipeError, ConnectionError):  # it died between jobs
+                        todo.append(job)
+                        del self._running[pipe]
+                        pipe.close()
+                        process.join(PATIENCE)
+                        self._start()
+                        continue
                     self._running[pipe] = (process, job)
-            for ready in wait([pipe for pipe, (_, job) in self._running.items() if job is not None]):
+            busy = [pipe for pipe, (_, job) in self._running.items() if job is not None]
+            for ready in wait(busy) if busy else ():  # none if all had died
                 pipe = cast(Connection, ready)
                 process, job = self._running.pop(pipe)
                 assert job is not None
