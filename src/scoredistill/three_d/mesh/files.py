@@ -119,8 +119,7 @@ def read_ply(path: str | Path) -> Mesh:
         arrays = [values for values in found if isinstance(values, np.ndarray)]
         if len(arrays) < 3:
             return None
-        whole = colors and arrays[0].dtype.kind in "iu"
-        scale = 1.0 if not whole else 65535.0 if arrays[0].dtype == np.uint16 else 255.0
+        scale = _largest(arrays[0].dtype) if colors else 1.0
         return torch.from_numpy(np.stack([(values / scale).astype(np.float32) for values in arrays], 1))
 
     corners = face.get("vertex_indices", face.get("vertex_index"))
@@ -150,15 +149,18 @@ def _triangles(corners: ply.Lists) -> Int[Tensor, "f 3"]:
     return torch.from_numpy(rows.astype(np.int64))
 
 
+def _largest(kind: np.dtype) -> float:
+    """The value of a full color of a type."""
+    return 1.0 if kind.kind not in "iu" else 65535.0 if kind == np.uint16 else 255.0
+
+
 def _averaged(face: ply.Table, corners: ply.Lists, count: int) -> Float[Tensor, "v 3"] | None:
     """Colors of faces, averaged at each of `count` vertices; None if faces have none."""
     found = [face.get(name) for name in ("red", "green", "blue")]
     arrays = [values for values in found if isinstance(values, np.ndarray)]
     if len(arrays) < 3:
         return None
-    kind = arrays[0].dtype
-    scale = 1.0 if kind.kind not in "iu" else 65535.0 if kind == np.uint16 else 255.0
-    each = np.repeat(np.stack(arrays, 1) / scale, corners.lengths, 0)
+    each = np.repeat(np.stack(arrays, 1) / _largest(arrays[0].dtype), corners.lengths, 0)
     summed, number = np.zeros((count, 3)), np.zeros((count, 1))
     np.add.at(summed, corners.values.astype(np.int64), each)
     np.add.at(number, corners.values.astype(np.int64), 1)
