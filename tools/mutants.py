@@ -386,7 +386,7 @@ MUTANTS = [
     ("three_d/rotations.py", "w * q + x * p + y * s - z * r", "w * q + x * p - y * s + z * r", "three_d/test_rotations.py", "products"),
     ("three_d/splatting/ply.py", "[0.0, 0.0, -1.0], [0.0, 1.0, 0.0]", "[0.0, 0.0, 1.0], [0.0, -1.0, 0.0]", "three_d/test_splats.py", "y_down"),
     ("three_d/ply.py", '"binary_big_endian": ">"', '"binary_big_endian": "<"', "three_d/test_ply.py", "all_formats"),
-    ("three_d/mesh/files.py", "for i in (0, k - 1, k)", "for i in (0, k, k - 1)", "three_d/test_mesh.py", "polygons"),
+    ("three_d/mesh/files.py", "for i in (0, k + 1, k + 2)", "for i in (0, k + 2, k + 1)", "three_d/test_mesh.py", "polygons"),
     ("three_d/mesh/files.py", "else 65535.0 if", "else 32767.0 if", "three_d/test_mesh.py", "polygons"),
     ("three_d/mesh/views.py", "normals[..., 0] + y[:, None]", "normals[..., 0] - y[:, None]", "three_d/test_mesh_views.py", "pixels_see"),
     ("three_d/mesh/views.py", "crossing = (ahead.amin(1) <= NEAR)", "crossing = (ahead.amin(1) > 1e9)", "three_d/test_mesh_views.py", "plane_of_the_camera"),

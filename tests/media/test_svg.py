@@ -104,6 +104,32 @@ def test_a_closed_contour_ends_where_it_begins():
     assert [c.closed for c in contours_of("M1 2L5 2M1 1L2 2Z")] == [False, True]
 
 
+BOX = '<rect width="9" height="9"/>'
+
+
+@pytest.mark.parametrize("radius", ["1e200", "1e-320"])
+def test_arcs_of_radii_beyond_reason_are_lines(radius):
+    (contour,) = contours_of(f"M0 0A{radius} {radius} 0 0 1 3 0")
+    np.testing.assert_allclose(contour.points, [[0, 0], [1, 0], [2, 0], [3, 0]])
+
+
+def test_a_canvas_in_millimeters_is_one_in_pixels():
+    text = f'<svg xmlns="http://www.w3.org/2000/svg" width="25.4mm" height="72pt">{BOX}</svg>'
+    assert from_svg(text).size == pytest.approx((96, 96))
+
+
+def test_what_programs_write_is_read():
+    body = '<clipPath id="a"><text/></clipPath><rect x="50%" width="50%" height="100%" transform="none" style="'
+    (path,) = from_svg(svg(body + 'FILL: rgba(255, 0, 0, 0.5) ! important"/>')).paths
+    assert path.fill == (1.0, 0.0, 0.0)
+    assert path.fill_opacity == 0.5
+    np.testing.assert_allclose(path.contours[0].points.min(0), [32, 0])
+    np.testing.assert_allclose(path.contours[0].points.max(0), [64, 64])
+    (path,) = from_svg(svg('<path d="M0 0h9v9" fill="#ff0000 icc-color(p, 1, 2)"/>')).paths
+    assert path.fill == (1.0, 0.0, 0.0)
+    assert path.fill_opacity == 1
+
+
 REFUSED = {
     "not well-formed": ("<svg", "not well-formed"),
     "an unknown encoding": (b'<?xml version="1.0" encoding="UTF-88"?><svg/>', "not well-formed"),
@@ -141,6 +167,17 @@ REFUSED = {
     "a far point": (svg('<path d="M4 4L1e9 5Z"/>'), "canvas sizes"),
     "infinity": (svg('<path d="M4 4L1e999 5Z"/>'), "the number 1e999 is too large"),
     "an infinite transform": (svg('<circle r="4" transform="scale(1e999)"/>'), "too large"),
+    "a style sheet in defs": (svg("<defs><style>.a{fill:red}</style></defs>" + BOX), "<style>"),
+    "a linked style sheet": ('<?xml-stylesheet href="a.css"?>' + svg(BOX), "xml-stylesheet"),
+    "a placed svg": (svg(f'<svg x="9">{BOX}</svg>'), "<svg> within"),
+    "a marker": (svg('<path d="M0 0h9" style="MARKER:url(#a)"/>'), "marker"),
+    "a vector effect": (svg('<path d="M0 0h9" vector-effect="non-scaling-stroke"/>'), "vector-effect"),
+    "an origin": (svg('<path d="M0 0h9" transform-origin="center"/>'), "transform-origin"),
+    "a unit in a transform": (svg('<g transform="translate(1cm 2)"/>' + BOX), "'1cm 2'"),
+    "a word in points": (svg('<polygon points="1,2 x 3,4 5,6"/>'), "no list of numbers"),
+    "overflowing transforms": (svg(f'<g transform="scale(1e200) scale(1e200)">{BOX}</g>'), "too large"),
+    "a wide stroke": (svg('<path d="M0 0h9" stroke="red" stroke-width="1e9"/>'), "1e+09 wide"),
+    "a large canvas": (svg(BOX, "0 0 1e9 9"), "canvas is"),
     "too much": (svg(f'<path d="M4 4{"h1" * 20001}"/>'), "20001 curves"),
 }
 

@@ -255,3 +255,36 @@ def test_nothing_outside_the_directory_is_read(tmp_path):
     (inside / "a.gltf").write_text(tree)
     with pytest.raises(ValueError, match=r"cannot be read|has no faces"):
         read_mesh(inside / "a.gltf")
+
+
+def _triangle(tmp_path, color, extra="", of="vertex", value=""):
+    """A PLY file of one triangle with colors of vertices or faces."""
+    names = "".join(f"property float {name}\n" for name in ("red", "green", "blue"))
+    at = lambda element: (names, f" {color}") if of == element else ("", "")
+    (vertex, tint), (face, shade) = at("vertex"), at("face")
+    axes = "".join(f"property float {name}\n" for name in "xyz")
+    head = f"ply\nformat ascii 1.0\nelement vertex 3\n{axes}{vertex}element face 1\n"
+    head += f"property list uchar int vertex_indices\n{face}{extra}end_header\n"
+    rows = "".join(f"{place}{tint}\n" for place in ("0 0 0", "1 0 0", "0 1 0"))
+    (tmp_path / "a.ply").write_text(f"{head}{rows}3 0 1 2{shade}{value}\n")
+    return tmp_path / "a.ply"
+
+
+def test_colors_of_faces_are_read_and_clamped(tmp_path):
+    found = read_mesh(_triangle(tmp_path, "1.5 0.25 -1", of="face"), texture=16)
+    assert found.colored
+    assert torch.allclose(found.model.texture.mean((1, 2)), torch.tensor([1.0, 0.25, 0.0]), atol=1e-4)
+
+
+def test_colors_that_are_not_finite_and_coordinates_of_faces_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="colors that are not finite"):
+        read_mesh(_triangle(tmp_path, "nan 0 0"), texture=16)
+    listed = "property list uchar float texcoord\n"
+    with pytest.raises(ValueError, match="export it as OBJ or GLB"):
+        read_mesh(_triangle(tmp_path, "1 0 0", listed, value=" 6 0 0 1 0 0 1"), texture=16)
+
+
+def test_materials_that_are_missing_are_named(tmp_path):
+    (tmp_path / "a.obj").write_text("mtllib gone.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    with pytest.warns(UserWarning, match=r"without gone\.mtl"):
+        read_mesh(tmp_path / "a.obj", texture=16)

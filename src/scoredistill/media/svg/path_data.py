@@ -151,6 +151,9 @@ class _Pen:
         half = (start - end) / 2 / along
         x, y = half.real / rx, half.imag / ry
         size = math.hypot(x, y)
+        if not (1e-9 < size < math.inf):  # as good as straight, or radii that cannot be scaled
+            self._line(end)
+            return
         rx, ry, x, y = (rx * size, ry * size, x / size, y / size) if size > 1 else (rx, ry, x, y)
         apart = x * x + y * y
         height = math.sqrt(max(0.0, 1 / apart - 1)) * (-1 if large == sweep else 1)

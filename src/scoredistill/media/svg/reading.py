@@ -22,7 +22,10 @@ from scoredistill.media.svg.path_data import contours_of, finite
 BYTES, DEPTH, CURVES, REACH = 5_000_000, 64, 20_000, 100.0  # limits: of the file, groups, curves, canvas sizes
 SVG = "http://www.w3.org/2000/svg"
 SHAPES = ("path", "rect", "circle", "ellipse", "line", "polyline", "polygon")
-SKIPPED = ("title", "desc", "metadata", "defs")  # with what they contain
+SKIPPED = (
+    "title", "desc", "metadata", "defs", "linearGradient", "radialGradient", "pattern", "clipPath", "mask", "symbol",
+    "marker", "filter",
+)  # fmt: skip  # with what they contain
 INHERITED = (
     "fill", "stroke", "stroke-width", "fill-opacity", "stroke-opacity", "fill-rule", "stroke-linecap", "color",
     "visibility",
@@ -36,8 +39,17 @@ REFUSED = (
     "marker-mid",
     "marker-end",
     "mix-blend-mode",
+    "marker",
+    "vector-effect",
+    "transform-origin",
 )
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+LEAST, MOST = 1e-3, 1e6  # of the sides of a canvas and the widths of strokes
+PIXELS = {"": 1.0, "px": 1.0, "in": 96.0, "pt": 96 / 72, "pc": 16.0, "cm": 96 / 2.54, "mm": 96 / 25.4}  # of a unit
+SIDE = re.compile(rf"({NUMBER.pattern})(px|in|pt|pc|cm|mm|)")
+IMPORTANT = re.compile(r"!\s*important\s*$", re.IGNORECASE)
+PLACED = {"x", "y", "width", "height", "viewBox"}
+COLOR = re.compile(r"rgba?\((.*?)[,/\s]\s*(\.\d+|\d+\.?\d*)(%?)\s*\)", re.IGNORECASE)
 TRANSFORM = re.compile(r"\s*,?\s*(matrix|translate|scale|rotate|skewX|skewY)\s*\(([^)]*)\)")
 
 
@@ -68,7 +80,12 @@ def from_svg(text: str | bytes) -> Drawing:
     if root.name != "svg":
         raise ValueError(f"the root of an SVG is <svg>, not <{root.name}>")
     size, matrix = _canvas(root.attributes)
-    paths = _collected(root, _Style(root.attributes.get("style", "")).over({}), matrix, 1.0)
+    _place_percentages(root, size)
+    with np.errstate(all="ignore"):  # what is not finite is refused in the end
+        try:
+            paths = _collected(root, _Style(root.attributes.get("style", "")).over({}), matrix, 1.0)
+        except ArithmeticError as error:
+            raise ValueError("its numbers are too large or too small: use coordinates near the canvas") from error
     drawing = Drawing(size, tuple(paths))
     _check_size(drawing)
     return drawing
@@ -97,6 +114,8 @@ def _parsed(text: str | bytes) -> _Element:
         if len(above) > DEPTH:
             raise ValueError(f"groups are nested more than {DEPTH} deep: simplify the drawing")
         space, _, local = name.rpartition(" ")
+        if local == "style" and space in ("", SVG):
+            raise ValueError("it has a <style> sheet, which is not read: save it with presentation attributes")
         made = _Element(local if space in ("", SVG) else f":{local}", attributes)
         above[-1].children.append(made)
         above.append(made)
@@ -104,7 +123,12 @@ def _parsed(text: str | bytes) -> _Element:
     def refuse(*_: object) -> NoReturn:
         raise ValueError("it declares XML entities, which are not read: save it without them, as plain SVG")
 
+    def instruct(target: str, _: str) -> None:
+        if target == "xml-stylesheet":
+            raise ValueError("it has an xml-stylesheet, which is not read: save it with presentation attributes")
+
     parser.StartElementHandler = start
+    parser.ProcessingInstructionHandler = instruct
     parser.EndElementHandler = lambda name: above.pop()
     parser.EntityDeclHandler = refuse
     try:
@@ -122,13 +146,30 @@ def _canvas(attributes: Mapping[str, str]) -> tuple[tuple[float, float], np.ndar
     """
     box = _numbers(attributes.get("viewBox", ""))
     if len(box) != 4:
-        sides = [_numbers(attributes.get(name, "")) for name in ("width", "height")]
-        if "%" in attributes.get("width", "") + attributes.get("height", "") or not all(len(s) == 1 for s in sides):
+        found = [SIDE.fullmatch(attributes.get(name, "").strip()) for name in ("width", "height")]
+        sides = [finite(each[1]) * PIXELS[each[2]] for each in found if each is not None]
+        if len(sides) != 2:
             raise ValueError("it does not say how large it is: give <svg> a viewBox")
-        box = [0.0, 0.0, sides[0][0], sides[1][0]]
+        box = [0.0, 0.0, *sides]
     if not (box[2] > 0 and box[3] > 0 and all(map(math.isfinite, box))):
         raise ValueError(f"its canvas is empty ({box[2]:g} x {box[3]:g}): give <svg> a viewBox with a size")
+    if not (min(box[2:]) >= LEAST and max(box[2:]) <= MOST):
+        raise ValueError(
+            f"its canvas is {box[2]:g} x {box[3]:g}: give <svg> a viewBox with sides of {LEAST} to {MOST:g}"
+        )
     return (box[2], box[3]), np.array([[1, 0, -box[0]], [0, 1, -box[1]], [0, 0, 1.0]])
+
+
+def _place_percentages(element: _Element, size: tuple[float, float]) -> None:
+    """Replace percentages in the places and sizes of rectangles by user units."""
+    if element.name == "rect":
+        for names, side in ((("x", "width"), size[0]), (("y", "height"), size[1])):
+            given = {name: element.attributes.get(name, "").strip() for name in names}
+            lengths = {name: _length(text[:-1], name) for name, text in given.items() if text.endswith("%")}
+            placed = {name: repr(side * part / 100) for name, part in lengths.items()}
+            element.attributes = {**element.attributes, **placed}
+    for child in element.children:
+        _place_percentages(child, size)
 
 
 @dataclass(frozen=True)
@@ -140,7 +181,7 @@ class _Style:
     def over(self, attributes: Mapping[str, str]) -> dict[str, str]:
         """Attributes, replaced by the properties of the style."""
         pairs = (part.partition(":") for part in self.text.split(";") if ":" in part)
-        return {**attributes, **{name.strip(): value.replace("!important", "").strip() for name, _, value in pairs}}
+        return {**attributes, **{name.strip().lower(): IMPORTANT.sub("", value).strip() for name, _, value in pairs}}
 
 
 def _collected(element: _Element, inherited: Mapping[str, str], matrix: np.ndarray, opacity: float) -> list[Path]:
@@ -150,18 +191,22 @@ def _collected(element: _Element, inherited: Mapping[str, str], matrix: np.ndarr
         ValueError: if something in it cannot be drawn.
     """
     given = _Style(element.attributes.get("style", "")).over(element.attributes)
+    if given.get("display") == "none" or element.name in SKIPPED or element.name.startswith(":"):
+        return []
     for name in REFUSED:
         if given.get(name, "none") not in ("none", "normal"):
             raise ValueError(f"it uses {name} ({given[name]}), which paths of one color cannot draw: remove it")
-    if given.get("display") == "none" or element.name in SKIPPED or element.name.startswith(":"):
-        return []
     style = {**inherited, **{name: given[name] for name in INHERITED if given.get(name, "inherit") != "inherit"}}
     matrix = matrix @ _matrix(given.get("transform", ""))
+    if not np.abs(matrix).max() <= 1e12:
+        raise ValueError("a transform is too large: use coordinates near the canvas")
     own = _fraction(given.get("opacity", "1"), "opacity")
     if element.name in SHAPES:
         made = _shape(element, style, matrix)
         paths = [] if made is None or style.get("visibility", "visible") != "visible" else [made]
     elif element.name in ("g", "svg", "a"):
+        if any(child.name == "svg" and PLACED & child.attributes.keys() for child in element.children):
+            raise ValueError("it has an <svg> within with a place or size of its own: convert it to a group")
         paths = [path for child in element.children for path in _collected(child, style, matrix, 1.0)]
     else:
         raise ValueError(f"it has a <{element.name}>, which is no path: convert it to paths of one color")
@@ -178,8 +223,7 @@ def _shape(element: _Element, style: Mapping[str, str], matrix: np.ndarray) -> P
     contours = _contours(element.name, element.attributes)
     if not contours:
         return None
-    with np.errstate(invalid="ignore", over="ignore"):  # products that are not finite are refused in the end
-        placed = tuple(Contour(c.points @ matrix[:2, :2].T + matrix[:2, 2], c.closed) for c in contours)
+    placed = tuple(Contour(c.points @ matrix[:2, :2].T + matrix[:2, 2], c.closed) for c in contours)
     fill, fill_alpha = _paint(style.get("fill", "black"), style)
     stroke, stroke_alpha = _paint(style.get("stroke", "none"), style)
     width = _length(style.get("stroke-width", "1"), "stroke-width")
@@ -188,6 +232,8 @@ def _shape(element: _Element, style: Mapping[str, str], matrix: np.ndarray) -> P
         if scales[0] > 1.01 * scales[1]:
             raise ValueError("a transform stretches a stroke: convert the stroke to a path")
         width *= float(scales.mean())
+        if width > 0 and not LEAST <= width <= MOST:
+            raise ValueError(f"a stroke is {width:g} wide: give it a width of {LEAST} to {MOST:g}")
         if style.get("stroke-linecap") == "square":
             raise ValueError("a stroke has square ends: make them butt or round")
     return Path(
@@ -242,9 +288,11 @@ def _matrix(text: str) -> np.ndarray:
         ValueError: if it is not one.
     """
     made, at = np.eye(3), 0
+    text = "" if text.strip() == "none" else text
     while text[at:].strip():
         match = TRANSFORM.match(text, at)
-        values = _numbers(match[2]) if match else []
+        unit = {"translate": "px", "rotate": "deg", "skewX": "deg", "skewY": "deg"}.get(match[1], "") if match else ""
+        values = _numbers(match[2].replace(unit, " ") if unit else match[2]) if match else []
         if match is None or len(values) not in {"matrix": (6,), "rotate": (1, 3)}.get(match[1], (1, 2)):
             raise ValueError(f"the transform {text[at : at + 40]!r} cannot be read: use matrix(a b c d e f)")
         made, at = made @ _step(match[1], values), match.end()
@@ -280,6 +328,13 @@ def _paint(text: str, style: Mapping[str, str]) -> tuple[Color | None, float]:
     if text.lower() in ("none", "transparent"):
         return None, 1.0
     try:
+        text = re.sub(r"\s+icc-color\(.*\)$", "", text)
+        match = COLOR.fullmatch(text)
+        if match and len(re.split(r"[\s,]+", match[1].strip(" ,/"))) == 3:
+            parts = ",".join(re.split(r"[\s,]+", match[1].strip(" ,/")))
+            red, green, blue = ImageColor.getrgb(f"rgb({parts})")[:3]
+            opacity = min(float(match[2]) / (100 if match[3] else 1), 1.0)
+            return (red / 255, green / 255, blue / 255), opacity
         red, green, blue, *alpha = ImageColor.getrgb(text)
     except ValueError:
         raise ValueError(
@@ -292,8 +347,10 @@ def _numbers(text: str) -> list[float]:
     """The numbers in a text.
 
     Raises:
-        ValueError: if one is infinite.
+        ValueError: if one is infinite, or there is something else.
     """
+    if NUMBER.sub(" ", text).replace(",", " ").strip():
+        raise ValueError(f"{text[:40]!r} is no list of numbers: give numbers without units")
     return [finite(each) for each in NUMBER.findall(text)]
 
 

@@ -105,10 +105,11 @@ def write_ply(mesh: Mesh, path: str | Path) -> Path:
 def read_ply(path: str | Path) -> Mesh:
     """Read a mesh from a PLY file of any format, in the axes of the file.
 
-    Polygons become triangles. Normals that are missing are computed, and missing colors are gray (1/2).
+    Polygons become triangles. Normals that are missing are computed. Colors of faces are averaged at vertices,
+    and missing colors are gray (1/2).
 
     Raises:
-        ValueError: if the file is no PLY file, is truncated, or has no mesh.
+        ValueError: if the file is no PLY file, is truncated, has no mesh, or has colors that are not finite.
     """
     elements = ply.read(path).elements
     vertex, face = elements.get("vertex", {}), elements.get("face", {})
@@ -118,8 +119,7 @@ def read_ply(path: str | Path) -> Mesh:
         arrays = [values for values in found if isinstance(values, np.ndarray)]
         if len(arrays) < 3:
             return None
-        whole = colors and arrays[0].dtype.kind in "iu"
-        scale = 1.0 if not whole else 65535.0 if arrays[0].dtype == np.uint16 else 255.0
+        scale = _largest(arrays[0].dtype) if colors else 1.0
         return torch.from_numpy(np.stack([(values / scale).astype(np.float32) for values in arrays], 1))
 
     corners = face.get("vertex_indices", face.get("vertex_index"))
@@ -130,22 +130,41 @@ def read_ply(path: str | Path) -> Mesh:
     if not len(faces) or not 0 <= int(faces.min()) <= int(faces.max()) < len(vertices):
         raise ValueError(f"{path} has no faces, or faces with vertices that do not exist: export the mesh again")
     colors, normals = columns("red", "green", "blue", colors=True), columns("nx", "ny", "nz")
+    if colors is None and 0 <= corners.values.min() <= corners.values.max() < len(vertices):
+        colors = _averaged(face, corners, len(vertices))
     colors = torch.full_like(vertices, 0.5) if colors is None else colors
+    if not bool(colors.isfinite().all()):
+        raise ValueError(f"{path} has colors that are not finite: repair the mesh and export it again")
+    colors = colors.clamp(0, 1)
     return Mesh(vertices, _normals(vertices, faces) if normals is None else normals, colors, faces)
 
 
 def _triangles(corners: ply.Lists) -> Int[Tensor, "f 3"]:
     """Polygons as fans of triangles around their first corners; those with fewer corners than three are left out."""
     starts = np.cumsum(corners.lengths) - corners.lengths
-    made = []
-    for k in range(2, int(corners.lengths.max(initial=0))):
-        at = starts[corners.lengths > k]
-        order = np.flatnonzero(corners.lengths > k)
-        made.append(np.stack([order, np.full_like(order, k), *(corners.values[at + i] for i in (0, k - 1, k))], 1))
-    if not made:
-        return torch.zeros(0, 3, dtype=torch.long)
-    rows = np.concatenate(made).astype(np.int64)
-    return torch.from_numpy(rows[np.lexsort((rows[:, 1], rows[:, 0]))][:, 2:].copy())
+    counts = np.maximum(corners.lengths.astype(np.int64) - 2, 0)
+    k = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of a triangle in its polygon
+    at = np.repeat(starts, counts)
+    rows = np.stack([corners.values[at + i] for i in (0, k + 1, k + 2)], 1)
+    return torch.from_numpy(rows.astype(np.int64))
+
+
+def _largest(kind: np.dtype) -> float:
+    """The value of a full color of a type."""
+    return 1.0 if kind.kind not in "iu" else 65535.0 if kind == np.uint16 else 255.0
+
+
+def _averaged(face: ply.Table, corners: ply.Lists, count: int) -> Float[Tensor, "v 3"] | None:
+    """Colors of faces, averaged at each of `count` vertices; None if faces have none."""
+    found = [face.get(name) for name in ("red", "green", "blue")]
+    arrays = [values for values in found if isinstance(values, np.ndarray)]
+    if len(arrays) < 3:
+        return None
+    each = np.repeat(np.stack(arrays, 1) / _largest(arrays[0].dtype), corners.lengths, 0)
+    summed, number = np.zeros((count, 3)), np.zeros((count, 1))
+    np.add.at(summed, corners.values.astype(np.int64), each)
+    np.add.at(number, corners.values.astype(np.int64), 1)
+    return torch.from_numpy((summed / np.maximum(number, 1)).astype(np.float32))
 
 
 def _normals(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "v 3"]:

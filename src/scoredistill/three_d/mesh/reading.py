@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -261,6 +262,8 @@ def _beside(path: Path) -> Any:
         def get(self, name: str) -> bytes:
             wanted = (folder / str(name).strip().replace("\\", "/")).resolve()
             if not wanted.is_relative_to(folder) or not wanted.is_file():
+                if path.suffix.lower() == ".obj":  # trimesh goes on without it
+                    warnings.warn(f"{path.name} is read without {name}, which is not in its directory", stacklevel=2)
                 raise FileNotFoundError(f"{name} is not in the directory of the mesh")
             if wanted.stat().st_size > MOST_BYTES:
                 raise ValueError(f"{name} has more than {MOST_BYTES // 2**20} MiB")
@@ -270,9 +273,15 @@ def _beside(path: Path) -> Any:
 
 
 def _of_ply(path: Path) -> _Part:
+    content = ply.read(path)
+    face = content.elements.get("face", {})
+    corners, laid = face.get("vertex_indices", face.get("vertex_index")), face.get("texcoord")
+    if isinstance(corners, ply.Lists) and len(corners.lengths):
+        _check_count(int(np.maximum(corners.lengths.astype(np.int64) - 2, 0).sum()), path)
+    if isinstance(laid, ply.Lists) and len(laid.values):
+        raise ValueError(f"{path} has texture coordinates of faces, which are not read: export it as OBJ or GLB")
     mesh = read_ply(path)
     _check_count(len(mesh.faces), path)
-    content = ply.read(path)
     vertex = content.elements["vertex"]
     found = [[vertex.get(name) for name in pair] for pair in PLY_UV]
     pairs = [np.stack(pair, 1) for pair in found if all(isinstance(values, np.ndarray) for values in pair)]  # type: ignore[arg-type]
