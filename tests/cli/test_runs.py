@@ -153,6 +153,30 @@ def test_configs_that_cannot_be_repeated_are_refused(made, refused):
     assert "nowhere holds no run" in refused("--config", "nowhere")
 
 
+def test_methods_in_files_that_only_a_config_names_are_not_executed(made, refused):
+    Path("evil.py").write_text("raise SystemExit('executed')")
+    cli.main(["image", "a cat", "--method", "ddim", "--out", "first"])
+    kept = json.loads(Path("first/config.json").read_text())
+    for odd in ({"method_file": "evil.py:M"}, {"command": "scoredistill image cat --method evil.py:M"}):
+        Path("first/config.json").write_text(json.dumps({**kept, **odd}))
+        said = refused("image", "--config", "first")
+        assert "the run used a method in a file, evil.py:M: give --method evil.py:M to execute that file" in said
+    cli.main(["image", "--config", "first", "--method", "ddim"])
+    assert made.seen[-1] == made.seen[0]
+
+
+def test_texts_behind_two_dashes_are_no_options(made, capsys):
+    cli.main(["image", "--method", "ddim", "--", "-h"])
+    assert made.seen[-1][0] == "-h"
+    cli.main(["image", "--method", "ddim", "--", "-q"])
+    assert made.seen[-1][0] == "-q"
+
+
+def test_a_prompt_that_is_given_twice_is_made_once(made):
+    cli.main(["image", "--method", "ddim", "--prompts", "a cat", "a cat", "an owl", "--out", "set"])
+    assert [text for text, *_ in made.seen] == ["a cat", "an owl"]
+
+
 def config(command, **request):
     return {"request": request, "version": "1", "command": command}
 

@@ -76,6 +76,11 @@ def test_strangers_files_send_no_control_characters(tmp_path, capsys):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=info)
     cli.main(["show", str(tmp_path / "a.png")])
     assert not {"\x1b", "\x07"} & set(capsys.readouterr().out)
+    config = {"request": {"prompt": "a"}, "version": "1", "command": "scoredistill image a"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "result.json").write_text(json.dumps({"rows": 1, "seconds": "\x1b]0;x\x07"}))
+    cli.main(["show", str(tmp_path)])
+    assert not {"\x1b", "\x07"} & set(capsys.readouterr().out)
 
 
 def test_what_says_nothing_is_refused(tmp_path, refused):

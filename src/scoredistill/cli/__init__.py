@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with launch:
                 check_command(words)
                 check_method(words)
-                if typed and manner.plain and not set(HELP) & set(words) and words[:1] and words[0] in SLOW:
+                if typed and manner.plain and not set(HELP) & set(_options(words)) and words[:1] and words[0] in SLOW:
                     print(SLOW[words[0]], flush=True)
                 with manner.speaking():
                     answer = _dispatch(_said(words, manner))
@@ -118,9 +118,16 @@ def _sentence(error: BaseException) -> str | None:
     return " ".join(str(error).split())[:LONGEST]
 
 
+def _options(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments before --, behind which are texts."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
 def _said(arguments: list[str], manner: Manner) -> list[str]:
-    """The arguments, with --quiet behind the name of the command if it is to show no progress."""
-    return [*arguments[:1], "--quiet", *arguments[1:]] if manner.quiet and arguments[:1] else arguments
+    """The arguments, with --quiet behind the name of the command if it is to show no progress; training shows its own."""
+    if not manner.quiet or not arguments or arguments[:2] == ["prior", "train"]:
+        return arguments
+    return [*arguments[:1], "--quiet", *arguments[1:]]
 
 
 def _interrupted(arguments: Sequence[str], start: float) -> str:

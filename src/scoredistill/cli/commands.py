@@ -47,16 +47,18 @@ def dispatch(arguments: Sequence[str]) -> object:
     name, typed = arguments[0], list(arguments[1:])
     function, prog = COMMANDS[name], f"scoredistill {name}"
     known = parameters(function, prog)
-    quiet = [each for each in typed if each in QUIET]
-    typed = [each for each in typed if each not in QUIET]
-    asked = {"--help", "-h", "--help-all"} & set(typed)
+    end = typed.index("--") if "--" in typed else len(typed)  # behind it are texts, whatever they look like
+    first, texts = typed[:end], typed[end:]
+    quiet = [each for each in first if each in QUIET]
+    typed = [*(each for each in first if each not in QUIET), *texts]
+    asked = {"--help", "-h", "--help-all"} & set(first)
     if asked:
         print(help_of(name, _says(function), known, defaults_of(name, typed), "--help-all" in asked))
         return None
     typed = repeated(name, typed, known)
     check(name, parsed(name, typed, known), known)
     if quiet and "--no-progress" in options(known):
-        typed.append("--no-progress")
+        typed.insert(0, "--no-progress")
     with registry():
         answer = tyro.cli(function, prog=prog, args=typed)
     if isinstance(answer, Completion):

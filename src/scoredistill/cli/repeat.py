@@ -62,8 +62,21 @@ def repeated(command: str, typed: Sequence[str], known: Sequence[Parameter]) -> 
         return list(typed)  # of a model, which the prior reads
     if command_of(config) != command:
         raise ValueError(f"{place} is of scoredistill {command_of(config) or '?'}, not {command}: repeat it with that")
+    _refuse_code(config, given)
     before = _before(command, config, Path(place), known)
     return _joined(given, before, known, place)
+
+
+def _refuse_code(config: Mapping[str, Any], given: Given) -> None:
+    """Refuse to run a method in a file that only config.json names: it may be of strangers.
+
+    Raises:
+        ValueError: if no method is typed.
+    """
+    named = [config.get("method_file"), *(word for word in _words(config) if ".py:" in word)]
+    if (file := next(filter(None, named), None)) and "--method" not in given.options:
+        file = str(file).removeprefix("--method=")
+        raise ValueError(f"the run used a method in a file, {file}: give --method {file} to execute that file")
 
 
 def _before(command: str, config: Mapping[str, Any], place: Path, known: Sequence[Parameter]) -> Given:

@@ -110,13 +110,13 @@ def _one(job: Job, run: CommandRun, make: Make, out: Path) -> dict[str, Any]:
 
 
 def _texts(given: Sequence[str]) -> list[str]:
-    """The prompts, or those of a file with one per line.
+    """The prompts, or those of a file with one per line, each once.
 
     Raises:
         ValueError: if the file is missing or empty.
     """
     if len(given) != 1 or not given[0].endswith(".txt"):
-        return list(given)
+        return list(dict.fromkeys(given))
     path = Path(given[0])
     try:
         lines = [line.strip() for line in read_text(path).splitlines()]

@@ -51,7 +51,8 @@ def _result(folder: Path, config: Mapping[str, Any], summary: Mapping[str, Any])
     pages = [folder / name for name in ("report.html", "index.html") if (folder / name).is_file()]
     lines += [("report", str(page)) for page in pages[:1]]
     lines += [] if summary else [("state", f"not finished; the command with --out {folder} --resume continues it")]
-    return [*lines, ("repeat", quoted("--config", folder))] if command else lines
+    lines += [("repeat", quoted("--config", folder))] if command else []
+    return [(name, _clean(line)) for name, line in lines]
 
 
 def _clean(value: object) -> str:
