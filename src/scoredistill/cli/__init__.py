@@ -124,7 +124,7 @@ def _options(arguments: Sequence[str]) -> Sequence[str]:
 
 
 def _said(arguments: list[str], manner: Manner) -> list[str]:
-    """The arguments, with --quiet behind the name of the command if it is to show no progress; training shows its own."""
+    """The arguments, with --quiet behind the name of the command if it is to show no progress, but for training."""
     if not manner.quiet or not arguments or arguments[:2] == ["prior", "train"]:
         return arguments
     return [*arguments[:1], "--quiet", *arguments[1:]]
