@@ -157,10 +157,18 @@ def test_methods_in_files_that_only_a_config_names_are_not_executed(made, refuse
     Path("evil.py").write_text("raise SystemExit('executed')")
     cli.main(["image", "a cat", "--method", "ddim", "--out", "first"])
     kept = json.loads(Path("first/config.json").read_text())
-    for odd in ({"method_file": "evil.py:M"}, {"command": "scoredistill image cat --method evil.py:M"}):
+    request, evil = kept["request"], {"method": "evil.py:M"}
+    for odd in (
+        {"method_file": "evil.py:M"},
+        {"command": "scoredistill image cat --method evil.py:M"},
+        {"request": {**request, **evil}},
+        {"request": {**request, "options": evil}},
+        {"prior_options": evil},
+    ):
         Path("first/config.json").write_text(json.dumps({**kept, **odd}))
         said = refused("image", "--config", "first")
         assert "the run used a method in a file, evil.py:M: give --method evil.py:M to execute that file" in said
+    Path("first/config.json").write_text(json.dumps(kept))
     cli.main(["image", "--config", "first", "--method", "ddim"])
     assert made.seen[-1] == made.seen[0]
 
@@ -168,6 +176,8 @@ def test_methods_in_files_that_only_a_config_names_are_not_executed(made, refuse
 def test_texts_behind_two_dashes_are_no_options(made, capsys):
     cli.main(["image", "--method", "ddim", "--", "-h"])
     assert made.seen[-1][0] == "-h"
+    cli.main(["image", "--method", "ddim", "--", "--config=x"])
+    assert made.seen[-1][0] == "--config=x"
     cli.main(["image", "--method", "ddim", "--", "-q"])
     assert made.seen[-1][0] == "-q"
 

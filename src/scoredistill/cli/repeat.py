@@ -50,7 +50,8 @@ def repeated(command: str, typed: Sequence[str], known: Sequence[Parameter]) -> 
     Raises:
         ValueError: if the file is missing, or holds a run of another command.
     """
-    if not any(token == FLAG or token.startswith(f"{FLAG}=") for token in typed):
+    options_typed = typed[: typed.index("--")] if "--" in typed else typed  # behind -- are texts
+    if not any(token == FLAG or token.startswith(f"{FLAG}=") for token in options_typed):
         return list(typed)
     given = parsed(command, typed, known)
     place = given.options[FLAG][-1]
@@ -62,20 +63,23 @@ def repeated(command: str, typed: Sequence[str], known: Sequence[Parameter]) -> 
         return list(typed)  # of a model, which the prior reads
     if command_of(config) != command:
         raise ValueError(f"{place} is of scoredistill {command_of(config) or '?'}, not {command}: repeat it with that")
-    _refuse_code(config, given)
+    if "--method" not in given.options:
+        _refuse_code(config)
     before = _before(command, config, Path(place), known)
     return _joined(given, before, known, place)
 
 
-def _refuse_code(config: Mapping[str, Any], given: Given) -> None:
-    """Refuse to run a method in a file that only config.json names: it may be of strangers.
+def _refuse_code(config: Mapping[str, Any]) -> None:
+    """Refuse to execute a method in a file that only config.json names: it may be of strangers.
 
     Raises:
-        ValueError: if no method is typed.
+        ValueError: if it names one, wherever it does.
     """
-    named = [config.get("method_file"), *(word for word in _words(config) if ".py:" in word)]
-    if (file := next(filter(None, named), None)) and "--method" not in given.options:
-        file = str(file).removeprefix("--method=")
+    request = config["request"]
+    places = [config, request, request.get("options", {}), config.get("prior_options", {})]
+    named = [place.get(key) for place in places if isinstance(place, Mapping) for key in ("method", "method_file")]
+    named += [word for word in _words(config) if word.startswith("--method=") or ".py:" in word]
+    if file := next((str(each).removeprefix("--method=") for each in named if ".py" in str(each)), ""):
         raise ValueError(f"the run used a method in a file, {file}: give --method {file} to execute that file")
 
 
