@@ -110,10 +110,18 @@ def test_a_dry_run_does_nothing_and_says_what_it_would_do(made, capsys, refused)
     assert list(Path().iterdir()) == []
 
 
-def test_presets_change_the_length_unless_it_is_given(made):
-    for more in ([], ["--preset", "draft"], ["--preset", "best"], ["--preset", "best", "--steps", "7"]):
+def test_presets_change_the_length_unless_it_is_given(made, refused):
+    for more in ([], ["--preset", "draft"], ["--preset", "best"], ["--steps", "7"]):
         cli.main(["image", "a cat", "--method", "ddim", *more])
     assert [steps for _, _, steps in made.seen] == [30, 10, 60, 7]
+    assert "preset best sets steps" in refused("image", "a cat", "--method", "ddim", "--preset", "best", "--steps", "7")
+
+
+def test_a_preset_replaces_the_length_of_a_repeated_run(made):
+    cli.main(["image", "a cat", "--method", "ddim", "--steps", "7", "--out", "first"])
+    cli.main(["image", "--config", "first", "--preset", "best"])
+    cli.main(["image", "--config", "first"])
+    assert [steps for _, _, steps in made.seen] == [7, 60, 7]
 
 
 def test_a_run_is_repeated_from_its_config(made, capsys):
@@ -178,6 +186,12 @@ def test_texts_behind_two_dashes_are_no_options(made, capsys):
     assert made.seen[-1][0] == "-h"
     cli.main(["image", "--method", "ddim", "--", "--config=x"])
     assert made.seen[-1][0] == "--config=x"
+    cli.main(["image", "--method", "ddim", "--out", "dash", "--", "--method=zzz"])
+    assert made.seen[-1][0] == "--method=zzz"
+    kept = json.loads(Path("dash/config.json").read_text())
+    Path("dash/config.json").write_text(json.dumps({**kept, "command": "python script.py"}))
+    cli.main(["image", "--config", "dash"])
+    assert made.seen[-1] == made.seen[-2]
     cli.main(["image", "--method", "ddim", "--", "-q"])
     assert made.seen[-1][0] == "-q"
 
@@ -200,7 +214,7 @@ def test_runs_of_python_are_repeated_from_their_settings(tmp_path, monkeypatch):
     known = parameters(COMMANDS["edit"], "edit")
     assert command_of(run_of(".")) == "edit"
     made = repeated("edit", ["--config", "config.json"], known)
-    assert made[:2] == ["source.png", "make it red"]
+    assert made[-3:] == ["--", "source.png", "make it red"]
     assert "--wrap" in made
     assert "--size=64" in made
     assert "--particles=3" in made

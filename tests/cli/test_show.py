@@ -56,7 +56,7 @@ def test_a_file_says_how_it_was_made_wherever_it_is(run, tmp_path, capsys):
     assert "similarity" not in said
 
 
-@pytest.mark.parametrize("name", ["", "config.json", "report.html"])
+@pytest.mark.parametrize("name", ["", "config.json", "report.html", "image_00.png"])
 def test_a_run_also_says_what_became_of_it(run, name, capsys):
     cli.main(["show", str(run / name)])
     said = capsys.readouterr().out

@@ -49,8 +49,10 @@ def test_presets_change_the_longest_field_that_is_open():
     assert at_preset(Request("a", "sds"), "best", "steps", "follow").steps == 800
     few = at_preset(Request("a", "msd_draws"), "draft", "steps", "follow")
     assert (few.steps, few.follow) == (None, 60)  # of two gradients none can be left out
-    assert at_preset(Request("a", "sds", steps=5), "best", "steps", "follow").steps == 5
-    assert at_preset(Request("a", "ddim", steps=4), "draft", "steps").steps == 4
+    given = at_preset(Request("a", "msd_draws", steps=5), "best", "steps", "follow")
+    assert (given.steps, given.follow) == (5, 360)
+    with pytest.raises(ValueError, match="the preset best sets steps, which is given too: leave out one of them"):
+        at_preset(Request("a", "sds", steps=5), "best", "steps", "follow")
     assert at_preset(ObjectRequest("a", "msd"), "draft", "steps", least=4).steps == 4
     assert at_preset(Request("a"), "standard", "steps") == Request("a")
     assert PRESETS["draft"] < PRESETS["standard"] == 1 < PRESETS["best"]

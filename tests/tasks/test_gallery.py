@@ -140,7 +140,7 @@ def test_scores(summary, value):
     assert gallery.score(summary) == value
 
 
-def test_pictures_prefer_results_to_previews(tmp_path):
+def test_results_stand_for_a_run_before_previews(tmp_path):
     for name in ("preview.png", "image_00.png"):
         Path(tmp_path / name).touch()
-    assert gallery.picture(tmp_path).name == "image_00.png"
+    assert gallery.image_of(tmp_path).name == "image_00.png"

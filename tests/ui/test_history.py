@@ -58,8 +58,8 @@ def test_a_run_says_what_it_is(root):
     run = find(root, "a")
     assert (run.title, run.method, run.says, run.stage) == ("a hamburger", "msd", "image from text", Stage.FINISHED)
     assert [path.name for path in run.images] == ["image_00.png", "image_01.png"]
-    assert run.preview == root / "a" / "preview.png"
-    assert find(root, "demo/b").preview.name == "image_00.png"
+    assert run.image == root / "a" / "image_00.png"
+    assert find(root, "demo/b").image.name == "image_00.png"
     assert [path.name for path in run.downloads][-2:] == ["config.json", "result.json"]
 
 

@@ -20,7 +20,7 @@ from scoredistill.cli.command_names import check_command
 from scoredistill.cli.interrupts import PATIENCE, Terminated, prompt
 from scoredistill.cli.launch import Launch
 from scoredistill.cli.manner import Manner
-from scoredistill.cli.method_names import check_method
+from scoredistill.cli.method_names import before_texts, check_method
 from scoredistill.files import FULL
 
 TRAINING = 600.0  # seconds for an interrupted training to write what it learned
@@ -60,7 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with launch:
                 check_command(words)
                 check_method(words)
-                if typed and manner.plain and not set(HELP) & set(_options(words)) and words[:1] and words[0] in SLOW:
+                if (
+                    typed
+                    and manner.plain
+                    and not set(HELP) & set(before_texts(words))
+                    and words[:1]
+                    and words[0] in SLOW
+                ):
                     print(SLOW[words[0]], flush=True)
                 with manner.speaking():
                     answer = _dispatch(_said(words, manner))
@@ -118,11 +124,6 @@ def _sentence(error: BaseException) -> str | None:
     return " ".join(str(error).split())[:LONGEST]
 
 
-def _options(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments before --, behind which are texts."""
-    return arguments[: arguments.index("--")] if "--" in arguments else arguments
-
-
 def _said(arguments: list[str], manner: Manner) -> list[str]:
     """The arguments, with --quiet behind the name of the command if it is to show no progress, but for training."""
     if not manner.quiet or not arguments or arguments[:2] == ["prior", "train"]:
@@ -143,6 +144,7 @@ def _interrupted(arguments: Sequence[str], start: float) -> str:
 
 def _resumable(arguments: Sequence[str], start: float) -> bool:
     """Whether a run has written a checkpoint since a time, in seconds since 1970, in its output directory."""
+    arguments = before_texts(arguments)
     given = [after for before, after in pairwise(arguments) if before == "--out"]
     given += [each.partition("=")[2] for each in arguments if each.startswith("--out=")]
     folders = [Path(given[-1])] if given else list(Path("runs").glob("*/"))

@@ -15,6 +15,7 @@ from scoredistill.cli.doctor import doctor
 from scoredistill.cli.edit import edit
 from scoredistill.cli.image import image
 from scoredistill.cli.manner import QUIET
+from scoredistill.cli.method_names import before_texts
 from scoredistill.cli.object import object_
 from scoredistill.cli.options import registry
 from scoredistill.cli.parameters import options, parameters
@@ -47,8 +48,8 @@ def dispatch(arguments: Sequence[str]) -> object:
     name, typed = arguments[0], list(arguments[1:])
     function, prog = COMMANDS[name], f"scoredistill {name}"
     known = parameters(function, prog)
-    end = typed.index("--") if "--" in typed else len(typed)  # behind it are texts, whatever they look like
-    first, texts = typed[:end], typed[end:]
+    first = list(before_texts(typed))
+    texts = typed[len(first) :]
     quiet = [each for each in first if each in QUIET]
     typed = [*(each for each in first if each not in QUIET), *texts]
     asked = {"--help", "-h", "--help-all"} & set(first)

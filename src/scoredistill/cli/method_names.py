@@ -33,6 +33,7 @@ def check_method(arguments: Sequence[str]) -> None:
     """
     if not arguments or arguments[0] not in SOURCES:
         return
+    arguments = before_texts(arguments)
     given = [each.partition("=")[2] for each in arguments if each.startswith("--method=")]
     given += [arguments[at + 1] for at, each in enumerate(arguments[:-1]) if each == "--method"]
     if not given:
@@ -44,6 +45,11 @@ def check_method(arguments: Sequence[str]) -> None:
             raise ValueError(
                 f"unknown method {name!r}: use one of {', '.join(known)}, or your own as FILE.py:NAME{near}"
             )
+
+
+def before_texts(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments before --, behind which are texts, whatever they look like."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
 def names_of(command: str) -> list[str]:

@@ -49,7 +49,8 @@ class CommandPlan:
     """Which runs a command makes.
 
     Attributes:
-        preset: draft (quick, for a first look), standard, or best (slow); sets the number of steps, unless it is given.
+        preset: draft (quick, for a first look), standard, or best (slow); sets --steps, or --follow of methods with
+            few gradients; of edits --sweeps.
         prompts: Several prompts (of edits: instructions) in place of one, each in quotes, or a .txt file with one per
             line; every one gets a run of its own, and all of them one page.
         seeds: Number of runs of each prompt, with successive seeds from --seed on.

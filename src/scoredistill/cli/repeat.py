@@ -16,13 +16,16 @@ from typing import Any
 from scoredistill.cli.arguments import Given, parsed
 from scoredistill.cli.command_names import summaries
 from scoredistill.cli.defaults import defaults_of
+from scoredistill.cli.method_names import before_texts
 from scoredistill.cli.parameters import Parameter, options, positionals
 from scoredistill.tasks.run_config import CONFIG, read_config
 
 FLAG = "--config"
 NOT_REPEATED = {
-    *("--out", "--resume", "--overwrite", "--progress", "--no-progress", "--dry-run", "--view", "--port", FLAG)
+    *("--out", "--resume", "--overwrite", "--progress", "--no-progress", "--dry-run", "--view", "--port", FLAG),
+    "--preset",  # whose length the settings say
 }  # of the command: how it was carried out
+LENGTH = ("--steps", "--follow", "--sweeps")  # what a preset that is given replaces
 SEVERAL = {"--prompts", "--seeds"}
 FIELDS = {"regions": "region"}  # fields of settings whose options have another name
 KINDS = (("prompts", "image"), ("instruction", "edit"), ("shape", "object"), ("particles", "image"))
@@ -50,8 +53,7 @@ def repeated(command: str, typed: Sequence[str], known: Sequence[Parameter]) -> 
     Raises:
         ValueError: if the file is missing, or holds a run of another command.
     """
-    options_typed = typed[: typed.index("--")] if "--" in typed else typed  # behind -- are texts
-    if not any(token == FLAG or token.startswith(f"{FLAG}=") for token in options_typed):
+    if not any(token == FLAG or token.startswith(f"{FLAG}=") for token in before_texts(typed)):
         return list(typed)
     given = parsed(command, typed, known)
     place = given.options[FLAG][-1]
@@ -149,6 +151,8 @@ def _joined(given: Given, before: Given, known: Sequence[Parameter], place: str)
     """The tokens of a run with what is given in its place; says what is."""
     table = options(known)
     replaced = {table[flag] for flag in given.options}
+    if "--preset" in given.options:
+        replaced |= {table[flag] for flag in LENGTH if flag in table}
     named = [
         flag
         for flag, values in given.options.items()
@@ -160,10 +164,10 @@ def _joined(given: Given, before: Given, known: Sequence[Parameter], place: str)
     found = {flag: values for flag, values in before.options.items() if table[flag] not in replaced}
     found |= {flag: values for flag, values in given.options.items() if flag != FLAG}
     words = [*given.words, *before.words[len(given.words) :]]
-    tokens: list[str] = list(words)
+    tokens: list[str] = []
     for flag, values in found.items():
         tokens += [f"{flag}={values[0]}"] if len(values) == 1 and table[flag].most == 1 else [flag, *values]
-    return tokens
+    return [*tokens, "--", *words]
 
 
 def _words(config: Mapping[str, Any]) -> list[str]:

@@ -104,7 +104,7 @@ def _one(job: Job, run: CommandRun, make: Make, out: Path) -> dict[str, Any]:
     """One of several runs; of a batch that is resumed, a finished one is only read."""
     finished = run.resume and (out / "result.json").is_file() and read_config(out)
     if finished:
-        return answer_of(out, [picture for picture in [gallery.picture(out)] if picture is not None])
+        return answer_of(out, [image for image in [gallery.image_of(out)] if image is not None])
     begun = run.resume and bool(read_config(out))
     return make(job.request, replace(run, resume=begun, overwrite=False if begun else out.exists()), out)
 

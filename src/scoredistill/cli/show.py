@@ -10,7 +10,7 @@ from scoredistill.cli.columns import rows
 from scoredistill.cli.options import answer_of, quoted
 from scoredistill.media.provenance import read_chunk
 from scoredistill.tasks.gallery import score
-from scoredistill.tasks.run_config import CONFIG, provenance, read_config, result_of
+from scoredistill.tasks.run_config import provenance, read_config, result_of
 
 NAMES = 10  # width of the column of names
 LONGEST = 2000  # characters of a value
@@ -26,13 +26,17 @@ def show(run: Positional[Path]) -> dict[str, Any]:
         raise ValueError(f"there is no {run}: give a file of a run, or its output directory")
     folder = run if run.is_dir() else run.parent
     made = read_chunk(run) if run.suffix.lower() == ".png" else {}
-    config = read_config(folder) if not made or run.name == CONFIG else {}
+    config = read_config(folder)
+    if made and made.get("command") != provenance(config).get("command"):
+        config = {}  # of another run than the file
     if not made and not config:
         what = "holds no run" if run.is_dir() else "does not say how it was made, and no run is beside it"
         raise ValueError(f"{run} {what}: give a PNG file that scoredistill wrote, or the output directory of a run")
     made = made or provenance(config)
     lines = [
-        (name, _clean(made[name])) for name in ("command", *sorted(set(made) - {"command", "version"})) if name in made
+        (_clean(name), _clean(made[name]))
+        for name in ("command", *sorted(set(made) - {"command", "version"}))
+        if name in made
     ]
     print("\n".join(rows([*lines, ("version", _clean(made.get("version", "unknown")))], NAMES)))
     summary = result_of(folder) if config else {}

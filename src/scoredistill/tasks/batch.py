@@ -73,14 +73,15 @@ class BatchDirectory(RunDirectory[Sequence[Path]]):
 
     def finish(self, result: Sequence[Path]) -> None:
         """Write the grid and the page about finished runs, which are given by their directories."""
-        shown = {run: made for run in result if (made := _image(run)) is not None}
+        shown = {run: _image(run) for run in result}
         configs = {run: read_config(run).get("request", {}) for run in result}
-        if shown:
-            labels = [_label(configs[run]) for run in shown]
+        if known := [made for made in shown.values() if made is not None]:
+            labels = [_label(configs[run]) for run in result]
             columns = max(1, len(result) // len(self._prompts))
-            self.save(grid(list(shown.values()), columns, 4, labels), "grid.png")
+            blank = Image.new("RGB", known[0].size, "white")  # in the place of runs without an image
+            self.save(grid([made or blank for made in shown.values()], columns, 4, labels), "grid.png")
         page = Page(f"{len(result)} runs", ", ".join(self._prompts)).command(self.command)
-        page.cards([gallery.card(run, self.path, gallery.picture(run)) for run in result])
+        page.cards([gallery.card(run, self.path, gallery.image_of(run)) for run in result])
         page.heading("Numbers").table([_row(run, configs[run]) for run in result])
         page.save(self.path / "index.html")
         write_json(self._result, {"runs": [run.name for run in result]}, indent=2)
@@ -92,7 +93,7 @@ class BatchDirectory(RunDirectory[Sequence[Path]]):
 
 def _image(run: Path) -> Image.Image | None:
     """The image that stands for a run in the grid."""
-    path = gallery.picture(run)
+    path = gallery.image_of(run)
     return None if path is None else gallery.reduced(path, SIDE)
 
 

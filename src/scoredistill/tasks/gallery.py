@@ -26,19 +26,11 @@ MARK = f'<meta name="generator" content="{GENERATOR}">'
 SIDE, QUALITY = 256, 80  # longer side of a thumbnail in pixels, quality of its JPEG
 NEWEST = 500  # runs that are listed
 WAIT, PAUSE = 10.0, 0.05  # seconds to wait for another command, and between looks
-PICTURES = (
-    *(
-        "edited.png",
-        "enlarged_00.png",
-        "image_00.png",
-        "image_000.png",
-        "result.png",
-        "sheet.png",
-        "grid.png",
-        "images.png",
-    ),
-    *("preview.png", "image_grid.png"),
-)  # that can stand for a run, the best first
+IMAGES = (
+    "edited.png", "enlarged_00.png", "image_00.png", "image_000.png", "icon_00.png", "result.png", "grid.png",
+    "images.png", "preview.png", "sheet.png", "image_grid.png",
+)  # fmt: skip
+"""Files that can stand for a run, the best first."""
 PAGES = ("report.html", NAME)
 
 
@@ -124,9 +116,9 @@ def score(summary: Mapping[str, Any]) -> float | None:
     return sum(numbers) / len(numbers) if numbers else None
 
 
-def picture(run: Path) -> Path | None:
+def image_of(run: Path) -> Path | None:
     """The image that stands for a run, if it has one."""
-    return next((run / name for name in PICTURES if (run / name).is_file()), None)
+    return next((run / name for name in IMAGES if (run / name).is_file()), None)
 
 
 def reduced(path: Path, side: int) -> Image.Image | None:
@@ -144,7 +136,7 @@ def reduced(path: Path, side: int) -> Image.Image | None:
 
 def _thumbnail(run: Path, folder: Path) -> Path | None:
     """The thumbnail of a run, made if it is missing or older than the image."""
-    image, made = picture(run), folder / f"{run.name}.jpg"
+    image, made = image_of(run), folder / f"{run.name}.jpg"
     if image is None:
         return None
     with suppress(OSError):

@@ -16,7 +16,7 @@ PRESETS: Mapping[str, float] = {"draft": 1 / 3, "standard": 1.0, "best": 2.0}  #
 
 
 def at_preset(request: Q, preset: str, *fields: str, least: int = 2) -> Q:
-    """A request with the length of a preset, where it leaves the length open.
+    """A request with the length of a preset.
 
     Args:
         request: the request; `complete` gives the numbers of its method.
@@ -25,7 +25,7 @@ def at_preset(request: Q, preset: str, *fields: str, least: int = 2) -> Q:
         least: lower bound of the field.
 
     Raises:
-        ValueError: if there is no such preset.
+        ValueError: if there is no such preset, or the request has that length already.
     """
     if preset not in PRESETS:
         near = did_you_mean(preset, PRESETS)
@@ -35,5 +35,5 @@ def at_preset(request: Q, preset: str, *fields: str, least: int = 2) -> Q:
     usual = {name: getattr(request.complete(), name) for name in fields}
     longest = max(fields, key=lambda name: usual[name])
     if getattr(request, longest) is not None:
-        return request
+        raise ValueError(f"the preset {preset} sets {longest}, which is given too: leave out one of them")
     return replace(request, **{longest: max(least, math.ceil(PRESETS[preset] * usual[longest]))})

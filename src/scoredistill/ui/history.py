@@ -9,6 +9,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from scoredistill.tasks import gallery
 from scoredistill.tasks.lock import Busy, Lock
 from scoredistill.tasks.run_config import CONFIG, read_config
 from scoredistill.ui.calls import Call, call_of, kind_of, title_of
@@ -94,9 +95,9 @@ class Run:
         return call_of(self.path)
 
     @property
-    def preview(self) -> Path | None:
+    def image(self) -> Path | None:
         """The image that stands for it."""
-        return self._first(("preview.png", "images.png", *SHOWN))
+        return self._first(gallery.IMAGES)
 
     @property
     def images(self) -> list[Path]:

@@ -14,7 +14,7 @@ FILE = "gradio_api/file="  # address of a file of the server
 EMPTY = "<p class='sd-empty'>Fill in the form and press the button: the result appears here while it is made.</p>"
 WORDS = {"rows": "network evaluations", "seconds": "s", "clip_sim": "CLIP similarity"}
 STOPPED = "interrupted"  # how a command that is stopped says so
-PICTURES = (".png", ".gif", ".jpg", ".webp", ".svg")
+IMAGES = (".png", ".gif", ".jpg", ".webp", ".svg")
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _image(source: str, alt: str, caption: str = "") -> str:
 
 def _video(path: Path, label: str) -> str:
     """A video that repeats itself, or an animation, with controls where the browser has them."""
-    if path.suffix in PICTURES:
+    if path.suffix in IMAGES:
         return _image(address(path), label, label)
     return (
         f"<figure><video src='{escape(address(path))}' controls loop muted autoplay playsinline "
@@ -222,7 +222,7 @@ def _stage(desk: Desk, run: Run, job: Job | None, paired: bool) -> str:
         if source is not None and inside and source.suffix in (".mp4", ".webm"):
             parts.append(_video(source, "Source"))
         parts.append(_video(video, "Edited" if video.name.startswith("edited") else "All sides"))
-    if not parts and not paired and run.model is None and (preview := run.preview) is not None:
+    if not parts and not paired and run.model is None and (preview := run.image) is not None:
         parts.append(_image(address(preview), text))
     hint = "<p class='sd-hint'>Before and after: move the divider.</p>" if paired else ""
     hint = "<p class='sd-hint'>Drag the object to turn it.</p>" if run.model is not None else hint
@@ -235,7 +235,7 @@ def _stage(desk: Desk, run: Run, job: Job | None, paired: bool) -> str:
 
 def _so_far(run: Run, job: Job | None, text: str) -> str:
     """The preview of an unfinished run."""
-    preview = run.preview if run.config else None
+    preview = run.image if run.config else None
     if preview is not None:
         return f"<div class='sd-images'>{_image(address(preview), f'{text}, so far', 'So far')}</div>"
     if job is None or job.state not in ENDED:
@@ -253,14 +253,14 @@ def _side_by_side(desk: Desk, chosen: Sequence[tuple[Run, Job | None]]) -> str:
         title = "" if same else f"{_text(run, job)}<br>"
         name = facts[0] if facts else ""
         caption = f"{title}<b>{name}</b> {_badge(_word(run, job))}<br>{' · '.join(facts[1:])}"
-        path = images[0] if images else run.preview if run.config else None
+        path = images[0] if images else run.image if run.config else None
         shown = None if path is None else desk.display(path)
         alt = f"{_text(run, job)} by {name or 'this run'}"
-        picture = (
+        shown = (
             "<div class='sd-blank'></div>" if shown is None
             else f"<img src='{escape(address(Path(shown)))}' alt='{alt}' loading='lazy'>"
         )  # fmt: skip
-        figures.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
+        figures.append(f"<figure>{shown}<figcaption>{caption}</figcaption></figure>")
     return f"<div class='sd-images sd-many'>{''.join(figures)}</div>"
 
 

@@ -94,6 +94,18 @@ def _value(text: str) -> int | float | str:
     return text
 
 
+def read_part(path: Path) -> dict[str, Any]:
+    """What a finished job returned.
+
+    Raises:
+        ValueError: if the file is damaged, saying what to do.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: delete it, and the same command measures it again") from error
+
+
 @dataclass(frozen=True)
 class Task:
     """What a task of the cluster does: measure its jobs one after the other, and write each at once.
@@ -126,7 +138,7 @@ class Task:
     def _measured(self, job: Any) -> dict[str, Any] | Exception:
         part = self.parts / f"{job.name}.json"
         if part.is_file():
-            return dict(json.loads(part.read_text(encoding="utf-8")))
+            return read_part(part)
         try:
             _, found = self.guarded(job, self.images)
         except Exception as error:
@@ -163,7 +175,7 @@ def measured(
             for name in sorted(left):
                 if (part := parts / f"{name}.json").is_file():
                     left.discard(name)
-                    yield name, dict(json.loads(part.read_text(encoding="utf-8")))
+                    yield name, read_part(part)
             for k, found in ended.items():
                 del running[k]
                 for job in shares[k]:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from scoredistill import __version__
 from scoredistill.files import DRAFT, remove_drafts, write_json, write_text
 from scoredistill.recipe import versioned
-from scoredistill.studies.harness.cluster import Cluster, Found, measured
+from scoredistill.studies.harness.cluster import Cluster, Found, measured, read_part
 from scoredistill.studies.harness.shards import Shard
 from scoredistill.studies.harness.workers import Died, Workers
 from scoredistill.tasks.lock import NAME as LOCK
@@ -193,7 +193,7 @@ class StudyDirectory:
                     for name, found in results:
                         if isinstance(found, Exception):
                             failed[name] = f"{type(found).__name__}: {found}"
-                        else:
+                        elif cluster is None:  # tasks of a cluster have written it
                             write_json(self.folder / f"{name}.json", found)
                         bar.update(by_name[name].cost)
                         bar.set_postfix_str(name[:40])
@@ -213,7 +213,9 @@ class StudyDirectory:
         Raises:
             ValueError: naming a file that is damaged.
         """
-        return {path.stem: _part(path) for path in sorted(self.folder.glob("*.json")) if not path.name.startswith(".")}
+        return {
+            path.stem: read_part(path) for path in sorted(self.folder.glob("*.json")) if not path.name.startswith(".")
+        }
 
     @property
     def seconds(self) -> float:
@@ -231,14 +233,6 @@ def _seconds(file: Path) -> float:
     with suppress(OSError, ValueError):
         return float(file.read_text())
     return 0.0
-
-
-def _part(path: Path) -> dict[str, Any]:
-    """What a finished job returned."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: delete it, and the same command measures it again") from error
 
 
 def check_place(out: Path, key: Mapping[str, Any]) -> None:

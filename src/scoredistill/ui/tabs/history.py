@@ -33,12 +33,12 @@ def build(gr: Any, panel: Panel, tab: Any) -> None:
     def look() -> list[Any]:
         shown = [(run, image) for run in runs(desk.root) if (image := thumbnail(run)) is not None]
         names = [run.name for run, _ in shown]
-        pictures = [(image, caption(run)) for run, image in shown]
+        images = [(image, caption(run)) for run, image in shown]
         choices = [(f"{run.title} ({run.name})", run.name) for run, _ in shown]
-        return [names, gr.update(value=pictures), gr.update(choices=choices), gr.update(visible=not names)]
+        return [names, gr.update(value=images), gr.update(choices=choices), gr.update(visible=not names)]
 
     def thumbnail(run: Run) -> str | None:
-        preview = run.preview
+        preview = run.image
         return None if preview is None else desk.display(preview, THUMBNAIL)
 
     def choose(names: list[str], event: Any) -> list[str]:
