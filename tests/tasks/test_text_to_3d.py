@@ -23,8 +23,9 @@ from scoredistill.tasks.object_generation import output
 from scoredistill.tasks.object_generation import run as running
 from scoredistill.tasks.object_generation.output import ObjectDirectory, ObjectResult, four_sides
 from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES
-from scoredistill.tasks.object_generation.request import BUNDLED_ELEVATION, USUAL_ELEVATION, ObjectRequest
+from scoredistill.tasks.object_generation.request import ObjectRequest
 from scoredistill.tasks.object_generation.run import ViewTexts, Watched, guided, make_scene, views_of
+from scoredistill.tasks.object_generation.views import BUNDLED_ELEVATION, USUAL_ELEVATION
 from scoredistill.three_d.camera import around, orbit
 from scoredistill.three_d.encodings import DenseGrid
 from scoredistill.three_d.scenes.base import Viewpoint

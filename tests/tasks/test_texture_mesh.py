@@ -15,7 +15,7 @@ import tiny
 from scoredistill import Recipe, cli, load_prior
 from scoredistill.estimators import SDS
 from scoredistill.tasks import texture_mesh, three_d_output
-from scoredistill.tasks.object_generation.request import BUNDLED_ELEVATION, USUAL_ELEVATION
+from scoredistill.tasks.object_generation.views import BUNDLED_ELEVATION, USUAL_ELEVATION
 from scoredistill.tasks.texturing import output, run
 from scoredistill.tasks.texturing.recipes import TEXTURE_RECIPES
 from scoredistill.tasks.texturing.request import TextureRequest

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scoredistill.loop import Step
-from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.recipe import MethodSource, check_method, recipe_of
 from scoredistill.tasks import checks
 from scoredistill.tasks.object_generation.recipes import OBJECT_RECIPES, ObjectRecipe, own
+from scoredistill.tasks.object_generation.views import BUNDLED_SIDE, ViewOptions, ViewSettings
 from scoredistill.tasks.request import PriorSource, RunOptions, completed
 from scoredistill.three_d.scenes.base import Scene
 
@@ -15,54 +15,31 @@ SHAPES = ("nerf", "splats")
 ENCODINGS = ("dense", "triplane", "hash")
 SHADING = ("albedo", "mixed")
 BACKGROUNDS = ("white", "random", "learned")
-BUNDLED_ELEVATION, USUAL_ELEVATION = (-5.0, 25.0), (-10.0, 60.0)  # the bundled prior has seen front views only
-BUNDLED_SIDE, LARGEST = 64, 64  # pixels of the bundled prior's images, and of renders by default
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectOptions:
+class ObjectOptions(ViewOptions):
     """Options of text-to-3D.
 
     Attributes:
         shape: Representation: nerf (a radiance field) or splats (Gaussians).
         encoding: Encoding of positions in the radiance field: dense, triplane or hash.
-        steps: Number of gradients.
-        views: Number of views rendered per step; methods that couple particles couple them.
-        guidance: Classifier-free guidance scale; 1 for none.
-        lr: Learning rate of Adam.
-        follow: Inner optimizer steps per gradient.
-        size: Height and width of renders in pixels; most steps use half of it. The prior's own by default, at most 64.
-        elevation: Lowest and highest elevation of the cameras in degrees.
-        view_prompts: Add the direction of the view to the prompt ("front view"); by default for all priors but the
-            bundled one, which has seen front views only.
-        perp_neg: Guide views away from the front by Perp-Neg, against several faces; needs view prompts.
         shading: albedo (colors only), or mixed with DreamFusion's textureless and lambertian views.
         background: White, random (a random color per view), or learned (radiance fields only).
         negative_prompt: What the object should not be; not for sdi and sdi_published, which guide by themselves.
         sparsity: Weight of a penalty on fog.
         entropy: Weight of a penalty on semi-transparency.
         orientation: Weight of a penalty on surfaces that face away from the camera (radiance fields only).
-        seed: Seed for all random number generators.
     """
 
     shape: str = "nerf"
     encoding: str = "dense"
-    steps: int | None = None
-    views: int | None = None
-    guidance: float | None = None
-    lr: float | None = None
-    follow: int | None = None
-    size: int | None = None
-    elevation: tuple[float, float] | None = None
-    view_prompts: bool | None = None
-    perp_neg: bool = False
     shading: str = "albedo"
     background: str = "white"
     negative_prompt: str = ""
     sparsity: float = 0.0
     entropy: float = 0.0
     orientation: float = 0.0
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,28 +74,12 @@ class ObjectRequest(ObjectOptions):
         """
         checks.text(self.prompt, "prompt", 'say what the object is, for example "a hamburger"')
         check_method(self.method, OBJECT_RECIPES)
-        bundled = self.prior in BUNDLED
-        defaults: dict[str, object] = {
-            "size": min(LARGEST, side),
-            "elevation": BUNDLED_ELEVATION if bundled else USUAL_ELEVATION,
-            "view_prompts": self.perp_neg or not bundled,
-            **{name: getattr(self.recipe, name) for name in ("steps", "views", "guidance", "lr", "follow")},
-        }
-        return completed(self, ObjectSettings, defaults)
+        return completed(self, ObjectSettings, self.view_defaults(self.recipe, self.prior, side))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectSettings(ObjectRequest):
+class ObjectSettings(ViewSettings, ObjectRequest):
     """A complete `ObjectRequest`: nothing is None."""
-
-    steps: int
-    views: int
-    guidance: float
-    lr: float
-    follow: int
-    size: int
-    elevation: tuple[float, float]
-    view_prompts: bool
 
     def check_values(self) -> None:
         """Refuse impossible values, and combinations that have no effect.
@@ -130,12 +91,8 @@ class ObjectSettings(ObjectRequest):
         checks.choice(self, "encoding", ENCODINGS)
         checks.choice(self, "shading", SHADING)
         checks.choice(self, "background", BACKGROUNDS)
-        checks.whole(self, steps=1, views=1, follow=1, size=8)
-        checks.real(self, lr=0, guidance=0, sparsity=0, entropy=0, orientation=0)
-        checks.seed(self)
-        checks.elevation(self)
-        checks.perp_neg(self)
-        checks.own_guidance(self)
+        checks.real(self, sparsity=0, entropy=0, orientation=0)
+        self.check_views()
         if self.shape == "splats" and self.background == "learned":
             raise ValueError("splats learn no background: use white or random, or the shape nerf")
         if self.shape == "splats" and self.encoding != ObjectOptions.encoding:

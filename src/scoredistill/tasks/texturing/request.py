@@ -6,11 +6,10 @@ from pathlib import Path
 
 from scoredistill.loop import Step
 from scoredistill.priors import Cond
-from scoredistill.priors.pipelines import BUNDLED
 from scoredistill.recipe import MethodSource, check_method, recipe_of
 from scoredistill.tasks import checks
 from scoredistill.tasks.object_generation.recipes import ObjectRecipe, own
-from scoredistill.tasks.object_generation.request import BUNDLED_ELEVATION, BUNDLED_SIDE, USUAL_ELEVATION
+from scoredistill.tasks.object_generation.views import BUNDLED_SIDE, ViewOptions, ViewSettings
 from scoredistill.tasks.request import PriorSource, RunOptions, completed
 from scoredistill.tasks.texturing.recipes import TEXTURE_RECIPES
 from scoredistill.three_d.mesh import MeshFile
@@ -18,7 +17,6 @@ from scoredistill.three_d.mesh.reading import LAYOUTS, UPS
 from scoredistill.three_d.scenes.base import Rendering
 from scoredistill.three_d.scenes.textured import Textured
 
-LARGEST = 64  # pixels of renders by default
 TEXTURE, LEAST_TEXTURE, MOST_TEXTURE = 256, 16, 4096  # side of the texture in texels
 
 
@@ -51,39 +49,18 @@ class MeshOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextureOptions(MeshOptions):
+class TextureOptions(MeshOptions, ViewOptions):
     """Options of texturing.
 
     Attributes:
-        steps: Number of gradients.
-        views: Number of views rendered per step; methods that couple particles couple them.
-        guidance: Classifier-free guidance scale; 1 for none.
-        lr: Learning rate of Adam.
-        follow: Inner optimizer steps per gradient.
-        size: Height and width of renders in pixels. The prior's own by default, at most 64.
-        elevation: Lowest and highest elevation of the cameras in degrees.
-        view_prompts: Add the direction of the view to the prompt ("front view"); by default for all priors but the
-            bundled one, which has seen front views only.
-        perp_neg: Guide views away from the front by Perp-Neg, against several faces; needs view prompts.
         start: Start at the colors of the mesh instead of gray.
         finish: Also optimize roughness and metallic, which half of the views show under a light.
         negative_prompt: What the texture should not be; not for sdi, which guides by itself.
-        seed: Seed for all random number generators.
     """
 
-    steps: int | None = None
-    views: int | None = None
-    guidance: float | None = None
-    lr: float | None = None
-    follow: int | None = None
-    size: int | None = None
-    elevation: tuple[float, float] | None = None
-    view_prompts: bool | None = None
-    perp_neg: bool = False
     start: bool = False
     finish: bool = False
     negative_prompt: str = ""
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,28 +94,12 @@ class TextureRequest(TextureOptions):
         """
         checks.text(self.prompt, "prompt", 'say what the mesh should look like, for example "a basketball"')
         check_method(self.method, TEXTURE_RECIPES)
-        bundled = self.prior in BUNDLED
-        defaults: dict[str, object] = {
-            "size": min(LARGEST, side),
-            "elevation": BUNDLED_ELEVATION if bundled else USUAL_ELEVATION,
-            "view_prompts": self.perp_neg or not bundled,
-            **{name: getattr(self.recipe, name) for name in ("steps", "views", "guidance", "lr", "follow")},
-        }
-        return completed(self, TextureSettings, defaults)
+        return completed(self, TextureSettings, self.view_defaults(self.recipe, self.prior, side))
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextureSettings(TextureRequest):
+class TextureSettings(ViewSettings, TextureRequest):
     """A complete `TextureRequest`: nothing is None."""
-
-    steps: int
-    views: int
-    guidance: float
-    lr: float
-    follow: int
-    size: int
-    elevation: tuple[float, float]
-    view_prompts: bool
 
     def check_values(self) -> None:
         """Refuse impossible values, and combinations that have no effect.
@@ -147,12 +108,7 @@ class TextureSettings(TextureRequest):
             ValueError: in one sentence.
         """
         self.check_mesh()
-        checks.whole(self, steps=1, views=1, follow=1, size=8)
-        checks.real(self, lr=0, guidance=0)
-        checks.seed(self)
-        checks.elevation(self)
-        checks.perp_neg(self)
-        checks.own_guidance(self)
+        self.check_views()
 
 
 @dataclass(frozen=True)
