@@ -48,9 +48,11 @@ class Form:
         self._says = described(kind.request)
         self._types = get_type_hints(kind.request)
 
-    def text(self, label: str, placeholder: str) -> Any:
-        """The prompt or the instruction."""
+    def text(self, label: str, placeholder: str, examples: Sequence[str]) -> Any:
+        """The prompt or the instruction, with examples to choose."""
         made = self.gr.Textbox(label=label, placeholder=placeholder, lines=2, max_lines=4, max_length=2000)
+        rows = [[each] for each in examples]
+        self.gr.Examples(rows, [made], label="Try", cache_examples=False, api_visibility="private")
         return self._add(self.kind.text, made)
 
     def method(self, recipes: Mapping[str, Any], also: Mapping[str, str] | None = None) -> Any:
@@ -86,6 +88,20 @@ class Form:
         if optional:
             self._open[name] = made
         return self._add(name, made)
+
+    def rest(self, models: Sequence[str], options: Sequence[str], *deciding: str) -> None:
+        """The model, and further options that are folded up; call once, after all other fields.
+
+        Args:
+            models: that can be chosen beside the usual one.
+            options: names of the further options.
+            *deciding: names of the fields on which the defaults depend, which empty fields show.
+        """
+        self.model(models)
+        with self.gr.Accordion("More options", open=False):
+            for name in options:
+                self.option(name)
+        self.show_defaults(*deciding)
 
     def values(self, given: Sequence[Any]) -> dict[str, Any]:
         """The values of the fields of the request; options that are left empty are left out.

@@ -121,22 +121,31 @@ class Codec:
         return value.to(_device_of(vae), vae.dtype)
 
 
-class PixelCodec:
-    """Codec of models whose samples are images in [-1, 1]."""
+class WholeCodec:
+    """Base of codecs that process whole images.
 
-    factor, channels = 1, 3
+    Attributes:
+        without: what has no windows, for the message.
+    """
+
+    without: str
 
     @property
     def window(self) -> int | None:
-        """None: there is nothing to process in windows."""
+        """None: nothing is processed in windows."""
         return None
 
     @window.setter
     def window(self, window: int | None) -> None:
         if window is not None:
-            raise ValueError(
-                "the model works on pixels and has no autoencoder that could have windows: leave out window"
-            )
+            raise ValueError(f"{self.without}: leave out window")
+
+
+class PixelCodec(WholeCodec):
+    """Codec of models whose samples are images in [-1, 1]."""
+
+    factor, channels = 1, 3
+    without = "the model works on pixels and has no autoencoder that could have windows"
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Map [0, 1] to [-1, 1]."""

@@ -18,11 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scoredistill.priors.pipelines.codec import WholeCodec
 from scoredistill.priors.pipelines.placements import Unsupported, digits_of, placement, probes
 from scoredistill.priors.pipelines.recorder import Recorder
 
 
-class RecordedCodec:
+class RecordedCodec(WholeCodec):
     """The autoencoder of a recorded pipeline.
 
     Args:
@@ -37,6 +38,8 @@ class RecordedCodec:
         sound: whether the latents are of sound, [b, c, n], whose values are those of the autoencoder, in [-1, 1].
     """
 
+    without = "the autoencoder of a recorded pipeline has no windows"
+
     def __init__(self, vae: Any, scale: Tensor, shift: Tensor, options: Mapping[str, Any], framewise: bool):
         self.vae, self.scale, self.shift, self.options = vae, tile_of(scale), tile_of(shift), dict(options)
         self.sound = scale.ndim == 3
@@ -47,16 +50,6 @@ class RecordedCodec:
         self.frames = (
             max(1, (image.shape[2] - 1) // (scale.shape[2] - 1)) if scale.ndim == 5 and scale.shape[2] > 1 else 1
         )
-
-    @property
-    def window(self) -> int | None:
-        """Recorded autoencoders process whole images."""
-        return None
-
-    @window.setter
-    def window(self, window: int | None) -> None:
-        if window is not None:
-            raise ValueError("the autoencoder of a recorded pipeline has no windows: leave out window")
 
     def encode(self, images: Float[Tensor, "b k *p"]) -> Float[Tensor, "b c *d"]:
         """Encode images or videos in [0, 1], or sound in [-1, 1], as the mode of the posterior; differentiable."""

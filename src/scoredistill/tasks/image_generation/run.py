@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
@@ -69,7 +69,20 @@ def sample(settings: Settings, prior: TextPrior, queried: Prior) -> Tensor:
     return ddim(shared(guided(settings, prior, queried)), noise, settings.steps, prior.encode_text([settings.prompt]))
 
 
-def guided(settings: Settings, prior: TextPrior, queried: Prior, interval: tuple[float, float] | None = None) -> Guided:
+@runtime_checkable
+class Guidance(Protocol):
+    """Settings of guidance."""
+
+    @property
+    def guidance(self) -> float:
+        """Classifier-free guidance scale."""
+
+    @property
+    def negative_prompt(self) -> str:
+        """What images should not show; empty for nothing."""
+
+
+def guided(settings: Guidance, prior: TextPrior, queried: Prior, interval: tuple[float, float] | None = None) -> Guided:
     """The prior with classifier-free guidance, away from the negative prompt if there is one."""
     uncond = prior.encode_text([settings.negative_prompt]) if settings.negative_prompt else None
     return Guided(queried, settings.guidance, interval, uncond=uncond)

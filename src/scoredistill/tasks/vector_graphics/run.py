@@ -14,7 +14,8 @@ from scoredistill.kernels import RBF
 from scoredistill.loop import Step, distill
 from scoredistill.priors.base import Editor, Prior, TextPrior
 from scoredistill.priors.conditions import Cond
-from scoredistill.priors.guidance import Guided, ImageGuided
+from scoredistill.priors.guidance import ImageGuided
+from scoredistill.tasks.image_generation.run import guided
 from scoredistill.tasks.vector_graphics.recipes import VectorRecipe
 from scoredistill.tasks.vector_graphics.request import EDIT_FOLLOW, EDIT_LR, VectorEditSettings, VectorSettings
 from scoredistill.tasks.vector_graphics.starts import optimizer_of
@@ -46,8 +47,7 @@ class VectorOptimization:
     def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
         """The steps, from the beginning or from the state of an interrupted run."""
         settings, recipe = self.settings, self.recipe
-        uncond = self.prior.encode_text([settings.negative_prompt]) if settings.negative_prompt else None
-        prior = Guided(self.queried, settings.guidance, uncond=uncond)
+        prior = guided(settings, self.prior, self.queried)
         decoded = recipe.through == "decoder"
         generator: Generator = self.graphics if decoded else Encoded(self.graphics, prior)
         estimator = self._estimator()

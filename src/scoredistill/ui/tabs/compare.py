@@ -14,8 +14,7 @@ FIRST = ["ddim", "msd", "sds", "csd"]
 def build(gr: Any, panel: Panel) -> None:
     """Build the tab."""
     form = Form(gr, IMAGE)
-    prompt = form.text("Prompt", "What the images show, for example: a hamburger")
-    gr.Examples([[text] for text in EXAMPLES], [prompt], label="Try", cache_examples=False, api_visibility="private")
+    form.text("Prompt", "What the images show, for example: a hamburger", EXAMPLES)
     names = [*SAMPLING, *RECIPES]
     methods = gr.CheckboxGroup(names, value=FIRST, label="Methods", info="They run one after the other.")
     with gr.Row():

@@ -23,8 +23,7 @@ def build(gr: Any, panel: Panel) -> None:
         label="Image or 360-degree panorama", type="filepath", image_mode=None, sources=["upload", "clipboard"],
         height=260, elem_id="sd-source",
     )  # fmt: skip
-    text = form.text("Instruction", "What to change, for example: make it night. Empty if only painted parts change")
-    gr.Examples([[each] for each in EXAMPLES], [text], label="Try", cache_examples=False, api_visibility="private")
+    form.text("Instruction", "What to change, for example: make it night. Empty if only painted parts change", EXAMPLES)
     form.option("wrap", label="The left and the right border join: a 360-degree panorama", info="")
     with gr.Accordion("Paint regions with instructions of their own", open=False):
         canvas = gr.ImageEditor(
@@ -35,11 +34,7 @@ def build(gr: Any, panel: Panel) -> None:
         painted = [gr.Textbox(label=f"Instruction for {color}", max_length=2000) for color in COLORS]
     form.method(EDIT_RECIPES)
     form.option("seed", minimum=0, info="")
-    form.model(panel.desk.models)
-    with gr.Accordion("More options", open=False):
-        for name in OPTIONS:
-            form.option(name)
-    form.show_defaults("method")
+    form.rest(panel.desk.models, OPTIONS, "method")
     button = gr.Button("Edit", variant="primary", elem_id="sd-go-edit")
 
     def start(path: str | None, drawing: Any, *given: Any) -> list[str]:

@@ -15,17 +15,12 @@ OPTIONS = ("image", "steps", "guidance", "negative_prompt", "lr", "follow", "thr
 def build(gr: Any, panel: Panel) -> None:
     """Build the tab."""
     form = Form(gr, IMAGE)
-    prompt = form.text("Prompt", "What the image shows, for example: a hamburger")
-    gr.Examples([[text] for text in EXAMPLES], [prompt], label="Try", cache_examples=False, api_visibility="private")
+    form.text("Prompt", "What the image shows, for example: a hamburger", EXAMPLES)
     form.method(RECIPES, SAMPLING)
     with gr.Row():
         form.option("seed", minimum=0, info="")
         form.option("particles", label="Images", info="")
-    form.model(panel.desk.models)
-    with gr.Accordion("More options", open=False):
-        for name in OPTIONS:
-            form.option(name)
-    form.show_defaults("method", "image")
+    form.rest(panel.desk.models, OPTIONS, "method", "image")
     button = gr.Button("Generate", variant="primary", elem_id="sd-go-image")
 
     def start(*given: Any) -> list[str]:

@@ -15,15 +15,10 @@ OPTIONS = ("shape", "encoding", "steps", "views", "guidance", "negative_prompt",
 def build(gr: Any, panel: Panel) -> None:
     """Build the tab."""
     form = Form(gr, OBJECT)
-    prompt = form.text("Prompt", "What the object is, for example: a hamburger")
-    gr.Examples([[text] for text in EXAMPLES], [prompt], label="Try", cache_examples=False, api_visibility="private")
+    form.text("Prompt", "What the object is, for example: a hamburger", EXAMPLES)
     form.method(OBJECT_RECIPES)
     form.option("seed", minimum=0, info="")
-    form.model(panel.desk.models)
-    with gr.Accordion("More options", open=False):
-        for name in OPTIONS:
-            form.option(name)
-    form.show_defaults("method")
+    form.rest(panel.desk.models, OPTIONS, "method")
     button = gr.Button("Make the object", variant="primary", elem_id="sd-go-object")
 
     def start(*given: Any) -> list[str]:

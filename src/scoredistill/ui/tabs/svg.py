@@ -15,17 +15,12 @@ OPTIONS = ("paths", "colors", "init", "together", "candidates", "steps", "guidan
 def build(gr: Any, panel: Panel) -> None:
     """Build the tab."""
     form = Form(gr, SVG)
-    prompts = form.text("Prompts, one per line", "What the icons show, for example: a rocket. Several make a set")
-    gr.Examples([[text] for text in EXAMPLES], [prompts], label="Try", cache_examples=False, api_visibility="private")
+    form.text("Prompts, one per line", "What the icons show, for example: a rocket. Several make a set", EXAMPLES)
     form.method(VECTOR_RECIPES, TRACING)
     with gr.Row():
         form.option("seed", info="")
         form.option("style", info="")
-    form.model(panel.desk.models)
-    with gr.Accordion("More options", open=False):
-        for name in OPTIONS:
-            form.option(name)
-    form.show_defaults("method")
+    form.rest(panel.desk.models, OPTIONS, "method")
     button = gr.Button("Draw", variant="primary", elem_id="sd-go-svg")
 
     def start(*given: Any) -> list[str]:

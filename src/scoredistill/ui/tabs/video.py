@@ -18,15 +18,10 @@ def build(gr: Any, panel: Panel) -> None:
     """Build the tab."""
     form = Form(gr, VIDEO)
     source = gr.Video(label="Video", sources=["upload"], height=260, elem_id="sd-video")
-    text = form.text("Instruction", "What to change, for example: make it night")
-    gr.Examples([[each] for each in EXAMPLES], [text], label="Try", cache_examples=False, api_visibility="private")
+    form.text("Instruction", "What to change, for example: make it night", EXAMPLES)
     form.method(VIDEO_RECIPES)
     form.option("seed", minimum=0, info="")
-    form.model(panel.desk.models)
-    with gr.Accordion("More options", open=False):
-        for name in OPTIONS:
-            form.option(name)
-    form.show_defaults("method", "group")
+    form.rest(panel.desk.models, OPTIONS, "method", "group")
     button = gr.Button("Edit the video", variant="primary", elem_id="sd-go-video")
 
     def start(path: str | None, *given: Any) -> list[str]:
