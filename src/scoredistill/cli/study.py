@@ -146,52 +146,61 @@ def bench(
         load: How the prior is loaded, in every process.
         machines: Several machines.
     """
-    where = machines.given()
-    base = RUNS / f"bench-{what}"
     if what != "images" and (blocks or clip or inception):
         raise ValueError("--blocks, --clip and --inception belong to bench images: leave them out")
     if what == "collaboration":
         refuse("bench collaboration, whose editors are its own,", prior=prior, **loading(load))
     if what in ("edits", "scenes", "collaboration") and prompts is not None:
         raise ValueError("--prompts belongs to bench images and bench objects: leave it out")
-    if what == "collaboration":
-        from scoredistill.studies.collaboration.study import Setting as Collaboration
-        from scoredistill.studies.collaboration.study import study as collaboration
-
-        together = Collaboration(runs=seeds, methods=methods, seed=seed, quick=quick)
-        page = collaboration(together, out or collaboration.place(together, base), workers, progress, **where)
-    elif what == "edits":
-        from scoredistill.studies.editing.study import Setting as Edits
-        from scoredistill.studies.editing.study import study as edits
-
-        n = 1 if seeds is None else seeds
-        asked = Edits(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick, load=load)
-        page = edits(asked, out or edits.place(asked, base), workers, progress, **where)
-    elif what == "scenes":
-        from scoredistill.studies.scene_editing.study import Setting as Scenes
-        from scoredistill.studies.scene_editing.study import study as scenes
-
-        n = 1 if seeds is None else seeds
-        views = Scenes(prior or "emoji-edit", methods=methods, seeds=n, seed=seed, quick=quick, load=load)
-        page = scenes(views, out or scenes.place(views, base), workers, progress, **where)
-    elif what == "objects":
-        from scoredistill.studies.text_to_3d.study import Setting as Objects
-        from scoredistill.studies.text_to_3d.study import study as objects
-        from scoredistill.studies.text_to_image.study import read_prompts
-
-        texts = () if prompts is None else read_prompts(prompts)
-        things = Objects(prior or "emoji", texts, seeds, methods=methods, seed=seed, quick=quick, load=load)
-        page = objects(things, out or objects.place(things, base), workers, progress, **where)
-    else:
-        from scoredistill.studies.text_to_image.blocks import BLOCKS
-        from scoredistill.studies.text_to_image.study import Setting, read_prompts, study
-
-        texts = () if prompts is None else read_prompts(prompts)
-        if seeds is not None and blocks and all(name in BLOCKS and BLOCKS[name].images for name in blocks):
-            raise ValueError(f"{', '.join(blocks)} has a number of images of its own: leave out --seeds")
-        n = (1 if quick else 3) if seeds is None else seeds
-        setting = Setting(
-            prior or "emoji", texts, n, blocks, clip, inception, methods=methods, seed=seed, quick=quick, load=load
-        )
-        page = study(setting, out or study.place(setting, base), workers, progress, **where)
+    asked = {"methods": methods, "seed": seed, "quick": quick}
+    if what != "collaboration":
+        asked |= {"prior": prior or ("emoji-edit" if what in ("edits", "scenes") else "emoji"), "load": load}
+    if what == "images":
+        asked |= {"blocks": blocks, "clip": clip, "inception": inception}
+    study, setting = STUDIES[what](seeds, prompts, asked)
+    page = study(setting, out or study.place(setting, RUNS / f"bench-{what}"), workers, progress, **machines.given())
     return machines.opened(page)
+
+
+Chosen = tuple[Any, Any]  # a study and its setting; studies are imported late, because they import all tasks
+
+
+def _images(seeds: int | None, prompts: Path | None, asked: dict[str, Any]) -> Chosen:
+    from scoredistill.studies.text_to_image.blocks import BLOCKS
+    from scoredistill.studies.text_to_image.study import Setting, read_prompts, study
+
+    texts, blocks = () if prompts is None else read_prompts(prompts), asked["blocks"]
+    if seeds is not None and blocks and all(name in BLOCKS and BLOCKS[name].images for name in blocks):
+        raise ValueError(f"{', '.join(blocks)} has a number of images of its own: leave out --seeds")
+    n = (1 if asked["quick"] else 3) if seeds is None else seeds
+    return study, Setting(prompts=texts, seeds=n, **asked)
+
+
+def _edits(seeds: int | None, prompts: Path | None, asked: dict[str, Any]) -> Chosen:
+    from scoredistill.studies.editing.study import Setting, study
+
+    return study, Setting(seeds=1 if seeds is None else seeds, **asked)
+
+
+def _scenes(seeds: int | None, prompts: Path | None, asked: dict[str, Any]) -> Chosen:
+    from scoredistill.studies.scene_editing.study import Setting, study
+
+    return study, Setting(seeds=1 if seeds is None else seeds, **asked)
+
+
+def _objects(seeds: int | None, prompts: Path | None, asked: dict[str, Any]) -> Chosen:
+    from scoredistill.studies.text_to_3d.study import Setting, study
+    from scoredistill.studies.text_to_image.study import read_prompts
+
+    return study, Setting(prompts=() if prompts is None else read_prompts(prompts), seeds=seeds, **asked)
+
+
+def _collaboration(seeds: int | None, prompts: Path | None, asked: dict[str, Any]) -> Chosen:
+    from scoredistill.studies.collaboration.study import Setting, study
+
+    return study, Setting(runs=seeds, **asked)
+
+
+STUDIES = {
+    "images": _images, "edits": _edits, "objects": _objects, "scenes": _scenes, "collaboration": _collaboration,
+}  # fmt: skip
